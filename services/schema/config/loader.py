@@ -1,0 +1,193 @@
+"""YAML -> Recipe: overrides, and errors that name the key, the file, the line and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from services.schema.config.recipe import Recipe
+from services.schema.errors import RecipeError
+
+KeyPath = tuple[str | int, ...]
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Overrides are `dotted.key=value`, the value parsed as YAML: `learner.lr=2e-5`, `rollout.num_workers=2`.
+
+    Raises:
+        RecipeError: every problem at once, each with its key, its file and line (or override) and a fix.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}{_similar_files(path)}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    origins: dict[KeyPath, str] = {}
+    content = _parse(text, path, origins)
+    for override in overrides:
+        _apply(content, override, origins)
+    return validate_recipe(content, origins, default_origin=str(path))
+
+
+def validate_recipe(content: Mapping[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> Recipe:
+    """Build a Recipe from plain data; `origins` says where each key was written, for the error."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(dict(problem), origins, default_origin) for problem in error.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _parse(text: str, path: Path, origins: dict[KeyPath, str]) -> dict[str, Any]:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise RecipeError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections (name, model, data, …), not {_kind(content)}")
+    for key_path, key_node in _walk(node, ()):
+        if key_path in origins:
+            raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: {_dotted(key_path)} is given twice: remove one")
+        origins[key_path] = f"{path}:{key_node.start_mark.line + 1}"
+    return content
+
+
+def _walk(node: yaml.Node, prefix: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
+    """Every key of a composed document with the node that holds its line."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*prefix, str(key.value)), key
+            yield from _walk(value, (*prefix, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*prefix, index), value
+            yield from _walk(value, (*prefix, index))
+
+
+def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) -> None:
+    key, separator, raw = override.partition("=")
+    if not separator or not key.strip():
+        raise RecipeError(f"override {override!r}: write it as dotted.key=value, e.g. learner.lr=1e-5")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: {raw!r} is not a YAML value; quote it") from None
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.strip().split(".")]
+    target: Any = content
+    for index, part in enumerate(parts[:-1]):
+        if isinstance(target, list):
+            if not isinstance(part, int) or part >= len(target):
+                raise RecipeError(f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is not an item of the list")
+            target = target[part]
+            continue
+        target = target.setdefault(str(part), {})
+        if not isinstance(target, dict | list):
+            raise RecipeError(f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is a value, not a section")
+    last = parts[-1]
+    try:
+        target[last if isinstance(target, list) else str(last)] = value
+    except (IndexError, TypeError):
+        raise RecipeError(f"override {override!r}: no such item in the list") from None
+    origins[tuple(parts)] = f"override {override!r}"
+
+
+def _explain(problem: dict[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> str:
+    location = tuple(problem["loc"])
+    origin = _origin(location, origins) or default_origin
+    key = _dotted(_without_tags(location, origins)) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        names = _siblings(location)
+        close = difflib.get_close_matches(str(location[-1]), names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(sorted(names))}"
+        return f"{origin}: {key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{origin}: {key}: missing; add it{_doc(location)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{origin}: {key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _origin(location: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
+    known = _without_tags(location, origins)
+    while known:
+        if known in origins:
+            return origins[known]
+        known = known[:-1]
+    return None
+
+
+def _without_tags(location: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
+    """Drop the union tags that pydantic puts into a location (`data.train.jsonl.path`): no user wrote them."""
+    kept: list[str | int] = []
+    for index, part in enumerate(location):
+        tagged = (*kept, part) not in origins and index < len(location) - 1 and tuple(kept) in origins and isinstance(part, str)
+        if tagged and not _is_field(tuple(kept), part):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _models_at(location: Iterable[str | int]) -> list[type[BaseModel]]:
+    """The section classes that a location can mean: several where a key holds a union of variants."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in location:
+        found: list[type[BaseModel]] = []
+        for model in models:
+            field = model.model_fields.get(str(part))
+            if field is not None:
+                found.extend(_section_classes(field.annotation))
+        models = found or models
+    return models
+
+
+def _section_classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    value = getattr(annotation, "__value__", annotation)
+    return [model for argument in getattr(value, "__args__", ()) for model in _section_classes(argument)]
+
+
+def _is_field(prefix: KeyPath, name: str) -> bool:
+    return any(name in model.model_fields for model in _models_at(prefix))
+
+
+def _siblings(location: KeyPath) -> list[str]:
+    return sorted({name for model in _models_at(location[:-1]) for name in model.model_fields})
+
+
+def _doc(location: KeyPath) -> str:
+    for model in _models_at(location[:-1]):
+        field = model.model_fields.get(str(location[-1]))
+        if field is not None and field.description:
+            return f" ({field.description.splitlines()[0].rstrip('.')})"
+    return ""
+
+
+def _dotted(location: KeyPath) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _kind(content: Any) -> str:
+    return "an empty file" if content is None else f"a {type(content).__name__}"
+
+
+def _similar_files(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("deploy/recipes")
+    names = [entry.name for entry in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f"; did you mean {folder / close[0]}?"
+    return f"; recipes here: {', '.join(names)}" if names else ""

@@ -1,0 +1,18 @@
+"""Which model is trained, and in which precision both sides compute."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from services.schema.config.base import Section
+
+
+class ModelSettings(Section):
+    """The policy: where it comes from and what it computes in."""
+
+    path: str = Field(min_length=1)
+    """A directory in Hugging Face format, a hub id, or a name built in: `smollm2-135m-instruct`, `tiny-addition`."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the learner and the engines compute in. One setting for both: mismatched precisions look like off-policy data."""

@@ -1,0 +1,83 @@
+"""How long the loop runs and how it is paced: updates, staleness, evaluation, checkpoints, deadlines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from services.schema.config.base import Section
+
+
+class TrainingSettings(Section):
+    """The loop itself."""
+
+    num_updates: int = Field(ge=1)
+    """Optimizer batches until the run ends."""
+    groups_per_update: int = Field(ge=1)
+    """Prompts a batch."""
+    group_size: int = Field(ge=2)
+    """G, completions a prompt. At least 2: an advantage is relative to the rest of its group."""
+    max_staleness: int = Field(default=0, ge=0, le=64)
+    """Versions by which a trained token may be older than the learner. 0 is strict on-policy; 1 and more overlap
+    generation with learning."""
+    on_stale: Literal["wait", "drop"] = "wait"
+    """When a group in flight is about to pass max_staleness: hold the next update back for it, or drop it."""
+    skip_uniform_groups: bool = False
+    """Dynamic sampling (DAPO): a group whose rewards are all equal teaches nothing; drop it and sample another prompt
+    in its place."""
+    max_group_attempts: int = Field(default=3, ge=1)
+    """How often a group is tried again when workers fail or verdicts are errors before it is dropped."""
+
+    @property
+    def samples_per_update(self) -> int:
+        """Completions in one batch."""
+        return self.groups_per_update * self.group_size
+
+
+class EvaluationSettings(Section):
+    """Held-out accuracy, from the same engines that train."""
+
+    every_updates: int = Field(default=10, ge=0)
+    """Evaluate after every so many updates; always before the first and after the last. 0: only those two."""
+    num_prompts: int = Field(default=128, ge=1)
+    """Held-out prompts, disjoint from the training prompts."""
+    temperature: float = Field(default=1.0, ge=0.0)
+    """1 measures the policy that is trained; 0 its most likely answer."""
+    num_completions: int = Field(default=1, ge=1)
+    """Completions a prompt; accuracy is the mean over all."""
+
+
+class CheckpointSettings(Section):
+    """What survives a kill -9."""
+
+    every_updates: int = Field(default=20, ge=0)
+    """Save after every so many updates; always after the last. 0: only then."""
+    keep_last: int = Field(default=2, ge=1)
+    """How many to keep. The best by held-out accuracy is kept besides."""
+
+
+class DeadlineSettings(Section):
+    """No wait is without end. When one runs out, the error says who waited for whom, since when."""
+
+    actor_start_s: float = Field(default=300.0, gt=0)
+    """An actor to be placed, loaded and ready."""
+    group_s: float = Field(default=600.0, gt=0)
+    """All completions of one group, from request to last token."""
+    score_s: float = Field(default=120.0, gt=0)
+    """All verdicts of one group, sandboxed programs included."""
+    update_s: float = Field(default=1800.0, gt=0)
+    """One update of the learner."""
+    sync_s: float = Field(default=300.0, gt=0)
+    """One broadcast of the weights, until every engine has acknowledged it."""
+    checkpoint_s: float = Field(default=600.0, gt=0)
+    """One checkpoint to be written and verified."""
+    stall_s: float = Field(default=1800.0, gt=0)
+    """No group finished and no update made for so long: the run stops with a stall report."""
+
+    @model_validator(mode="after")
+    def _stall_is_longest(self) -> DeadlineSettings:
+        longest = max(self.group_s, self.update_s, self.sync_s, self.score_s)
+        if self.stall_s < longest:
+            raise ValueError(f"stall_s ({self.stall_s:g}) must not be shorter than the longest step ({longest:g} s)")
+        return self

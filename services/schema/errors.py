@@ -1,0 +1,39 @@
+"""One error type per boundary. Every message says what is wrong and what to do; all survive pickling."""
+
+from __future__ import annotations
+
+
+class RayzeroError(Exception):
+    """Base of every error that rayzero raises on purpose. `str(error)` is fit for a user's terminal."""
+
+    exit_code = 1
+
+
+class RecipeError(RayzeroError):
+    """A recipe, an override or an input file is refused before any actor starts. Names the key or line, and the fix."""
+
+    exit_code = 2
+
+
+class ActorStartError(RayzeroError):
+    """An actor could not start; the message holds the cause, not a remote traceback."""
+
+
+class WorkerError(RayzeroError):
+    """A worker failed or died while it was asked for something. The work can be given to another."""
+
+
+class DeadlineError(RayzeroError):
+    """A wait ran out: says who waited for whom, for what and how long."""
+
+
+class WeightSyncError(RayzeroError):
+    """Weights did not arrive as sent: names the worker and the tensor."""
+
+
+class RunDirectoryError(RayzeroError):
+    """The run directory cannot be written, or what it holds is damaged."""
+
+
+class RunHalted(RayzeroError):
+    """A watched figure passed its limit (NaN, mismatch, no live worker): state is saved, the figures are in the message."""

@@ -1,0 +1,236 @@
+"""The messages that travel a prompt's way, in the order in which they are made.
+
+    Prompt -> GroupRequest -> GroupCompletions -> Verdict -> Group -> UpdateResult -> WeightManifest -> WeightReceipt
+
+All are frozen and keyword-only. Arrays are numpy, never torch: a message must unpickle where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatMessage:
+    """One turn of a chat prompt, e.g. `ChatMessage(role="user", content="What is 2 + 2?")`."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A question with what is needed to judge its answers. Made by services/prompts.py, read by every worker.
+
+    Example: `Prompt(prompt_id="train/17", messages=(ChatMessage(role="user", content="What comes after 8?"),),
+    answer="9", source="successor")`.
+    """
+
+    prompt_id: str
+    """Unique within a run and stable across resumes."""
+    messages: tuple[ChatMessage, ...]
+    """What the template renders. A prompt that is plain text is one user message."""
+    answer: Any
+    """The answer spec, JSON-like: a gold string for math, `{"language": …, "tests": […]}` for code."""
+    source: str = "default"
+    """Which data source it came from: chooses the rubric and splits the metrics."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns of the data row, handed to custom rewards by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How one group is sampled. Every parameter is explicit: an engine's own defaults never apply."""
+
+    num_completions: int
+    max_tokens: int
+    temperature: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupRequest:
+    """One prompt to be completed `sampling.num_completions` times. Made by the controller, read by a rollout worker."""
+
+    group_id: int
+    """The ledger's number of the group: admission order, never reused."""
+    prompt: Prompt
+    sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionSpan:
+    """Tokens [start, end) of a completion were sampled from weights `policy_version`."""
+
+    start: int
+    end: int
+    policy_version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """One sampled answer. Made by rollout_workers, read by rewards and the learner."""
+
+    text: str
+    token_ids: NDArray[np.int32]
+    """[T] sampled tokens, the end-of-sequence token included when it was sampled."""
+    rollout_logprobs: NDArray[np.float32]
+    """[T] log-probability of each token under the distribution it was really sampled from."""
+    version_spans: tuple[VersionSpan, ...]
+    """Contiguous and in order; they cover [0, T). One span of length 0 for an empty completion."""
+    finish_reason: FinishReason
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the number of sampled tokens."""
+        return len(self.token_ids)
+
+    @property
+    def oldest_version(self) -> int:
+        """The policy version of the stalest token: what staleness is counted from."""
+        return min(span.policy_version for span in self.version_spans)
+
+    @property
+    def newest_version(self) -> int:
+        """The policy version of the freshest token."""
+        return max(span.policy_version for span in self.version_spans)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupCompletions:
+    """All completions of one group, from one engine. Made by a rollout worker, read by the controller."""
+
+    group_id: int
+    prompt_token_ids: NDArray[np.int32]
+    """[P] the rendered prompt: the learner trains on exactly these tokens."""
+    prompt_text: str
+    """The rendered prompt as text: the format reward must know whether it already ended in <think>."""
+    completions: tuple[Completion, ...]
+    worker: str
+    seconds: float
+
+
+class VerdictStatus(StrEnum):
+    """`correct` only when the reward is full; `error` is an infrastructure failure and never a reward of 0."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What a rubric says of one completion. Made by rewards; read by the buffer, the learner and the viewer.
+
+    Example: `Verdict(reward=1.1, components={"accuracy": 1.0, "format": 0.1}, status=VerdictStatus.CORRECT,
+    reason="accuracy: 42 equals 42", seconds=0.002)`.
+    """
+
+    reward: float
+    """Weighted sum of the components. NaN exactly when status is `error`, so that nothing can train on it unnoticed."""
+    components: Mapping[str, float]
+    """Unweighted score of every named reward that returned one."""
+    status: VerdictStatus
+    reason: str
+    seconds: float
+    tests: tuple[Mapping[str, Any], ...] = ()
+    """Per-test results of a code reward: at least `{"status": "pass" | "fail" | ..., "seconds": ...}`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """A completion with its verdict."""
+
+    completion: Completion
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A prompt with its G rollouts. Made by the group buffer, read by the learner."""
+
+    group_id: int
+    prompt: Prompt
+    prompt_token_ids: NDArray[np.int32]
+    rollouts: tuple[Rollout, ...]
+    worker: str = ""
+
+    @property
+    def oldest_version(self) -> int:
+        """The policy version of the stalest token in the group."""
+        return min(rollout.completion.oldest_version for rollout in self.rollouts)
+
+    @property
+    def num_tokens(self) -> int:
+        """Sampled tokens of all completions; the prompt is not counted."""
+        return sum(rollout.completion.num_tokens for rollout in self.rollouts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateResult:
+    """One optimizer step (or several inner ones on one batch), done. Made by the learner, read by the controller."""
+
+    policy_version: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """Where one weight lies in the broadcast, and what its bytes hash to."""
+
+    name: str
+    dtype: str
+    """torch's name without the prefix, e.g. `bfloat16`."""
+    shape: tuple[int, ...]
+    bucket: int
+    offset_bytes: int
+    num_bytes: int
+    checksum: str
+    """xxh3_64 of the tensor's bytes, hexadecimal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightManifest:
+    """What the learner is about to broadcast: the receiver holds every byte against it before loading.
+
+    Made by learner/weight_sender.py, read by rollout_workers/weight_receiver.py.
+    """
+
+    policy_version: int
+    tensors: tuple[TensorSpec, ...]
+    bucket_bytes: tuple[int, ...]
+    """Size of every bucket, in the order in which they are broadcast."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one full broadcast."""
+        return sum(self.bucket_bytes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendezvous:
+    """Where the ranks of a transfer group meet: the learner is rank 0, receivers are 1 … world_size − 1."""
+
+    host: str
+    port: int
+    world_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightReceipt:
+    """A worker's proof that it serves a version. Made by rollout_workers, checked by services/weight_sync.py."""
+
+    worker: str
+    policy_version: int
+    num_tensors: int
+    receive_s: float
+    pause_s: float
+    """Seconds in which the engine could not generate."""
