@@ -1,0 +1,199 @@
+"""How the policy is updated: advantage, loss, correction, optimizer, and the figures that may stop a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from services.schema.config.base import Section
+from services.schema.config.loss import GrpoLoss, LossSettings
+
+AdvantageName = Literal["std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised"]
+
+PUBLISHED_ADVANTAGES: dict[str, AdvantageName] = {
+    "grpo": "std_normalised",
+    "dr_grpo": "mean_centred",
+    "dapo": "std_normalised",
+    "gspo": "std_normalised",
+    "cispo": "std_normalised",
+    "rloo": "leave_one_out",
+    "reinforce++": "batch_normalised",
+}
+"""The advantage each loss was published with."""
+
+
+class KlSettings(Section):
+    """The pull towards a reference policy. With `beta` 0 no reference model is loaded."""
+
+    beta: float = Field(default=0.0, ge=0.0)
+    """Weight of the KL term. DeepSeekMath used 0.04, DeepSeek-R1 0.001."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """k1: log ratio; k2: half its square; k3: the unbiased, non-negative form of the GRPO papers
+    (http://joschu.net/blog/kl-approx.html)."""
+    place: Literal["loss", "reward"] = "loss"
+    """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
+    refresh_every_updates: int = Field(default=0, ge=0)
+    """The reference becomes a copy of the policy after every so many updates (DeepSeek-R1: 400). 0: frozen."""
+
+
+class TokenTruncation(Section):
+    """Multiply every token's loss by min(pi_old / pi_rollout, limit), detached (truncated importance sampling)."""
+
+    name: Literal["token_truncation"] = "token_truncation"
+    limit: float = Field(default=2.0, gt=0)
+    """The largest weight."""
+
+
+class SequenceTruncation(Section):
+    """One weight a completion, min(prod pi_old / pi_rollout, limit), on all its tokens."""
+
+    name: Literal["sequence_truncation"] = "sequence_truncation"
+    limit: float = Field(default=2.0, gt=0)
+    """The largest weight."""
+
+
+class IcePop(Section):
+    """Weight a token by pi_old / pi_rollout where that lies in [low, high]; drop the token elsewhere."""
+
+    name: Literal["icepop"] = "icepop"
+    low: float = Field(default=0.5, gt=0)
+    """Lower edge of the band."""
+    high: float = Field(default=5.0, gt=0)
+    """Upper edge of the band."""
+
+
+class GeometricRejection(Section):
+    """Drop a completion whose geometric-mean ratio pi_old / pi_rollout leaves [low, high]; weigh the others 1."""
+
+    name: Literal["geometric_rejection"] = "geometric_rejection"
+    low: float = Field(default=0.99, gt=0)
+    """Lower edge of the band."""
+    high: float = Field(default=1.01, gt=0)
+    """Upper edge of the band."""
+
+
+class NoCorrection(Section):
+    """Take the rollout's tokens as if the learner had sampled them itself."""
+
+    name: Literal["none"] = "none"
+
+
+CorrectionSettings = Annotated[
+    TokenTruncation | SequenceTruncation | IcePop | GeometricRejection | NoCorrection, Field(discriminator="name")
+]
+
+
+class OptimizerSettings(Section):
+    """AdamW on fp32 master weights."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Keeps the division finite."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled decay, on weight matrices only."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger global norm are scaled down to it."""
+    warmup_updates: int = Field(default=0, ge=0)
+    """The rate climbs linearly over so many updates."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape of the rate from the end of the warm-up to the run's last update."""
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the peak rate at which the decay ends."""
+
+
+class ComputeSettings(Section):
+    """How the maths is laid out. None of these changes a gradient by more than rounding."""
+
+    tokens_per_microbatch: int = Field(default=8192, ge=1)
+    """Most tokens (prompts counted once where they are shared) in one forward and backward pass: bounds the memory."""
+    share_prompts: bool = True
+    """Forward a group's prompt once for all its completions."""
+    skip_neutral_groups: bool = True
+    """Leave groups out of forward and backward whose gradient is exactly zero; denominators keep counting them."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: a third more work for a fraction of the memory."""
+    compile: bool = False
+    """torch.compile of the decoder layers: pays on long runs and large models, costs a minute at the start."""
+    head_chunk_tokens: int = Field(default=0, ge=0)
+    """Rows of logits held at a time. 0: chosen from the vocabulary's size."""
+
+
+class LoraSettings(Section):
+    """Train low-rank adapters on the linear layers (https://arxiv.org/abs/2106.09685) and leave the rest frozen."""
+
+    rank: int = Field(default=16, ge=1)
+    """r."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapter is scaled by alpha / rank."""
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the linear layers that get one."""
+
+
+class WatchSettings(Section):
+    """Figures checked at every update before the optimizer step. An empty limit is chosen by the precision."""
+
+    kl_warn: float | None = Field(default=None, gt=0)
+    """k3-KL between sampler and learner at equal versions that warns. Empty: 5e-3 in bfloat16, 1e-6 in float32."""
+    kl_stop: float | None = Field(default=None, gt=0)
+    """The same that stops the run. Empty: 2e-2 in bfloat16, 1e-4 in float32."""
+    ess_warn: float = Field(default=0.3, ge=0, le=1)
+    """Effective sample size of the importance weights, as a share of the tokens, that warns."""
+    ess_stop: float = Field(default=0.05, ge=0, le=1)
+    """The same that stops the run."""
+    grad_norm_stop: float | None = Field(default=None, gt=0)
+    """Gradient norm, before clipping, that stops the run. Empty: only a gradient that is not finite does."""
+
+    @model_validator(mode="after")
+    def _warn_before_stop(self) -> WatchSettings:
+        if self.ess_warn < self.ess_stop:
+            raise ValueError("ess_warn must not be below ess_stop: a warning comes before the stop")
+        if self.kl_warn is not None and self.kl_stop is not None and self.kl_warn > self.kl_stop:
+            raise ValueError("kl_warn must not be above kl_stop: a warning comes before the stop")
+        return self
+
+    def kl_limits(self, dtype: str) -> tuple[float, float]:
+        """(warn, stop) for a run that computes in `dtype`."""
+        warn, stop = (5e-3, 2e-2) if dtype == "bfloat16" else (1e-6, 1e-4)
+        stop = self.kl_stop if self.kl_stop is not None else stop
+        return (self.kl_warn if self.kl_warn is not None else min(warn, stop)), stop
+
+
+class LearnerSettings(Section):
+    """Group in, new weights out."""
+
+    loss: LossSettings = GrpoLoss()
+    """What is minimised."""
+    advantage: AdvantageName | None = None
+    """How rewards become advantages. Empty: as the loss was published (grpo: std_normalised)."""
+    kl: KlSettings = KlSettings()
+    """Reference policy."""
+    entropy_coefficient: float = Field(default=0.0, ge=0)
+    """Entropy bonus a token."""
+    correction: CorrectionSettings = TokenTruncation()
+    """Repair of the gap between the engine that sampled and the learner's own policy at the start of the batch."""
+    inner_epochs: int = Field(default=1, ge=1)
+    """Passes over a batch. More than one: pi_old is computed once, at the start."""
+    minibatches: int = Field(default=1, ge=1)
+    """Optimizer steps a pass; whole groups are dealt to them in turn."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """AdamW."""
+    compute: ComputeSettings = ComputeSettings()
+    """Memory and speed."""
+    lora: LoraSettings | None = None
+    """Adapters instead of full weights. Empty: train everything."""
+    watch: WatchSettings = WatchSettings()
+    """Limits."""
+
+    @property
+    def advantage_name(self) -> AdvantageName:
+        """The advantage in force: the one asked for, or the loss's published one."""
+        return self.advantage or PUBLISHED_ADVANTAGES[self.loss.name]
+
+    @property
+    def steps_per_update(self) -> int:
+        """Optimizer steps on one batch."""
+        return self.inner_epochs * self.minibatches
