@@ -1,0 +1,144 @@
+"""Where prompts come from: sources by kind, how their columns map, how they are mixed and held apart."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from services.schema.config.base import Section
+
+DottedFunction = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class ColumnSettings(Section):
+    """Which column of a row holds what. Columns not named here travel with the prompt, for custom rewards."""
+
+    prompt: str = "prompt"
+    """The question as text: becomes one user message."""
+    messages: str = "messages"
+    """A whole conversation, a list of `{role, content}`; where a row has it, it is used instead of `prompt`."""
+    answer: str = "answer"
+    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code."""
+    source: str | None = None
+    """Column that names each row's source, instead of the source's `name`: chooses the rubric, splits the metrics."""
+
+
+class SourceSettings(Section):
+    """What all sources have."""
+
+    name: str = Field(default="default", min_length=1)
+    """Chooses the rubric of these prompts and splits the metrics."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of this source in the mix, relative to the other sources' weights."""
+    columns: ColumnSettings = ColumnSettings()
+    """Which column holds what."""
+    system_prompt: str | None = None
+    """Put before every conversation that does not start with a system message of its own."""
+    max_prompts: int | None = Field(default=None, ge=1)
+    """Take only the first so many rows. Empty: all."""
+
+
+class JsonLinesSource(SourceSettings):
+    """A file with one JSON object a line."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(min_length=1)
+    """The file; relative paths start from where the command runs."""
+
+
+class ParquetSource(SourceSettings):
+    """A parquet file, or a directory of them."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: str = Field(min_length=1)
+    """The file or directory; relative paths start from where the command runs."""
+
+
+class HuggingFaceSource(SourceSettings):
+    """A dataset of the Hugging Face hub, or one saved on disk. Needs the package `datasets`."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field(min_length=1)
+    """The hub id, e.g. `openai/gsm8k`, or a local directory."""
+    config: str | None = None
+    """The dataset's configuration, e.g. `main`."""
+    split: str = "train"
+    """The dataset's split, e.g. `train` or `test[:200]`."""
+    revision: str | None = None
+    """Commit or tag, so that a run can be repeated."""
+
+
+class ReasoningGymSource(SourceSettings):
+    """A task of `reasoning-gym`: procedurally generated questions with verifiable answers."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    task: str = Field(min_length=1)
+    """E.g. `chain_sum`, `countdown`, `gsm_symbolic`."""
+    num_prompts: int = Field(default=1000, ge=1)
+    """How many questions to generate."""
+    seed: int = Field(default=0, ge=0)
+    """Of the generator: give the held-out prompts another one."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The task's own parameters, e.g. `{min_digits: 1, max_digits: 3}`."""
+    instructions: str = "{question}\n\nPut your final answer in \\boxed{{}}."
+    """What is asked; `{question}` is the generated question, and `{{}}` stands for literal braces."""
+
+    @field_validator("instructions")
+    @classmethod
+    def _holds_question(cls, value: str) -> str:
+        try:
+            rendered = value.format(question="?")
+        except (KeyError, IndexError, ValueError):
+            raise ValueError("must hold {question} and no other field; write literal braces twice: {{}}") from None
+        if "?" not in rendered or "{question}" not in value:
+            raise ValueError("must hold {question}")
+        return value
+
+
+class FunctionSource(SourceSettings):
+    """A Python function that returns or yields rows: mappings with the columns named in `columns`."""
+
+    kind: Literal["function"] = "function"
+    function: DottedFunction
+    """`module:function`, e.g. `services.tasks:number_after`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Its keyword arguments."""
+
+
+DataSource = Annotated[
+    JsonLinesSource | ParquetSource | HuggingFaceSource | ReasoningGymSource | FunctionSource,
+    Field(discriminator="kind"),
+]
+
+
+class DataSettings(Section):
+    """Prompts to train on and prompts held out. The two never share a prompt."""
+
+    train: tuple[DataSource, ...] = Field(min_length=1)
+    """Sources of the training prompts, mixed by weight."""
+    held_out: tuple[DataSource, ...] = ()
+    """Sources of the held-out prompts. Empty: they are split off from the training sources before training."""
+    num_held_out: int | None = Field(default=None, ge=1)
+    """How many prompts to split off when `held_out` is empty. Empty: as many as the evaluation asks for."""
+    on_overlap: Literal["drop_from_train", "refuse"] = "drop_from_train"
+    """A held-out prompt that is also a training prompt: take it out of the training prompts, or refuse the recipe."""
+    shuffle: bool = True
+    """Go through the training prompts in a new order each epoch, chosen by the recipe's seed."""
+
+    @model_validator(mode="after")
+    def _one_way_of_holding_out(self) -> DataSettings:
+        if self.held_out and self.num_held_out is not None:
+            raise ValueError("num_held_out is for splitting off training prompts: leave it out when held_out is given")
+        return self
+
+    @field_validator("train", "held_out")
+    @classmethod
+    def _known_file_kinds(cls, sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+        for source in sources:
+            if isinstance(source, JsonLinesSource) and PurePath(source.path).suffix == ".parquet":
+                raise ValueError(f"{source.path} is a parquet file: write kind: parquet")
+            if isinstance(source, ParquetSource) and PurePath(source.path).suffix in {".jsonl", ".json"}:
+                raise ValueError(f"{source.path} is not a parquet file: write kind: jsonl")
+        return sources
