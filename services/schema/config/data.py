@@ -82,17 +82,13 @@ class ReasoningGymSource(SourceSettings):
     """Of the generator: give the held-out prompts another one."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The task's own parameters, e.g. `{min_digits: 1, max_digits: 3}`."""
-    instructions: str = "{question}\n\nPut your final answer in \\boxed{{}}."
-    """What is asked; `{question}` is the generated question, and `{{}}` stands for literal braces."""
+    instructions: str = "{question}\n\nPut your final answer in \\boxed{}."
+    """What is asked; `{question}` stands for the generated question."""
 
     @field_validator("instructions")
     @classmethod
     def _holds_question(cls, value: str) -> str:
-        try:
-            rendered = value.format(question="?")
-        except (KeyError, IndexError, ValueError):
-            raise ValueError("must hold {question} and no other field; write literal braces twice: {{}}") from None
-        if "?" not in rendered or "{question}" not in value:
+        if "{question}" not in value:
             raise ValueError("must hold {question}")
         return value
 
