@@ -1,0 +1,58 @@
+"""Math accuracy: the last box after the last </think> against the gold answer, in child processes.
+
+Symbolic comparison of what a model wrote can take for ever or all memory, in C code that no signal interrupts: the
+child that compares is killed at the deadline, which is then an error, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rewards.base import Case, Context, Score, failed, score_distinct, scored
+from rewards.workers import ChildFailure, ChildPool
+
+
+class MathReward:
+    """1 where the answer equals the prompt's gold answer, else 0. Owns its pool of children."""
+
+    def __init__(self, pool: ChildPool) -> None:
+        self.pool = pool
+
+    def start(self) -> None:
+        """Let the children's zygote import the verifier."""
+        self.pool.start()
+
+    async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
+        """One score a case; equal (completion, answer) pairs are compared once."""
+        return await score_distinct(cases, _key, self._judge, context.deadline)
+
+    async def close(self) -> None:
+        """End the children."""
+        await self.pool.close()
+
+    async def _judge(self, case: Case) -> Score:
+        gold = gold_text(case.prompt.answer)
+        if gold is None:
+            kind = type(case.prompt.answer).__name__
+            text = f"the gold answer of {case.prompt.prompt_id} must be text or a number, not {kind}"
+            return failed("bad-prompt", text)
+        try:
+            correct, reason = await self.pool.run((case.text, gold))
+        except ChildFailure as failure:
+            return failed(failure.cause, failure.text)
+        return scored(1.0 if correct else 0.0, reason=reason)
+
+
+def gold_text(answer: Any) -> str | None:
+    """A gold answer as text: strings as they are, numbers as written; None where it is neither."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, bool) or not isinstance(answer, int | float) or not math.isfinite(answer):
+        return None
+    return str(answer)
+
+
+def _key(case: Case) -> tuple[str, str | None]:
+    return case.text, gold_text(case.prompt.answer)

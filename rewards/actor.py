@@ -1,0 +1,38 @@
+"""The reward worker as a Ray actor: a shell around `Scorer`.
+
+Async, so that many groups are scored side by side in one actor: nothing here computes, children and servers do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from rewards.scorer import Scorer
+from services.schema.config.reward import RewardSettings
+from services.schema.messages import Completion, Prompt, Verdict
+
+
+class RewardActor:
+    """Spawned by services/placement.py with `ray.remote(RewardActor).options(num_cpus=…)`."""
+
+    def __init__(self, settings: RewardSettings) -> None:
+        """Cheap: rubrics are built and children forked with the first group of their source."""
+        self._scorer = Scorer(settings)
+
+    async def ready(self) -> int:
+        """Begin to import what the children need; returns the actor's process id."""
+        self._scorer.start()
+        return os.getpid()
+
+    async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+        """One verdict a completion, in order. Cancelling the call kills the children that work on it."""
+        return await self._scorer.score(prompt, prompt_text, completions)
+
+    async def counts(self) -> dict[str, int]:
+        """Verdicts so far by status, errors by cause (`error:deadline`, …)."""
+        return dict(self._scorer.counts)
+
+    async def shutdown(self) -> None:
+        """End every child process."""
+        await self._scorer.close()

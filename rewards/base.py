@@ -1,0 +1,175 @@
+"""What every reward speaks: a case goes in, a score comes out.
+
+    Prompt + Completion -> Case -> Reward -> Score -> rubric -> Verdict
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from services.schema.messages import Prompt, VerdictStatus
+
+THINK_OPEN = "<think>"
+THINK_CLOSE = "</think>"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One completion as a reward sees it.
+
+    Example: `Case(prompt=prompt, text="<think>8 + 1</think>\\boxed{9}", prompt_text="What comes after 8?")`.
+    """
+
+    prompt: Prompt
+    text: str
+    """The completion, without what the prompt already said."""
+    prompt_text: str = ""
+    """The rendered prompt: tells whether it already ended in <think>."""
+    num_tokens: int | None = None
+    """Sampled tokens; None where only text is known (`rayzero grade`)."""
+    token_ids: tuple[int, ...] = ()
+    finish_reason: str = ""
+
+    @property
+    def prefilled(self) -> bool:
+        """The prompt already ended in <think>: the completion starts inside the thought."""
+        return self.prompt_text.rstrip().endswith(THINK_OPEN)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """What one reward says of one completion, before weights and gates.
+
+    Example: `Score(value=1.0, status=VerdictStatus.CORRECT, reason="42 equals 42")`. Use `scored` and `failed`.
+    """
+
+    value: float | None
+    """None: the reward does not apply to this completion and leaves the sum. NaN exactly when status is `error`."""
+    status: VerdictStatus
+    """`correct` exactly when the value is the best that the reward can give."""
+    reason: str = ""
+    cause: str = ""
+    """Of an error, in one word, to be counted by: `deadline`, `memory`, `died`, `exception`, `unreachable`, …"""
+    seconds: float = 0.0
+    tests: tuple[Mapping[str, Any], ...] = ()
+    """Per-test results of a code reward."""
+
+    @property
+    def is_error(self) -> bool:
+        """No verdict was reached, for reasons that lie outside the completion."""
+        return self.status is VerdictStatus.ERROR
+
+
+def scored(value: float | None, *, full: float = 1.0, reason: str = "", **fields: Any) -> Score:
+    """A score that was reached; `full` is the best that this reward can give. A NaN is an error, never a number."""
+    if value is None:
+        return Score(value=None, status=VerdictStatus.WRONG, reason=reason or "does not apply", **fields)
+    if not math.isfinite(value):
+        return failed("not-finite", f"the reward returned {value}", **fields)
+    status = VerdictStatus.CORRECT if value >= full else VerdictStatus.WRONG
+    return Score(value=float(value), status=status, reason=reason, **fields)
+
+
+def failed(cause: str, reason: str, **fields: Any) -> Score:
+    """A score that could not be reached, counted under `cause`."""
+    return Score(value=math.nan, status=VerdictStatus.ERROR, cause=cause, reason=reason, **fields)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What a reward may know besides its cases."""
+
+    earlier: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    """Scores, by name and in the order of the cases, of the components that this one is built on."""
+    deadline: float | None = None
+    """Event-loop time by which every case needs a score; what is not done by then is a `queue` error."""
+
+
+class Reward(Protocol):
+    """Scores the completions of one prompt.
+
+    Never raises for what a completion holds: whatever goes wrong with one case is that case's error score, so that
+    its neighbours keep theirs.
+    """
+
+    def start(self) -> None:
+        """Begin what takes a while before the first case, e.g. to import; returns at once. Needs an event loop."""
+        ...
+
+    async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
+        """One score a case, in order."""
+        ...
+
+    async def close(self) -> None:
+        """End everything it started."""
+        ...
+
+
+class PureReward:
+    """Base of rewards that are a quick, linear function of one case: no process, no network, nothing to end."""
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def judge(self, case: Case) -> Score:
+        """The score of one case."""
+        raise NotImplementedError
+
+    async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
+        """One score a case, in order; whoever else runs in this event loop gets a turn between two cases."""
+        scores: list[Score] = []
+        for case in cases:
+            started = time.perf_counter()
+            score = self.judge(case)
+            scores.append(replace(score, seconds=time.perf_counter() - started))
+            await asyncio.sleep(0)
+        return scores
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+async def score_each(
+    cases: Sequence[Case], judge: Callable[[Case], Awaitable[Score]], deadline: float | None
+) -> list[Score]:
+    """Score the cases side by side; what raises or is not done at the deadline is an error of that case alone."""
+
+    async def one(case: Case) -> Score:
+        started = time.perf_counter()
+        try:
+            score = await judge(case)
+        except Exception as error:
+            score = failed("exception", f"{type(error).__name__}: {error}")
+        return replace(score, seconds=time.perf_counter() - started)
+
+    if not cases:
+        return []
+    tasks = [asyncio.create_task(one(case)) for case in cases]
+    try:
+        timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.wait(tasks, timeout=timeout)
+    finally:
+        for task in tasks:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    late = failed("queue", "no turn before the deadline of its group")
+    return [late if task.cancelled() else task.result() for task in tasks]
+
+
+async def score_distinct(
+    cases: Sequence[Case],
+    key: Callable[[Case], Hashable],
+    judge: Callable[[Case], Awaitable[Score]],
+    deadline: float | None,
+) -> list[Score]:
+    """As `score_each`, but cases with equal keys are judged once and share the score."""
+    keys = [key(case) for case in cases]
+    distinct = dict(zip(keys, cases, strict=True))
+    scores = await score_each(list(distinct.values()), judge, deadline)
+    by_key = dict(zip(distinct, scores, strict=True))
+    return [by_key[each] for each in keys]

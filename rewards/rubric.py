@@ -1,0 +1,144 @@
+"""A rubric: named rewards with weights and gates, composed into one verdict.
+
+    reward = Σ weight × score over the components whose gates are open and that apply
+
+The verdict is `correct` exactly when every component with a weight gave its full score; it is `error` when a component
+that the reward needs could not be scored: the reward is then NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rewards.base import Case, Context, Reward, Score, failed
+from services.schema.messages import Verdict, VerdictStatus
+
+GRACE_S = 1.0
+"""How long after the deadline a component may take to say which cases it did not finish."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One component of a rubric, ready to score."""
+
+    reward: Reward
+    weight: float = 1.0
+    gates: tuple[str, ...] = ()
+    """It counts only where all of these gave their full score. What does not apply does not close a gate."""
+    requires: tuple[str, ...] = ()
+    """Components whose scores it is built on."""
+
+
+class Rubric:
+    """Scores completions with every component, side by side, and composes the verdicts."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self.parts = dict(parts)
+
+    def start(self) -> None:
+        """Let components that need processes begin to start them. Needs a running event loop."""
+        for part in self.parts.values():
+            part.reward.start()
+
+    async def judge(self, cases: Sequence[Case], deadline_s: float | None = None) -> list[Verdict]:
+        """One verdict a case, in order. A component that is not done after `deadline_s` is an error, others stand."""
+        started = time.perf_counter()
+        deadline = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
+        running: dict[str, asyncio.Task[list[Score]]] = {}
+
+        async def score(part: Part) -> list[Score]:
+            await asyncio.wait([running[needed] for needed in part.requires])
+            earlier = {needed: _outcome(running[needed], len(cases)) for needed in part.requires}
+            return await part.reward.score(cases, Context(earlier=earlier, deadline=deadline))
+
+        for name, part in self.parts.items():
+            work = score(part) if part.requires else part.reward.score(cases, Context(deadline=deadline))
+            running[name] = asyncio.create_task(work, name=name)
+        try:
+            await asyncio.wait(running.values(), timeout=None if deadline_s is None else deadline_s + GRACE_S)
+        finally:
+            for task in running.values():
+                task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+        scores = {name: _outcome(task, len(cases)) for name, task in running.items()}
+        seconds = time.perf_counter() - started
+        return [
+            compose(self.parts, {name: column[row] for name, column in scores.items()}, seconds)
+            for row in range(len(cases))
+        ]
+
+    async def close(self) -> None:
+        """End what the components have started."""
+        await asyncio.gather(*(part.reward.close() for part in self.parts.values()))
+
+
+def compose(parts: Mapping[str, Part], scores: Mapping[str, Score], seconds: float) -> Verdict:
+    """One verdict from the scores of all components of one completion."""
+    reward, num_counted, full = 0.0, 0, True
+    errors: list[str] = []
+    closed: list[str] = []
+    for name, part in parts.items():
+        score = scores[name]
+        shut = [gate for gate in part.gates if not _opens(scores[gate])]
+        unknown = [gate for gate in shut if scores[gate].is_error]
+        if shut and not unknown:
+            closed.append(name)
+            full = full and part.weight == 0
+            continue
+        if part.weight == 0:
+            continue
+        if unknown:
+            errors.append(_blame(unknown[0], scores[unknown[0]]))
+        elif score.is_error:
+            errors.append(_blame(name, score))
+        elif score.value is not None:
+            reward += part.weight * score.value
+            num_counted += 1
+            full = full and score.status is VerdictStatus.CORRECT
+    if not errors and not num_counted and not closed:
+        errors.append("nothing-applies: no component of the rubric applies to this completion")
+    components = {name: score.value for name, score in scores.items() if score.value is not None and not score.is_error}
+    status = VerdictStatus.ERROR if errors else VerdictStatus.CORRECT if full else VerdictStatus.WRONG
+    return Verdict(
+        reward=math.nan if errors else reward,
+        components=components,
+        status=status,
+        reason="; ".join(dict.fromkeys(errors)) if errors else _reason(scores, closed),
+        seconds=seconds,
+        tests=next((score.tests for score in scores.values() if score.tests), ()),
+    )
+
+
+def error_cause(verdict: Verdict) -> str:
+    """What to count an error verdict under, e.g. `deadline` or `died`; empty for the others."""
+    return verdict.reason.partition(":")[0] if verdict.status is VerdictStatus.ERROR else ""
+
+
+def _opens(score: Score) -> bool:
+    return score.status is VerdictStatus.CORRECT or (score.value is None and not score.is_error)
+
+
+def _blame(name: str, score: Score) -> str:
+    return f"{score.cause}: {name}: {score.reason}"
+
+
+def _reason(scores: Mapping[str, Score], closed: Sequence[str]) -> str:
+    parts = [f"{name}: {score.reason}{' (gate closed)' if name in closed else ''}" for name, score in scores.items()]
+    return "; ".join(parts)
+
+
+def _outcome(task: asyncio.Task[list[Score]], num_cases: int) -> list[Score]:
+    """A component's scores; what went wrong with all of it at once is an error of each case."""
+    if task.cancelled():
+        return [failed("queue", "no score before the deadline of its group")] * num_cases
+    error = task.exception()
+    if error is not None:
+        return [failed("exception", f"{type(error).__name__}: {error}")] * num_cases
+    scores = task.result()
+    if len(scores) != num_cases:
+        return [failed("exception", f"{len(scores)} scores for {num_cases} completions")] * num_cases
+    return scores

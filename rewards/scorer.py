@@ -1,0 +1,69 @@
+"""A reward worker without Ray: chooses the rubric by source, counts what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from rewards.base import Case
+from rewards.registry import Capacity, build_rubric
+from rewards.rubric import Rubric, error_cause
+from services.schema.config.reward import RewardSettings
+from services.schema.errors import WorkerError
+from services.schema.messages import Completion, Prompt, Verdict
+
+
+class Scorer:
+    """Scores groups under the recipe's rubrics."""
+
+    def __init__(self, settings: RewardSettings) -> None:
+        self.settings = settings
+        self.counts: Counter[str] = Counter()
+        """Verdicts by status (`correct`, `wrong`, `error`) and errors by cause (`error:deadline`, …)."""
+        self._capacity = Capacity(
+            num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep
+        )
+        self._rubrics: dict[str, Rubric] = {}
+
+    def start(self) -> None:
+        """Build the rubrics and let their children import now instead of with the first group."""
+        for source in self.settings.rubrics:
+            self._rubric(source).start()
+
+    async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+        """One verdict a completion, in order. Raises WorkerError when no rubric serves the prompt's source."""
+        cases = [as_case(prompt, prompt_text, completion) for completion in completions]
+        verdicts = await self._rubric(prompt.source).judge(cases, self.settings.deadline_s)
+        for verdict in verdicts:
+            self.counts[verdict.status.value] += 1
+            if cause := error_cause(verdict):
+                self.counts[f"error:{cause}"] += 1
+        return tuple(verdicts)
+
+    async def close(self) -> None:
+        """End every child process."""
+        await asyncio.gather(*(rubric.close() for rubric in self._rubrics.values()))
+
+    def _rubric(self, source: str) -> Rubric:
+        key = source if source in self.settings.rubrics else "default"
+        if key not in self._rubrics:
+            components = self.settings.rubric_for(source)
+            if components is None:
+                known = ", ".join(self.settings.rubrics)
+                raise WorkerError(f"no rubric for source {source!r}: add it, or `default`, to reward.rubrics ({known})")
+            self._rubrics[key] = build_rubric(components, self._capacity)
+        return self._rubrics[key]
+
+
+def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
+    """A completion as the rewards see it."""
+    return Case(
+        prompt=prompt,
+        prompt_text=prompt_text,
+        text=completion.text,
+        num_tokens=completion.num_tokens,
+        token_ids=tuple(completion.token_ids.tolist()),
+        finish_reason=completion.finish_reason,
+    )

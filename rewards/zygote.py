@@ -1,0 +1,209 @@
+"""The process side of the child pool: a zygote that forks children, and what a child does.
+
+    pool ──spawn──► zygote (imports the work once, stays single-threaded) ──fork──► child ◄──items── pool
+
+A fork of a process that has imported already costs milliseconds, so that a killed child is cheap to replace; and it is
+forked from a small, idle process of its own, never from the caller with its threads, sockets and secrets. Only the
+zygote kills children, by process ids that it has not reaped yet: an id can never mean somebody else.
+
+Wire, pool ↔ zygote: one JSON object a datagram (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back come
+`{"exit": pid, "status": …}`). Pool → child: frames of pickle; child → pool: frames of JSON, since what ran in a child
+is not to be unpickled. A frame is four bytes of length, big-endian, and the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import importlib
+import inspect
+import json
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+HEADER = struct.Struct(">I")
+
+
+def main(control_fd: int, target: str, preload: list[str]) -> None:
+    """Serve fork and kill requests until the pool closes its end; then end every child."""
+    control = socket.socket(fileno=control_fd)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind comes here to be reaped, not to a deaf PID 1
+    for module in preload:
+        with contextlib.suppress(Exception):  # the child reports it in full when it imports the module itself
+            importlib.import_module(module)
+    gc.freeze()
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: set[int] = set()
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(wake_read, select.POLLIN)
+    try:
+        while True:
+            for fd, _ in poller.poll():
+                if fd == wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_read, 4096)
+                elif not _obey(control, children, target, libc):
+                    return
+            _reap(control, children)
+    finally:
+        for pid in children:
+            _kill(pid)
+
+
+def resolve(target: str) -> Any:
+    """The object that `module:name` names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _obey(control: socket.socket, children: set[int], target: str, libc: ctypes.CDLL) -> bool:
+    """Carry out one request; False when the pool has gone."""
+    data, fds, _, _ = socket.recv_fds(control, 4096, 1)
+    if not data:
+        return False
+    request = json.loads(data)
+    if request["op"] == "kill":
+        if request["pid"] in children:
+            _kill(request["pid"])
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        control.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the zygote itself be killed
+        _child(socket.socket(fileno=fds[0]), target)
+    children.add(pid)
+    os.close(fds[0])
+    return True
+
+
+def _kill(pid: int) -> None:
+    """The child and what it started: it leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _reap(control: socket.socket, children: set[int]) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in children:
+            children.discard(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # a child that ended by itself may have left others running
+            with contextlib.suppress(OSError):
+                control.send(json.dumps({"exit": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _child(channel: socket.socket, target: str) -> None:
+    """Answer items until the pool closes the channel. Never returns."""
+    code = 0
+    try:
+        _serve(channel, target)
+    except (EOFError, ConnectionError):
+        pass
+    except BaseException:
+        code = 1
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(code)  # never back into the zygote's frames, whatever the work did
+
+
+def _serve(channel: socket.socket, target: str) -> None:
+    argument, memory_bytes = pickle.loads(_receive(channel))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # under memory pressure the kernel takes a child, not the actor
+    try:
+        handler: Callable[[Any], Any] = resolve(target)(argument)
+        _limit_memory(memory_bytes)
+    except BaseException as error:
+        _send(channel, {"pid": os.getpid(), "error": _describe(error)})
+        raise
+    _send(channel, {"pid": os.getpid()})
+    while True:
+        reply: dict[str, Any]
+        item = pickle.loads(_receive(channel))
+        try:
+            result = handler(item)
+            if inspect.isawaitable(result):
+                result = asyncio.run(_await(result))
+            reply = {"result": result}
+            json.dumps(result)
+        except MemoryError as error:
+            reply = {"error": _describe(error), "cause": "memory"}
+        except BaseException as error:
+            reply = {"error": _describe(error), "cause": "exception"}
+        item = result = None
+        _send(channel, reply)
+
+
+async def _await(result: Any) -> Any:
+    return await result
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Bound what is allocated from now on: data, not address space, which libraries reserve by the gigabyte."""
+    used = 0
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmData:"):
+                used = int(line.split()[1]) * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + memory_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:
+        text = type(error).__name__
+    return text[:2000]
+
+
+def _receive(channel: socket.socket) -> bytes:
+    (length,) = HEADER.unpack(_read_exactly(channel, HEADER.size))
+    return _read_exactly(channel, length)
+
+
+def _read_exactly(channel: socket.socket, length: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < length:
+        part = channel.recv(min(length - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _send(channel: socket.socket, reply: dict[str, Any]) -> None:
+    body = json.dumps(reply).encode()
+    channel.sendall(HEADER.pack(len(body)) + body)
