@@ -11,7 +11,17 @@ from services.schema.config.learner import LearnerSettings
 from services.schema.config.model import ModelSettings
 from services.schema.config.reward import RewardSettings
 from services.schema.config.rollout import RolloutSettings
-from services.schema.config.training import CheckpointSettings, DeadlineSettings, EvaluationSettings, TrainingSettings
+from services.schema.config.training import (
+    CheckpointSettings,
+    ColdStartSettings,
+    DeadlineSettings,
+    EvaluationSettings,
+    TrainingSettings,
+)
+from services.schema.messages import Sampling
+
+EVALUATION_SEEDS = 2**31
+"""Above every training group's seed, so that no held-out completion shares its random numbers with a training one."""
 
 
 class Recipe(Section):
@@ -33,6 +43,8 @@ class Recipe(Section):
     """Reward workers and what they reward."""
     learner: LearnerSettings = LearnerSettings()
     """Loss, optimizer, reference policy, watched limits."""
+    cold_start: ColdStartSettings | None = None
+    """Supervised start before the loop, for a model that cannot do the task at all."""
     training: TrainingSettings
     """Updates, groups, staleness."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -43,3 +55,35 @@ class Recipe(Section):
     """Longest waits."""
     cluster: ClusterSettings = ClusterSettings()
     """Ray."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.training.num_updates * self.training.groups_per_update >= 2**31:
+            raise ValueError("training: more than 2^31 groups")
+        names = {source.name for source in (*self.data.train, *self.data.held_out)}
+        for name in sorted(names):
+            if self.reward.rubric_for(name) is None:
+                raise ValueError(
+                    f"reward.rubrics: data source {name!r} has no rubric: add one under {name!r} or under 'default'"
+                )
+        return self
+
+    @property
+    def evaluation_sampling(self) -> Sampling:
+        """How held-out prompts are sampled: the same seeds at every evaluation."""
+        return Sampling(
+            num_completions=self.evaluation.num_completions,
+            max_tokens=self.rollout.sampling.max_tokens,
+            temperature=self.evaluation.temperature,
+            seed=(self.seed << 32) + EVALUATION_SEEDS,
+        )
+
+    def training_sampling(self, group_id: int) -> Sampling:
+        """How a training group is sampled: seeds distinct for every completion of the run, and the same again when a
+        group is sampled anew after a failure."""
+        return Sampling(
+            num_completions=self.training.group_size,
+            max_tokens=self.rollout.sampling.max_tokens,
+            temperature=self.rollout.sampling.temperature,
+            seed=(self.seed << 32) + group_id * self.training.group_size,
+        )

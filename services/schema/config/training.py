@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from services.schema.config.base import Section
+from services.schema.config.data import DataSource
+from services.schema.config.learner import OptimizerSettings
 
 
 class TrainingSettings(Section):
@@ -33,6 +35,21 @@ class TrainingSettings(Section):
     def samples_per_update(self) -> int:
         """Completions in one batch."""
         return self.groups_per_update * self.group_size
+
+
+class ColdStartSettings(Section):
+    """A short supervised start before the first rollout: loss on the completions' tokens alone."""
+
+    source: DataSource
+    """Where the demonstrations come from: rows with a prompt and, in `completion_column`, what to answer."""
+    completion_column: str = "completion"
+    """Column that holds the demonstrated completion as text; the end-of-sequence token is added."""
+    num_updates: int = Field(ge=1)
+    """Optimizer steps."""
+    demonstrations_per_update: int = Field(default=32, ge=1)
+    """Batch size."""
+    optimizer: OptimizerSettings
+    """Of the cold start alone: the loop begins with fresh moments."""
 
 
 class EvaluationSettings(Section):

@@ -1,0 +1,98 @@
+"""The command line: `rayzero …`, or `python -m services.cli …` as a Ray job's entry point.
+
+Nothing heavy is imported before a command runs: `--help` answers in a fraction of a second.
+Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.schema.errors import RayzeroError
+
+app = typer.Typer(
+    name="rayzero",
+    help="Train language models with GRPO on verifiable rewards: an actor-learner service on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]...")
+]
+
+
+@app.command(epilog="Example: rayzero train deploy/recipes/demo.yaml seed=1 training.num_updates=20")
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Exactly this run directory.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option(help="Never continue an unfinished run.")] = False,
+) -> None:
+    """Train. The same command continues a run that was interrupted."""
+    from services.run import train as run
+
+    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh))
+
+
+@app.command(epilog="Example: rayzero check deploy/recipes/demo.yaml rollout.num_workers=4")
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+) -> None:
+    """Validate a recipe and print the plan. Starts nothing."""
+    from services.plan import check as run
+
+    run(recipe, overrides or [], as_json=json)
+
+
+@app.command(epilog="Example: rayzero eval runs/demo/model --recipe deploy/recipes/demo.yaml evaluation.temperature=0")
+def eval(
+    model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],
+    recipe: Annotated[Path, typer.Option(help="Whose held-out prompts, rewards and sampling to use.")],
+    overrides: Overrides = None,
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+) -> None:
+    """Measure a model on a recipe's held-out prompts."""
+    from services.inference import evaluate as run
+
+    run(model, recipe, overrides or [], as_json=json)
+
+
+@app.command(epilog='Example: rayzero generate runs/demo/model "What comes after 41?" -n 4')
+def generate(
+    model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],
+    prompt: Annotated[str, typer.Argument(help="The user's message.")],
+    num_completions: Annotated[int, typer.Option("-n", "--num", min=1, help="How many completions.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: the most likely tokens.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="For the same completions again.")] = None,
+) -> None:
+    """Sample completions of one prompt from a model."""
+    from services.inference import generate as run
+
+    run(model, prompt, num_completions, max_tokens, temperature, seed)
+
+
+def main() -> None:
+    """Run a command; an error of ours is one readable message and its exit code, never a traceback."""
+    try:
+        app()
+    except RayzeroError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

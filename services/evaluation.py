@@ -1,0 +1,80 @@
+"""Held-out accuracy, from the engines that train, without a stop of the training."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.group_carrier import GroupCarrier
+from services.schema.errors import RunHalted
+from services.schema.messages import Group, GroupRequest, Prompt, Rollout, Sampling, VerdictStatus
+
+ACCURACY = "accuracy"
+"""The component that counts as accuracy where a rubric has one; elsewhere a rollout is accurate when it is correct."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What one pass over the held-out prompts showed."""
+
+    policy_version: int
+    accuracy: float
+    reward_mean: float
+    completion_tokens_mean: float
+    truncated_share: float
+    num_errors: int
+    """Completions without a verdict: they count neither for nor against."""
+    groups: tuple[Group, ...]
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Runs the same prompts with the same seeds every time, so that two evaluations differ by their weights alone."""
+
+    carrier: GroupCarrier
+    prompts: Sequence[Prompt]
+    sampling: Sampling
+
+    async def run(self, policy_version: int) -> Evaluation:
+        """Sample and judge every held-out prompt.
+
+        Raises:
+            RunHalted: not one verdict could be had.
+        """
+        groups = await asyncio.gather(*(self._group(index, prompt) for index, prompt in enumerate(self.prompts)))
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
+        if not judged:
+            cause = rollouts[0].verdict.reason if rollouts else "no held-out prompts"
+            raise RunHalted(f"evaluation at version {policy_version}: every verdict is an error; the first: {cause}")
+        return Evaluation(
+            policy_version=policy_version,
+            accuracy=_mean([is_accurate(rollout) for rollout in judged]),
+            reward_mean=_mean([rollout.verdict.reward for rollout in judged]),
+            completion_tokens_mean=_mean([rollout.completion.num_tokens for rollout in rollouts]),
+            truncated_share=_mean([rollout.completion.finish_reason == "length" for rollout in rollouts]),
+            num_errors=len(rollouts) - len(judged),
+            groups=tuple(groups),
+        )
+
+    async def _group(self, index: int, prompt: Prompt) -> Group:
+        seed = None if self.sampling.seed is None else self.sampling.seed + index * self.sampling.num_completions
+        sampling = Sampling(
+            num_completions=self.sampling.num_completions,
+            max_tokens=self.sampling.max_tokens,
+            temperature=self.sampling.temperature,
+            seed=seed,
+        )
+        # Negative: evaluation groups are not in the ledger.
+        return await self.carrier.carry(GroupRequest(group_id=-1 - index, prompt=prompt, sampling=sampling))
+
+
+def is_accurate(rollout: Rollout) -> bool:
+    """Whether a rollout counts towards accuracy."""
+    score = rollout.verdict.components.get(ACCURACY)
+    return rollout.verdict.status is VerdictStatus.CORRECT if score is None else score >= 1.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

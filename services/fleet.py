@@ -1,0 +1,211 @@
+"""Keeps a role's workers alive, spreads work over them by load, and replaces the dead. Plain asyncio.
+
+    spawn ─► STARTING ─► READY (rollout workers: JOINING until they hold the current weights) ─► SERVING ─► DEAD ─► spawn
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeVar
+
+from services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
+
+logger = logging.getLogger(__name__)
+
+
+class Worker(Protocol):
+    """What a fleet needs of a worker, besides its work."""
+
+    name: str
+
+    async def shutdown(self) -> None:
+        """End it and everything it started; must not raise when it is dead already."""
+        ...
+
+
+W = TypeVar("W", bound=Worker)
+
+
+class SeatState(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    JOINING = "joining"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(slots=True, eq=False)
+class Seat(Generic[W]):
+    """One place in the fleet and the worker that has it."""
+
+    name: str
+    worker: W | None = None
+    state: SeatState = SeatState.STARTING
+    in_flight: int = 0
+    policy_version: int = -1
+
+    @property
+    def taken(self) -> W:
+        """The worker in the seat, where there must be one."""
+        if self.worker is None:
+            raise WorkerError(f"{self.name} has not started")
+        return self.worker
+
+
+@dataclass(slots=True)
+class Fleet(Generic[W]):
+    """The workers of one role.
+
+    `spawn(name)` returns a started worker or raises `ActorStartError`. With `needs_weights` a new worker is JOINING
+    until weight sync admits it. `limit` is how many leases one worker may hold at a time.
+    """
+
+    role: str
+    spawn: Callable[[str], Awaitable[W]]
+    limit: int
+    needs_weights: bool = False
+    max_restarts: int = 20
+    """Restarts in a row without any work done in between, before the fleet gives up."""
+    seats: list[Seat[W]] = field(default_factory=list)
+    target: int = 0
+    restarts: int = 0
+    failure: RayzeroError | None = None
+    _streak: int = 0
+    _spawned: int = 0
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self, num_workers: int) -> None:
+        """Spawn the first workers side by side; the first failure ends the start."""
+        self.target = num_workers
+        await asyncio.gather(*(self._fill(self._new_seat()) for _ in range(num_workers)))
+        if self.failure is not None:
+            raise self.failure
+
+    @asynccontextmanager
+    async def lease(self, deadline_s: float) -> AsyncIterator[Seat[W]]:
+        """The least loaded serving worker, as soon as one has room.
+
+        A `WorkerError` or `DeadlineError` that leaves the block costs the worker its seat: it is replaced.
+        """
+        seat = await self._acquire(deadline_s)
+        seat.in_flight += 1
+        try:
+            yield seat
+            self._streak = 0
+        except (WorkerError, DeadlineError) as error:
+            self.fail(seat, error)
+            raise
+        finally:
+            seat.in_flight -= 1
+            await self._notify()
+
+    def fail(self, seat: Seat[W], error: BaseException) -> None:
+        """A worker is dead or cannot be trusted: take its seat and fill it anew."""
+        if seat not in self.seats:
+            return  # several groups were in flight on it: the first to fail has reported it
+        self.seats.remove(seat)
+        logger.warning("%s %s failed and is replaced: %s", self.role, seat.name, error)
+        if seat.worker is not None:
+            self._background(seat.worker.shutdown())
+        self.restarts += 1
+        self._streak += 1
+        if self._streak > self.max_restarts:
+            self.failure = WorkerError(f"{self.role} workers failed {self._streak} times in a row; the last: {error}")
+        elif len(self.seats) < self.target:
+            self._background(self._fill(self._new_seat()))
+        self._background(self._notify())
+
+    async def admit(self, seat: Seat[W], policy_version: int) -> None:
+        """The worker has proved that it holds this version: it serves."""
+        seat.policy_version = policy_version
+        if seat.state is SeatState.JOINING:
+            seat.state = SeatState.SERVING
+        await self._notify()
+
+    async def scale(self, num_workers: int) -> None:
+        """Grow or shrink to `num_workers`; who leaves finishes its leases first."""
+        self.target = num_workers
+        while len(self._staying()) < num_workers:
+            self._background(self._fill(self._new_seat()))
+        for seat in self._staying()[num_workers:]:
+            seat.state = SeatState.DRAINING
+            self._background(self._drain(seat))
+        await self._notify()
+
+    def joining(self) -> list[Seat[W]]:
+        """Workers that are up but do not hold the current weights."""
+        return [seat for seat in self.seats if seat.state is SeatState.JOINING]
+
+    def serving(self) -> list[Seat[W]]:
+        """Workers that work, those included that are about to leave."""
+        return [seat for seat in self.seats if seat.state in (SeatState.SERVING, SeatState.DRAINING)]
+
+    async def close(self) -> None:
+        """End every worker."""
+        self.target = 0
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        workers = [seat.worker for seat in self.seats if seat.worker is not None]
+        self.seats.clear()
+        await asyncio.gather(*(worker.shutdown() for worker in workers), return_exceptions=True)
+
+    def _staying(self) -> list[Seat[W]]:
+        return [seat for seat in self.seats if seat.state is not SeatState.DRAINING]
+
+    def _new_seat(self) -> Seat[W]:
+        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}")
+        self._spawned += 1
+        self.seats.append(seat)
+        return seat
+
+    async def _fill(self, seat: Seat[W]) -> None:
+        try:
+            seat.worker = await self.spawn(seat.name)
+        except (ActorStartError, WorkerError, DeadlineError) as error:
+            if self._streak == 0 and not self.serving():
+                self.failure = error if isinstance(error, ActorStartError) else ActorStartError(str(error))
+            self.fail(seat, error)
+            return
+        seat.state = SeatState.JOINING if self.needs_weights else SeatState.SERVING
+        await self._notify()
+
+    async def _drain(self, seat: Seat[W]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: seat.in_flight == 0)
+        if seat in self.seats:
+            self.seats.remove(seat)
+            if seat.worker is not None:
+                await seat.worker.shutdown()
+
+    async def _acquire(self, deadline_s: float) -> Seat[W]:
+        def free() -> Seat[W] | None:
+            seats = [seat for seat in self.seats if seat.state is SeatState.SERVING and seat.in_flight < self.limit]
+            return min(seats, key=lambda seat: seat.in_flight, default=None)
+
+        try:
+            async with asyncio.timeout(deadline_s), self._changed:
+                await self._changed.wait_for(lambda: free() is not None or self.failure is not None)
+        except TimeoutError:
+            states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"
+            raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})") from None
+        seat = free()
+        if seat is None:
+            raise self.failure or WorkerError(f"no {self.role} worker")
+        return seat
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,222 @@
+"""Admits, collects and retires groups, and bounds their staleness. Plain asyncio: no Ray, no clock but the caller's.
+
+A group admitted at version v with staleness bound s has the deadline v + s: the last learner version whose update may
+still train on it. With B groups an update the buffer keeps, for every learner version u and every deadline d ≥ u,
+
+    (live groups with deadline ≤ d)  ≤  (d − u + 1) · B                                            (feasible)
+
+so that every live group can still be trained on in time. `room` admits only up to (s + 1) · B live groups, which is
+(feasible) for the newest deadline; `_batch` takes earliest deadlines first and refuses a batch that would break it for
+the next version. services/README.md has the proof in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from services.schema.errors import DeadlineError
+from services.schema.messages import Group, Prompt
+
+
+class GroupState(StrEnum):
+    """Where a live group is on its way."""
+
+    WAITING = "waiting"
+    GENERATING = "generating"
+    SCORING = "scoring"
+    READY = "ready"
+    TRAINING = "training"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One live group."""
+
+    group_id: int
+    prompt: Prompt
+    admitted_version: int
+    state: GroupState = GroupState.WAITING
+    since_s: float = 0.0
+    holder: str = ""
+    """Which worker has it, for the stall report."""
+    attempts: int = 0
+    group: Group | None = None
+
+
+@dataclass(slots=True)
+class GroupBuffer:
+    """The live groups of a run.
+
+    `record(event, group_id, **details)` is called on every admission and retirement: the ledger.
+    """
+
+    groups_per_update: int
+    max_staleness: int
+    drop_stale: bool
+    record: Callable[..., None]
+    clock: Callable[[], float]
+    version: int = 0
+    next_group_id: int = 0
+    entries: dict[int, Entry] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    _interrupted: bool = False
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def room(self) -> int:
+        """How many groups may be admitted now without any of them going stale."""
+        return (self.max_staleness + 1) * self.groups_per_update - len(self.entries)
+
+    def admit(self, prompt: Prompt) -> Entry:
+        """Give a prompt its place; the caller carries it from here."""
+        if self.room <= 0:
+            raise ValueError(f"no room at version {self.version}: {len(self.entries)} groups are live")
+        entry = Entry(self.next_group_id, prompt, self.version, since_s=self.clock())
+        self.next_group_id += 1
+        self.entries[entry.group_id] = entry
+        self.record("admitted", entry.group_id, version=self.version, prompt_id=prompt.prompt_id)
+        return entry
+
+    def move(self, entry: Entry, state: GroupState, holder: str = "") -> None:
+        """Note that a group went one step on (or back, after a failure), and who has it now."""
+        entry.state, entry.holder, entry.since_s = state, holder, self.clock()
+        self._notify()
+
+    def commit(self, entry: Entry, group: Group) -> None:
+        """A group is scored: ready for the learner."""
+        if entry.group_id not in self.entries:
+            return  # dropped as stale while it was being scored: it is in the ledger already
+        entry.group = group
+        self.move(entry, GroupState.READY)
+
+    def drop(self, entry: Entry, reason: str) -> None:
+        """Retire a group untrained, with its reason."""
+        if self.entries.pop(entry.group_id, None) is not None:
+            self.dropped[reason] += 1
+            self.record("dropped", entry.group_id, version=self.version, reason=reason)
+            self._notify()
+
+    async def take(self, deadline_s: float) -> list[Group] | None:
+        """The next batch of exactly `groups_per_update` groups, oldest first, none of them past its bound.
+
+        None after `interrupt`.
+
+        Raises:
+            DeadlineError: no batch came together in time; the message says which groups are where.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                while (batch := self._batch()) is None:
+                    if self._interrupted:
+                        return None
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise DeadlineError(
+                f"the learner waited {deadline_s:g} s for {self.groups_per_update} groups\n{self.describe()}"
+            ) from None
+        for entry in batch:
+            self.move(entry, GroupState.TRAINING, "learner")
+        return [entry.group for entry in batch if entry.group is not None]
+
+    def retire(self, groups: Iterable[Group], new_version: int) -> None:
+        """An update was made of these groups: they are trained on, and the learner is at `new_version`."""
+        for group in groups:
+            del self.entries[group.group_id]
+            self.record("trained", group.group_id, version=new_version)
+        self.version = new_version
+        if self.drop_stale:
+            for entry in [entry for entry in self.entries.values() if self._deadline(entry) < new_version]:
+                self.drop(entry, "stale")
+        self._notify()
+
+    async def wait_for_change(self) -> None:
+        """Sleep until a group moved or retired."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def interrupt(self) -> None:
+        """Let `take` return without a batch: the run is being stopped."""
+        self._interrupted = True
+        self._notify()
+
+    def num_needed(self, total: int) -> int:
+        """Groups yet to be admitted for `total` to be trained on in the whole run."""
+        return total - self.version * self.groups_per_update - len(self.entries)
+
+    def counts(self) -> dict[str, int]:
+        """Live groups by state."""
+        counts = Counter(entry.state.value for entry in self.entries.values())
+        return {state.value: counts.get(state.value, 0) for state in GroupState}
+
+    def describe(self) -> str:
+        """Who holds which groups, since when: one line a group, longest first."""
+        now = self.clock()
+        rows = sorted(self.entries.values(), key=lambda entry: entry.since_s)
+        lines = [
+            f"  group {entry.group_id} ({entry.prompt.prompt_id}): {entry.state.value}"
+            + (f" at {entry.holder}" if entry.holder else "")
+            + f" for {now - entry.since_s:.1f} s, attempt {entry.attempts + 1}, admitted at version {entry.admitted_version}"
+            for entry in rows[:20]
+        ]
+        more = [f"  … and {len(rows) - 20} more"] if len(rows) > 20 else []
+        return "\n".join([f"learner version {self.version}, {len(rows)} live groups: {self.counts()}", *lines, *more])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs; finished groups are kept whole, unfinished ones as their prompts."""
+        return {
+            "version": self.version,
+            "next_group_id": self.next_group_id,
+            "dropped": dict(self.dropped),
+            "entries": [
+                (entry.group_id, entry.prompt, entry.admitted_version, entry.group)
+                for entry in self.entries.values()
+                if entry.state is not GroupState.TRAINING
+            ],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore; unfinished groups wait again, under their old numbers and deadlines."""
+        self.version, self.next_group_id = state["version"], state["next_group_id"]
+        self.dropped = Counter(state["dropped"])
+        self.entries = {}
+        for group_id, prompt, admitted_version, group in state["entries"]:
+            entry = Entry(group_id, prompt, admitted_version, since_s=self.clock(), group=group)
+            entry.state = GroupState.WAITING if group is None else GroupState.READY
+            self.entries[group_id] = entry
+
+    def _deadline(self, entry: Entry) -> int:
+        return entry.admitted_version + self.max_staleness
+
+    def _batch(self) -> list[Entry] | None:
+        """Earliest deadlines first; None while there are too few, or while a group must be waited for."""
+        for entry in [entry for entry in self.entries.values() if self._too_stale(entry)]:
+            self.drop(entry, "stale")
+        ready = [entry for entry in self.entries.values() if entry.state is GroupState.READY]
+        ready.sort(key=lambda entry: (self._deadline(entry), entry.group_id))
+        batch = sorted(ready[: self.groups_per_update], key=lambda entry: entry.group_id)
+        if len(batch) < self.groups_per_update or not (self.drop_stale or self._feasible_without(batch)):
+            return None
+        return batch
+
+    def _too_stale(self, entry: Entry) -> bool:
+        """The check at use: holds even if admission were wrong."""
+        return entry.group is not None and self.version - entry.group.oldest_version > self.max_staleness
+
+    def _feasible_without(self, batch: list[Entry]) -> bool:
+        taken = {entry.group_id for entry in batch}
+        left = Counter(self._deadline(entry) for key, entry in self.entries.items() if key not in taken)
+        total = 0
+        for deadline in sorted(left):
+            total += left[deadline]
+            if total > max(0, deadline - self.version) * self.groups_per_update:
+                return False
+        return True
+
+    def _notify(self) -> None:
+        self._changed.set()

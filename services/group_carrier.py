@@ -1,0 +1,86 @@
+"""Carries one group from its prompt to its verdicts: generate, score, try again elsewhere when a worker fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.fleet import Fleet
+from services.group_buffer import GroupState
+from services.schema.errors import DeadlineError, WorkerError
+from services.schema.interfaces import RewardWorker, RolloutWorker
+from services.schema.messages import Group, GroupCompletions, GroupRequest, Rollout, Verdict, VerdictStatus
+
+logger = logging.getLogger(__name__)
+
+OnMove = Callable[[GroupState, str], None]
+
+
+def _no_move(state: GroupState, holder: str) -> None:
+    """Evaluation groups have no place in the buffer."""
+
+
+@dataclass(slots=True)
+class GroupCarrier:
+    """The way from `GroupRequest` to `Group`, for training and evaluation alike."""
+
+    rollouts: Fleet[RolloutWorker]
+    rewards: Fleet[RewardWorker]
+    max_attempts: int
+    lease_deadline_s: float
+
+    async def carry(self, request: GroupRequest, on_move: OnMove = _no_move) -> Group:
+        """One finished group. A failed step is tried again on whichever worker is free next.
+
+        Raises:
+            WorkerError: a step failed `max_attempts` times; the message holds the last cause.
+        """
+        made = await self._generate(request, on_move)
+        verdicts = await self._score(request, made, on_move)
+        return Group(
+            group_id=request.group_id,
+            prompt=request.prompt,
+            prompt_token_ids=made.prompt_token_ids,
+            rollouts=tuple(
+                Rollout(completion=completion, verdict=verdict)
+                for completion, verdict in zip(made.completions, verdicts, strict=True)
+            ),
+            worker=made.worker,
+        )
+
+    async def _generate(self, request: GroupRequest, on_move: OnMove) -> GroupCompletions:
+        for attempt in range(1, self.max_attempts + 1):
+            on_move(GroupState.WAITING, "")
+            try:
+                async with self.rollouts.lease(self.lease_deadline_s) as seat:
+                    on_move(GroupState.GENERATING, seat.name)
+                    return await seat.taken.generate(request)
+            except (WorkerError, DeadlineError) as error:
+                if self.rollouts.failure is not None:
+                    raise self.rollouts.failure from error
+                failure = error
+                logger.warning("group %d: generation failed (attempt %d): %s", request.group_id, attempt, error)
+        raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
+
+    async def _score(
+        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove
+    ) -> tuple[Verdict, ...]:
+        verdicts: tuple[Verdict, ...] = ()
+        failure: Exception | None = None
+        for attempt in range(1, self.max_attempts + 1):
+            try:
+                async with self.rewards.lease(self.lease_deadline_s) as seat:
+                    on_move(GroupState.SCORING, seat.name)
+                    verdicts = await seat.taken.score(request.prompt, made.prompt_text, made.completions)
+            except (WorkerError, DeadlineError) as error:
+                if self.rewards.failure is not None:
+                    raise self.rewards.failure from error
+                failure = error
+                logger.warning("group %d: scoring failed (attempt %d): %s", request.group_id, attempt, error)
+                continue
+            if all(verdict.status is not VerdictStatus.ERROR for verdict in verdicts):
+                break
+        if not verdicts:
+            raise WorkerError(f"scoring failed {self.max_attempts} times; the last cause: {failure}")
+        return verdicts

@@ -1,0 +1,121 @@
+"""`rayzero eval` and `rayzero generate`: the run's own engines and rewards, without a learner."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from services.evaluation import Evaluation, Evaluator
+from services.fleet import Fleet
+from services.group_carrier import GroupCarrier
+from services.placement import Placement, RaySession
+from services.preflight import prepare
+from services.schema.config.loader import load_recipe, validate_recipe
+from services.schema.config.recipe import Recipe
+from services.schema.interfaces import RewardWorker, RolloutWorker
+from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+
+
+def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
+    """Accuracy of a model on a recipe's held-out prompts, with its standard error.
+
+    Raises:
+        RayzeroError: the recipe or model is refused, or an actor cannot start.
+    """
+    recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
+    console = Console(highlight=False, stderr=as_json)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+
+    async def measure() -> Evaluation:
+        async with _workers(recipe, prepared.model_path, console) as (engines, rewards):
+            carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+            return await Evaluator(carrier, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
+
+    result = asyncio.run(measure())
+    count = len(result.groups) * recipe.evaluation.num_completions
+    figures = {
+        "model": model,
+        "accuracy": result.accuracy,
+        "standard_error": math.sqrt(result.accuracy * (1 - result.accuracy) / count),
+        "reward_mean": result.reward_mean,
+        "completion_tokens_mean": result.completion_tokens_mean,
+        "truncated_share": result.truncated_share,
+        "num_prompts": len(result.groups),
+        "num_completions": recipe.evaluation.num_completions,
+        "num_errors": result.num_errors,
+        "temperature": recipe.evaluation.temperature,
+    }
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures.items():
+        console.print(f"[dim]{name:>22}[/dim]  {value:.4f}" if isinstance(value, float) else f"[dim]{name:>22}[/dim]  {value}")
+
+
+def generate(
+    model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
+) -> None:
+    """Print completions of one prompt."""
+    console = Console(highlight=False)
+    recipe = _generation_recipe(model, max_tokens)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+    request = GroupRequest(
+        group_id=0,
+        prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
+        sampling=Sampling(num_completions=num_completions, max_tokens=max_tokens, temperature=temperature, seed=seed),
+    )
+
+    async def sample() -> None:
+        async with _workers(recipe, prepared.model_path, console) as (engines, _):
+            async with engines.lease(recipe.deadlines.group_s) as seat:
+                made = await seat.taken.generate(request)
+        for index, completion in enumerate(made.completions, start=1):
+            note = f"{completion.num_tokens} tokens, {completion.finish_reason}"
+            console.rule(f"[dim]{index} · {note}[/dim]", align="left", style="dim")
+            console.print(escape(completion.text))
+
+    asyncio.run(sample())
+
+
+def _generation_recipe(model: str, max_tokens: int) -> Recipe:
+    """The least that a rollout worker needs to know."""
+    content = {
+        "name": "generate",
+        "model": {"path": model},
+        "data": {"train": [{"kind": "function", "function": "services.tasks:no_prompts"}]},
+        "rollout": {"sampling": {"max_tokens": max_tokens}, "max_model_tokens": max(1024, 2 * max_tokens)},
+        "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
+        "training": {"num_updates": 1, "groups_per_update": 1, "group_size": 2},
+    }
+    return validate_recipe(content, {}, default_origin="rayzero generate")
+
+
+@asynccontextmanager
+async def _workers(
+    recipe: Recipe, model_path: Path, console: Console
+) -> AsyncIterator[tuple[Fleet[RolloutWorker], Fleet[RewardWorker]]]:
+    """Engines with the model as it is on disk, and reward workers; all ended when the block is left."""
+    session = RaySession(recipe)
+    with tempfile.TemporaryDirectory(prefix="rayzero-logs-") as logs:
+        placement = Placement(recipe, model_path, Path(logs))
+        engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        try:
+            with Status("starting an engine", console=console):
+                await asyncio.to_thread(session.start)
+                await asyncio.gather(
+                    engines.start(recipe.rollout.num_workers), rewards.start(recipe.reward.num_workers)
+                )
+            yield engines, rewards
+        finally:
+            await asyncio.gather(engines.close(), rewards.close(), return_exceptions=True)
+            await asyncio.to_thread(session.stop)

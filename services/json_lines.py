@@ -1,0 +1,37 @@
+"""Files of one JSON object a line, in whole lines only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.schema.errors import RunDirectoryError
+
+
+def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = False) -> None:
+    """Append (or begin anew with) whole lines.
+
+    Raises:
+        RunDirectoryError: the disk is full or the file cannot be written; says which.
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        with open(file, "w" if replace else "a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise RunDirectoryError(f"{file} cannot be written: {error.strerror}; the last checkpoint is intact") from None
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last line that a kill cut short is left out."""
+    if not file.is_file():
+        return []
+    rows = []
+    for line in file.read_text(encoding="utf-8").split("\n")[:-1]  # not splitlines: text holds U+2028:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,203 @@
+"""Every actor spawn: which Ray, which resources, which environment, which log file.
+
+A local Ray lives in a private temporary directory that goes with the run; a cluster that was there before is left as
+it was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from services.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
+from services.schema.config.recipe import Recipe
+from services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
+
+logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=RemoteActor)
+TEMPORARY_PREFIX = "rayzero-"
+
+
+class RaySession:
+    """A connection to Ray: local and private, or to a running cluster."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Nothing is started before `start`."""
+        self.recipe = recipe
+        self._temporary: Path | None = None
+
+    def start(self) -> None:
+        """Connect.
+
+        Raises:
+            ActorStartError: no Ray there, or it would not start; with the cause.
+        """
+        cluster = self.recipe.cluster
+        try:
+            if cluster.address is not None:
+                ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+            else:
+                self._start_local()
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            self.stop()
+            where = f"at {cluster.address}" if cluster.address else "on this machine"
+            raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
+
+    def stop(self) -> None:
+        """Disconnect; a local Ray ends with everything in it, its directory included."""
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def _start_local(self) -> None:
+        # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # RAY_ADDRESS would send `ray.init` to somebody else's cluster although the recipe names none.
+        os.environ.pop("RAY_ADDRESS", None)
+        remove_dead_sessions()
+        # Short: a socket's path may have 107 bytes.
+        self._temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-"))
+        ray.init(
+            address="local",
+            num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
+            resources=_named_resources(self.recipe),
+            object_store_memory=self.recipe.cluster.object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(self._temporary),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Spawns the run's actors; every method returns a ready worker or raises `ActorStartError`."""
+
+    recipe: Recipe
+    model_path: Path
+    logs: Path
+
+    async def learner(self) -> RemoteLearner:
+        """The learner, its model loaded."""
+        from learner.actor import LearnerActor
+
+        cluster, threads = self.recipe.cluster, self.recipe.learner_threads
+        options = {
+            "num_cpus": 1,
+            "num_gpus": self.recipe.learner_gpus,
+            "resources": cluster.learner_resources,
+            "runtime_env": {"env_vars": _thread_environment(threads)},
+        }
+        return await self._spawn("learner", RemoteLearner, LearnerActor, options, self.recipe, str(self.model_path))
+
+    async def rollout_worker(self, name: str) -> RemoteRolloutWorker:
+        """A rollout worker, its engine up."""
+        from rollout_workers.actor import RolloutActor, engine_environment
+
+        options = {
+            "num_cpus": self.recipe.rollout.num_cpus,
+            "num_gpus": self.recipe.rollout.num_gpus,
+            "resources": self.recipe.cluster.rollout_resources,
+            "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
+            "max_concurrency": 1000,
+        }
+        return await self._spawn(name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name)
+
+    async def reward_worker(self, name: str) -> RemoteRewardWorker:
+        """A reward worker, its children forked."""
+        from rewards.actor import RewardActor
+
+        options = {
+            "num_cpus": 0 if self.recipe.cluster.address is None else self.recipe.reward.num_cpus_per_worker,
+            "resources": self.recipe.cluster.reward_resources,
+            "runtime_env": {"env_vars": _thread_environment(1)},
+            "max_concurrency": 1000,
+        }
+        return await self._spawn(name, RemoteRewardWorker, RewardActor, options, self.recipe.reward)
+
+    async def _spawn(
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
+    ) -> A:
+        deadline_s = self.recipe.deadlines.actor_start_s
+        handle = ray.remote(actor_class).options(max_restarts=0, **options).remote(*args)
+        actor = wrapper(name, handle, self.recipe.deadlines)
+        try:
+            await self._ready(actor, handle, deadline_s)
+        except RayzeroError as error:
+            await actor.shutdown()
+            if isinstance(error, DeadlineError):
+                raise ActorStartError(f"{name} was not ready within {deadline_s:g} s: {_why_pending(options)}") from None
+            raise ActorStartError(f"{name} could not start: {error}\n  its log: {self.logs / f'{name}.log'}") from None
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                ray.kill(handle)
+            raise
+        return actor
+
+    async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float) -> None:
+        log = str(self.logs / f"{actor.name}.log")
+        redirected = handle.__ray_call__.remote(redirect_output, log)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(redirected.future()), deadline_s)
+        except TimeoutError:
+            raise DeadlineError(f"{actor.name} was not placed within {deadline_s:g} s") from None
+        except ray.exceptions.RayError as error:
+            raise WorkerError(str(error).strip().splitlines()[-1][:500]) from None
+        await actor.call("start", deadline_s=deadline_s)
+
+
+def redirect_output(_actor: object, path: str) -> None:
+    """Runs in the actor's process: all it and its children print goes to one file from here on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+
+
+def required_cpus(recipe: Recipe) -> int:
+    """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
+    return 1 + recipe.rollout.max_workers * recipe.rollout.num_cpus
+
+
+def remove_dead_sessions() -> None:
+    """Directories of local Rays whose run was killed before it could remove them."""
+    for path in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*-*"):
+        pid = path.name.removeprefix(TEMPORARY_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _named_resources(recipe: Recipe) -> dict[str, float]:
+    """A local Ray has every named resource the recipe asks for, as often as it may be asked."""
+    cluster = recipe.cluster
+    wanted = [*cluster.rollout_resources, *cluster.reward_resources, *cluster.learner_resources]
+    return dict.fromkeys(wanted, 1000.0)
+
+
+def _thread_environment(num_threads: int) -> dict[str, str]:
+    # Ray sets OMP_NUM_THREADS from num_cpus. Passive: threads that spin while they wait make a shared core's other
+    # process four times slower.
+    return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _why_pending(options: dict[str, Any]) -> str:
+    wanted = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0), **options.get("resources", {})}
+    free = ray.available_resources()
+    lacking = [f"{name} {amount:g} (free: {free.get(name, 0):g})" for name, amount in wanted.items() if amount > free.get(name, 0)]
+    return f"no node has {', '.join(lacking)}" if lacking else "it was placed, but is still loading; see its log"
+
+

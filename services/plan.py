@@ -1,0 +1,179 @@
+"""`rayzero check`: the recipe is valid, and this is what it will do. Starts nothing, converts nothing, writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from services.model_shape import ModelShape
+from services.models import describe_model
+from services.preflight import check_devices, check_lengths, count_gpus, gpus_wanted
+from services.prompts import load_demonstrations, load_prompts
+from services.schema.config.loader import load_recipe
+from services.schema.config.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedActor:
+    """One line of the plan: a role, how many, and what each takes."""
+
+    role: str
+    count: int
+    placed: str
+    num_cpus: float
+    num_gpus: float
+    resources: dict[str, float]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a recipe will do, from its settings and the model's config alone."""
+
+    name: str
+    num_parameters: int
+    train_prompts: int
+    held_out_prompts: int
+    actors: tuple[PlannedActor, ...]
+    num_updates: int
+    samples_per_update: int
+    max_completion_tokens_per_update: int
+    sync_bytes_per_update: int
+    memory_bytes: int
+    epochs: float
+
+
+def check(recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
+    """Validate and print.
+
+    Raises:
+        RecipeError: whatever `rayzero train` would refuse.
+    """
+    recipe = load_recipe(recipe_path, overrides)
+    num_gpus = count_gpus()
+    check_devices(recipe, num_gpus)
+    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts, seed=recipe.seed)
+    if recipe.cold_start is not None:
+        load_demonstrations(recipe.cold_start)
+    shape = describe_model(recipe.model.path)
+    check_lengths(recipe, shape)
+    plan = make_plan(recipe, shape, len(train), len(held_out), num_gpus)
+    if as_json:
+        print(json.dumps(asdict(plan), indent=2))
+    else:
+        print_plan(Console(highlight=False), recipe, plan)
+
+
+def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: int, num_gpus: int) -> Plan:
+    """The arithmetic; takes nothing but numbers."""
+    training, rollout = recipe.training, recipe.rollout
+    actors = (_learner(recipe, shape, num_gpus), _engine(recipe, shape, num_gpus), _reward_worker(recipe))
+    return Plan(
+        name=recipe.name,
+        num_parameters=shape.num_parameters,
+        train_prompts=num_train,
+        held_out_prompts=num_held_out,
+        actors=actors,
+        num_updates=training.num_updates,
+        samples_per_update=training.samples_per_update,
+        max_completion_tokens_per_update=training.samples_per_update * rollout.sampling.max_tokens,
+        sync_bytes_per_update=shape.weight_bytes(recipe.model.dtype) * rollout.num_workers,
+        memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
+        epochs=training.num_updates * training.groups_per_update / num_train,
+    )
+
+
+def _learner(recipe: Recipe, shape: ModelShape, num_gpus: int) -> PlannedActor:
+    compute = recipe.learner.compute
+    memory = shape.learner_state_bytes() + shape.activation_bytes(
+        min(compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens),
+        compute.activation_checkpointing,
+    )
+    if recipe.model.dtype == "bfloat16":
+        memory += shape.weight_bytes("bfloat16")
+    if recipe.learner.kl.beta > 0:
+        memory += shape.weight_bytes(recipe.model.dtype)
+    return PlannedActor(
+        role="learner",
+        count=1,
+        placed=_where(recipe.cluster.learner_resources),
+        num_cpus=1,
+        num_gpus=1 if gpus_wanted(recipe, num_gpus) else 0,
+        resources=recipe.cluster.learner_resources,
+        memory_bytes=memory,
+    )
+
+
+def _engine(recipe: Recipe, shape: ModelShape, num_gpus: int) -> PlannedActor:
+    rollout = recipe.rollout
+    staging = shape.weight_bytes(recipe.model.dtype)
+    return PlannedActor(
+        role="rollout worker",
+        count=rollout.num_workers,
+        placed=_where(recipe.cluster.rollout_resources),
+        num_cpus=1,
+        num_gpus=rollout.tensor_parallel_size if gpus_wanted(recipe, num_gpus) else 0,
+        resources=recipe.cluster.rollout_resources,
+        memory_bytes=shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes + staging,
+    )
+
+
+def _reward_worker(recipe: Recipe) -> PlannedActor:
+    reward = recipe.reward
+    return PlannedActor(
+        role="reward worker",
+        count=reward.num_workers,
+        placed=_where(recipe.cluster.reward_resources),
+        num_cpus=reward.num_cpus_per_worker if recipe.cluster.address else 0,
+        num_gpus=0,
+        resources=recipe.cluster.reward_resources,
+        memory_bytes=200 * 2**20,
+    )
+
+
+def _where(resources: dict[str, float]) -> str:
+    return "any node with " + ", ".join(f"{name}: {amount:g}" for name, amount in resources.items()) if resources else "any node"
+
+
+def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
+    """As tables, units spelled out."""
+    ray = recipe.cluster.address or f"a local Ray on this machine ({os.cpu_count()} CPUs), ended with the run"
+    console.print(f"[bold]{plan.name}[/bold]  {recipe.description}")
+    console.print(f"model  {recipe.model.path}: {plan.num_parameters / 1e6:.1f} M parameters, computed in {recipe.model.dtype}")
+    console.print(f"Ray    {ray}")
+    actors = Table(title="actors")
+    for name in ("role", "count", "placed", "CPUs", "GPUs", "memory each (estimate)"):
+        actors.add_column(name, justify="left" if name in ("role", "placed") else "right")
+    for actor in plan.actors:
+        actors.add_row(
+            actor.role, str(actor.count), actor.placed, f"{actor.num_cpus:g}", f"{actor.num_gpus:g}", _size(actor.memory_bytes)
+        )
+    console.print(actors)
+    table = Table(title="one update", show_header=False)
+    training = recipe.training
+    for label, value in (
+        ("prompts × completions", f"{training.groups_per_update} × {training.group_size} = {plan.samples_per_update} samples"),
+        ("completion tokens, at most", f"{plan.max_completion_tokens_per_update:,}"),
+        ("weights broadcast", _size(plan.sync_bytes_per_update)),
+        ("updates", f"{plan.num_updates} ({plan.epochs:.2f} times through {plan.train_prompts:,} training prompts)"),
+        ("held-out prompts", f"{plan.held_out_prompts}"),
+        ("loss", f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}"),
+        ("staleness, at most", str(training.max_staleness)),
+        ("memory, all actors", _size(plan.memory_bytes)),
+    ):
+        table.add_row(label, value)
+    console.print(table)
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"

@@ -1,0 +1,95 @@
+"""What can be refused is refused here, before any actor starts: model, prompts, devices, ports."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
+from services.models import resolve_model
+from services.prompts import PromptStream, load_demonstrations, load_prompts
+from services.schema.config.recipe import Recipe
+from services.schema.errors import RecipeError
+from services.schema.messages import Prompt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A recipe whose inputs are there."""
+
+    model_path: Path
+    shape: ModelShape
+    train_prompts: PromptStream
+    eval_prompts: tuple[Prompt, ...]
+    demonstrations: tuple[tuple[Prompt, str], ...]
+
+
+def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Prepared:
+    """Resolve the model (a built-in one is made once, and cached) and read all prompts.
+
+    Raises:
+        RecipeError: an input is missing, broken or impossible; names the key or the line, and the fix.
+    """
+    check_devices(recipe, num_gpus=count_gpus())
+    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts, seed=recipe.seed)
+    demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
+    model_path = resolve_model(recipe.model.path, say=say)
+    shape = read_shape(model_path)
+    check_lengths(recipe, shape)
+    return Prepared(
+        model_path=model_path,
+        shape=shape,
+        train_prompts=PromptStream(train, seed=recipe.seed, shuffle=recipe.data.shuffle),
+        eval_prompts=held_out,
+        demonstrations=demonstrations,
+    )
+
+
+def check_devices(recipe: Recipe, num_gpus: int) -> None:
+    """A local run that asks for more GPUs than the machine has is refused now, not when an actor stays pending."""
+    if recipe.cluster.address is not None:
+        return
+    wanted = gpus_wanted(recipe, num_gpus)
+    if wanted > num_gpus:
+        raise RecipeError(
+            f"the recipe asks for {wanted} GPUs (learner and {recipe.rollout.num_workers} rollout workers of "
+            f"{recipe.rollout.tensor_parallel_size}), and this machine has {num_gpus}: lower rollout.num_workers or "
+            "rollout.tensor_parallel_size, set rollout.device: cpu, or name a Ray cluster in cluster.address"
+        )
+
+
+def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
+    """GPUs that the recipe's actors ask for on a machine (or cluster) with `num_gpus`."""
+    device = recipe.rollout.device
+    if device == "cpu" or (device == "auto" and num_gpus == 0):
+        return 0
+    return 1 + recipe.rollout.num_workers * recipe.rollout.tensor_parallel_size
+
+
+def check_lengths(recipe: Recipe, shape: ModelShape) -> None:
+    """Engine limits that the model or its KV cache cannot hold."""
+    rollout = recipe.rollout
+    if rollout.max_model_tokens > shape.max_positions:
+        raise RecipeError(
+            f"rollout.max_model_tokens: {rollout.max_model_tokens} is more than the model's "
+            f"{shape.max_positions} positions: lower it"
+        )
+    needed = rollout.max_model_tokens * shape.kv_bytes_per_token(recipe.model.dtype)
+    if needed > rollout.kv_cache_bytes:
+        raise RecipeError(
+            f"rollout.kv_cache_bytes: {rollout.kv_cache_bytes} cannot hold one completion of "
+            f"rollout.max_model_tokens = {rollout.max_model_tokens} tokens "
+            f"({shape.kv_bytes_per_token(recipe.model.dtype)} bytes a token in {recipe.model.dtype}, "
+            f"{DTYPE_BYTES[recipe.model.dtype]} bytes a value): give it at least {needed}"
+        )
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs of this machine, as nvidia-smi lists them; 0 where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())

@@ -1,0 +1,65 @@
+"""Writes a run down: metrics, evaluations, every rollout, the ledger. One JSON object a line, whole lines only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from services.evaluation import Evaluation
+from services.json_lines import append_lines, read_lines
+from services.rollout_file import rollout_lines
+from services.run_directory import RunDirectory
+from services.schema.messages import Group
+
+
+class Recorder:
+    """An observer of the controller. Everything is flushed when the call returns: a kill loses no finished line."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        """Appends to what the directory holds."""
+        self.directory = directory
+
+    def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
+        """A line in metrics.jsonl, and the batch's rollouts in a file of their own."""
+        file = self.directory.rollouts / f"update_{row['update']:06d}.jsonl"
+        append_lines(file, [line for group in groups for line in rollout_lines(group)], replace=True)
+        append_lines(self.directory.file("metrics.jsonl"), [row])
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """A line in evaluations.jsonl, and the held-out rollouts in a file of their own."""
+        file = self.directory.rollouts / f"evaluation_{evaluation.policy_version:06d}.jsonl"
+        append_lines(file, [line for group in evaluation.groups for line in rollout_lines(group)], replace=True)
+        row = {
+            "update": evaluation.policy_version,
+            "accuracy": evaluation.accuracy,
+            "reward_mean": evaluation.reward_mean,
+            "completion_tokens_mean": evaluation.completion_tokens_mean,
+            "truncated_share": evaluation.truncated_share,
+            "num_errors": evaluation.num_errors,
+            "num_prompts": len(evaluation.groups),
+            "time_s": time.time(),
+        }
+        append_lines(self.directory.file("evaluations.jsonl"), [row])
+
+    def on_drop(self, group: Group, reason: str) -> None:
+        """Rollouts that were paid for and not trained on are kept too, with the reason."""
+        lines = [{**line, "dropped": reason} for line in rollout_lines(group)]
+        append_lines(self.directory.rollouts / "dropped.jsonl", lines)
+
+    def on_ledger(self, event: str, group_id: int, **details: Any) -> None:
+        """A group was admitted, trained on or dropped."""
+        append_lines(self.directory.file("ledger.jsonl"), [{"event": event, "group_id": group_id, **details}])
+
+    def roll_back(self, policy_version: int, next_group_id: int) -> None:
+        """Forget what came after a checkpoint: a resumed run writes those lines again, once."""
+        for name in ("metrics.jsonl", "evaluations.jsonl"):
+            file = self.directory.file(name)
+            kept = [row for row in read_lines(file) if row["update"] <= policy_version]
+            append_lines(file, kept, replace=True)
+        ledger = self.directory.file("ledger.jsonl")
+        append_lines(ledger, [row for row in read_lines(ledger) if _survives(row, policy_version, next_group_id)], replace=True)
+
+
+def _survives(row: dict[str, Any], policy_version: int, next_group_id: int) -> bool:
+    return row["group_id"] < next_group_id and (row["event"] != "trained" or row["version"] <= policy_version)

@@ -1,0 +1,94 @@
+"""Groups on disk: one JSON object a completion, one a line; the learner's view of a group can be read back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.json_lines import read_lines
+from services.schema.messages import (
+    ChatMessage,
+    Completion,
+    Group,
+    Prompt,
+    Rollout,
+    Verdict,
+    VerdictStatus,
+    VersionSpan,
+)
+
+
+def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
+    """One line a completion; the group's first line also holds the prompt's tokens."""
+    for index, rollout in enumerate(group.rollouts):
+        completion, verdict = rollout.completion, rollout.verdict
+        yield {
+            "group_id": group.group_id,
+            "index": index,
+            "prompt_id": group.prompt.prompt_id,
+            "source": group.prompt.source,
+            "worker": group.worker,
+            "messages": [{"role": m.role, "content": m.content} for m in group.prompt.messages],
+            "answer": group.prompt.answer,
+            "completion": completion.text,
+            "reward": None if verdict.status is VerdictStatus.ERROR else verdict.reward,
+            "status": verdict.status.value,
+            "components": dict(verdict.components),
+            "reason": verdict.reason,
+            "seconds": verdict.seconds,
+            **({"tests": [dict(test) for test in verdict.tests]} if verdict.tests else {}),
+            "num_tokens": completion.num_tokens,
+            "finish_reason": completion.finish_reason,
+            "versions": [[span.start, span.end, span.policy_version] for span in completion.version_spans],
+            "token_ids": completion.token_ids.tolist(),
+            "rollout_logprobs": [float(value) for value in completion.rollout_logprobs],
+            **({"prompt_token_ids": group.prompt_token_ids.tolist()} if index == 0 else {}),
+        }
+
+
+def read_groups(file: Path) -> list[Group]:
+    """The groups of one rollouts file, as the learner saw them."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in read_lines(file):
+        rows.setdefault(row["group_id"], []).append(row)
+    return [_group(lines) for lines in rows.values()]
+
+
+def _group(lines: list[dict[str, Any]]) -> Group:
+    first = lines[0]
+    return Group(
+        group_id=first["group_id"],
+        prompt=Prompt(
+            prompt_id=first["prompt_id"],
+            messages=tuple(ChatMessage(**message) for message in first["messages"]),
+            answer=first["answer"],
+            source=first["source"],
+        ),
+        prompt_token_ids=np.asarray(first["prompt_token_ids"], dtype=np.int32),
+        rollouts=tuple(_rollout(line) for line in lines),
+        worker=first["worker"],
+    )
+
+
+def _rollout(line: dict[str, Any]) -> Rollout:
+    status = VerdictStatus(line["status"])
+    return Rollout(
+        completion=Completion(
+            text=line["completion"],
+            token_ids=np.asarray(line["token_ids"], dtype=np.int32),
+            rollout_logprobs=np.asarray(line["rollout_logprobs"], dtype=np.float32),
+            version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
+            finish_reason=line["finish_reason"],
+        ),
+        verdict=Verdict(
+            reward=float("nan") if line["reward"] is None else line["reward"],
+            components=line["components"],
+            status=status,
+            reason=line["reason"],
+            seconds=line["seconds"],
+            tests=tuple(line.get("tests", ())),
+        ),
+    )

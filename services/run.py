@@ -1,0 +1,215 @@
+"""`rayzero train`: from a recipe to a finished run directory.
+
+    load recipe ─► preflight (nothing started yet) ─► Ray ─► actors ─► cold start ─► controller ─► summary
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from services.checkpointing import Checkpointer, load_run_state
+from services.controller import Controller
+from services.evaluation import Evaluator
+from services.fleet import Fleet
+from services.group_buffer import GroupBuffer
+from services.group_carrier import GroupCarrier
+from services.placement import Placement, RaySession
+from services.preflight import Prepared, prepare
+from services.progress import ProgressView
+from services.recorder import Recorder
+from services.remote import RemoteLearner
+from services.report import print_report, write_summary
+from services.run_directory import RunDirectory, choose_run_directory
+from services.schema.config.loader import load_recipe
+from services.schema.config.recipe import Recipe
+from services.schema.interfaces import RewardWorker, RolloutWorker
+from services.weight_sync import WeightSync
+
+INTERRUPTED = 130
+
+
+def train(recipe_path: Path, overrides: Sequence[str], runs_root: Path, explicit: Path | None, fresh: bool) -> int:
+    """Run a recipe to its end; returns the exit code.
+
+    Raises:
+        RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
+    """
+    console = Console(highlight=False)
+    recipe = load_recipe(recipe_path, overrides)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+    directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
+    directory.prepare(recipe)
+    _log_to(directory.logs / "driver.log")
+    try:
+        return asyncio.run(_Run(recipe, prepared, directory, resume, console).run())
+    finally:
+        directory.release()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at a run: what is up, and how it is taken down again."""
+
+    recipe: Recipe
+    prepared: Prepared
+    directory: RunDirectory
+    resume: bool
+    console: Console
+    controller: Controller | None = None
+    started_s: float = 0.0
+
+    async def run(self) -> int:
+        """Bring everything up, train, take everything down."""
+        self.started_s = time.monotonic()
+        recipe, console = self.recipe, self.console
+        console.print(f"[bold]{recipe.name}[/bold]  {recipe.description}")
+        console.print(f"run directory: {self.directory.path}", style="dim", soft_wrap=True)
+        session = RaySession(recipe)
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            with ProgressView(console, recipe.training.num_updates) as progress:
+                progress.say("starting Ray")
+                await asyncio.to_thread(session.start)
+                self._catch_signals(task)
+                async with self._actors(progress) as controller:
+                    self.controller = controller
+                    progress.say("syncing the first weights and evaluating the model as it is")
+                    await controller.run()
+        except asyncio.CancelledError:
+            console.print("interrupted before the first checkpoint; nothing is left running", style="yellow")
+            return INTERRUPTED
+        finally:
+            await asyncio.to_thread(session.stop)
+        return self._close(controller)
+
+    @contextlib.asynccontextmanager
+    async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
+        """All actors, started side by side; all of them ended when the block is left, however it is left."""
+        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs)
+        engines: Fleet[RolloutWorker] = Fleet(
+            "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
+        )
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        learner: RemoteLearner | None = None
+        progress.say("starting the learner, the engines and the reward workers")
+        try:
+            learner, _, _ = await _all_or_first_error(
+                placement.learner(),
+                engines.start(self.recipe.rollout.num_workers),
+                rewards.start(self.recipe.reward.num_workers),
+            )
+            controller = self._controller(learner, engines, rewards, progress)
+            if self.resume:
+                await self._restore(controller, learner)
+            elif self.recipe.cold_start is not None:
+                from services.cold_start import cold_start
+
+                await cold_start(learner, self.prepared.demonstrations, self.recipe.cold_start, progress, self.directory)
+            yield controller
+        finally:
+            ends = [engines.close(), rewards.close(), *([learner.shutdown()] if learner is not None else [])]
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    def _controller(
+        self,
+        learner: RemoteLearner,
+        engines: Fleet[RolloutWorker],
+        rewards: Fleet[RewardWorker],
+        progress: ProgressView,
+    ) -> Controller:
+        recipe, recorder = self.recipe, Recorder(self.directory)
+        carrier = GroupCarrier(
+            engines, rewards, recipe.training.max_group_attempts, lease_deadline_s=recipe.deadlines.stall_s
+        )
+        return Controller(
+            recipe=recipe,
+            prompts=self.prepared.train_prompts,
+            buffer=GroupBuffer(
+                groups_per_update=recipe.training.groups_per_update,
+                max_staleness=recipe.training.max_staleness,
+                drop_stale=recipe.training.on_stale == "drop",
+                record=recorder.on_ledger,
+                clock=time.monotonic,
+            ),
+            carrier=carrier,
+            rollouts=engines,
+            learner=learner,
+            sync=WeightSync(learner, engines, recipe.deadlines.sync_s),
+            evaluator=Evaluator(carrier, self.prepared.eval_prompts, recipe.evaluation_sampling),
+            saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
+            observers=[recorder, progress],
+        )
+
+    async def _restore(self, controller: Controller, learner: RemoteLearner) -> None:
+        """Continue from the newest whole checkpoint; what was written after it is rolled back."""
+        saver = controller.saver
+        assert isinstance(saver, Checkpointer)
+        path = saver.latest()
+        if path is None:
+            self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
+            Recorder(self.directory).roll_back(-1, 0)
+            return
+        await learner.load_checkpoint(str(path))
+        controller.load_state_dict(load_run_state(path))
+        Recorder(self.directory).roll_back(controller.buffer.version, controller.buffer.next_group_id)
+        self.console.print(f"continuing from {path.name}", style="cyan")
+
+    def _catch_signals(self, task: asyncio.Task[Any]) -> None:
+        """First signal: finish the update in hand, save, end. Before there is anything to save, or at the second: end."""
+        loop = asyncio.get_running_loop()
+
+        def on_signal() -> None:
+            controller = self.controller
+            if controller is None or controller.stopping or controller.buffer.version == 0:
+                task.cancel()
+            else:
+                self.console.print("stopping after this update (again to stop at once)", style="yellow")
+                controller.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+
+    def _close(self, controller: Controller) -> int:
+        """Summary, report, exit code."""
+        version = controller.buffer.version
+        if version < self.recipe.training.num_updates:
+            self.console.print(f"stopped at update {version}; the same command goes on from here", style="yellow")
+            return INTERRUPTED
+        summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)
+        print_report(self.console, self.directory, summary)
+        return 0
+
+
+async def _all_or_first_error(*starts: Any) -> list[Any]:
+    """Side by side; the first failure cancels the others and is raised."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, RemoteLearner):
+                await result.shutdown()
+        raise
+
+
+def _log_to(file: Path) -> None:
+    """The driver's own log; the terminal is the progress view's."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+

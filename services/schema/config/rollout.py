@@ -1,0 +1,72 @@
+"""Rollout workers: how many, how their engines compute, how prompts are rendered and sampled."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from services.schema.config.base import Section
+
+
+class SamplingSettings(Section):
+    """How completions are drawn. The learner models the temperature; anything that cuts the distribution is left out:
+    top-p, top-k, min-p and penalties would make the log-probabilities those of another policy."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest completion; longer ones end with finish_reason `length`."""
+    temperature: float = Field(default=1.0, gt=0.0, le=2.0)
+    """Of the training samples. Log-probabilities are of the distribution at this temperature."""
+
+
+class RolloutSettings(Section):
+    """Rollout workers, one vLLM engine each."""
+
+    num_workers: int = Field(default=1, ge=1)
+    """Engines at the start of the run."""
+    min_workers: int = Field(default=1, ge=1)
+    """`rayzero scale` does not go below."""
+    max_workers: int = Field(default=64, ge=1)
+    """`rayzero scale` does not go above."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where the engine's node has one."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU engines: threads that compute. Empty: all cores of the machine; they wait passively, so an idle engine
+    leaves its cores to the learner."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs that share one engine."""
+    prompt_template: Literal["chat", "r1_zero", "text"] = "chat"
+    """`chat`: the model's own template. `r1_zero`: DeepSeek-R1-Zero's, for base models. `text`: the messages' text."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How completions are drawn."""
+    max_model_tokens: int = Field(default=1024, ge=32)
+    """Longest prompt plus completion. The engine refuses a longer prompt and ends a longer completion."""
+    max_num_seqs: int = Field(default=128, ge=1)
+    """Completions an engine computes side by side."""
+    kv_cache_bytes: int = Field(default=2**30, ge=2**24)
+    """Memory for keys and values of one engine (of each of its GPUs)."""
+    prefix_caching: bool = True
+    """The G completions of a prompt share its keys and values. Entries are keyed by the policy version."""
+    enforce_eager: bool = True
+    """Start in seconds. `false` compiles: slower to start, faster to decode; worth it on GPUs and long runs."""
+    on_weights: Literal["keep_recompute", "keep_stale", "abort"] = "keep_recompute"
+    """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
+    and values; or end with finish_reason `abort`, to be asked for again."""
+    concurrent_groups: int = Field(default=32, ge=1)
+    """Groups a worker holds at a time; more than the engine computes side by side wait inside it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RolloutSettings:
+        if not self.min_workers <= self.num_workers <= self.max_workers:
+            raise ValueError(
+                f"num_workers ({self.num_workers}) must lie between min_workers ({self.min_workers}) "
+                f"and max_workers ({self.max_workers})"
+            )
+        if self.sampling.max_tokens >= self.max_model_tokens:
+            raise ValueError(
+                f"sampling.max_tokens ({self.sampling.max_tokens}) leaves no room for a prompt within "
+                f"max_model_tokens ({self.max_model_tokens})"
+            )
+        if self.device == "cpu" and self.tensor_parallel_size > 1:
+            raise ValueError("tensor_parallel_size above 1 needs device cuda: a CPU engine is one process")
+        return self

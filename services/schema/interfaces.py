@@ -1,0 +1,129 @@
+"""What the control plane asks of its actors. Ray handles stand behind these in production, scripted fakes in tests.
+
+Every method raises `WorkerError` when the actor failed or died and `DeadlineError` when it did not answer in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.schema.messages import (
+    Completion,
+    Group,
+    GroupCompletions,
+    GroupRequest,
+    Prompt,
+    Rendezvous,
+    UpdateResult,
+    Verdict,
+    WeightManifest,
+    WeightReceipt,
+)
+
+
+class RolloutWorker(Protocol):
+    """One engine."""
+
+    name: str
+
+    async def generate(self, request: GroupRequest) -> GroupCompletions:
+        """Sample all completions of one group."""
+        ...
+
+    async def logprobs(
+        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """[T] log-probabilities of given tokens under the served weights, at temperature 1."""
+        ...
+
+    async def join_transfer(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner and the other receivers; returns once all are there."""
+        ...
+
+    async def receive_weights(self, manifest: WeightManifest) -> None:
+        """Take one broadcast into a staging buffer and hold it against the manifest, while generation goes on."""
+        ...
+
+    async def apply_weights(self, policy_version: int) -> WeightReceipt:
+        """Pause, load what was received, resume."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End it and everything it started; does not raise when it is dead already."""
+        ...
+
+
+class RewardWorker(Protocol):
+    """One reward actor."""
+
+    name: str
+
+    async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+        """One verdict a completion, in order."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End it and everything it started; does not raise when it is dead already."""
+        ...
+
+
+class Learner(Protocol):
+    """The one learner (its rank 0 where it is sharded)."""
+
+    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
+        """One batch; the policy becomes `policy_version`."""
+        ...
+
+    async def logprobs(
+        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """[T] log-probabilities of given tokens under the current policy, at temperature 1."""
+        ...
+
+    async def open_transfer(self, num_receivers: int) -> Rendezvous:
+        """Choose where the transfer group meets. Ends the group before it, if any."""
+        ...
+
+    async def accept_transfer(self) -> None:
+        """Wait, as rank 0, until every receiver has joined."""
+        ...
+
+    async def prepare_weights(self, policy_version: int) -> WeightManifest:
+        """Cast, lay out and digest the current weights for one broadcast."""
+        ...
+
+    async def broadcast_weights(self) -> None:
+        """Send what was prepared to all receivers at once."""
+        ...
+
+    async def save_checkpoint(self, directory: str) -> None:
+        """Write policy (Hugging Face format), optimizer and RNG state."""
+        ...
+
+    async def load_checkpoint(self, directory: str) -> None:
+        """Continue exactly where `save_checkpoint` left off."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End it and everything it started; does not raise when it is dead already."""
+        ...
+
+
+class PromptSource(Protocol):
+    """Where the next prompt comes from; its cursor is part of a checkpoint."""
+
+    def next(self) -> Prompt:
+        """The next prompt: never ends, goes through the data again in a new order."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, JSON-like."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a cursor."""
+        ...
