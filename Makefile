@@ -1,0 +1,56 @@
+# Everything a user or a developer does, by name. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON_PACKAGES := services rollout_workers rewards learner
+BIN := .venv/bin
+
+.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-gpu lint format format-check types check bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-17s %s\n' "$$name" "$$text"; done
+
+setup:  ## .venv with rayzero and all it needs; at once when nothing changed
+	@scripts/setup
+
+setup-dev:  ## besides, the trainers that rayzero is compared with
+	@scripts/setup compare
+
+setup-system:  ## system packages that some tests need (as root or with sudo; Debian, Ubuntu)
+	@scripts/setup-system
+
+demo: setup  ## train SmolLM2-135M-Instruct with GRPO on this machine's CPUs and show what it learned
+	@$(BIN)/rayzero train deploy/recipes/demo.yaml --fresh
+
+test: test-unit test-integration  ## all tests that need no GPU
+
+test-unit: setup  ## about a minute
+	@$(BIN)/python -m pytest tests/unit
+
+test-integration: setup  ## real Ray, vLLM, sandbox and training
+	@$(BIN)/python -m pytest tests/integration
+
+test-gpu: setup  ## on a machine with an NVIDIA GPU
+	@$(BIN)/python -m pytest tests/gpu
+
+lint: setup  ## what ruff finds
+	@$(BIN)/ruff check .
+
+format: setup  ## rewrite the code in the house's format
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+format-check: setup  ## is it in the house's format?
+	@$(BIN)/ruff format --check .
+
+types: setup  ## strict types
+	@$(BIN)/mypy --strict $(PYTHON_PACKAGES)
+
+check: lint format-check types test-unit  ## what to run before a commit
+
+bench: setup  ## speed of the loop on this machine
+	@$(BIN)/rayzero bench loop
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
