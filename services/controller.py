@@ -4,9 +4,10 @@
        ▲                                                                                  │
        └───────────────── retire ◄── evaluate, checkpoint ◄── sync (weights to every engine) ◄┘
 
-Two loops share the buffer. `_admit_loop` gives every prompt that has room a task which carries it; `_train_loop` takes
+The loops share the buffer. `_admit_loop` gives every prompt that has room a task which carries it; `_train_loop` takes
 batches and turns them into versions. At max_staleness 0 a version's groups are admitted only after its weights are
-served, so the two take turns; above 0 they overlap, and the buffer holds the bound.
+served, so the two take turns; above 0 they overlap, and the buffer holds the bound. `_join_loop` brings new workers to
+the current weights, `_watch_loop` ends a run in which nothing moves any more, with a report.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Controller:
     num_tokens: int = 0
     num_samples: int = 0
     saved_version: int = -1
+    _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the learner's weights change or travel: a joining worker is never given half an update."""
     _carrying: set[asyncio.Task[None]] = field(default_factory=set)
     _evaluating: asyncio.Task[None] | None = None
     _failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -92,7 +95,8 @@ class Controller:
         await self.sync.broadcast(self.buffer.version)
         if self.buffer.version == 0 and not self.accuracies:
             await self._evaluate()
-        loops = [asyncio.create_task(loop()) for loop in (self._train_loop, self._admit_loop, self._watch_loop)]
+        named = (self._train_loop, self._admit_loop, self._join_loop, self._watch_loop)
+        loops = [asyncio.create_task(loop()) for loop in named]
         try:
             done, _ = await asyncio.wait([*loops, self._failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -117,9 +121,10 @@ class Controller:
                 break
             started = self.clock()
             version = self.buffer.version + 1
-            result = await self.learner.update(groups, version)
-            updated = self.clock()
-            report = await self.sync.broadcast(version)
+            async with self._weights:
+                result = await self.learner.update(groups, version)
+                updated = self.clock()
+                report = await self.sync.broadcast(version)
             timings = {"wait_s": started - waited, "update_s": updated - started, "sync_s": report.seconds}
             await self._finish(groups, result, report, timings)
         await self._finish_evaluation()
@@ -173,6 +178,13 @@ class Controller:
             while self.buffer.room > 0 and self.buffer.num_needed(total) > 0 and not self.stopping:
                 self._carry_in_background(self.buffer.admit(self.prompts.next()))
             await self.buffer.wait_for_change()
+
+    async def _join_loop(self) -> None:
+        """New and replaced workers to the current weights, while the learner waits for groups."""
+        while True:
+            await self.rollouts.wait_for_joining()
+            async with self._weights:
+                await self.sync.refit(self.buffer.version)
 
     async def _watch_loop(self) -> None:
         """Nothing waits for ever: when no group finished and no update was made for too long, say who waits."""

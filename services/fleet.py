@@ -147,6 +147,11 @@ class Fleet(Generic[W]):
         """Workers that work, those included that are about to leave."""
         return [seat for seat in self.seats if seat.state in (SeatState.SERVING, SeatState.DRAINING)]
 
+    async def wait_for_joining(self) -> None:
+        """Sleep until a worker is up that does not hold the current weights."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self.joining()))
+
     async def close(self) -> None:
         """End every worker."""
         self.target = 0

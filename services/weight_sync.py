@@ -54,6 +54,8 @@ class WeightSync:
     async def broadcast(self, policy_version: int) -> SyncReport:
         """Send the learner's current weights to all workers that are up; joining ones serve from here on.
 
+        The caller sees to it that the learner's weights are those of `policy_version` until this returns.
+
         Raises:
             WeightSyncError: no worker holds the weights after `max_attempts` tries.
         """
@@ -61,7 +63,7 @@ class WeightSync:
             start = time.monotonic()
             manifest = await self.learner.prepare_weights(policy_version)
             for attempt in range(1, self.max_attempts + 1):
-                receipts = await self._attempt(manifest)
+                receipts = await self._attempt(manifest, [*self.fleet.serving(), *self.fleet.joining()])
                 if receipts:
                     return SyncReport(
                         policy_version=policy_version,
@@ -74,8 +76,18 @@ class WeightSync:
                 await self._wait_for_a_worker()
             raise WeightSyncError(f"version {policy_version} reached no rollout worker in {self.max_attempts} attempts")
 
-    async def _attempt(self, manifest: WeightManifest) -> list[WeightReceipt]:
-        members = tuple(seat for seat in [*self.fleet.serving(), *self.fleet.joining()] if seat.worker is not None)
+    async def refit(self, policy_version: int) -> None:
+        """Bring joining workers alone to the current version; those that serve are not disturbed.
+
+        Without this a run whose workers were all replaced would wait for groups that nobody may generate.
+        """
+        async with self._lock:
+            if joining := self.fleet.joining():
+                manifest = await self.learner.prepare_weights(policy_version)
+                await self._attempt(manifest, joining)
+
+    async def _attempt(self, manifest: WeightManifest, seats: Sequence[Seat[RolloutWorker]]) -> list[WeightReceipt]:
+        members = tuple(seat for seat in seats if seat.worker is not None)
         if not members:
             return []
         if set(members) != set(self._members) and not await self._meet(members):

@@ -180,6 +180,8 @@ class UpdateResult:
 
     policy_version: int
     metrics: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+    """Watched figures past their warning limit, as sentences for the user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,3 +236,20 @@ class WeightReceipt:
     receive_s: float
     pause_s: float
     """Seconds in which the engine could not generate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutStats:
+    """How busy one engine is. Gauges are as of its last step; counters run from its start."""
+
+    worker: str
+    policy_version: int
+    num_running: int
+    """Completions being computed."""
+    num_waiting: int
+    """Completions inside the engine that have not begun, or were pushed out for want of memory."""
+    kv_cache_usage: float
+    """0 … 1."""
+    generated_tokens: int
+    prompt_tokens: int
+    preemptions: int

@@ -1,0 +1,232 @@
+"""Scripted stand-ins for the actors: they record what happened and do what the test says. Tests alone use them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.schema.config.recipe import Recipe
+from services.schema.errors import DeadlineError, WorkerError
+from services.schema.messages import (
+    ChatMessage,
+    Completion,
+    Group,
+    GroupCompletions,
+    GroupRequest,
+    Prompt,
+    Rendezvous,
+    Rollout,
+    UpdateResult,
+    Verdict,
+    VerdictStatus,
+    VersionSpan,
+    WeightManifest,
+    WeightReceipt,
+)
+
+
+def make_recipe(**training: Any) -> Recipe:
+    """A small valid recipe; keyword arguments go into its `training` section."""
+    return Recipe.model_validate(
+        {
+            "name": "fake",
+            "model": {"path": "fake"},
+            "data": {"train": [{"kind": "function", "function": "services.tasks:number_after"}]},
+            "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
+            "training": {"num_updates": 3, "groups_per_update": 2, "group_size": 2, **training},
+            "evaluation": {"every_updates": 0, "num_prompts": 2},
+        }
+    )
+
+
+def make_prompt(index: int) -> Prompt:
+    """Prompt number `index`; its answer is its number."""
+    return Prompt(
+        prompt_id=f"train/{index}", messages=(ChatMessage(role="user", content=f"say {index}"),), answer=str(index)
+    )
+
+
+def make_completion(version: int = 0, text: str = "42", num_tokens: int = 3) -> Completion:
+    """A completion sampled from one version."""
+    return Completion(
+        text=text,
+        token_ids=np.arange(num_tokens, dtype=np.int32),
+        rollout_logprobs=np.full(num_tokens, -0.5, dtype=np.float32),
+        version_spans=(VersionSpan(start=0, end=num_tokens, policy_version=version),),
+        finish_reason="stop",
+    )
+
+
+def make_verdict(reward: float = 1.0) -> Verdict:
+    """A verdict with that reward; NaN makes an error."""
+    status = VerdictStatus.CORRECT if reward >= 1 else VerdictStatus.WRONG
+    if reward != reward:
+        status = VerdictStatus.ERROR
+    return Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0)
+
+
+def make_group(group_id: int, version: int = 0, rewards: Sequence[float] = (0.0, 1.0)) -> Group:
+    """A finished group sampled from one version."""
+    return Group(
+        group_id=group_id,
+        prompt=make_prompt(group_id),
+        prompt_token_ids=np.arange(4, dtype=np.int32),
+        rollouts=tuple(Rollout(completion=make_completion(version), verdict=make_verdict(reward)) for reward in rewards),
+    )
+
+
+class Events(list[str]):
+    """What happened, in order; shared by all fakes of a test."""
+
+
+class FakeRolloutWorker:
+    """Generates after `delay_s`; `script` maps a group id to an exception to raise, once, or to `hang`."""
+
+    def __init__(self, name: str, events: Events, delay_s: float = 0.0) -> None:
+        self.name = name
+        self.events = events
+        self.delay_s = delay_s
+        self.version = -1
+        self.dead = False
+        self.failures: dict[str, Exception] = {}
+        self.on_generate: Callable[[GroupRequest], float] = lambda request: self.delay_s
+        self.rendezvous: Rendezvous | None = None
+
+    def _step(self, step: str) -> None:
+        self.events.append(f"{self.name}.{step}")
+        if self.dead:
+            raise WorkerError(f"{self.name} is dead")
+        if step in self.failures:
+            raise self.failures.pop(step)
+
+    async def generate(self, request: GroupRequest) -> GroupCompletions:
+        self._step("generate")
+        started_with = self.version
+        await asyncio.sleep(self.on_generate(request))
+        if self.dead:
+            raise WorkerError(f"{self.name} died")
+        return GroupCompletions(
+            group_id=request.group_id,
+            prompt_token_ids=np.arange(4, dtype=np.int32),
+            prompt_text=request.prompt.messages[-1].content,
+            completions=tuple(make_completion(started_with) for _ in range(request.sampling.num_completions)),
+            worker=self.name,
+            seconds=0.0,
+        )
+
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.zeros(len(token_ids), dtype=np.float32)
+
+    async def join_transfer(self, rendezvous: Rendezvous, rank: int) -> None:
+        self._step("join")
+        self.rendezvous = rendezvous
+
+    async def receive_weights(self, manifest: WeightManifest) -> None:
+        self._step("receive")
+
+    async def apply_weights(self, policy_version: int) -> WeightReceipt:
+        self._step("apply")
+        self.version = policy_version
+        return WeightReceipt(
+            worker=self.name, policy_version=policy_version, num_tensors=1, receive_s=0.0, pause_s=0.01
+        )
+
+    async def shutdown(self) -> None:
+        self.events.append(f"{self.name}.shutdown")
+        self.dead = True
+
+
+class FakeRewardWorker:
+    """Rewards completion i of a group with `rewards[i % len]`."""
+
+    def __init__(self, name: str, events: Events, rewards: Sequence[float] = (0.0, 1.0)) -> None:
+        self.name = name
+        self.events = events
+        self.rewards = list(rewards)
+        self.failures: list[Exception] = []
+
+    async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+        self.events.append(f"{self.name}.score")
+        if self.failures:
+            raise self.failures.pop(0)
+        rewards = list(self.rewards)  # what the script says now, not after others ran
+        await asyncio.sleep(0)
+        return tuple(make_verdict(rewards[index % len(rewards)]) for index in range(len(completions)))
+
+    async def shutdown(self) -> None:
+        self.events.append(f"{self.name}.shutdown")
+
+
+class FakeLearner:
+    """Counts updates; `trained` holds the group ids of every batch."""
+
+    def __init__(self, events: Events, delay_s: float = 0.0) -> None:
+        self.events = events
+        self.delay_s = delay_s
+        self.trained: list[list[int]] = []
+        self.staleness: list[int] = []
+        self.num_transfers = 0
+        self.failures: dict[str, Exception] = {}
+
+    def _step(self, step: str) -> None:
+        self.events.append(f"learner.{step}")
+        if step in self.failures:
+            raise self.failures.pop(step)
+
+    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
+        self._step("update")
+        await asyncio.sleep(self.delay_s)
+        self.trained.append([group.group_id for group in groups])
+        self.staleness += [policy_version - 1 - group.oldest_version for group in groups]
+        return UpdateResult(policy_version=policy_version, metrics={"loss": 0.0, "entropy": 1.0})
+
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.zeros(len(token_ids), dtype=np.float32)
+
+    async def open_transfer(self, num_receivers: int) -> Rendezvous:
+        self._step("open")
+        self.num_transfers += 1
+        return Rendezvous(host="127.0.0.1", port=self.num_transfers, world_size=num_receivers + 1)
+
+    async def accept_transfer(self) -> None:
+        self._step("accept")
+
+    async def prepare_weights(self, policy_version: int) -> WeightManifest:
+        self._step("prepare")
+        return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=(100,))
+
+    async def broadcast_weights(self) -> None:
+        self._step("broadcast")
+
+    async def save_checkpoint(self, directory: str) -> None:
+        self._step("save")
+
+    async def load_checkpoint(self, directory: str) -> None:
+        self._step("load")
+
+    async def shutdown(self) -> None:
+        self.events.append("learner.shutdown")
+
+
+class FakePrompts:
+    """Prompts 0, 1, 2, …"""
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def next(self) -> Prompt:
+        self.position += 1
+        return make_prompt(self.position - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+DEADLINE = DeadlineError("scripted: ran out")

@@ -1,0 +1,149 @@
+"""Weight sync and fleet with scripted fakes: the order of events, and every way in which a worker can fail."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.fleet import Fleet, SeatState
+from services.schema.errors import ActorStartError, DeadlineError, WeightSyncError, WorkerError
+from services.schema.interfaces import RolloutWorker
+from services.weight_sync import WeightSync
+from tests.fakes import Events, FakeLearner, FakeRolloutWorker
+
+
+class Cluster:
+    """A fleet of fakes and their learner."""
+
+    def __init__(self, limit: int = 4) -> None:
+        self.events = Events()
+        self.workers: dict[str, FakeRolloutWorker] = {}
+        self.learner = FakeLearner(self.events)
+        self.spawn_failures: list[Exception] = []
+        self.fleet: Fleet[RolloutWorker] = Fleet("rollout", self.spawn, limit, needs_weights=True)
+        self.sync = WeightSync(self.learner, self.fleet, deadline_s=2.0)
+
+    async def spawn(self, name: str) -> FakeRolloutWorker:
+        self.events.append(f"{name}.spawn")
+        if self.spawn_failures:
+            raise self.spawn_failures.pop(0)
+        self.workers[name] = FakeRolloutWorker(name, self.events)
+        return self.workers[name]
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_first_broadcast_meets_then_sends_then_applies() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    report = await cluster.sync.broadcast(0)
+    assert report.num_workers == 2 and report.num_bytes == 100
+    order = [event for event in cluster.events if not event.endswith("spawn")]
+    assert order.index("learner.open") < order.index("rollout-0.join") < order.index("rollout-1.receive")
+    assert order.index("learner.broadcast") < order.index("rollout-0.apply")
+    assert [seat.state for seat in cluster.fleet.seats] == [SeatState.SERVING, SeatState.SERVING]
+
+
+async def test_an_unchanged_group_is_not_met_again() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    for version in range(3):
+        await cluster.sync.broadcast(version)
+    assert cluster.learner.num_transfers == 1
+    assert {worker.version for worker in cluster.workers.values()} == {2}
+
+
+@pytest.mark.parametrize("error", [WorkerError("died"), DeadlineError("hung"), WeightSyncError("digest differs")])
+async def test_a_worker_that_fails_in_the_broadcast_is_replaced_and_the_others_go_on(error: Exception) -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    cluster.workers["rollout-0"].failures["receive"] = error
+    report = await cluster.sync.broadcast(1)
+    assert cluster.workers["rollout-1"].version == 1
+    assert report.num_workers >= 1
+    assert cluster.workers["rollout-0"].dead
+    await cluster.settle()
+    await cluster.sync.broadcast(2)
+    assert cluster.workers["rollout-2"].version == 2
+    assert cluster.learner.num_transfers >= 2
+
+
+async def test_a_worker_that_cannot_apply_does_not_serve() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    cluster.workers["rollout-1"].failures["apply"] = WeightSyncError("finish was skipped")
+    report = await cluster.sync.broadcast(1)
+    assert report.num_workers == 1
+    assert "rollout-1" not in [seat.name for seat in cluster.fleet.serving()]
+
+
+async def test_a_joining_worker_serves_only_after_a_sync() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(1)
+    await cluster.sync.broadcast(0)
+    await cluster.fleet.scale(2)
+    await cluster.settle()
+    assert [seat.name for seat in cluster.fleet.joining()] == ["rollout-1"]
+    await cluster.sync.broadcast(1)
+    assert len(cluster.fleet.serving()) == 2
+
+
+async def test_a_failed_broadcast_is_repeated_with_a_new_group() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(1)
+    await cluster.sync.broadcast(0)
+    cluster.learner.failures["broadcast"] = WeightSyncError("connection reset")
+    await cluster.sync.broadcast(1)
+    assert cluster.learner.num_transfers == 2
+    assert cluster.workers["rollout-0"].version == 1
+
+
+async def test_a_first_start_that_fails_names_the_cause() -> None:
+    cluster = Cluster()
+    cluster.spawn_failures = [ActorStartError("no GPU is free")]
+    with pytest.raises(ActorStartError, match="no GPU is free"):
+        await cluster.fleet.start(1)
+    await cluster.fleet.close()
+
+
+async def test_work_goes_to_the_least_loaded_and_waits_for_room() -> None:
+    cluster = Cluster(limit=1)
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    async with cluster.fleet.lease(1.0) as first, cluster.fleet.lease(1.0) as second:
+        assert {first.name, second.name} == {"rollout-0", "rollout-1"}
+        with pytest.raises(WorkerError, match="no rollout worker was free"):
+            async with cluster.fleet.lease(0.01):
+                pass
+
+
+async def test_scaling_down_drains_before_it_ends_a_worker() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    async with cluster.fleet.lease(1.0), cluster.fleet.lease(1.0) as leaving:
+        assert leaving.name == "rollout-1"
+        await cluster.fleet.scale(1)
+        await cluster.settle()
+        assert not cluster.workers["rollout-1"].dead
+    await cluster.settle()
+    assert cluster.workers["rollout-1"].dead
+    assert [seat.name for seat in cluster.fleet.seats] == ["rollout-0"]
+
+
+async def test_workers_that_keep_dying_end_the_fleet_with_the_cause() -> None:
+    cluster = Cluster()
+    cluster.fleet.max_restarts = 2
+    await cluster.fleet.start(1)
+    cluster.spawn_failures = [WorkerError("out of memory")] * 5
+    cluster.fleet.fail(cluster.fleet.seats[0], WorkerError("killed"))
+    await cluster.settle()
+    assert cluster.fleet.failure is not None
+    with pytest.raises(WorkerError, match="out of memory"):
+        async with cluster.fleet.lease(1.0):
+            pass
