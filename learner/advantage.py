@@ -1,0 +1,74 @@
+"""Rewards of a batch -> advantages. numpy in, numpy out; the settings' names are the functions' names.
+
+Every function takes `rewards` [S] float64 and `groups` [S] int (which group a row is of) and returns advantages [S].
+A reward that is NaN (an error verdict) is no observation: it leaves its group's statistics and gets advantage 0.
+A group of one, and a group whose rewards are all equal, get 0: there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rewards = NDArray[np.float64]
+Advantage = Callable[[Rewards, NDArray[np.int64]], Rewards]
+
+_STD_FLOOR = 1e-8
+"""Rewards that differ by rounding alone are equal: dividing by such a std would blow noise up to full advantages."""
+
+
+def std_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """(r - mean) / std of the group, population std (https://arxiv.org/abs/2402.03300, section 4.1.2)."""
+    return _by_group(rewards, groups, lambda r: _standardised(r - r.mean()))
+
+
+def mean_centred(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """r - mean of the group (Dr. GRPO, https://arxiv.org/abs/2503.20783)."""
+    return _by_group(rewards, groups, lambda r: _snapped(r - r.mean()))
+
+
+def leave_one_out(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """r - mean of the group's other rewards (RLOO, https://arxiv.org/abs/2402.14740, eq. 8)."""
+    return _by_group(rewards, groups, lambda r: _snapped(r - r.mean()) * (len(r) / max(len(r) - 1, 1)))
+
+
+def batch_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """(r - mean) / std of the whole batch (REINFORCE++, https://arxiv.org/abs/2501.03262)."""
+    return _by_group(rewards, np.zeros_like(groups), lambda r: _standardised(r - r.mean()))
+
+
+def centred_batch_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """r - mean of the group, then divided by the batch's std (REINFORCE++-baseline, same paper)."""
+    return _by_group(mean_centred(rewards, groups), np.zeros_like(groups), _standardised, where=np.isfinite(rewards))
+
+
+ADVANTAGES: dict[str, Advantage] = {
+    "std_normalised": std_normalised,
+    "mean_centred": mean_centred,
+    "leave_one_out": leave_one_out,
+    "batch_normalised": batch_normalised,
+    "centred_batch_normalised": centred_batch_normalised,
+}
+
+
+def _by_group(
+    rewards: Rewards, groups: NDArray[np.int64], function: Callable[[Rewards], Rewards], where: NDArray[np.bool_] | None = None
+) -> Rewards:
+    observed = np.isfinite(rewards) if where is None else where
+    advantages = np.zeros(len(rewards), dtype=np.float64)
+    for group in np.unique(groups):
+        rows = (groups == group) & observed
+        if rows.sum() > 1:
+            advantages[rows] = function(rewards[rows])
+    return advantages
+
+
+def _standardised(centred: Rewards) -> Rewards:
+    std = float(np.sqrt(np.mean((centred - centred.mean()) ** 2)))
+    return centred / std if std > _STD_FLOOR else np.zeros_like(centred)
+
+
+def _snapped(centred: Rewards) -> Rewards:
+    return centred if np.abs(centred).max() > _STD_FLOOR else np.zeros_like(centred)

@@ -1,0 +1,271 @@
+"""Attention over packed trees: each completion sees its prompt and itself, and nothing else of the micro-batch.
+
+Registered with transformers under `ATTENTION_NAME`; the layout of the micro-batch travels through the model's keyword
+arguments. Three ways to compute the same thing, chosen by device and cost:
+
+- short trees on CPU: batches of whole trees under one mask (`dense`). torch's fused CPU kernel is several times slower
+  than three matrix products in the backward pass of short sequences.
+- long trees on CPU: the prompt, then each completion against prompt and self (`segments`), so that work grows with
+  the sum of squares of the completions, not with the square of the sum.
+- CUDA: one varlen call whose key segments repeat the prompt for each completion.
+
+Dropout inside attention and sliding windows are not supported; Policy refuses models that want either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from learner.batching import Tree
+
+ATTENTION_NAME = "rayzero_tree"
+
+_DENSE_TOKENS = 512
+"""Trees up to this length go through the dense path: above, the wasted half of the square costs more than it saves."""
+_PADDING = 0.8
+"""Trees batched together are at least this share of the longest one's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseBlock:
+    """B trees of similar length, padded to S."""
+
+    index: Tensor
+    """[B, S] int64 position in the micro-batch; padding repeats the tree's first token."""
+    mask: Tensor
+    """[B, 1, S, S] float32, 0 where the query may see the key and -inf elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Queries [start, start + length) see keys [prompt_start, prompt_start + prompt_length) and, causally, themselves."""
+
+    start: int
+    length: int
+    prompt_start: int
+    prompt_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class VarlenLayout:
+    """What torch's varlen attention takes; the keys are gathered so that every query segment has its own."""
+
+    key_index: Tensor
+    """[K] int64"""
+    cu_seq_q: Tensor
+    cu_seq_k: Tensor
+    max_q: int
+    max_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayout:
+    """How one micro-batch attends. Built once, used by every layer."""
+
+    dense: tuple[DenseBlock, ...]
+    segments: tuple[Segment, ...]
+    varlen: VarlenLayout | None
+    scatter: Tensor | None
+    """[T] int64: row of the concatenated outputs that belongs at each position; none when they are in order."""
+
+
+def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout:
+    """The layout of a micro-batch's trees on `device`."""
+    if device.type == "cuda":
+        return AttentionLayout((), (), _varlen(trees, device), None)
+    short = sorted((tree for tree in trees if tree.num_tokens <= _DENSE_TOKENS), key=lambda tree: -tree.num_tokens)
+    long = [tree for tree in trees if tree.num_tokens > _DENSE_TOKENS]
+    buckets = _buckets(short)
+    segments = tuple(segment for tree in long for segment in _segments(tree))
+    scatter = _scatter(buckets, segments, sum(tree.num_tokens for tree in trees))
+    return AttentionLayout(tuple(_dense_block(bucket) for bucket in buckets), segments, None, scatter)
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    layout: AttentionLayout,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention for transformers: query [1, H, T, d], key and value [1, K, T, d] -> [1, T, H, d]."""
+    q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
+    if layout.varlen is not None:
+        return _varlen_attention(q, k, v, scaling, layout.varlen)[None], None
+    outputs = [_dense_attention(q, k, v, scaling, block) for block in layout.dense]
+    outputs += [_segment_attention(q, k, v, scaling, segment) for segment in layout.segments]
+    out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if layout.scatter is not None:
+        out = out.index_select(0, layout.scatter)
+    return out[None], None
+
+
+AttentionInterface.register(ATTENTION_NAME, tree_attention)
+
+
+class _MaskedAttention(torch.autograd.Function):
+    """softmax(q k^T * scale + mask) v with the softmax in fp32, one matrix product for all heads of a key.
+
+    q [B, K, R * S, d] (the R query heads of a key head stacked), k and v [B, K, S, d], mask [B, 1, S, S].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        batch, heads, rows, size = q.shape
+        length = k.shape[2]
+        scores = torch.matmul(q, k.transpose(2, 3)).float().mul_(scale)
+        scores.view(batch, -1, length, length).add_(mask)
+        probabilities = torch.softmax(scores, dim=-1).to(q.dtype)
+        ctx.save_for_backward(q, k, v, probabilities)
+        ctx.scale = scale
+        return torch.matmul(probabilities, v)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+        q, k, v, probabilities = ctx.saved_tensors
+        grad_v = torch.matmul(probabilities.transpose(2, 3), grad)
+        grad_p = torch.matmul(grad, v.transpose(2, 3))
+        grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32)
+        grad_s = grad_s.mul_(ctx.scale).to(q.dtype)
+        return torch.matmul(grad_s, k), torch.matmul(grad_s.transpose(2, 3), q), grad_v, None, None
+
+
+def _dense_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, block: DenseBlock) -> Tensor:
+    """[B * S, H, d] for the trees of one block."""
+    batch, length = block.index.shape
+    heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[2]
+    flat = block.index.view(-1)
+    keys = k.index_select(0, flat).view(batch, length, kv_heads, size).transpose(1, 2).contiguous()
+    values = v.index_select(0, flat).view(batch, length, kv_heads, size).transpose(1, 2).contiguous()
+    queries = q.index_select(0, flat).view(batch, length, heads, size).transpose(1, 2)
+    queries = queries.reshape(batch, kv_heads, (heads // kv_heads) * length, size)
+    out: Tensor = _MaskedAttention.apply(queries, keys, values, block.mask, scale)  # type: ignore[no-untyped-call]
+    return out.view(batch, heads, length, size).transpose(1, 2).reshape(batch * length, heads, size)
+
+
+def _segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, segment: Segment) -> Tensor:
+    """[length, H, d] for one prompt or one completion."""
+    own = slice(segment.start, segment.start + segment.length)
+    prompt = slice(segment.prompt_start, segment.prompt_start + segment.prompt_length)
+    queries = q[own].transpose(0, 1)[None]
+    keys = torch.cat([k[prompt], k[own]]).transpose(0, 1)[None]
+    values = torch.cat([v[prompt], v[own]]).transpose(0, 1)[None]
+    mask = None
+    if segment.prompt_length:
+        mask = torch.ones(segment.length, segment.prompt_length + segment.length, dtype=torch.bool)
+        mask = mask.tril(segment.prompt_length)
+    out = F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )
+    return out[0].transpose(0, 1)
+
+
+def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: VarlenLayout) -> Tensor:
+    """[T, H, d] on CUDA. Causality is aligned to the end of each key segment, behind the repeated prompt."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
+    out: Tensor = varlen_attn(
+        q.contiguous(), keys, values, layout.cu_seq_q, layout.cu_seq_k, layout.max_q, layout.max_k,
+        scale=scale, window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    return out
+
+
+def _buckets(trees: Sequence[Tree]) -> list[list[Tree]]:
+    """Trees, longest first, in runs whose lengths differ little."""
+    buckets: list[list[Tree]] = []
+    for tree in trees:
+        if buckets and tree.num_tokens >= _PADDING * buckets[-1][0].num_tokens:
+            buckets[-1].append(tree)
+        else:
+            buckets.append([tree])
+    return buckets
+
+
+def _dense_block(trees: Sequence[Tree]) -> DenseBlock:
+    length = max(tree.num_tokens for tree in trees)
+    index = torch.stack([_padded_index(tree, length) for tree in trees])
+    visible = torch.stack([_visible(tree, length) for tree in trees])
+    mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
+    return DenseBlock(index, mask[:, None])
+
+
+def _padded_index(tree: Tree, length: int) -> Tensor:
+    index = torch.full((length,), tree.start)
+    index[: tree.num_tokens] = torch.arange(tree.start, tree.start + tree.num_tokens)
+    return index
+
+
+def _visible(tree: Tree, length: int) -> Tensor:
+    """[length, length] bool. Padding sees itself alone: a row that sees nothing would be NaN."""
+    branch = torch.full((length,), -1)
+    at = tree.prompt_length
+    for number, fed in enumerate(tree.completion_lengths):
+        branch[at : at + fed] = number
+        at += fed
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    in_prompt = torch.arange(length) < tree.prompt_length
+    visible = causal & (in_prompt[None, :] | (branch[:, None] == branch[None, :]))
+    padding = torch.arange(length) >= tree.num_tokens
+    visible[padding] = torch.eye(length, dtype=torch.bool)[padding]
+    return visible
+
+
+def _segments(tree: Tree) -> list[Segment]:
+    segments = [Segment(tree.start, tree.prompt_length, tree.start, 0)]
+    at = tree.start + tree.prompt_length
+    for fed in tree.completion_lengths:
+        if fed:
+            segments.append(Segment(at, fed, tree.start, tree.prompt_length))
+        at += fed
+    return segments
+
+
+def _scatter(buckets: Sequence[Sequence[Tree]], segments: Sequence[Segment], num_tokens: int) -> Tensor | None:
+    """Row of the concatenated outputs for each position: blocks with their padding first, then segments."""
+    scatter = torch.empty(num_tokens, dtype=torch.int64)
+    offset = 0
+    for bucket in buckets:
+        length = max(tree.num_tokens for tree in bucket)
+        for tree in bucket:
+            scatter[tree.start : tree.start + tree.num_tokens] = torch.arange(offset, offset + tree.num_tokens)
+            offset += length
+    for segment in segments:
+        scatter[segment.start : segment.start + segment.length] = torch.arange(offset, offset + segment.length)
+        offset += segment.length
+    return None if torch.equal(scatter, torch.arange(offset)) else scatter
+
+
+def _varlen(trees: Sequence[Tree], device: torch.device) -> VarlenLayout:
+    segments = [segment for tree in trees for segment in _segments(tree)]
+    keys = [
+        torch.cat([
+            torch.arange(segment.prompt_start, segment.prompt_start + segment.prompt_length),
+            torch.arange(segment.start, segment.start + segment.length),
+        ])
+        for segment in segments
+    ]  # fmt: skip
+    lengths_q, lengths_k = [segment.length for segment in segments], [len(key) for key in keys]
+    return VarlenLayout(
+        key_index=torch.cat(keys).to(device),
+        cu_seq_q=_cumulative(lengths_q, device),
+        cu_seq_k=_cumulative(lengths_k, device),
+        max_q=max(lengths_q),
+        max_k=max(lengths_k),
+    )
+
+
+def _cumulative(lengths: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)

@@ -1,0 +1,28 @@
+"""The learner on disk: the model as others load it, and beside it what only a resume needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from learner.update import Learner
+
+MODEL_DIRECTORY = "model"
+STATE_FILE = "learner.pt"
+
+
+def save_learner(learner: Learner, directory: Path) -> None:
+    """Write `model/` (Hugging Face format) and `learner.pt` (fp32 masters, moments, versions, random state).
+
+    Making the pair appear at once is services/checkpointing.py's: it writes to a fresh directory and renames.
+    """
+    learner.policy.save(directory / MODEL_DIRECTORY)
+    torch.save(learner.state_dict(), directory / STATE_FILE)
+
+
+def load_learner(learner: Learner, directory: Path) -> None:
+    """Restore what `save_learner` wrote; the next update is bit-equal to the one that would have followed it."""
+    learner.load_state_dict(torch.load(directory / STATE_FILE, map_location="cpu", weights_only=True))

@@ -1,0 +1,134 @@
+"""What an update says of itself: figures by plain names, from data at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from learner import watch
+from learner.batching import Microbatch
+from learner.kl import KL_ESTIMATORS
+from learner.loss import LossInputs, LossOutputs
+from learner.samples import Batch
+
+
+class Phases:
+    """Seconds by phase: `with phases("forward"): ...` adds to `seconds["forward_s"]`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time one stretch of a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            key = f"{name}_s"
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
+
+
+class StepRecord:
+    """Collects detached tensors of one optimizer step; `finish` turns them into figures once, after the backward."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.grad_norm = 0.0
+        self.fed_tokens = 0
+        self._losses: list[Tensor] = []
+        self._columns: dict[str, list[Tensor]] = {}
+        self._tokens: list[NDArray[np.int64]] = []
+
+    def add(self, microbatch: Microbatch, inputs: LossInputs, outputs: LossOutputs) -> None:
+        """Remember one micro-batch. Nothing is copied to the host here: that would stall a GPU."""
+        self.fed_tokens += microbatch.num_tokens
+        self._losses.append(outputs.loss.detach())
+        self._tokens.append(microbatch.batch_tokens)
+        columns = {
+            "policy": inputs.policy.detach(),
+            "old": inputs.old,
+            "entropy": inputs.entropies.detach(),
+            "clipped": outputs.clipped.float(),
+            "correction": outputs.correction,
+        }
+        if outputs.kl is not None:
+            columns["kl"] = outputs.kl
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+
+    def finish(self, batch: Batch, policy_version: int) -> None:
+        """Compute `figures`. Without a trained token only the gradient norm and a loss of 0 are known."""
+        self.figures = {"loss": float(sum(self._losses)), "grad_norm": self.grad_norm, "fed_tokens": self.fed_tokens}
+        if not self._tokens:
+            return
+        tokens = np.concatenate(self._tokens)
+        columns = {name: torch.cat(values).cpu() for name, values in self._columns.items()}
+        rollout = torch.from_numpy(batch.rollout_logprobs[tokens])
+        fresh = torch.from_numpy(batch.token_versions[tokens] == policy_version)
+        self.figures |= watch.mismatch_metrics(columns["old"], rollout, fresh)
+        self.figures |= {
+            "entropy": float(columns["entropy"].mean()),
+            "clip_fraction": float(columns["clipped"].mean()),
+            "correction_mean": float(columns["correction"].mean()),
+            "ratio_mean": float(torch.exp((columns["policy"] - columns["old"]).clamp(-20, 20)).mean()),
+        }
+        if "kl" in columns:
+            self.figures["kl_reference"] = float(columns["kl"].mean())
+
+
+def of_update(
+    batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord], rate: float
+) -> dict[str, float]:
+    """The update's figures: means over its optimizer steps, and what the batch itself says."""
+    names = sorted({name for record in records for name in record.figures})
+    figures = {
+        name: float(np.mean([record.figures[name] for record in records if name in record.figures])) for name in names
+    }
+    figures["fed_tokens"] = float(sum(record.fed_tokens for record in records))
+    figures["learning_rate"] = rate
+    return figures | _of_batch(batch, advantages)
+
+
+def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord]) -> tuple[str, ...]:
+    """Each warning once, in the order in which they arose."""
+    warnings = [warning for record in records for warning in record.warnings]
+    if not len(batch.samples):
+        warnings.append("No completion of this batch has a verdict: nothing was learned.")
+    elif not advantages.any():
+        warnings.append("All rewards are equal within every group of this batch: nothing can be learned from it.")
+    return tuple(dict.fromkeys(warnings))
+
+
+def kl_per_sample(batch: Batch, policy: Tensor, reference: Tensor, estimator: str) -> NDArray[np.float64]:
+    """[S] KL(policy || reference) of each completion, summed over its tokens. policy and reference [N]."""
+    values = KL_ESTIMATORS[estimator](policy.double(), reference.double()).numpy()
+    return np.bincount(batch.token_rows, weights=values, minlength=len(batch.samples))
+
+
+def _of_batch(batch: Batch, advantages: NDArray[np.float64]) -> dict[str, float]:
+    if not len(batch.samples):
+        return {"num_errors": float(batch.num_errors), "samples": 0.0, "trained_tokens": 0.0}
+    members = [np.flatnonzero(batch.groups == group) for group in np.unique(batch.groups)]
+    prompts = sum(len(sample.prompt_token_ids) for sample in batch.samples)
+    return {
+        "samples": float(len(batch.samples)),
+        "num_errors": float(batch.num_errors),
+        "reward_mean": float(batch.rewards.mean()),
+        "reward_std": float(batch.rewards.std()),
+        "accuracy": float(batch.correct.mean()),
+        "advantage_abs_mean": float(np.abs(advantages).mean()),
+        "zero_variance_share": float(np.mean([np.ptp(batch.rewards[rows]) < 1e-8 for rows in members])),
+        "completion_tokens": float(batch.num_tokens),
+        "completion_tokens_mean": float(batch.lengths.mean()),
+        "completion_tokens_max": float(batch.lengths.max()),
+        "truncated_share": float(batch.truncated.mean()),
+        "trained_tokens": float(prompts + batch.num_tokens),
+    }

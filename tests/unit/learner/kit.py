@@ -1,0 +1,78 @@
+"""Tiny models and groups for the learner's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
+
+VOCABULARY = 61
+_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
+
+
+def build_model(directory: Path, architecture: str, seed: int = 0) -> Path:
+    """A random tiny model in Hugging Face format."""
+    torch.manual_seed(seed)
+    config, model = {
+        "llama": (LlamaConfig(**_SIZES, tie_word_embeddings=True), LlamaForCausalLM),
+        "qwen2": (Qwen2Config(**_SIZES, tie_word_embeddings=False), Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config(**_SIZES, head_dim=16, tie_word_embeddings=True), Qwen3ForCausalLM),
+    }[architecture]
+    built = model(config)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            # transformers' initial std of 0.02 gives logits that barely differ: attention errors would not show.
+            parameter.mul_(4.0) if parameter.ndim >= 2 else parameter.add_(0.1 * torch.randn_like(parameter))
+    built.save_pretrained(directory)
+    (directory / "tokenizer_config.json").write_text("{}")
+    return directory
+
+
+def make_group(
+    rng: np.random.Generator,
+    lengths: Sequence[int],
+    rewards: Sequence[float],
+    *,
+    prompt_length: int = 5,
+    group_id: int = 0,
+    version: int = 0,
+) -> Group:
+    """A group of random tokens. A NaN reward is an error verdict, 1 and above is correct."""
+    rollouts = tuple(
+        Rollout(completion=_completion(rng, length, version), verdict=_verdict(reward))
+        for length, reward in zip(lengths, rewards, strict=True)
+    )
+    return Group(
+        group_id=group_id,
+        prompt=Prompt(prompt_id=str(group_id), messages=(), answer=None),
+        prompt_token_ids=rng.integers(0, VOCABULARY, prompt_length).astype(np.int32),
+        rollouts=rollouts,
+    )
+
+
+def _completion(rng: np.random.Generator, length: int, version: int) -> Completion:
+    return Completion(
+        text="",
+        token_ids=rng.integers(0, VOCABULARY, length).astype(np.int32),
+        rollout_logprobs=(-rng.exponential(1.0, length) - 3.0).astype(np.float32),
+        version_spans=(VersionSpan(start=0, end=length, policy_version=version),),
+        finish_reason="stop",
+    )
+
+
+def _verdict(reward: float) -> Verdict:
+    status = VerdictStatus.ERROR if np.isnan(reward) else VerdictStatus.CORRECT if reward >= 1 else VerdictStatus.WRONG
+    return Verdict(reward=reward, components={}, status=status, reason="", seconds=0.0)

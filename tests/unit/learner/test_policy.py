@@ -1,0 +1,134 @@
+"""The packed, prompt-sharing forward pass against transformers, one unshared sequence at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from learner import attention
+from learner.batching import Microbatch, pack
+from learner.policy import Policy
+from learner.samples import Batch, make_batch
+from services.schema.config.learner import ComputeSettings
+from services.schema.errors import RecipeError
+from tests.unit.learner.kit import make_group
+
+
+@pytest.fixture
+def batch() -> Batch:
+    rng = np.random.default_rng(0)
+    return make_batch([
+        make_group(rng, [7, 1, 0, 12], [1, 0, 0, 1], prompt_length=9),
+        make_group(rng, [4, 4], [1, 0], prompt_length=1, group_id=1),
+        make_group(rng, [30, 2, 11], [1, 0, 1], prompt_length=20, group_id=2),
+    ])  # fmt: skip
+
+
+def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """[N] by transformers' own forward pass in fp32."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    parts = []
+    for sample in batch.samples:
+        tokens = torch.from_numpy(np.concatenate([sample.prompt_token_ids, sample.token_ids]).astype(np.int64))
+        logits = model(tokens[None]).logits[0] / temperature
+        start = len(sample.prompt_token_ids)
+        logprobs = torch.log_softmax(logits, -1)[start - 1 : -1]
+        parts.append(logprobs.gather(1, tokens[start:, None])[:, 0])
+    return torch.cat(parts)
+
+
+def packed_logprobs(policy: Policy, microbatches: list[Microbatch], num_tokens: int) -> Tensor:
+    out = torch.full((num_tokens,), float("nan"))
+    for microbatch in microbatches:
+        out = out.index_copy(0, torch.from_numpy(microbatch.batch_tokens), policy.logprobs(microbatch)[0])
+    return out
+
+
+@pytest.mark.parametrize("share_prompts", [True, False])
+@pytest.mark.parametrize("dense_tokens", [0, 512])
+def test_packed_equals_one_by_one(
+    any_model: Path, batch: Batch, share_prompts: bool, dense_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+    policy = Policy(any_model, dtype="float32", temperature=0.7)
+    microbatches = pack(batch.samples, tokens_per_microbatch=50, share_prompts=share_prompts)
+    packed = packed_logprobs(policy, microbatches, batch.num_tokens)
+    torch.testing.assert_close(packed, naive_logprobs(any_model, batch, 0.7), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_equal_one_by_one(tiny_model: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torch.randn(batch.num_tokens, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for dense_tokens, budget, share in ((512, 1000, True), (0, 1000, True), (512, 40, False)):
+        monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+        policy = Policy(tiny_model, dtype="float32")
+        microbatches = pack(batch.samples, tokens_per_microbatch=budget, share_prompts=share)
+        torch.dot(packed_logprobs(policy, microbatches, batch.num_tokens), weights).backward()
+        gradients.append(torch.cat([p.grad.flatten() for _, p in policy.named_parameters() if p.grad is not None]))
+    for gradient in gradients[1:]:
+        assert (gradient - gradients[0]).norm() <= 1e-5 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("dense_tokens", [0, 512])
+def test_poison_in_one_completion_reaches_no_other(
+    tiny_model: Path, batch: Batch, dense_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+    policy = Policy(tiny_model, dtype="float32")
+    microbatch, = pack(batch.samples, tokens_per_microbatch=1000)
+    poisoned_row = 3
+    tokens = microbatch.token_ids.copy()
+    victim = microbatch.predictors[microbatch.rows[microbatch.token_samples] == poisoned_row][1:]
+    tokens[victim] = (tokens[victim] + 17) % 61
+    with torch.no_grad():
+        before = policy.logprobs(microbatch)[0]
+        after = policy.logprobs(
+            Microbatch(**{name: getattr(microbatch, name) for name in microbatch.__slots__} | {"token_ids": tokens})
+        )[0]
+    others = torch.from_numpy(microbatch.rows[microbatch.token_samples] != poisoned_row)
+    assert torch.equal(before[others], after[others])
+    assert not torch.equal(before[~others], after[~others])
+
+
+def test_checkpointing_and_bf16_change_rounding_only(tiny_model: Path, batch: Batch) -> None:
+    exact = naive_logprobs(tiny_model, batch)
+    microbatches = pack(batch.samples, tokens_per_microbatch=1000)
+    checkpointing = Policy(tiny_model, dtype="float32", compute=ComputeSettings(activation_checkpointing=True))
+    out = packed_logprobs(checkpointing, microbatches, batch.num_tokens)
+    torch.testing.assert_close(out, exact, rtol=1e-4, atol=1e-5)
+    out.sum().backward()
+    assert all(p.grad is not None for _, p in checkpointing.named_parameters())
+    bf16 = packed_logprobs(Policy(tiny_model, dtype="bfloat16"), microbatches, batch.num_tokens)
+    assert (bf16 - exact).abs().mean() < 0.03
+
+
+def test_saved_model_loads_as_it_is(any_model: Path, tmp_path: Path, batch: Batch) -> None:
+    policy = Policy(any_model, dtype="float32")
+    with torch.no_grad():
+        for _, parameter in policy.named_parameters():
+            parameter.add_(0.01)
+    policy.save(tmp_path / "saved")
+    expected = packed_logprobs(policy, pack(batch.samples, tokens_per_microbatch=1000), batch.num_tokens)
+    torch.testing.assert_close(naive_logprobs(tmp_path / "saved", batch), expected, rtol=1e-4, atol=1e-5)
+    assert (tmp_path / "saved" / "tokenizer_config.json").is_file()
+
+
+def test_weights_are_named_as_the_engine_loads_them(any_model: Path) -> None:
+    policy = Policy(any_model, dtype="bfloat16")
+    weights = dict(policy.named_weights())
+    assert "model.layers.1.mlp.down_proj.weight" in weights
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert ("lm_head.weight" in weights) == (not policy.model.config.tie_word_embeddings)
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"model\.path.*config\.json"):
+        Policy(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(RecipeError, match=r"model\.path"):
+        Policy(tmp_path)
