@@ -1,4 +1,4 @@
-"""The learner as a Ray actor: a thin shell around `Learner` and `WeightSender`."""
+"""The learner as a Ray actor: a thin shell around `Learner`, `SftTrainer` and `WeightSender`."""
 
 from __future__ import annotations
 
@@ -19,75 +19,58 @@ from learner.policy import Policy
 from learner.sft import SftExample, SftTrainer
 from learner.update import Learner
 from learner.weight_sender import WeightSender
-from services.schema.config.learner import LearnerSettings
+from services.schema.config.recipe import Recipe
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
 T = TypeVar("T")
 
 
-@ray.remote
 class LearnerActor:
-    """All heavy work runs on one thread of its own, in order; the event loop stays free for health calls."""
+    """Spawned by services/placement.py. Heavy work runs on one thread, in order; the event loop stays free."""
 
-    def __init__(
-        self,
-        settings: LearnerSettings,
-        *,
-        model_path: str,
-        dtype: str,
-        temperature: float,
-        num_updates: int,
-        max_completion_tokens: int,
-        seed: int = 0,
-        device: str = "cpu",
-        num_threads: int = 0,
-        host: str = "127.0.0.1",
-        transfer_deadline_s: float = 300.0,
-    ) -> None:
-        """Load the model. `num_threads` 0 leaves torch's choice; `host` is where receivers reach this process."""
-        if num_threads:
-            # Ray sets OMP_NUM_THREADS=1 in an actor that declares no CPUs.
-            torch.set_num_threads(num_threads)
+    def __init__(self, recipe: Recipe, model_path: str) -> None:
+        """Cheap: `start` loads the model."""
+        self._recipe, self._model_path = recipe, model_path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
-        policy = Policy(model_path, dtype=dtype, device=device, temperature=temperature, compute=settings.compute)
-        self._learner = Learner(
-            policy, settings, num_updates=num_updates, max_completion_tokens=max_completion_tokens, seed=seed
-        )
-        self._sender = WeightSender(policy.dtype, host=host, deadline_s=transfer_deadline_s)
-        self._sft: SftTrainer | None = None
 
-    async def ready(self) -> dict[str, Any]:
-        """Who serves: process id, policy version, parameters."""
+    async def start(self) -> None:
+        """Load the model. Raises RecipeError when it cannot be trained."""
+        await self._run(self._load)
+
+    async def describe(self) -> dict[str, Any]:
+        """Who learns: process id, policy version, parameters, device, threads."""
         policy = self._learner.policy
         return {
             "pid": os.getpid(),
             "policy_version": self._learner.policy_version,
             "num_parameters": policy.num_parameters,
             "device": str(policy.device),
+            "num_threads": torch.get_num_threads(),
         }
 
-    async def update(self, groups: Sequence[Group], next_version: int) -> UpdateResult:
+    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
         """One update; see `Learner.update`."""
-        return await self._run(self._learner.update, groups, next_version)
+        return await self._run(self._learner.update, groups, policy_version)
 
-    async def score(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """[T] log-probabilities of a completion; see `Learner.score`."""
-        return await self._run(self._learner.score, prompt_token_ids, token_ids)
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """[T] log-probabilities of a completion at temperature 1."""
+        return await self._run(self._learner.score, prompt_token_ids, token_ids, 1.0)
 
     async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
         """One supervised step on (prompt, completion) token pairs; see `SftTrainer.step`."""
-        if self._sft is None:
-            self._sft = SftTrainer(self._learner.policy, self._learner.optimizer, self._learner.settings.compute)
         return await self._run(self._sft.step, examples, learning_rate)
+
+    async def end_sft(self) -> None:
+        """Forget the optimizer's moments and take the policy of now as the reference: the loop starts afresh."""
+        await self._run(self._learner.restart)
 
     async def save_checkpoint(self, directory: str) -> None:
         """Write the model (Hugging Face format) and the learner's state into `directory`."""
         await self._run(save_learner, self._learner, Path(directory))
 
-    async def load_checkpoint(self, directory: str) -> int:
-        """Restore what `save_checkpoint` wrote; returns the policy version."""
+    async def load_checkpoint(self, directory: str) -> None:
+        """Restore what `save_checkpoint` wrote."""
         await self._run(load_learner, self._learner, Path(directory))
-        return self._learner.policy_version
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:
         """Choose where the weight transfer group meets."""
@@ -95,19 +78,44 @@ class LearnerActor:
 
     async def accept_transfer(self) -> None:
         """Wait until every receiver has joined."""
-        await self._run(self._sender.accept)
+        await asyncio.to_thread(self._sender.accept)
 
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
         """Copy the policy into the send buffer; it may change as soon as this returns."""
         return await self._run(lambda: self._sender.prepare(self._learner.policy.named_weights(), policy_version))
 
     async def broadcast_weights(self) -> None:
-        """Send what was prepared. On a thread of its own, so that an update may run at the same time."""
+        """Send what was prepared, beside whatever the learner's own thread does."""
         await asyncio.to_thread(self._sender.broadcast)
 
-    async def close_transfer(self) -> None:
-        """Leave the transfer group."""
-        await asyncio.to_thread(self._sender.close)
+    async def shutdown(self) -> None:
+        """Leave the transfer group; the process may then be killed."""
+        if hasattr(self, "_sender"):
+            await asyncio.to_thread(self._sender.close)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self) -> None:
+        recipe, settings = self._recipe, self._recipe.learner
+        # Ray sets OMP_NUM_THREADS=1 in an actor that declares no CPUs.
+        torch.set_num_threads(recipe.learner_threads)
+        policy = Policy(
+            self._model_path,
+            dtype=recipe.model.dtype,
+            device="cuda" if recipe.learner_gpus else "cpu",
+            temperature=recipe.rollout.sampling.temperature,
+            compute=settings.compute,
+        )
+        self._learner = Learner(
+            policy,
+            settings,
+            num_updates=recipe.training.num_updates,
+            max_completion_tokens=recipe.rollout.sampling.max_tokens,
+            seed=recipe.seed,
+        )
+        self._sft = SftTrainer(policy, self._learner.optimizer, settings.compute)
+        self._sender = WeightSender(
+            policy.dtype, host=ray.util.get_node_ip_address(), deadline_s=recipe.deadlines.sync_s
+        )
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args))

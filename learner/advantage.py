@@ -54,7 +54,10 @@ ADVANTAGES: dict[str, Advantage] = {
 
 
 def _by_group(
-    rewards: Rewards, groups: NDArray[np.int64], function: Callable[[Rewards], Rewards], where: NDArray[np.bool_] | None = None
+    rewards: Rewards,
+    groups: NDArray[np.int64],
+    function: Callable[[Rewards], Rewards],
+    where: NDArray[np.bool_] | None = None,
 ) -> Rewards:
     observed = np.isfinite(rewards) if where is None else where
     advantages = np.zeros(len(rewards), dtype=np.float64)

@@ -45,7 +45,7 @@ class DenseBlock:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Queries [start, start + length) see keys [prompt_start, prompt_start + prompt_length) and, causally, themselves."""
+    """Queries [start, start + length) see the keys of the prompt and, causally, themselves."""
 
     start: int
     length: int
@@ -122,7 +122,7 @@ class _MaskedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-        batch, heads, rows, size = q.shape
+        batch = len(q)
         length = k.shape[2]
         scores = torch.matmul(q, k.transpose(2, 3)).float().mul_(scale)
         scores.view(batch, -1, length, length).add_(mask)
@@ -132,7 +132,7 @@ class _MaskedAttention(torch.autograd.Function):
         return torch.matmul(probabilities, v)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, probabilities = ctx.saved_tensors
         grad_v = torch.matmul(probabilities.transpose(2, 3), grad)
         grad_p = torch.matmul(grad, v.transpose(2, 3))
@@ -176,10 +176,11 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
     from torch.nn.attention.varlen import varlen_attn
 
     keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
-    out: Tensor = varlen_attn(
+    out = varlen_attn(
         q.contiguous(), keys, values, layout.cu_seq_q, layout.cu_seq_k, layout.max_q, layout.max_k,
         scale=scale, window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
+    assert isinstance(out, Tensor)
     return out
 
 

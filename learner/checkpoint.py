@@ -10,16 +10,16 @@ import torch
 if TYPE_CHECKING:
     from learner.update import Learner
 
-MODEL_DIRECTORY = "model"
-STATE_FILE = "learner.pt"
+STATE_FILE = Path("state") / "learner.pt"
 
 
 def save_learner(learner: Learner, directory: Path) -> None:
-    """Write `model/` (Hugging Face format) and `learner.pt` (fp32 masters, moments, versions, random state).
+    """Write the model (Hugging Face format) and `state/learner.pt`: fp32 masters, moments, versions, random state.
 
-    Making the pair appear at once is services/checkpointing.py's: it writes to a fresh directory and renames.
+    Making all appear at once is services/checkpointing.py's: it hands over a fresh directory and renames it.
     """
-    learner.policy.save(directory / MODEL_DIRECTORY)
+    learner.policy.save(directory)
+    (directory / STATE_FILE).parent.mkdir(exist_ok=True)
     torch.save(learner.state_dict(), directory / STATE_FILE)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def k1(policy: Tensor, reference: Tensor) -> Tensor:
-    """log pi - log pi_ref: unbiased, of either sign. As a loss its gradient vanishes in expectation: use it in rewards."""
+    """log pi - log pi_ref: unbiased, of either sign. For rewards: as a loss its gradient is 0 on average."""
     return policy - reference
 
 

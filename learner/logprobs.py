@@ -60,7 +60,7 @@ class _FusedLogprobs(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, normalisers, entropies = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden)
         grad_weight: Tensor | None = None

@@ -1,6 +1,6 @@
 """The whole objective of one micro-batch: the named loss, corrected, plus KL and entropy. This is what is trained.
 
-    sum_t share_t * ( correction_t * value_t + beta * kl_t - entropy_coefficient * entropy_t )
+sum_t share_t * ( correction_t * value_t + beta * kl_t - entropy_coefficient * entropy_t )
 """
 
 from __future__ import annotations
@@ -68,6 +68,4 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
     if settings.entropy_coefficient:
         per_token = per_token - settings.entropy_coefficient * inputs.entropies
     loss = torch.dot(inputs.shares[inputs.samples], per_token)
-    return LossOutputs(
-        loss=loss, clipped=terms.clipped, correction=correction, kl=None if kl is None else kl.detach()
-    )
+    return LossOutputs(loss=loss, clipped=terms.clipped, correction=correction, kl=None if kl is None else kl.detach())

@@ -110,7 +110,8 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
 def kl_per_sample(batch: Batch, policy: Tensor, reference: Tensor, estimator: str) -> NDArray[np.float64]:
     """[S] KL(policy || reference) of each completion, summed over its tokens. policy and reference [N]."""
     values = KL_ESTIMATORS[estimator](policy.double(), reference.double()).numpy()
-    return np.bincount(batch.token_rows, weights=values, minlength=len(batch.samples))
+    sums = np.bincount(batch.token_rows, weights=values, minlength=len(batch.samples))
+    return np.asarray(sums, dtype=np.float64)
 
 
 def _of_batch(batch: Batch, advantages: NDArray[np.float64]) -> dict[str, float]:

@@ -24,7 +24,12 @@ class MasterOptimizer:
                 self._pairs.append((name, parameter, parameter))
             else:
                 self._pairs.append((name, parameter, master))
-                parameter.register_post_accumulate_grad_hook(_accumulate_into(master))
+                parameter.register_post_accumulate_grad_hook(_accumulate_into(master))  # type: ignore[no-untyped-call]
+        self.forget_moments()
+
+    def forget_moments(self) -> None:
+        """Start AdamW afresh from the weights of now."""
+        settings = self._settings
         self._adam = torch.optim.AdamW(
             [
                 {"params": [m for _, _, m in self._pairs if m.ndim >= 2], "weight_decay": settings.weight_decay},

@@ -66,16 +66,19 @@ class Policy:
         self._set_mode()
         self._reference: PreTrainedModel | None = None
 
-    def logprobs(self, microbatch: Microbatch) -> tuple[Tensor, Tensor]:
-        """(log-probabilities [n], entropies [n]) of the micro-batch's completion tokens, fp32, differentiable."""
-        return self._logprobs(self.model, self._on_device(microbatch))
+    def logprobs(self, microbatch: Microbatch, temperature: float | None = None) -> tuple[Tensor, Tensor]:
+        """(log-probabilities [n], entropies [n]) of the micro-batch's completion tokens, fp32, differentiable.
+
+        Of the sampling distribution: at the policy's temperature, unless another is given.
+        """
+        return self._logprobs(self.model, self._on_device(microbatch), temperature or self.temperature)
 
     @torch.no_grad()
     def reference_logprobs(self, microbatch: Microbatch) -> Tensor:
         """[n] under the reference policy. Needs `keep_reference` first."""
         if self._reference is None:
             raise RuntimeError("no reference policy is held: call keep_reference first")
-        return self._logprobs(self._reference, self._on_device(microbatch))[0]
+        return self._logprobs(self._reference, self._on_device(microbatch), self.temperature)[0]
 
     def keep_reference(self) -> None:
         """Make the policy of now the reference."""
@@ -90,7 +93,7 @@ class Policy:
         layer_params = sum(p.numel() for p in self.model.model.layers[0].parameters())
         config = self.model.config
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return 2 * config.num_attention_heads * head_size / layer_params
+        return float(2 * config.num_attention_heads * head_size / layer_params)
 
     @property
     def num_parameters(self) -> int:
@@ -125,7 +128,7 @@ class Policy:
             assert self._reference is not None
             self._reference.load_state_dict(state)
 
-    def _logprobs(self, model: PreTrainedModel, batch: DeviceBatch) -> tuple[Tensor, Tensor]:
+    def _logprobs(self, model: PreTrainedModel, batch: DeviceBatch, temperature: float) -> tuple[Tensor, Tensor]:
         hidden = model.model(
             input_ids=batch.token_ids[None],
             position_ids=batch.position_ids[None],
@@ -136,7 +139,7 @@ class Policy:
             hidden.index_select(0, batch.predictors),
             model.lm_head.weight,
             batch.targets,
-            temperature=self.temperature,
+            temperature=temperature,
             chunk_rows=self.compute.head_chunk_tokens,
         )
 

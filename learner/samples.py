@@ -1,4 +1,4 @@
-"""Groups -> the rows of one batch, with everything that a micro-batch must not decide for itself: advantages and shares.
+"""Groups -> the rows of one batch, with all that a micro-batch must not decide for itself.
 
     Group (messages) -> TrainingSample rows + flat [N] arrays over all completion tokens -> learner/batching.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +84,16 @@ def make_batch(groups: Sequence[Group]) -> Batch:
     lengths = np.array([completion.num_tokens for completion in completions], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     samples = tuple(
-        _sample(row, index, group, rollout.completion, int(starts[row])) for row, (index, group, rollout) in enumerate(kept)
+        _sample(row, index, group, rollout.completion, int(starts[row]))
+        for row, (index, group, rollout) in enumerate(kept)
     )
     return Batch(
         samples=samples,
         rewards=np.array([rollout.verdict.reward for _, _, rollout in kept], dtype=np.float64),
         groups=np.array([index for index, _, _ in kept], dtype=np.int64),
         lengths=lengths,
-        rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions], np.float32),
-        token_versions=_joined([_versions(completion) for completion in completions], np.int64),
+        rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions]).astype(np.float32),
+        token_versions=_joined([_versions(completion) for completion in completions]).astype(np.int64),
         correct=np.array([rollout.verdict.status is VerdictStatus.CORRECT for _, _, rollout in kept], dtype=np.bool_),
         truncated=np.array([completion.finish_reason == "length" for completion in completions], dtype=np.bool_),
         num_errors=sum(len(group.rollouts) for group in groups) - len(kept),
@@ -103,7 +105,8 @@ def _sample(row: int, index: int, group: Group, completion: Completion, start: i
         raise ValueError(f"group {group.group_id}: an empty prompt cannot predict a first token")
     if len(completion.rollout_logprobs) != completion.num_tokens:
         raise ValueError(
-            f"group {group.group_id}: {completion.num_tokens} tokens but {len(completion.rollout_logprobs)} log-probabilities"
+            f"group {group.group_id}: {completion.num_tokens} tokens, but "
+            f"{len(completion.rollout_logprobs)} log-probabilities"
         )
     return TrainingSample(
         row=row, group=index, prompt_token_ids=group.prompt_token_ids, token_ids=completion.token_ids, start=start
@@ -117,5 +120,5 @@ def _versions(completion: Completion) -> NDArray[np.int64]:
     return versions
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
-    return np.concatenate([np.asarray(array, dtype=dtype) for array in arrays]) if arrays else np.zeros(0, dtype=dtype)
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0)

@@ -58,8 +58,6 @@ def _samples(examples: Sequence[SftExample]) -> list[TrainingSample]:
         if len(prompt) == 0:
             raise ValueError(f"example {row}: an empty prompt cannot predict a first token")
         group = groups.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), len(groups))
-        samples.append(
-            TrainingSample(row=row, group=group, prompt_token_ids=prompt, token_ids=completion, start=start)
-        )
+        samples.append(TrainingSample(row=row, group=group, prompt_token_ids=prompt, token_ids=completion, start=start))
         start += len(completion)
     return samples

@@ -46,7 +46,7 @@ class Learner:
     def __init__(
         self, policy: Policy, settings: LearnerSettings, *, num_updates: int, max_completion_tokens: int, seed: int = 0
     ) -> None:
-        """`num_updates` is the recipe's (for the learning rate's decay); `max_completion_tokens` the rollout's limit."""
+        """`num_updates` is the recipe's, for the rate's decay; `max_completion_tokens` the rollout's limit."""
         torch.manual_seed(seed)
         self.policy = policy
         self.settings = settings
@@ -82,12 +82,21 @@ class Learner:
             policy_version=next_version, metrics=figures, warnings=metrics.warnings_of(batch, advantages, records)
         )
 
-    def score(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """[T] log-probabilities of a completion, by the code that trains: for canaries and tests."""
+    def score(
+        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32], temperature: float | None = None
+    ) -> NDArray[np.float32]:
+        """[T] log-probabilities of a completion, by the code that trains; at the policy's temperature or another."""
         sample = TrainingSample(row=0, group=0, prompt_token_ids=prompt_token_ids, token_ids=token_ids, start=0)
         with torch.no_grad():
-            parts = [self.policy.logprobs(microbatch)[0] for microbatch in self._pack([sample])]
+            parts = [self.policy.logprobs(microbatch, temperature)[0] for microbatch in self._pack([sample])]
         return np.concatenate([part.float().cpu().numpy() for part in parts] or [np.zeros(0, np.float32)])
+
+    def restart(self) -> None:
+        """After a supervised start: no moments, update 0, and the policy of now as the reference."""
+        self.optimizer.forget_moments()
+        self.num_updates_done = 0
+        if self.settings.kl.beta > 0:
+            self.policy.keep_reference()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a bit-exact resume needs beside the recipe."""
@@ -200,10 +209,10 @@ class Learner:
         self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]
     ) -> NDArray[np.int64]:
         """Rows whose gradient is not exactly zero. Shares were counted before, so denominators keep the others."""
-        pulled = (self.settings.kl.beta > 0 and self.settings.kl.place == "loss") or self.settings.entropy_coefficient > 0
-        if pulled or not self.settings.compute.skip_neutral_groups:
+        kl_in_loss = self.settings.kl.beta > 0 and self.settings.kl.place == "loss"
+        if kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.compute.skip_neutral_groups:
             return rows
-        return rows[advantages[rows] != 0]
+        return np.asarray(rows[advantages[rows] != 0], dtype=np.int64)
 
     def _minibatches(self, batch: Batch) -> list[NDArray[np.int64]]:
         """Rows of each optimizer step of one epoch: whole groups, dealt in turn."""

@@ -1,6 +1,6 @@
 """What every loss is made of: a value for each completion token, and a share that says how much the token weighs.
 
-    loss = sum over all completion tokens of  share[sample of t] * correction[t] * value[t]  (+ KL, - entropy, same shares)
+    loss = sum over all completion tokens t of  share[sample of t] * correction[t] * value[t]   (+ KL, - entropy)
 
 The shares hold every denominator. They are computed once from the whole batch, so a sum over any split into
 micro-batches or ranks has the same gradient.
@@ -105,7 +105,8 @@ def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
 
 def mean_of_completions(shape: BatchShape, _: Any = None) -> Shares:
     """Mean over a completion's tokens, then over its group, then over the groups: 1 / (groups * G * T)."""
-    return 1.0 / (shape.num_groups * shape.group_sizes * np.maximum(shape.lengths, 1))
+    weights = 1.0 / (shape.num_groups * shape.group_sizes * np.maximum(shape.lengths, 1))
+    return np.asarray(weights, dtype=np.float64)
 
 
 def mean_of_tokens(shape: BatchShape, _: Any = None) -> Shares:

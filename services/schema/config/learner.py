@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from services.schema.config.base import Section
 from services.schema.config.loss import GrpoLoss, LossSettings
 
-AdvantageName = Literal["std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised"]
+AdvantageName = Literal[
+    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised"
+]
 
 PUBLISHED_ADVANTAGES: dict[str, AdvantageName] = {
     "grpo": "std_normalised",

@@ -80,7 +80,7 @@ def test_poison_in_one_completion_reaches_no_other(
 ) -> None:
     monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
     policy = Policy(tiny_model, dtype="float32")
-    microbatch, = pack(batch.samples, tokens_per_microbatch=1000)
+    (microbatch,) = pack(batch.samples, tokens_per_microbatch=1000)
     poisoned_row = 3
     tokens = microbatch.token_ids.copy()
     victim = microbatch.predictors[microbatch.rows[microbatch.token_samples] == poisoned_row][1:]
