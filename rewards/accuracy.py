@@ -20,9 +20,9 @@ class MathReward:
     def __init__(self, pool: ChildPool) -> None:
         self.pool = pool
 
-    def start(self) -> None:
-        """Let the children's zygote import the verifier."""
-        self.pool.start()
+    async def start(self) -> None:
+        """Fork a first child. Raises ActorStartError when it cannot do its work."""
+        await self.pool.start()
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
         """One score a case; equal (completion, answer) pairs are compared once."""
@@ -39,10 +39,11 @@ class MathReward:
             text = f"the gold answer of {case.prompt.prompt_id} must be text or a number, not {kind}"
             return failed("bad-prompt", text)
         try:
-            correct, reason = await self.pool.run((case.text, gold))
+            reply = await self.pool.run((case.text, gold))
         except ChildFailure as failure:
-            return failed(failure.cause, failure.text)
-        return scored(1.0 if correct else 0.0, reason=reason)
+            return failed(failure.cause, failure.text, seconds=failure.seconds)
+        correct, reason = reply.result
+        return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
 
 
 def gold_text(answer: Any) -> str | None:

@@ -5,7 +5,6 @@ Async, so that many groups are scored side by side in one actor: nothing here co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from rewards.scorer import Scorer
@@ -20,10 +19,9 @@ class RewardActor:
         """Cheap: rubrics are built and children forked with the first group of their source."""
         self._scorer = Scorer(settings)
 
-    async def ready(self) -> int:
-        """Begin to import what the children need; returns the actor's process id."""
-        self._scorer.start()
-        return os.getpid()
+    async def start(self) -> None:
+        """Build every rubric and fork its first children. Raises ActorStartError for what can never work."""
+        await self._scorer.start()
 
     async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
         """One verdict a completion, in order. Cancelling the call kills the children that work on it."""

@@ -16,6 +16,8 @@ from services.schema.messages import Prompt, VerdictStatus
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+INLINE_CHARS = 20_000
+"""Up to so much text is judged in a few milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +99,8 @@ class Reward(Protocol):
     its neighbours keep theirs.
     """
 
-    def start(self) -> None:
-        """Begin what takes a while before the first case, e.g. to import; returns at once. Needs an event loop."""
+    async def start(self) -> None:
+        """Make ready and prove it, so that what can never work is refused before training. Raises ActorStartError."""
         ...
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
@@ -113,7 +115,7 @@ class Reward(Protocol):
 class PureReward:
     """Base of rewards that are a quick, linear function of one case: no process, no network, nothing to end."""
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Nothing to start."""
 
     def judge(self, case: Case) -> Score:
@@ -121,17 +123,25 @@ class PureReward:
         raise NotImplementedError
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
-        """One score a case, in order; whoever else runs in this event loop gets a turn between two cases."""
-        scores: list[Score] = []
-        for case in cases:
-            started = time.perf_counter()
-            score = self.judge(case)
-            scores.append(replace(score, seconds=time.perf_counter() - started))
-            await asyncio.sleep(0)
-        return scores
+        """One score a case, in order. Long texts are judged in a thread: this event loop also keeps deadlines."""
+        if sum(len(case.text) for case in cases) > INLINE_CHARS:
+            return await asyncio.to_thread(self._judge_all, cases)
+        return self._judge_all(cases)
 
     async def close(self) -> None:
         """Nothing to end."""
+
+    def _judge_all(self, cases: Sequence[Case]) -> list[Score]:
+        scores: list[Score] = []
+        for case in cases:
+            started = time.perf_counter()
+            try:
+                score = self.judge(case)
+            except Exception as error:
+                score = failed("exception", f"{type(error).__name__}: {error}")
+            scores.append(replace(score, seconds=time.perf_counter() - started))
+        return scores
+
 
 
 async def score_each(
@@ -145,7 +155,7 @@ async def score_each(
             score = await judge(case)
         except Exception as error:
             score = failed("exception", f"{type(error).__name__}: {error}")
-        return replace(score, seconds=time.perf_counter() - started)
+        return score if score.seconds else replace(score, seconds=time.perf_counter() - started)
 
     if not cases:
         return []

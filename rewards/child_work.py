@@ -5,8 +5,12 @@ Imports little: this runs in every child. The heavy modules come by `preload`, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from rewards.zygote import resolve
 
 
 def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]]:
@@ -18,3 +22,33 @@ def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]
         return verdict.correct, verdict.reason
 
     return grade
+
+
+def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], list[float | None]]:
+    """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each.
+
+    `spec` is the function's name and keyword arguments that are the same in every call.
+    """
+    name, arguments = spec
+    function = resolve(name)
+    parameters = inspect.signature(function).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    wanted = {parameter.name for parameter in parameters}
+    runner = asyncio.Runner()  # one loop a child: an async client that the module keeps open stays usable
+
+    def call(columns: dict[str, list[Any]]) -> list[float | None]:
+        given = {key: value for key, value in {**columns, **arguments}.items() if takes_all or key in wanted}
+        scores = function(**given)
+        if inspect.isawaitable(scores):
+            scores = runner.run(_await(scores))
+        number = len(columns["completions"])
+        if scores is None or len(scores) != number:
+            got = "None" if scores is None else f"{len(scores)} scores"
+            raise ValueError(f"{name} returned {got} for {number} completions")
+        return [None if score is None else float(score) for score in scores]
+
+    return call
+
+
+async def _await(result: Awaitable[Any]) -> Any:
+    return await result

@@ -10,7 +10,20 @@ from rewards.base import Reward
 from rewards.rubric import Part, Rubric
 from rewards.workers import ChildPool
 from services.schema.config.reward import requirements_of
-from services.schema.config.reward_components import AnyComponent, ChildLimits, FormatComponent, MathComponent
+from services.schema.config.reward_components import (
+    AnyComponent,
+    ChildLimits,
+    CodeComponent,
+    CosineLengthComponent,
+    CustomComponent,
+    FormatComponent,
+    JudgeComponent,
+    LanguageComponent,
+    MathComponent,
+    OverlongComponent,
+    RemoteComponent,
+    RepetitionComponent,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +53,7 @@ def child_pool(target: str, argument: Any, limits: ChildLimits, capacity: Capaci
         argument,
         num_children=capacity.num_children,
         max_asleep=capacity.max_asleep,
+        cpu_s=limits.cpu_s,
         deadline_s=limits.deadline_s,
         memory_bytes=limits.memory_bytes,
         preload=preload,
@@ -69,14 +83,76 @@ def _math(component: MathComponent, capacity: Capacity) -> Reward:
     return MathReward(pool)
 
 
+def _code(component: CodeComponent, capacity: Capacity) -> Reward:
+    from rewards.code_accuracy import CodeReward
+
+    return CodeReward(component, num_parallel=capacity.num_children)
+
+
 def _format(component: FormatComponent, capacity: Capacity) -> Reward:
     from rewards.format import FormatReward
 
     return FormatReward(answer_tags=component.answer_tags)
 
 
+def _language(component: LanguageComponent, capacity: Capacity) -> Reward:
+    from rewards.language import LanguageReward
+
+    return LanguageReward(
+        target=component.target, target_column=component.target_column, empty_score=component.empty_score
+    )
+
+
+def _overlong(component: OverlongComponent, capacity: Capacity) -> Reward:
+    from rewards.length import OverlongReward
+
+    return OverlongReward(component)
+
+
+def _cosine_length(component: CosineLengthComponent, capacity: Capacity) -> Reward:
+    from rewards.length import CosineLengthReward
+
+    return CosineLengthReward(component)
+
+
+def _repetition(component: RepetitionComponent, capacity: Capacity) -> Reward:
+    from rewards.length import RepetitionReward
+
+    return RepetitionReward(component)
+
+
+def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
+    from rewards.custom import CustomReward
+
+    modules = ["rewards.child_work"] + ([component.function.partition(":")[0]] if component.preload else [])
+    spec = (component.function, component.arguments)
+    return CustomReward(
+        component, child_pool("rewards.child_work:custom_caller", spec, component.limits, capacity, *modules)
+    )
+
+
+def _remote(component: RemoteComponent, capacity: Capacity) -> Reward:
+    from rewards.remote import RemoteReward
+
+    return RemoteReward(component)
+
+
+def _judge(component: JudgeComponent, capacity: Capacity) -> Reward:
+    from rewards.judge import JudgeReward
+
+    return JudgeReward(component)
+
+
 BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "math": _math,
+    "code": _code,
     "format": _format,
+    "language": _language,
+    "overlong": _overlong,
+    "cosine_length": _cosine_length,
+    "repetition": _repetition,
+    "custom": _custom,
+    "remote": _remote,
+    "judge": _judge,
 }
 """Imports happen inside: a run loads what its recipe names."""

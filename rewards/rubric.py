@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rewards.base import Case, Context, Reward, Score, failed
+from services.schema.errors import ActorStartError
 from services.schema.messages import Verdict, VerdictStatus
 
 GRACE_S = 1.0
@@ -39,10 +40,13 @@ class Rubric:
     def __init__(self, parts: Mapping[str, Part]) -> None:
         self.parts = dict(parts)
 
-    def start(self) -> None:
-        """Let components that need processes begin to start them. Needs a running event loop."""
-        for part in self.parts.values():
-            part.reward.start()
+    async def start(self) -> None:
+        """Make every component ready. Raises ActorStartError, naming the component."""
+        for name, part in self.parts.items():
+            try:
+                await part.reward.start()
+            except ActorStartError as error:
+                raise ActorStartError(f"reward component {name}: {error}") from None
 
     async def judge(self, cases: Sequence[Case], deadline_s: float | None = None) -> list[Verdict]:
         """One verdict a case, in order. A component that is not done after `deadline_s` is an error, others stand."""

@@ -11,7 +11,7 @@ from rewards.base import Case
 from rewards.registry import Capacity, build_rubric
 from rewards.rubric import Rubric, error_cause
 from services.schema.config.reward import RewardSettings
-from services.schema.errors import WorkerError
+from services.schema.errors import ActorStartError, WorkerError
 from services.schema.messages import Completion, Prompt, Verdict
 
 
@@ -27,10 +27,13 @@ class Scorer:
         )
         self._rubrics: dict[str, Rubric] = {}
 
-    def start(self) -> None:
-        """Build the rubrics and let their children import now instead of with the first group."""
+    async def start(self) -> None:
+        """Build every rubric and make it ready. Raises ActorStartError, naming the rubric and the component."""
         for source in self.settings.rubrics:
-            self._rubric(source).start()
+            try:
+                await self._rubric(source).start()
+            except ActorStartError as error:
+                raise ActorStartError(f"rubric {source!r}: {error}") from None
 
     async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
         """One verdict a completion, in order. Raises WorkerError when no rubric serves the prompt's source."""

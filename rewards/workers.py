@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.zygote import HEADER
+from services.schema.errors import ActorStartError
 
 FIRST_LOOK_S = 0.004
 """A child busy for so long is looked at, again after as long, then ever more seldom: quick items cost no look."""
@@ -33,16 +34,26 @@ START_DEADLINE_S = 120.0
 
 
 class ChildFailure(Exception):
-    """A child could not do its item. `cause` is `deadline`, `memory`, `died`, `exception` or `start`."""
+    """A child could not do its item. `cause` is `cpu`, `deadline`, `memory`, `died`, `exception` or `start`."""
 
     def __init__(self, cause: str, text: str, *, retry: bool = True) -> None:
         super().__init__(cause, text)
         self.cause = cause
         self.text = text
         self.retry = retry
+        self.seconds = 0.0
+        """From the start of the work."""
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for an item, and how long it took from the start of the work: waiting for a child is not in it."""
+
+    result: Any
+    seconds: float
 
 
 class ChildPool:
@@ -52,8 +63,9 @@ class ChildPool:
     every item. Items and argument are pickled on their way in, results are JSON. The modules in `preload` are imported
     once, before children are forked; they must not start threads.
 
-    A failed item is tried once more in another child. Not at the deadline: what has used its CPU time or slept through
-    it would do so again; only what was starved of CPU gets its second chance.
+    `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
+    `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so
+    again; any other failure is tried once more in another child.
     """
 
     def __init__(
@@ -64,6 +76,7 @@ class ChildPool:
         num_children: int,
         deadline_s: float,
         memory_bytes: int,
+        cpu_s: float | None = None,
         max_asleep: int = 32,
         preload: Sequence[str] = (),
         items_per_child: int = 2000,
@@ -71,6 +84,7 @@ class ChildPool:
         self.target = target
         self.num_children = num_children
         self.deadline_s = deadline_s
+        self.cpu_s = cpu_s
         self.max_asleep = max_asleep
         self.preload = tuple(preload)
         self.items_per_child = items_per_child
@@ -86,21 +100,24 @@ class ChildPool:
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
-    def start(self) -> None:
-        """Begin to import the work now instead of with the first item. Needs a running event loop."""
-        if self._closed:
-            raise RuntimeError("the child pool is closed")
-        if self._zygote is None or not self._zygote.alive:
-            self._zygote = _Zygote(self.target, self.preload)
+    async def start(self) -> None:
+        """Fork a first child now instead of with the first item. Raises ActorStartError when it is not fit for work."""
+        if not self._idle:
+            try:
+                self._idle.append(await self._new_child())
+            except ChildFailure as failure:
+                raise ActorStartError(failure.text) from None
 
-    async def run(self, item: Any) -> Any:
-        """The result for one item. Raises ChildFailure; cancelling it kills the child."""
+    async def run(self, item: Any, *, retry: bool = True) -> Reply:
+        """The reply to one item. Raises ChildFailure; cancelling it kills the child."""
+        if self._closed:
+            raise ChildFailure("start", "the child pool is closed")
         self.counts["items"] += 1
         try:
             return await self._attempt(item)
         except ChildFailure as failure:
             self.counts[failure.cause] += 1
-            if not failure.retry or self._closed:
+            if not (retry and failure.retry) or self._closed:
                 raise
         self.counts["retried"] += 1
         try:
@@ -125,12 +142,15 @@ class ChildPool:
         """Children that hang without using a CPU."""
         return sum(child.asleep for child in self._busy)
 
-    async def _attempt(self, item: Any) -> Any:
+    async def _attempt(self, item: Any) -> Reply:
         await self._take_slot()
         child: _Child | None = None
         try:
             child = self._idle.pop() if self._idle else await self._new_child()
-            return await self._ask(child, item)
+            return Reply(await self._ask(child, item), child.elapsed())
+        except ChildFailure as failure:
+            failure.seconds = 0.0 if child is None else child.elapsed()
+            raise
         finally:
             self._taken -= 1
             if child is None or not child.asleep:
@@ -149,11 +169,11 @@ class ChildPool:
                 reply = await child.exchange(body)
             keep = reply.get("cause") != "memory" and child.num_items < self.items_per_child
         except TimeoutError:
-            used_s = child.used_s()
-            starved = not child.asleep and used_s < 0.5 * self.deadline_s
-            text = f"no answer within {self.deadline_s:g} s of the start of the work ({used_s:.2f} s of CPU)"
-            raise ChildFailure("deadline", text, retry=starved) from None
+            text = f"no answer within {self.deadline_s:g} s of the start of the work"
+            raise ChildFailure("deadline", text, retry=False) from None
         except (EOFError, OSError):
+            if child.overdrawn:
+                raise ChildFailure("cpu", f"no answer after {self.cpu_s:g} s of CPU", retry=False) from None
             raise ChildFailure("died", await self._epitaph(child)) from None
         finally:
             self._busy.discard(child)
@@ -166,8 +186,8 @@ class ChildPool:
         return reply["result"]
 
     async def _new_child(self) -> _Child:
-        self.start()
-        assert self._zygote is not None
+        if self._zygote is None or not self._zygote.alive:
+            self._zygote = _Zygote(self.target, self.preload)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:
@@ -225,14 +245,19 @@ class ChildPool:
                 turn.set_result(None)
 
     async def _watch(self) -> None:
-        """Find out which busy children sleep, as long as there are any."""
+        """Find out which busy children sleep and which have used up their CPU time, as long as there are any."""
         while self._busy:
             await asyncio.sleep(FIRST_LOOK_S)
             now = asyncio.get_running_loop().time()
             for child in self._busy:
-                if now >= child.look_at and child.looks_asleep(now) != child.asleep:
+                if now < child.look_at:
+                    continue
+                if child.looks_asleep(now) != child.asleep:
                     child.asleep = not child.asleep
                     self._running += -1 if child.asleep else 1
+                if self.cpu_s is not None and child.used_s >= self.cpu_s and self._zygote is not None:
+                    child.overdrawn = True
+                    self._zygote.kill(child.pid)
             self._admit()
 
 
@@ -247,8 +272,11 @@ class _Child:
     asleep: bool = False
     look_at: float = 0.0
     started_at: float = 0.0
+    overdrawn: bool = False
     first_s: float | None = None
     """CPU seconds at the first look at this item."""
+    used_s: float = 0.0
+    """CPU seconds that this item has used since."""
     last: tuple[float, int] = (0.0, 0)
 
     def begin(self, now: float) -> None:
@@ -258,6 +286,11 @@ class _Child:
         self.started_at = now
         self.look_at = now + FIRST_LOOK_S
         self.first_s = None
+        self.used_s = 0.0
+
+    def elapsed(self) -> float:
+        """Wall seconds since the item started."""
+        return asyncio.get_running_loop().time() - self.started_at
 
     async def exchange(self, body: bytes) -> dict[str, Any]:
         """Send one frame and wait for the answer. Raises EOFError or OSError when the child is gone."""
@@ -270,19 +303,13 @@ class _Child:
 
     def looks_asleep(self, now: float) -> bool:
         """Sleeping, and no CPU used since the last look."""
-        state, used_s, ran_ns = _usage(self.pid)
-        unchanged = self.first_s is not None and (used_s, ran_ns) == self.last
-        if self.first_s is None:
-            self.first_s = used_s
-        self.last = (used_s, ran_ns)
-        asleep = unchanged and state in "SD"
+        state, total_s, ran_ns = _usage(self.pid)
+        unchanged = self.first_s is not None and (total_s, ran_ns) == self.last
+        self.first_s = total_s if self.first_s is None else self.first_s
+        self.used_s = max(0.0, total_s - self.first_s)
+        self.last = (total_s, ran_ns)
         self.look_at = now + min(max(FIRST_LOOK_S, 0.25 * (now - self.started_at)), 0.1)
-        return asleep
-
-    def used_s(self) -> float:
-        """CPU seconds used for the item so far."""
-        _, used_s, _ = _usage(self.pid)
-        return max(0.0, used_s - (self.first_s or 0.0))
+        return unchanged and state in "SD"
 
     def hang_up(self) -> None:
         """Close the channel: an idle child ends itself."""
@@ -297,7 +324,7 @@ class _Zygote:
         self._control.setblocking(False)
         code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.zygote import main; "
         code += f"main({theirs.fileno()}, sys.argv[2], sys.argv[3:])"
-        path = json.dumps([entry or os.getcwd() for entry in sys.path])
+        path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, path, target, *preload],

@@ -13,12 +13,10 @@ is not to be unpickled. A frame is four bytes of length, big-endian, and the bod
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
 import importlib
-import inspect
 import json
 import os
 import pickle
@@ -152,8 +150,6 @@ def _serve(channel: socket.socket, target: str) -> None:
         item = pickle.loads(_receive(channel))
         try:
             result = handler(item)
-            if inspect.isawaitable(result):
-                result = asyncio.run(_await(result))
             reply = {"result": result}
             json.dumps(result)
         except MemoryError as error:
@@ -162,10 +158,6 @@ def _serve(channel: socket.socket, target: str) -> None:
             reply = {"error": _describe(error), "cause": "exception"}
         item = result = None
         _send(channel, reply)
-
-
-async def _await(result: Any) -> Any:
-    return await result
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -46,6 +46,8 @@ class Component(Section):
 class ChildLimits(Section):
     """What one child process may use for one item before it is killed and replaced."""
 
+    cpu_s: float | None = Field(default=None, gt=0, le=3600)
+    """CPU seconds: the same on a quiet machine and on a busy one. Empty: only the deadline counts."""
     deadline_s: float = Field(default=10.0, gt=0, le=3600)
     """Wall seconds from the start of the work, in C code too."""
     memory_bytes: int = Field(default=2 * 2**30, ge=32 * 2**20)
@@ -58,7 +60,7 @@ class MathComponent(Component):
     kind: Literal["math"] = "math"
     rules: MathSettings = MathSettings()
     """What counts as an answer and as equal."""
-    limits: ChildLimits = ChildLimits(deadline_s=2.5, memory_bytes=2**30)
+    limits: ChildLimits = ChildLimits(cpu_s=2.0, deadline_s=8.0, memory_bytes=2**30)
     """Of the child processes that compare."""
 
 
@@ -124,7 +126,7 @@ class CosineLengthComponent(Component):
 
 
 class RepetitionComponent(Component):
-    """Penalty for repeated n-grams, 0 … −`max_penalty` (arXiv:2502.03373, appendix)."""
+    """Penalty for repeated n-grams, 0 … −`max_penalty` (arXiv:2502.03373, section 4.3)."""
 
     kind: Literal["repetition"] = "repetition"
     ngram_size: int = Field(default=20, ge=1, le=1000)

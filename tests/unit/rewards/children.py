@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -49,11 +48,6 @@ def _leave_grandchild(path: str) -> int:
     return 0
 
 
-async def _later(value: Any) -> Any:
-    await asyncio.sleep(0.01)
-    return value
-
-
 def _raise(text: str) -> None:
     raise ValueError(text)
 
@@ -74,7 +68,6 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
     "spin_in_c": _spin_in_c,
     "allocate": _allocate,
     "grandchild": _leave_grandchild,
-    "later": _later,
     "raise": _raise,
     "exit": os._exit,
     "signal": lambda number: os.kill(os.getpid(), number),

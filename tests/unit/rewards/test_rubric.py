@@ -10,6 +10,7 @@ import pytest
 
 from rewards.base import Case, Context, Score, failed, scored
 from rewards.rubric import Part, Rubric, compose, error_cause
+from services.schema.errors import ActorStartError
 from services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
 FULL = scored(1.0, reason="right")
@@ -26,8 +27,9 @@ class Scripted:
         self.closed = False
         self.context = Context()
 
-    def start(self) -> None:
-        """Nothing."""
+    async def start(self) -> None:
+        if self.error is not None:
+            raise ActorStartError(str(self.error))
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
         self.context = context
@@ -148,3 +150,8 @@ async def test_a_component_that_breaks_or_is_late_leaves_the_others_theirs() -> 
 
 async def test_an_empty_group_has_no_verdicts() -> None:
     assert await Rubric({"a": Part(reward=Scripted())}).judge([]) == []
+
+
+async def test_a_component_that_cannot_start_is_named() -> None:
+    with pytest.raises(ActorStartError, match="reward component style: no such module"):
+        await Rubric({"style": Part(reward=Scripted(error=RuntimeError("no such module")))}).start()

@@ -27,6 +27,10 @@ async def pool_of(num_children: int = 2, deadline_s: float = 5.0, **options: Any
         await pool.close()
 
 
+async def result_of(pool: ChildPool, action: str, value: Any) -> Any:
+    return (await pool.run((action, value))).result
+
+
 async def failure_of(pool: ChildPool, action: str, value: Any) -> ChildFailure:
     with pytest.raises(ChildFailure) as caught:
         await pool.run((action, value))
@@ -49,47 +53,63 @@ def alive(pid: int) -> bool:
 
 async def test_results_come_back_in_the_order_of_the_calls_and_children_are_kept() -> None:
     async with pool_of() as pool:
-        results = await asyncio.gather(*(pool.run(("echo", [index, "文\ud800\0"])) for index in range(50)))
+        results = await asyncio.gather(*(result_of(pool, "echo", [index, "文\ud800\0"]) for index in range(50)))
         assert results == [[index, "文\ud800\0"] for index in range(50)]
-        assert await pool.run(("later", 7)) == 7
-        assert await pool.run(("length", "x" * 3_000_000)) == 3_000_000
+        assert await result_of(pool, "length", "x" * 3_000_000) == 3_000_000
         assert pool.counts["forked"] <= 2
 
 
 async def test_a_single_item_starts_a_single_child() -> None:
     async with pool_of(num_children=8) as pool:
-        await pool.run(("echo", 1))
+        await result_of(pool, "echo", 1)
         assert pool.counts["forked"] == 1
 
 
 @pytest.mark.parametrize(("action", "value"), [("sleep", 60), ("spin", 60), ("spin_in_c", 40_000_000)])
 async def test_the_deadline_holds_whatever_the_child_does(action: str, value: Any) -> None:
     async with pool_of(deadline_s=1.0) as pool:
-        pid = await pool.run(("pid", 0))
+        pid = await result_of(pool, "pid", 0)
         started = time.perf_counter()
         failure = await failure_of(pool, action, value)
         assert failure.cause == "deadline"
         assert 0.9 <= time.perf_counter() - started <= 1.1
         await eventually(lambda: not alive(pid))
-        assert await pool.run(("echo", "next")) == "next"
+        assert await result_of(pool, "echo", "next") == "next"
+
+
+@pytest.mark.parametrize(("action", "value"), [("spin", 60), ("spin_in_c", 40_000_000)])
+async def test_cpu_time_is_bounded_whatever_the_deadline(action: str, value: Any) -> None:
+    async with pool_of(deadline_s=60, cpu_s=0.3) as pool:
+        await result_of(pool, "echo", 0)
+        before = time.process_time()
+        failure = await failure_of(pool, action, value)
+        assert failure.cause == "cpu"
+        assert time.process_time() - before < 0.3, "watching costs more than the work"
+        assert pool.counts["forked"] == 1
+        assert await result_of(pool, "echo", 1) == 1
+
+
+async def test_sleeping_uses_no_cpu_time() -> None:
+    async with pool_of(deadline_s=60, cpu_s=0.2) as pool:
+        assert await result_of(pool, "sleep", 0.5) is None
 
 
 async def test_the_deadline_counts_from_the_start_of_the_work_not_of_the_wait() -> None:
     async with pool_of(num_children=1, deadline_s=0.5) as pool:
-        await pool.run(("echo", 0))
+        await result_of(pool, "echo", 0)
         started = time.perf_counter()
-        assert await asyncio.gather(*(pool.run(("spin", 0.2)) for _ in range(5))) == ["spun"] * 5
+        assert await asyncio.gather(*(result_of(pool, "spin", 0.2) for _ in range(5))) == ["spun"] * 5
         assert time.perf_counter() - started >= 1.0
 
 
 async def test_stuck_items_do_not_take_a_healthy_neighbour_with_them() -> None:
     """Four stuck jobs in a shared pool once made three healthy 10 ms jobs time out and score 0."""
     async with pool_of(num_children=2, deadline_s=1.0) as pool:
-        await pool.run(("echo", 0))
+        await result_of(pool, "echo", 0)
         stuck = [asyncio.create_task(failure_of(pool, "sleep", 60)) for _ in range(4)]
         await asyncio.sleep(0)
         started = time.perf_counter()
-        assert await asyncio.gather(*(pool.run(("spin", 0.01)) for _ in range(20))) == ["spun"] * 20
+        assert await asyncio.gather(*(result_of(pool, "spin", 0.01) for _ in range(20))) == ["spun"] * 20
         assert time.perf_counter() - started < 0.9, "healthy items waited for sleeping ones"
         assert [failure.cause for failure in await asyncio.gather(*stuck)] == ["deadline"] * 4
 
@@ -98,7 +118,7 @@ async def test_spinning_items_cost_their_cpu_share_but_change_no_verdict() -> No
     async with pool_of(num_children=2, deadline_s=0.4) as pool:
         stuck = [asyncio.create_task(failure_of(pool, "spin_in_c", 40_000_000)) for _ in range(4)]
         await asyncio.sleep(0)
-        assert await asyncio.gather(*(pool.run(("spin", 0.01)) for _ in range(10))) == ["spun"] * 10
+        assert await asyncio.gather(*(result_of(pool, "spin", 0.01) for _ in range(10))) == ["spun"] * 10
         assert {failure.cause for failure in await asyncio.gather(*stuck)} == {"deadline"}
 
 
@@ -112,10 +132,10 @@ async def test_no_more_children_sleep_than_allowed() -> None:
 
 async def test_memory_is_bounded_and_the_greedy_child_replaced() -> None:
     async with pool_of(memory_bytes=64 * 2**20) as pool:
-        pid = await pool.run(("pid", 0))
+        pid = await result_of(pool, "pid", 0)
         failure = await failure_of(pool, "allocate", 2**30)
         assert failure.cause == "memory"
-        assert await pool.run(("pid", 0)) != pid
+        assert await result_of(pool, "pid", 0) != pid
 
 
 @pytest.mark.parametrize(
@@ -127,12 +147,12 @@ async def test_a_child_that_dies_is_named_with_its_cause(action: str, value: int
         assert failure.cause == "died"
         assert text in failure.text
         assert pool.counts["retried"] == 1
-        assert await pool.run(("echo", 1)) == 1
+        assert await result_of(pool, "echo", 1) == 1
 
 
 async def test_an_item_whose_child_died_is_tried_again_in_another(tmp_path: Path) -> None:
     async with pool_of() as pool:
-        assert await pool.run(("once", str(tmp_path / "seen"))) == "second try"
+        assert await result_of(pool, "once", str(tmp_path / "seen")) == "second try"
         assert pool.counts["died"] == 1
 
 
@@ -155,7 +175,7 @@ async def test_what_a_killed_child_started_is_killed_with_it(tmp_path: Path) -> 
 
 async def test_closing_ends_every_child_at_once() -> None:
     async with pool_of(deadline_s=60) as pool:
-        pid = await pool.run(("pid", 0))
+        pid = await result_of(pool, "pid", 0)
         stuck = asyncio.create_task(failure_of(pool, "sleep", 60))
         await asyncio.sleep(0.1)
         started = time.perf_counter()
@@ -166,9 +186,9 @@ async def test_closing_ends_every_child_at_once() -> None:
 
 async def test_cancelling_an_item_kills_its_child_and_frees_its_slot() -> None:
     async with pool_of(num_children=1, deadline_s=60) as pool:
-        pid = await pool.run(("pid", 0))
-        stuck = asyncio.create_task(pool.run(("spin", 60)))
-        waiting = asyncio.create_task(pool.run(("echo", 0)))
+        pid = await result_of(pool, "pid", 0)
+        stuck = asyncio.create_task(result_of(pool, "spin", 60))
+        waiting = asyncio.create_task(result_of(pool, "echo", 0))
         await asyncio.sleep(0.05)
         stuck.cancel()
         assert await waiting == 0
@@ -178,11 +198,11 @@ async def test_cancelling_an_item_kills_its_child_and_frees_its_slot() -> None:
 
 async def test_a_dead_zygote_is_replaced() -> None:
     async with pool_of() as pool:
-        await pool.run(("echo", 0))
+        await result_of(pool, "echo", 0)
         assert pool._zygote is not None
         pool._zygote._process.kill()
         pool._zygote._process.wait()
-        assert await pool.run(("echo", 1)) == 1
+        assert await result_of(pool, "echo", 1) == 1
 
 
 async def test_work_that_cannot_start_says_why() -> None:
@@ -195,5 +215,5 @@ async def test_work_that_cannot_start_says_why() -> None:
 
 async def test_a_child_is_renewed_after_its_items() -> None:
     async with pool_of(num_children=1, items_per_child=3) as pool:
-        pids = [await pool.run(("pid", 0)) for _ in range(7)]
+        pids = [await result_of(pool, "pid", 0) for _ in range(7)]
         assert len(set(pids)) == 3
