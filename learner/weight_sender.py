@@ -1,0 +1,107 @@
+"""The learner's end of the weight broadcast: cast, lay out in buckets, digest, announce, send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import xxhash
+
+from learner.transfer_group import SenderGroup
+from services.schema.errors import WeightSyncError
+from services.schema.messages import Rendezvous, TensorSpec, WeightManifest
+from services.schema.wire import Extent, plan_buckets
+
+DEFAULT_BUCKET_BYTES = 64 * 2**20
+"""Loopback gloo is fastest between 16 and 128 MiB; one bucket is verified while the next one arrives."""
+
+
+class WeightSender:
+    """Sends the policy to all receivers at once: open, accept, then prepare and broadcast for every version.
+
+    Blocks: call it from a thread where an event loop must go on. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        *,
+        host: str = "127.0.0.1",
+        deadline_s: float = 300.0,
+        bucket_bytes: int = DEFAULT_BUCKET_BYTES,
+    ) -> None:
+        """`dtype` is the engines'; `host` the address at which receivers reach this process."""
+        self._dtype, self._host, self._deadline_s, self._bucket_bytes = dtype, host, deadline_s, bucket_bytes
+        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._buckets: tuple[torch.Tensor, ...] = ()
+        self._prepared_version: int | None = None
+        self._group: SenderGroup | None = None
+
+    def open(self, num_receivers: int) -> Rendezvous:
+        """Choose where the transfer group meets, on a port of its own. Ends the group before it, if any."""
+        self.close()
+        self._group = SenderGroup(self._host, num_receivers, self._deadline_s)
+        return self._group.rendezvous
+
+    def accept(self) -> None:
+        """Wait until every receiver has joined.
+
+        Raises:
+            WeightSyncError: names the ranks that did not come in time.
+        """
+        self._opened.accept()
+
+    def prepare(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
+        """Copy `tensors` (Hugging Face names, any dtype, full and on any device) into the send buffer, in order.
+
+        The policy may change as soon as this returns; `broadcast` may follow, several times if need be.
+        """
+        named = list(tensors)
+        sizes = [tensor.numel() * self._dtype.itemsize for _, tensor in named]
+        extents, bucket_bytes = plan_buckets(sizes, self._bucket_bytes)
+        if self._memory.numel() != sum(bucket_bytes):
+            self._memory = torch.zeros(sum(bucket_bytes), dtype=torch.uint8)
+        self._buckets = torch.split(self._memory, list(bucket_bytes))
+        self._prepared_version = policy_version
+        return WeightManifest(
+            policy_version=policy_version,
+            tensors=tuple(self._place(*pair, extent) for pair, extent in zip(named, extents, strict=True)),
+            bucket_bytes=bucket_bytes,
+        )
+
+    def broadcast(self) -> None:
+        """Send what was prepared to all receivers at once, after each has said that it is ready.
+
+        Raises:
+            WeightSyncError: names the ranks that are not ready; or a receiver died within. Then open anew.
+        """
+        if self._prepared_version is None:
+            raise WeightSyncError("nothing to broadcast: prepare weights first")
+        self._opened.await_ready(self._prepared_version)
+        for bucket in self._buckets:
+            self._opened.send(bucket)
+
+    def close(self) -> None:
+        """Leave the transfer group."""
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
+    @property
+    def _opened(self) -> SenderGroup:
+        if self._group is None:
+            raise WeightSyncError("there is no transfer group: open one first")
+        return self._group
+
+    def _place(self, name: str, tensor: torch.Tensor, extent: Extent) -> TensorSpec:
+        room = self._buckets[extent.bucket][extent.offset_bytes : extent.offset_bytes + extent.num_bytes]
+        room.view(self._dtype).view(tensor.shape).copy_(tensor.detach())
+        return TensorSpec(
+            name=name,
+            dtype=str(self._dtype).removeprefix("torch."),
+            shape=tuple(tensor.shape),
+            bucket=extent.bucket,
+            offset_bytes=extent.offset_bytes,
+            num_bytes=extent.num_bytes,
+            checksum=xxhash.xxh3_64_hexdigest(room.numpy().data),
+        )

@@ -1,0 +1,28 @@
+"""The rollout worker as a Ray actor: its name, and a recipe's settings handed to the engine.
+
+Spawned by services/placement.py with `runtime_env={"env_vars": engine_environment(recipe.rollout)}`: an engine's
+environment must stand before its process starts.
+"""
+
+from __future__ import annotations
+
+from rollout_workers.engine_process import EngineSpec
+from rollout_workers.environment import engine_environment
+from rollout_workers.vllm_engine import RolloutEngine
+from services.schema.config.recipe import Recipe
+
+__all__ = ["RolloutActor", "engine_environment"]
+
+
+class RolloutActor(RolloutEngine):
+    """Every method of `RolloutEngine` is a remote method; groups are generated side by side on the actor's loop."""
+
+    def __init__(self, recipe: Recipe, model_path: str, name: str) -> None:
+        """Cheap: `start` brings the engine up."""
+        spec = EngineSpec(
+            model_path=model_path,
+            dtype=recipe.model.dtype,
+            seed=recipe.seed % 2**32,
+            settings=recipe.rollout,
+        )
+        super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)

@@ -1,0 +1,152 @@
+"""How an engine comes up, fast, and goes down without leaving anything behind.
+
+Nearly all of a start is imports: vLLM's, once here and once in the engine's own process. On CPU that process is forked
+from a server that imports side by side with this one, instead of being spawned after it; a second start finds the
+server warm.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import Any
+
+from rollout_workers.load_meter import LoadMeter
+from rollout_workers.watchdog import own_engines
+from services.schema.config.rollout import RolloutSettings
+
+BACKEND = "rayzero"
+"""Our weight-transfer backend: rollout_workers/weight_receiver.py registers it in the engine's processes."""
+
+PRELOADED = ["__main__", "vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama"]
+"""What the fork server imports ahead. Never weight_receiver: its watchdog thread would not survive the fork."""
+
+CPU_BLOCK_TOKENS = 32
+"""Prefixes are shared in whole blocks: with vLLM's 128 on CPU a short prompt would share nothing."""
+
+MIN_BATCHED_TOKENS = 4096
+"""Tokens a step, prompts included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSpec:
+    """What is started."""
+
+    model_path: str
+    """A directory in Hugging Face format."""
+    dtype: str
+    """What the engine computes in: `bfloat16` or `float32`."""
+    settings: RolloutSettings
+    seed: int = 0
+    """Of requests that bring no seed."""
+    policy_version: int = 0
+    """Of the weights on disk."""
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.settings.engine_device
+
+
+def launch(spec: EngineSpec, load: LoadMeter) -> Callable[[], tuple[Any, Any, dict[str, float]]]:
+    """Begin to start the engine; the function returned ends it: call it from a thread, it blocks.
+
+    Returns (from that function) the `AsyncLLM`, the tokenizer and the seconds that each part took.
+    """
+    own_engines()
+    if spec.device == "cpu":
+        _warm_up_fork_server()
+
+    def finish() -> tuple[Any, Any, dict[str, float]]:
+        begun = time.monotonic()
+        from transformers import AutoTokenizer
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        imported = time.monotonic()
+        tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
+        if spec.device == "cpu":
+            _fork_engine_from_server()
+        config = AsyncEngineArgs(**engine_arguments(spec)).create_engine_config()
+        configured = time.monotonic()
+        engine = AsyncLLM.from_vllm_config(config, stat_loggers=[_stat_logger(load)])
+        seconds = {
+            "imports": imported - begun,
+            "config": configured - imported,
+            "engine": time.monotonic() - configured,
+        }
+        return engine, tokenizer, seconds
+
+    return finish
+
+
+def end(engine: Any, deadline_s: float = 5.0) -> None:
+    """Stop the engine's processes; those that do not stop by then are killed (vLLM does both)."""
+    engine.shutdown(timeout=deadline_s)
+
+
+def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`."""
+    settings = spec.settings
+    arguments: dict[str, Any] = {
+        "model": spec.model_path,
+        "dtype": spec.dtype,
+        "seed": spec.seed,
+        "enforce_eager": settings.enforce_eager,
+        "max_model_len": settings.max_model_tokens,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": max(MIN_BATCHED_TOKENS, settings.max_model_tokens),
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "enable_prefix_caching": settings.prefix_caching,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+        "skip_tokenizer_init": True,
+        "weight_transfer_config": {"backend": BACKEND},
+        "worker_extension_cls": "rollout_workers.weight_receiver.WeightReceiver",
+    }
+    if spec.device == "cpu":
+        arguments |= {
+            "distributed_executor_backend": "uni",
+            "block_size": CPU_BLOCK_TOKENS,
+            # vLLM rewinds the generator of a seeded request whose prompt it has cut; a CPU generator cannot be
+            # rewound, and the engine dies of it.
+            "enable_chunked_prefill": False,
+        }
+    return arguments
+
+
+def _warm_up_fork_server() -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
+def _fork_engine_from_server() -> None:
+    """vLLM spawns its engine process afresh, which imports everything once more: give it the fork server's context."""
+    from vllm.v1.engine import utils
+
+    utils.get_mp_context = lambda: multiprocessing.get_context("forkserver")
+
+
+def _stat_logger(load: LoadMeter) -> Any:
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Forwarder(StatLoggerBase):  # type: ignore[misc, unused-ignore]
+        """vLLM makes one for every engine core; all figures go to the one meter."""
+
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+        ) -> None:
+            load.record(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return Forwarder

@@ -1,0 +1,109 @@
+"""Weights on their way in: a staging buffer, filled by a broadcast, proven by its manifest before any is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+import xxhash
+from safetensors import safe_open
+
+from services.schema.errors import WeightSyncError
+from services.schema.messages import TensorSpec, WeightManifest
+
+MAX_NAMED = 3
+"""Tensors that an error names before it only counts."""
+
+
+def checkpoint_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a Hugging Face checkpoint, from the headers of its safetensors files.
+
+    Raises:
+        WeightSyncError: there is no safetensors file.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise WeightSyncError(f"{directory} has no safetensors file: save the model with save_pretrained first")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    return shapes
+
+
+def check_manifest(manifest: WeightManifest, expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    """Refuse a manifest that would leave a weight of the model old, misshapen or silently cast.
+
+    `expected` is what the model was first loaded from: a tensor that is left out would keep its old values, and the
+    engine would serve a mixture of two policies.
+
+    Raises:
+        WeightSyncError: names the tensors.
+    """
+    specs = {spec.name: spec for spec in manifest.tensors}
+    if len(specs) != len(manifest.tensors):
+        raise WeightSyncError("the manifest lists a tensor twice")
+    if missing := sorted(expected.keys() - specs.keys()):
+        raise WeightSyncError(f"missing from the manifest: {_named(missing)}")
+    if unknown := sorted(specs.keys() - expected.keys()):
+        raise WeightSyncError(f"not a weight of this model: {_named(unknown)}")
+    for name, spec in specs.items():
+        if spec.shape != expected[name]:
+            raise WeightSyncError(f"{name} has shape {list(spec.shape)}, the model has {list(expected[name])}")
+        if spec.dtype != dtype:
+            raise WeightSyncError(f"{name} comes as {spec.dtype}, the engine computes in {dtype}")
+        if spec.offset_bytes + spec.num_bytes > manifest.bucket_bytes[spec.bucket]:
+            raise WeightSyncError(f"{name} reaches beyond the end of bucket {spec.bucket}")
+
+
+class StagingBuffer:
+    """Room for one broadcast, kept from sync to sync: fresh pages would cost more than the transfer."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._manifest: WeightManifest | None = None
+        self._buckets: tuple[torch.Tensor, ...] = ()
+
+    def lay_out(self, manifest: WeightManifest) -> tuple[torch.Tensor, ...]:
+        """One uint8 view a bucket, to be filled. What was staged before is gone."""
+        if self._memory.numel() < manifest.num_bytes:
+            self._memory = torch.empty(manifest.num_bytes, dtype=torch.uint8)
+        self._manifest = manifest
+        self._buckets = torch.split(self._memory[: manifest.num_bytes], list(manifest.bucket_bytes))
+        return self._buckets
+
+    def verify_bucket(self, bucket: int) -> None:
+        """Hold every tensor of a filled bucket against the manifest.
+
+        Raises:
+            WeightSyncError: names the tensors whose bytes differ from what was announced.
+        """
+        specs = [spec for spec in self._announced.tensors if spec.bucket == bucket]
+        broken = [spec.name for spec in specs if digest(self._bytes_of(spec)) != spec.checksum]
+        if broken:
+            raise WeightSyncError(f"bytes differ from what the learner announced: {_named(broken)}")
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and tensor of everything staged, as views of the buffer."""
+        for spec in self._announced.tensors:
+            yield spec.name, self._bytes_of(spec).view(getattr(torch, spec.dtype)).view(spec.shape)
+
+    @property
+    def _announced(self) -> WeightManifest:
+        if self._manifest is None:
+            raise WeightSyncError("nothing is staged")
+        return self._manifest
+
+    def _bytes_of(self, spec: TensorSpec) -> torch.Tensor:
+        return self._buckets[spec.bucket][spec.offset_bytes : spec.offset_bytes + spec.num_bytes]
+
+
+def digest(data: torch.Tensor) -> str:
+    """xxh3_64 of a uint8 tensor's bytes, hexadecimal."""
+    return xxhash.xxh3_64_hexdigest(data.numpy().data)
+
+
+def _named(names: list[str]) -> str:
+    rest = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")

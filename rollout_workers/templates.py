@@ -1,0 +1,74 @@
+"""Prompt -> the text and the tokens that an engine completes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.schema.errors import RecipeError
+from services.schema.messages import ChatMessage, Prompt
+
+R1_ZERO = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
+    "The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
+    "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
+)
+"""Table 1 of DeepSeek-R1 (arXiv 2501.12948), word for word; `{prompt}` is the question."""
+
+
+class ChatTokenizer(Protocol):
+    """What is needed of a Hugging Face tokenizer."""
+
+    chat_template: Any
+
+    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any:
+        """Render a conversation with the model's own template."""
+        ...
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Text to token ids."""
+        ...
+
+
+def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer) -> tuple[str, NDArray[np.int32]]:
+    """The prompt as text, and as the [P] tokens that the learner will train on.
+
+    Raises:
+        RecipeError: the template cannot render these messages with this model.
+    """
+    text = TEMPLATES[template](prompt.messages, tokenizer)
+    # A chat template writes the special tokens itself: adding them again would start the prompt with two.
+    token_ids = tokenizer.encode(text, add_special_tokens=template != "chat")
+    return text, np.asarray(token_ids, dtype=np.int32)
+
+
+def _chat(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+    if not tokenizer.chat_template:
+        raise RecipeError(
+            "rollout.prompt_template is chat, but the model has no chat template; for a base model use r1_zero or text"
+        )
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+    users = [message.content for message in messages if message.role == "user"]
+    if len(users) != 1:
+        raise RecipeError(f"rollout.prompt_template r1_zero renders one question, but the prompt has {len(users)}")
+    return R1_ZERO.replace("{prompt}", users[0])
+
+
+def _text(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+    return "".join(message.content for message in messages)
+
+
+TEMPLATES: Mapping[str, Callable[[Sequence[ChatMessage], ChatTokenizer], str]] = {
+    "chat": _chat,
+    "r1_zero": _r1_zero,
+    "text": _text,
+}
+"""By the name in the recipe (`rollout.prompt_template`)."""

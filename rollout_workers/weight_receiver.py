@@ -1,0 +1,174 @@
+"""vLLM's end of the weight broadcast, registered with vLLM as the weight-transfer backend `rayzero`.
+
+vLLM imports this module in every process that holds a model, because `worker_extension_cls` names `WeightReceiver`.
+Its own backends receive inside `update_weights`, while the engine stands still. This one receives, in a thread of its
+own, into a staging buffer while the engine generates, and leaves to the pause what needs it: loading.
+
+    join (thread) ─► receive (thread: buckets, digests) ─► [pause] start ─► update: load ─► finish [resume]
+
+vLLM's own lock-step holds: start, update and finish run in the engine's main thread, between two steps.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from rollout_workers.engine_process import BACKEND
+from rollout_workers.staging import StagingBuffer, check_manifest, checkpoint_shapes
+from rollout_workers.transfer_group import ReceiverGroup
+from rollout_workers.watchdog import end_with_owner
+from services.schema.errors import RayzeroError, WeightSyncError
+from services.schema.messages import Rendezvous, WeightManifest
+
+if TYPE_CHECKING:
+    import torch
+
+end_with_owner()
+
+
+@dataclass
+class JoinInfo(WeightTransferInitInfo):
+    """Where to meet, and as whom: the rank of the engine's first worker; its tensor-parallel peers follow."""
+
+    host: str
+    port: int
+    world_size: int
+    rank: int
+    deadline_s: float
+
+
+@dataclass
+class LoadInfo(WeightTransferUpdateInfo):
+    """Which staged version to load."""
+
+    policy_version: int
+
+
+class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
+    """Receives into a staging buffer beside generation; loads from it when vLLM says so."""
+
+    init_info_cls = JoinInfo
+    update_info_cls = LoadInfo
+
+    def __init__(self, config: Any, vllm_config: Any, device: torch.device, model: torch.nn.Module) -> None:
+        super().__init__(config, vllm_config, device, model)
+        self._expected = checkpoint_shapes(Path(self.model_config.model))
+        self._dtype = str(self.model_config.dtype).removeprefix("torch.")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
+        self._staging = StagingBuffer()
+        self._group: ReceiverGroup | None = None
+        self._work: Future[None] | None = None
+        self._staged_version: int | None = None
+        self._loading_version: int | None = None
+        self.loaded_version: int | None = None
+        """The version whose loading was finished last; None from `start` to `finish`."""
+
+    def init_transfer_engine(self, init_info: JoinInfo) -> None:
+        """Begin to join a transfer group; the one before it is left. `status` tells when it is done."""
+        self._begin(self._join, init_info)
+
+    def begin_receive(self, manifest: WeightManifest, deadline_s: float) -> None:
+        """Begin to take one broadcast into the staging buffer. `status` tells when it is done."""
+        self._begin(self._receive, manifest, deadline_s)
+
+    def status(self) -> dict[str, Any]:
+        """How the work begun last stands: `busy`, or else its `error` (None when it went well)."""
+        state: dict[str, Any] = {"busy": False, "error": None}
+        state |= {"loaded_version": self.loaded_version, "num_tensors": len(self._expected)}
+        if self._work is not None and not self._work.done():
+            return state | {"busy": True}
+        error = self._work.exception() if self._work is not None else None
+        if error is not None:
+            state["error"] = str(error) if isinstance(error, RayzeroError) else repr(error)
+        return state
+
+    def start_weight_update(self) -> None:
+        """Make the layers ready to be loaded anew. From here to `finish_weight_update` the engine cannot generate."""
+        if self._staged_version is None:
+            raise WeightSyncError("nothing is staged: receive weights first")
+        self.loaded_version = None
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: LoadInfo) -> None:
+        """Load what is staged (vLLM's name for the phase; the bytes are here already)."""
+        if self._staged_version != update_info.policy_version:
+            raise WeightSyncError(f"asked to load version {update_info.policy_version}, staged {self._staged_version}")
+        with disable_mtp_completeness_check():
+            self.model.load_weights(self._staging.tensors())
+        self._loading_version = update_info.policy_version
+
+    def finish_weight_update(self) -> None:
+        """Give the layers their new weights."""
+        finalize_layerwise_reload(self.model, self.model_config)
+        self._repack_tied_heads()
+        self.loaded_version, self._loading_version = self._loading_version, None
+
+    def shutdown(self) -> None:
+        """Leave the transfer group. vLLM also calls this when the engine ends."""
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
+    def _repack_tied_heads(self) -> None:
+        """A head that shares the embedding's weight has nothing to load, so vLLM leaves it as it was; but on CPU it
+        computes from a repacked copy, which would stay that of the old policy."""
+        parameters: dict[int, torch.nn.Module] = {}
+        for module in self.model.modules():
+            weight = module._parameters.get("weight")
+            if weight is None or weight.numel() == 0:
+                continue
+            if id(weight) in parameters and hasattr(module, "quant_method"):
+                module.quant_method.process_weights_after_loading(module)
+            parameters[id(weight)] = module
+
+    def _begin(self, work: Any, *arguments: Any) -> None:
+        if self._work is not None and not self._work.done():
+            raise WeightSyncError("the transfer before this one has not ended")
+        self._work = self._thread.submit(work, *arguments)
+
+    def _join(self, info: JoinInfo) -> None:
+        self.shutdown()
+        rank = info.rank + self.parallel_config.rank
+        rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
+        self._group = ReceiverGroup(rendezvous, rank, info.deadline_s)
+
+    def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
+        give_up = time.monotonic() + deadline_s
+        if self._group is None:
+            raise WeightSyncError("not in a transfer group: join first")
+        self._staged_version = None
+        check_manifest(manifest, self._expected, self._dtype)
+        buckets = self._staging.lay_out(manifest)
+        self._group.announce(manifest.policy_version)
+        for index, bucket in enumerate(buckets):
+            self._group.receive(bucket, give_up - time.monotonic())
+            self._staging.verify_bucket(index)
+        self._staged_version = manifest.policy_version
+
+
+class WeightReceiver:
+    """What this module adds to vLLM's workers (vLLM mixes it into the worker class), called by `collective_rpc`."""
+
+    weight_transfer_engine: StagedWeightTransferEngine
+
+    def begin_receive(self, manifest: bytes, deadline_s: float) -> None:
+        """Start taking a broadcast; the manifest is pickled, since vLLM's own wire carries plain data only."""
+        self.weight_transfer_engine.begin_receive(pickle.loads(manifest), deadline_s)
+
+    def transfer_status(self) -> dict[str, Any]:
+        """See `StagedWeightTransferEngine.status`."""
+        return self.weight_transfer_engine.status()
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, StagedWeightTransferEngine)
