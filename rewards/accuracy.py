@@ -46,6 +46,29 @@ class MathReward:
         return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
 
 
+def math_reward(
+    rules: Any = None,
+    *,
+    num_children: int,
+    max_asleep: int = 32,
+    cpu_s: float | None = 2.0,
+    deadline_s: float = 8.0,
+    memory_bytes: int = 2**30,
+) -> MathReward:
+    """The reward with a pool of its own. `rules` are `MathSettings`; None: the defaults."""
+    pool = ChildPool(
+        "rewards.child_work:math_verifier",
+        rules,
+        num_children=num_children,
+        max_asleep=max_asleep,
+        cpu_s=cpu_s,
+        deadline_s=deadline_s,
+        memory_bytes=memory_bytes,
+        preload=("rewards.child_work", "rewards.math.verify", "services.schema.config.math"),
+    )
+    return MathReward(pool)
+
+
 def gold_text(answer: Any) -> str | None:
     """A gold answer as text: strings as they are, numbers as written; None where it is neither."""
     if isinstance(answer, str):

@@ -14,8 +14,11 @@ from rewards.zygote import resolve
 
 
 def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]]:
-    """Compares `(completion, gold answer)`; returns whether they agree and why."""
+    """Compares `(completion, gold answer)`; returns whether they agree and why. No settings: the defaults."""
     from rewards.math.verify import verify
+    from services.schema.config.math import MathSettings
+
+    settings = settings or MathSettings()
 
     def grade(item: tuple[str, str]) -> tuple[bool, str]:
         verdict = verify(item[0], item[1], settings)

@@ -14,7 +14,7 @@ from collections import Counter
 
 from rewards.base import THINK_CLOSE, THINK_OPEN, Case, PureReward, Score, failed, scored
 from rewards.prose import prose
-from services.schema.config.reward_components import LANGUAGES, language_code
+from services.schema.languages import LANGUAGES, language_code
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _SCRIPTS = {

@@ -70,17 +70,17 @@ def _part(component: AnyComponent, capacity: Capacity) -> Part:
 
 
 def _math(component: MathComponent, capacity: Capacity) -> Reward:
-    from rewards.accuracy import MathReward
+    from rewards.accuracy import math_reward
 
-    pool = child_pool(
-        "rewards.child_work:math_verifier",
+    limits = component.limits
+    return math_reward(
         component.rules,
-        component.limits,
-        capacity,
-        "rewards.child_work",
-        "rewards.math.verify",
+        num_children=capacity.num_children,
+        max_asleep=capacity.max_asleep,
+        cpu_s=limits.cpu_s,
+        deadline_s=limits.deadline_s,
+        memory_bytes=limits.memory_bytes,
     )
-    return MathReward(pool)
 
 
 def _code(component: CodeComponent, capacity: Capacity) -> Reward:

@@ -64,6 +64,9 @@ def main(control_fd: int, target: str, preload: list[str]) -> None:
     finally:
         for pid in children:
             _kill(pid)
+        with contextlib.suppress(ChildProcessError):
+            while True:  # a dead child left to a PID 1 that does not reap stays a zombie for ever
+                os.wait()
 
 
 def resolve(target: str) -> Any:

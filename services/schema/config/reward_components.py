@@ -8,31 +8,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from services.schema.config.base import Section
 from services.schema.config.math import MathSettings
+from services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
-
-LANGUAGES = {
-    "en": "English",
-    "zh": "Chinese",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "ru": "Russian",
-    "ar": "Arabic",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "th": "Thai",
-    "el": "Greek",
-}
-
-
-def language_code(name: str) -> str:
-    """`zh` of `zh`, `zh-CN`, `ZH_hans` and `Chinese`. Raises ValueError, naming those that are known."""
-    wanted = name.strip().lower()
-    for code, english in LANGUAGES.items():
-        if wanted == english.lower() or wanted.replace("_", "-").split("-")[0] == code:
-            return code
-    raise ValueError(f"unknown language {name!r}; known: {', '.join(LANGUAGES)}")
-
 
 class Component(Section):
     """One named reward of a rubric. The key it stands under is its name in verdicts and metrics."""

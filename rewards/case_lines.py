@@ -1,0 +1,135 @@
+"""Lines of `rayzero grade`: one JSON object a line in, one out.
+
+    {"id": 1, "completion": "<think>…</think>\\boxed{9}", "answer": "9"}
+    {"id": 1, "reward": 1.0, "status": "correct", "components": {"math": 1.0}, "reason": "…", "seconds": 0.002, …}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.base import THINK_OPEN, Case, Score
+from services.schema.languages import language_code
+from services.schema.messages import ChatMessage, Prompt
+
+Line = Mapping[str, Any]
+QUESTION = (ChatMessage(role="user", content=""),)
+
+
+class BrokenLine(ValueError):
+    """A line that cannot be graded; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradeLine:
+    """One line, read."""
+
+    line_id: Any
+    case: Case
+    digest: bytes
+    """Equal for lines that differ in nothing but their id: they are graded once."""
+
+
+def read_line(raw: bytes, reward: str) -> GradeLine:
+    """Parse and check one line for `reward` (`math`, `code`, `format` or `language`). Raises BrokenLine."""
+    try:
+        line = json.loads(raw.decode("utf-8-sig").strip())
+    except UnicodeDecodeError as error:
+        raise BrokenLine(f"not UTF-8 ({error.reason} at byte {error.start} of the line)") from None
+    except json.JSONDecodeError as error:
+        raise BrokenLine(f"not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise BrokenLine(f"not JSON that can be read: {error}") from None
+    if not isinstance(line, dict):
+        raise BrokenLine(f"a JSON object is expected, not {_kind(line)}")
+    if "id" not in line:
+        raise BrokenLine("missing `id`")
+    prompt_text, answer, columns = READERS[reward](line)
+    prompt = Prompt(prompt_id=str(line["id"])[:200], messages=QUESTION, answer=answer, source="grade", columns=columns)
+    text = line.get("completion") or ""
+    rest = {name: value for name, value in line.items() if name != "id"}
+    digest = hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).digest()
+    return GradeLine(line["id"], Case(prompt=prompt, text=text, prompt_text=prompt_text), digest)
+
+
+def write_line(line_id: Any, reward: str, score: Score) -> bytes:
+    """One verdict as a line. An error has no reward: `null`, since NaN is not JSON."""
+    known = not score.is_error and score.value is not None
+    verdict = {
+        "id": line_id,
+        "reward": score.value if known else None,
+        "status": score.status.value,
+        "components": {reward: score.value} if known else {},
+        "reason": f"{score.cause}: {score.reason}" if score.cause else score.reason,
+        "seconds": round(score.seconds, 6),
+        "tests": [dict(test) for test in score.tests],
+    }
+    return json.dumps(verdict).encode() + b"\n"
+
+
+def _read_math(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    _text(line, "completion")
+    answer = _given(line, "answer")
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise BrokenLine(f"`answer` must be text or a number, not {_kind(answer)}")
+    return "", answer, {}
+
+
+def _read_format(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    _text(line, "completion")
+    prefilled = line.get("prefilled")
+    if prefilled is not None and not isinstance(prefilled, bool):
+        raise BrokenLine(f"`prefilled` must be true or false, not {_kind(prefilled)}")
+    return THINK_OPEN if prefilled else "", None, {}
+
+
+def _read_language(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    _text(line, "completion")
+    try:
+        return "", None, {"target": language_code(_text(line, "target"))}
+    except ValueError as error:
+        raise BrokenLine(f"`target`: {error}") from None
+
+
+def _read_code(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    from rewards.code.spec import SpecError, parse
+
+    _text(line, "code" if "code" in line else "completion")
+    _text(line, "language")
+    _given(line, "tests")
+    spec = {name: value for name, value in line.items() if name not in ("id", "completion") and value is not None}
+    try:
+        parse(spec)
+    except SpecError as error:
+        raise BrokenLine(str(error)) from None
+    return "", spec, {}
+
+
+def _given(line: Line, name: str) -> Any:
+    if line.get(name) is None:
+        raise BrokenLine(f"missing `{name}`")
+    return line[name]
+
+
+def _text(line: Line, name: str) -> str:
+    value = _given(line, name)
+    if not isinstance(value, str):
+        raise BrokenLine(f"`{name}` must be text, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+READERS: Mapping[str, Callable[[Line], tuple[str, Any, Mapping[str, Any]]]] = {
+    "math": _read_math,
+    "code": _read_code,
+    "format": _read_format,
+    "language": _read_language,
+}
