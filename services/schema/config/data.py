@@ -19,8 +19,11 @@ class ColumnSettings(Section):
     """The question as text: becomes one user message."""
     messages: str = "messages"
     """A whole conversation, a list of `{role, content}`; where a row has it, it is used instead of `prompt`."""
-    answer: str = "answer"
-    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code."""
+    answer: str | None = "answer"
+    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code. `null`: these prompts have
+    none, for rewards that need none."""
+    answer_after: str | None = None
+    """The gold string is what follows the last occurrence of this text in the answer column, e.g. `####` for GSM8K."""
     source: str | None = None
     """Column that names each row's source, instead of the source's `name`: chooses the rubric, splits the metrics."""
 
@@ -34,10 +37,19 @@ class SourceSettings(Section):
     """Share of this source in the mix, relative to the other sources' weights."""
     columns: ColumnSettings = ColumnSettings()
     """Which column holds what."""
+    instructions: str = "{prompt}"
+    """What is asked; `{prompt}` stands for the text of the prompt column. Conversations are left as they are."""
     system_prompt: str | None = None
     """Put before every conversation that does not start with a system message of its own."""
     max_prompts: int | None = Field(default=None, ge=1)
     """Take only the first so many rows. Empty: all."""
+
+    @field_validator("instructions")
+    @classmethod
+    def _holds_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("must hold {prompt}, where the text of the prompt column goes")
+        return value
 
 
 class JsonLinesSource(SourceSettings):
@@ -82,15 +94,8 @@ class ReasoningGymSource(SourceSettings):
     """Of the generator: give the held-out prompts another one."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The task's own parameters, e.g. `{min_digits: 1, max_digits: 3}`."""
-    instructions: str = "{question}\n\nPut your final answer in \\boxed{}."
-    """What is asked; `{question}` stands for the generated question."""
-
-    @field_validator("instructions")
-    @classmethod
-    def _holds_question(cls, value: str) -> str:
-        if "{question}" not in value:
-            raise ValueError("must hold {question}")
-        return value
+    instructions: str = "{prompt}\n\nPut your final answer in \\boxed{}."
+    """What is asked; `{prompt}` stands for the generated question."""
 
 
 class FunctionSource(SourceSettings):
