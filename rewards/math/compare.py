@@ -1,0 +1,364 @@
+"""The policy: when is an answer the gold answer? One function a kind of gold answer.
+
+- A label (`x =`) may be omitted on either side; two labels that differ contradict each other.
+- A unit may be omitted, not wrong; convertible units compare by value. % may be omitted, or be the factor 1/100.
+- Bare lists and sets have no order, tuples have; a bare list is no tuple; brackets of intervals count.
+- A single value is never a list: what names several candidates is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from rewards.math.answer import (
+    Answer,
+    Approximated,
+    Equation,
+    Inequality,
+    Items,
+    Junction,
+    Matrix,
+    Modular,
+    Named,
+    Ratio,
+    Scalar,
+    SetOperation,
+    Words,
+)
+from rewards.math.clock import Clock, Date, same_clock
+from rewards.math.equality import is_constant, same_expression
+from rewards.math.equations import as_equation, same_equation, same_inequality
+from rewards.math.exact import NotRationalError, rational_value
+from rewards.math.labels import is_plain_symbol, label_names, normal_label
+from rewards.math.nearness import within, within_relative
+from rewards.math.realset import real_set, same_real_set
+from rewards.math.text import same_words
+from rewards.math.tree import PI, Apply, Node, Num, apply, number
+from rewards.math.units import NO_UNIT, PERCENT
+from services.schema.config.math import MathSettings
+
+
+class Comparison:
+    """Compares answers under one setting."""
+
+    def __init__(self, settings: MathSettings) -> None:
+        self._settings = settings
+        self._strict = settings.strictness == "strict"
+        self._lenient = settings.strictness == "lenient"
+
+    def same(self, answer: Answer, gold: Answer) -> bool:
+        """Is `answer` the gold answer? Raises TooLargeError."""
+        if isinstance(gold, Approximated):
+            return self.same(answer, gold.exact) or self.same(answer, gold.decimal)
+        if isinstance(answer, Approximated):
+            return self.same(answer.exact, gold) or self.same(replace(answer.decimal, tolerance=None), gold)
+        if isinstance(gold, Named) or isinstance(answer, Named):
+            return self._named(answer, gold)
+        if isinstance(gold, Items) and self._is_assignment(gold) or isinstance(answer, Items) and self._is_assignment(answer):
+            return self._assignments(answer, gold)
+        return self._unnamed(answer, gold)
+
+    def _unnamed(self, answer: Answer, gold: Answer) -> bool:
+        as_sets = self._as_real_sets(answer, gold)
+        if as_sets is not None:
+            return as_sets
+        if isinstance(gold, Scalar):
+            return self._scalar_gold(answer, gold)
+        if isinstance(gold, Items):
+            return self._items(answer, gold)
+        if isinstance(gold, Matrix):
+            return self._matrix(answer, gold)
+        if isinstance(gold, Equation):
+            equation = as_equation(answer)
+            return equation is not None and same_equation(equation, gold)
+        if isinstance(gold, Inequality):
+            return isinstance(answer, Inequality) and same_inequality(answer, gold)
+        if isinstance(gold, Junction | SetOperation):
+            return self._structure(answer, gold)
+        if isinstance(gold, Ratio):
+            return self._ratio(answer, gold)
+        if isinstance(gold, Modular):
+            return self._modular(answer, gold)
+        if isinstance(gold, Clock):
+            return self._clock(answer, gold)
+        if isinstance(gold, Date):
+            return answer == gold
+        return isinstance(gold, Words) and same_words(_as_text(answer), gold.text)
+
+    # -- numbers
+
+    def _scalar_gold(self, answer: Answer, gold: Scalar) -> bool:
+        if isinstance(answer, Items) and answer.is_set and len(answer.items) == 1:
+            return self.same(answer.items[0], gold)
+        if isinstance(answer, Ratio) and answer.clock is None and len(answer.terms) == 2:
+            return same_expression(apply("div", *answer.terms), gold.node)
+        if isinstance(answer, Modular):
+            return not answer.label and same_expression(answer.residue, gold.node)
+        return isinstance(answer, Scalar) and self.same_quantity(answer, gold)
+
+    def same_quantity(self, answer: Scalar, gold: Scalar) -> bool:
+        """Numbers with units."""
+        if answer.unit == PERCENT or gold.unit == PERCENT:
+            return self._percent(answer, gold)
+        if not answer.unit.dimensions or not gold.unit.dimensions:
+            if self._strict and gold.unit.dimensions:
+                return False
+            return self._value(answer.node, gold)
+        if answer.unit.commensurable(gold.unit):
+            ratio = answer.unit.factor / gold.unit.factor
+            return self._value(answer.node if ratio == 1 else apply("mul", answer.node, number(ratio)), gold)
+        degrees, radians = {"angle in degrees": 1}, {"angle in radians": 1}
+        if answer.unit.dimensions == radians and gold.unit.dimensions == degrees:
+            return self._value(apply("div", apply("mul", answer.node, number(180)), PI), gold)
+        if answer.unit.dimensions == degrees and gold.unit.dimensions == radians:
+            return self._value(apply("div", apply("mul", answer.node, PI), number(180)), gold)
+        return False
+
+    def _percent(self, answer: Scalar, gold: Scalar) -> bool:
+        as_fraction = apply("div", answer.node, number(100))
+        if answer.unit == gold.unit:
+            return self._value(answer.node, gold)
+        if gold.unit == PERCENT:
+            if answer.unit != NO_UNIT or self._strict:
+                return answer.unit == NO_UNIT and self._value(apply("mul", answer.node, number(100)), gold)
+            return self._value(answer.node, gold) or self._value(apply("mul", answer.node, number(100)), gold)
+        if gold.unit != NO_UNIT:
+            return False
+        return self._value(as_fraction, gold) or (not _is_proper_fraction(gold.node) and self._value(answer.node, gold))
+
+    def _value(self, node: Node, gold: Scalar) -> bool:
+        if same_expression(node, gold.node):
+            return True
+        if gold.tolerance is not None and within(node, gold.node, gold.tolerance):
+            return True
+        if self._lenient and gold.last_place is not None and gold.last_place < 1 and within(node, gold.node, gold.last_place / 2):
+            return True
+        share = self._settings.relative_tolerance
+        return share > 0 and is_constant(node) and is_constant(gold.node) and within_relative(node, gold.node, share)
+
+    # -- labels
+
+    def _named(self, answer: Answer, gold: Answer) -> bool:
+        if isinstance(gold, Named) and isinstance(answer, Named):
+            return self._both_named(answer, gold)
+        if isinstance(gold, Named):
+            equation, own = as_equation(answer), as_equation(gold)
+            if isinstance(answer, Equation) and equation and own:
+                return same_equation(equation, own)
+            if isinstance(answer, Inequality | Junction):
+                sets = real_set(answer), real_set(gold)
+                return sets[0] is not None and sets[1] is not None and same_real_set(sets[0], sets[1])
+            if isinstance(answer, Items) and self._is_assignment(answer):
+                return self._assignments(answer, gold)
+            return self.same(answer, gold.value)
+        assert isinstance(answer, Named)
+        if isinstance(gold, Equation):
+            equation = as_equation(answer)
+            return equation is not None and same_equation(equation, gold)
+        if isinstance(gold, Inequality | Junction):
+            return self._as_real_sets(answer, gold) or False
+        if isinstance(gold, Items) and self._is_assignment(gold):
+            return self._assignments(answer, gold)
+        return self.same(answer.value, gold)
+
+    def _both_named(self, answer: Named, gold: Named) -> bool:
+        if normal_label(answer.label) != normal_label(gold.label) and is_plain_symbol(answer.label) and is_plain_symbol(gold.label):
+            equations = as_equation(answer), as_equation(gold)
+            return equations[0] is not None and equations[1] is not None and same_equation(equations[0], equations[1])
+        names, gold_names = label_names(answer.label), label_names(gold.label)
+        return names == gold_names and self.same(answer.value, gold.value)
+
+    def _is_assignment(self, items: Items) -> bool:
+        """`x = 1, y = 2`, or `x_1 = 1, x_2 = 2`."""
+        return items.brackets in ("", "⦃⦄", "()") and len(items.items) > 1 and all(isinstance(item, Named) for item in items.items)
+
+    def _assignments(self, answer: Answer, gold: Answer) -> bool:
+        first, second = _assigned(answer), _assigned(gold)
+        if first is None or second is None:
+            return False
+        if isinstance(first, dict) and isinstance(second, dict):
+            return first.keys() == second.keys() and all(self.same(first[name], second[name]) for name in second)
+        if isinstance(first, dict) and isinstance(second, Items):
+            return second.brackets == "()" and self._in_order(tuple(first[name] for name in sorted(first)), second.items)
+        if isinstance(second, dict) and isinstance(first, Items):
+            names = sorted(second) if first.brackets == "()" else list(second)
+            return first.brackets in ("()", "") and self._in_order(first.items, tuple(second[name] for name in names))
+        assert isinstance(first, Items) and isinstance(second, Items)
+        return self._items(first, second)
+
+    # -- structures
+
+    def _as_real_sets(self, answer: Answer, gold: Answer) -> bool | None:
+        """Decides where at least one side can only be a set of reals (or both are intervals); else None."""
+        certain = (Inequality, Junction, SetOperation)
+        if not any(isinstance(side, certain) or _is_half_open(side) or side == Words("ℝ") for side in (answer, gold)):
+            return None
+        if isinstance(answer, Items) and answer.brackets == "" and answer.joiner != "or":
+            return None
+        sets = real_set(answer), real_set(gold)
+        if sets[0] is None or sets[1] is None:
+            return None
+        return same_real_set(sets[0], sets[1])
+
+    def _items(self, answer: Answer, gold: Items) -> bool:
+        if gold.is_set and len(gold.items) == 1 and isinstance(answer, Scalar):
+            return self.same(answer, gold.items[0])
+        if isinstance(answer, Matrix):
+            return self._matrix(answer, gold)
+        if not isinstance(answer, Items):
+            return gold.is_set and not gold.items and same_words(_as_text(answer), "∅")
+        if gold.brackets in ("", "⦃⦄"):
+            if answer.brackets not in ("", "⦃⦄"):
+                return self._lenient and gold.brackets == "" and self._in_order(answer.items, gold.items)
+            return self._in_any_order(answer, gold)
+        if answer.brackets == "" and self._lenient:
+            return self._in_order(answer.items, gold.items)
+        return _brackets_agree(answer, gold) and self._in_order(answer.items, gold.items)
+
+    def _in_order(self, answers: tuple[Answer, ...], golds: tuple[Answer, ...]) -> bool:
+        return len(answers) == len(golds) and all(map(self.same, answers, golds))
+
+    def _in_any_order(self, answer: Items, gold: Items) -> bool:
+        """Each gold element once; in sets, repetitions do not count."""
+        found, wanted = list(answer.items), list(gold.items)
+        if answer.is_set or gold.is_set:
+            found, wanted = self._distinct(found), self._distinct(wanted)
+            if answer.brackets != gold.brackets and len(answer.items) != len(found) and not answer.is_set:
+                return False
+        if len(found) != len(wanted):
+            return False
+        for one in wanted:
+            match = next((index for index, other in enumerate(found) if self.same(other, one)), None)
+            if match is None:
+                return False
+            found.pop(match)
+        return True
+
+    def _distinct(self, items: list[Answer]) -> list[Answer]:
+        kept: list[Answer] = []
+        for item in items:
+            if not any(self.same(item, other) for other in kept):
+                kept.append(item)
+        return kept
+
+    def _matrix(self, answer: Answer, gold: Matrix | Items) -> bool:
+        first, second = _as_matrix(answer), _as_matrix(gold)
+        if first is None or second is None or first.kind != second.kind:
+            return False
+        if _is_vector(answer) != _is_vector(gold) and 1 in (len(second.rows), len(second.rows[0])):
+            cells = [tuple(cell for row in matrix.rows for cell in row) for matrix in (first, second)]
+            flat = all(1 in (len(matrix.rows), len(matrix.rows[0])) for matrix in (first, second))
+            return flat and self._in_order(cells[0], cells[1])
+        return len(first.rows) == len(second.rows) and all(map(self._in_order, first.rows, second.rows))
+
+    def _structure(self, answer: Answer, gold: Junction | SetOperation) -> bool:
+        """Unions and conditions whose ends are no real constants: part by part."""
+        if isinstance(gold, Junction):
+            if not isinstance(answer, Junction) or answer.kind != gold.kind:
+                return False
+            return self._in_any_order(Items("", answer.items), Items("", gold.items))
+        if not isinstance(answer, SetOperation) or answer.op != gold.op:
+            return False
+        straight = self.same(answer.left, gold.left) and self.same(answer.right, gold.right)
+        crossed = gold.op != "∖" and self.same(answer.left, gold.right) and self.same(answer.right, gold.left)
+        return straight or crossed
+
+    def _ratio(self, answer: Answer, gold: Ratio) -> bool:
+        if isinstance(answer, Clock):
+            return gold.clock is not None and same_clock(answer, gold.clock)
+        if gold.clock is not None and isinstance(answer, Ratio) and answer.clock is not None:
+            return answer.clock == gold.clock
+        if isinstance(answer, Scalar) and len(gold.terms) == 2 and gold.clock is None and answer.unit == NO_UNIT:
+            return same_expression(answer.node, apply("div", *gold.terms))
+        if not isinstance(answer, Ratio) or len(answer.terms) != len(gold.terms):
+            return False
+        return all(
+            same_expression(apply("mul", term, gold.terms[0]), apply("mul", other, answer.terms[0]))
+            for term, other in zip(answer.terms, gold.terms, strict=True)
+        ) and not same_expression(answer.terms[0], number(0))
+
+    def _modular(self, answer: Answer, gold: Modular) -> bool:
+        if isinstance(answer, Scalar) and self._lenient:
+            return same_expression(answer.node, gold.residue)
+        if not isinstance(answer, Modular) or (answer.label and gold.label and answer.label != gold.label):
+            return False
+        if not same_expression(answer.modulus, gold.modulus):
+            return False
+        try:
+            difference = rational_value(apply("add", answer.residue, apply("neg", gold.residue)))
+            modulus = rational_value(gold.modulus)
+        except NotRationalError:
+            return same_expression(answer.residue, gold.residue)
+        return modulus != 0 and (difference / modulus).denominator == 1
+
+    def _clock(self, answer: Answer, gold: Clock) -> bool:
+        if isinstance(answer, Ratio):
+            if self._lenient and answer.clock is not None:
+                return same_clock(gold, answer.clock)
+            return answer.clock is not None and same_clock(answer.clock, gold)
+        return isinstance(answer, Clock) and same_clock(answer, gold)
+
+
+def _as_text(answer: Answer) -> str:
+    """Words as they are; the empty set by its symbol; nothing for mathematics."""
+    if isinstance(answer, Items) and answer.is_set and not answer.items:
+        return "∅"
+    return answer.text if isinstance(answer, Words) else ""
+
+
+def _is_proper_fraction(node: Node) -> bool:
+    """0 < value < 1: a gold answer that is a share, not a number of percent."""
+    try:
+        return 0 < rational_value(node) < 1
+    except NotRationalError:
+        return False
+
+
+def _is_half_open(answer: Answer) -> bool:
+    return isinstance(answer, Items) and answer.brackets in ("(]", "[)")
+
+
+def _brackets_agree(answer: Items, gold: Items) -> bool:
+    vectors = ("()", "⟨⟩")
+    if answer.brackets == gold.brackets or (answer.brackets in vectors and gold.brackets in vectors):
+        return True
+    ordered = ("()", "⟨⟩", "[]")
+    return len(gold.items) > 2 and answer.brackets in ordered and gold.brackets in ordered
+
+
+def _assigned(answer: Answer) -> dict[str, Answer] | Items | None:
+    """Names to values, in the order of the text; a list of values where all names are one, or differ in the subscript only."""
+    if isinstance(answer, Named):
+        names = label_names(answer.label)
+        if names and isinstance(answer.value, Items) and len(names) == len(answer.value.items):
+            return dict(zip(map(normal_label, names), answer.value.items, strict=True))
+        return answer.value if isinstance(answer.value, Items) else None
+    if not isinstance(answer, Items):
+        return None
+    named = [item for item in answer.items if isinstance(item, Named)]
+    if len(named) != len(answer.items):
+        return answer
+    labels = [normal_label(item.label) for item in named]
+    stems = {label.partition("_")[0] for label in labels}
+    if len(stems) == 1 and (len(set(labels)) == 1 or all("_" in label for label in labels)):
+        return Items("", tuple(item.value for item in named))
+    return dict(zip(labels, (item.value for item in named), strict=True)) if len(set(labels)) == len(labels) else None
+
+
+def _as_matrix(answer: Answer) -> Matrix | None:
+    """A matrix, a list of lists, or a vector as a column."""
+    if isinstance(answer, Matrix):
+        return answer
+    if not isinstance(answer, Items) or answer.brackets not in ("[]", "()", "⟨⟩"):
+        return None
+    if all(isinstance(item, Items) and item.brackets == "[]" for item in answer.items) and answer.brackets == "[]":
+        return Matrix(tuple(item.items for item in answer.items if isinstance(item, Items)))
+    return Matrix(tuple((item,) for item in answer.items)) if answer.brackets in ("()", "⟨⟩") else None
+
+
+def _is_vector(answer: Answer) -> bool:
+    return isinstance(answer, Items) and answer.brackets in ("()", "⟨⟩")
+
+
+__all__ = ["Apply", "Comparison", "Fraction", "Num"]

@@ -1,0 +1,69 @@
+r"""What may stand before `=` as a mere name of the value: `x`, `f(2)`, `AB`, `\angle A`, `a+b`, `Area`, `(x,y)`."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.math.errors import UnreadableError
+from rewards.math.parse import parse_expression
+from rewards.math.split import enclosed
+from rewards.math.symbols import FUNCTIONS
+from rewards.math.tree import Apply, Num, Symbol, nodes_of, symbols_of
+
+_GREEK_OR_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+ ?)"
+_SCRIPT = r"(?: *_ *(?:\{[^{}=]*\}|[A-Za-z0-9*]|⟪[^⟪⟫]*⟫)| *\^ *\{? *(?:[A-Z*']|-1 *\}? *(?=\()) *\}?)"
+_SIMPLE = re.compile(
+    rf"^\|? *{_GREEK_OR_LETTER}'*{_SCRIPT}*'*(?: *\([A-Za-z0-9 ,+\-*/\\{{}}']*\))? *\|?$"
+    r"|^[A-Z]{2,5}$|^\|[A-Z]{2}\|$"
+    r"|^m? *\\(?:angle|triangle|overline|vec|hat|bar|widehat|overrightarrow|Delta|measuredangle) *\{? *[A-Za-z]{1,4} *\}?$"
+    r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
+)
+_WORDS = re.compile(r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:[A-Z]{1,4})?|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$")
+_NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)
+_CONSTANTS = frozenset(["e", "i", "\\pi"])
+
+
+def is_label(text: str) -> bool:
+    """The text only names a value."""
+    text = text.strip()
+    if not text or len(text) > 80 or _NO_LABEL.search(text) or text in _CONSTANTS:
+        return False
+    if _SIMPLE.match(text) or _WORDS.match(text):
+        return True
+    return bool(label_names(text)) or _is_sought_expression(text)
+
+
+def label_names(text: str) -> list[str]:
+    """Names in a tuple of variables: `(x, y)`; empty for anything else."""
+    around = enclosed(text.strip())
+    if around is None or around[0] != "()":
+        return []
+    names = [name.strip() for name in around[1].split(",")]
+    return names if len(names) > 1 and all(re.fullmatch(rf"{_GREEK_OR_LETTER}{_SCRIPT}?", name) for name in names) else []
+
+
+def is_plain_symbol(text: str) -> bool:
+    """A variable or function name, as opposed to words: two of them that differ contradict each other."""
+    return _SIMPLE.match(text.strip()) is not None or _is_sought_expression(text)
+
+
+def normal_label(text: str) -> str:
+    """For comparison: without spaces and groups, the ends of a segment in order."""
+    plain = re.sub(r"[ {}|]|\\(?:overline|vec|bar)", "", text)
+    return "".join(sorted(plain)) if re.fullmatch("[A-Z]{2}", plain) else plain
+
+
+def _is_sought_expression(text: str) -> bool:
+    r"""`a+b`, `xy`, `\frac{a}{b}`, `\sin A`, `a^2+b^2`: no numbers but exponents, and two variables or a function."""
+    try:
+        node = parse_expression(text)
+    except UnreadableError:
+        return False
+    exponents = {id(part.args[1]) for part in nodes_of(node) if isinstance(part, Apply) and part.op in ("pow", "root")}
+    if any(isinstance(part, Num) and id(part) not in exponents for part in nodes_of(node)):
+        return False
+    names = symbols_of(node)
+    return len(names) >= 2 or (len(names) == 1 and isinstance(node, Apply) and node.op in FUNCTIONS)
+
+
+__all__ = ["Symbol", "is_label", "is_plain_symbol", "label_names", "normal_label"]

@@ -1,0 +1,372 @@
+r"""Reads an answer's text into one of the kinds of answer.py. Always succeeds: what is no mathematics is `Words`.
+
+The readers are tried in the order of `_READERS`, loosest structure first: lists, then relations, then brackets, then numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rewards.math.answer import (
+    Answer,
+    Approximated,
+    Equation,
+    Inequality,
+    Items,
+    Junction,
+    Matrix,
+    Modular,
+    Named,
+    Ratio,
+    Scalar,
+    SetOperation,
+    Words,
+    flattened,
+)
+from rewards.math.clock import read_clock, read_colon, read_date
+from rewards.math.equality import is_constant, same_expression
+from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.nearness import within
+from rewards.math.number_words import with_digits
+from rewards.math.labels import is_label, label_names
+from rewards.math.parse import parse_expression
+from rewards.math.quantity import read_compound, read_quantity
+from rewards.math.split import enclosed, split_outside
+from rewards.math.text import is_synonym, looks_like_words
+from rewards.math.tree import Node, Num, apply, number
+
+_MAX_ITEMS = 64
+_MAX_DEPTH = 12
+
+_PREAMBLE = re.compile(
+    r"^(?:⟪? *(?:(?:so|thus|hence|therefore)[, ]+)?(?:the )?(?:final |correct )?(?:answer|ans|result|solution|solutions|value)s?(?: is| are|:|=)+:?|答案?(?:是|为)?[::]|答案(?:是|为)|"
+    r"解得?[::]|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
+    re.IGNORECASE,
+)
+_LIST = re.compile(r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|以及|及)[ ,:]*⟫|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|以及", re.IGNORECASE)
+_RELATION = re.compile(r"[=<>≤≥≠≡≈]")
+_SET_OPERATION = re.compile(r"[∪∩∖]")
+_COLON = re.compile(r":|⟪ *to *⟫|(?<=[\d) ])to(?=[\d( ])|比")
+_COMMA = re.compile(r"[,;]")
+_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr\b")
+_CELL = re.compile(r"&")
+_MATRIX = re.compile(
+    r"^(?P<open>[(\[|⟨]?) *\\begin *\{(?P<kind>[pbvVB]?(?:small)?matrix|smallmatrix|array|cases|aligned|align)\*?\} *(?:\[[a-z]\])? *(?P<spec>\{ *[lcr| ]+\})?"
+    r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
+    re.DOTALL,
+)
+_MODULAR = re.compile(r"^(?:(?P<label>[A-Za-z]) *≡)? *(?P<residue>[^≡]+?) *[(,]? *(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$")
+_INTEGER_PARAMETER = re.compile(r"^(?:⟪? *(?:where|for|其中|for any|for all|with)? *⟫?)? *\(? *([A-Za-z]) *(?:∈ *(?:ℤ|Z)|⟪? *is (?:an|any) integer *⟫?|⟪? *为整数 *⟫?|⟪? *∈ *整数 *⟫?) *\)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Readings between which the other side of the comparison decides."""
+
+    attached_units: bool = False
+    """`5m` is five metres."""
+
+
+def read(text: str, style: Style | None = None) -> Answer:
+    """Read text of the small language. Raises TooLargeError only."""
+    return _Reader(style or Style()).read(text, 0)
+
+
+def clean(text: str) -> str:
+    """Without a preamble ("the answer is"), final punctuation, or a group around all of it."""
+    for _ in range(4):
+        before = text
+        text = _PREAMBLE.sub("", text.strip())
+        text = re.sub(r"(?<![.\s]) *[.,;:]+$", "", text).strip() if not text.endswith("…") else text
+        around = enclosed(text)
+        if around and around[0] == "{}" and not _COMMA.search(around[1]):
+            text = around[1]
+        if around and around[0] == "⟪⟫" and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1])):
+            text = around[1]
+        if text == before:
+            break
+    return text
+
+
+class _Reader:
+    def __init__(self, style: Style) -> None:
+        self._style = style
+
+    def read(self, text: str, depth: int) -> Answer:
+        if depth > _MAX_DEPTH:
+            raise TooLargeError("nested too deeply")
+        text = clean(text)
+        if not text or is_synonym(text):
+            return Words(text)
+        if looks_like_words(text):
+            return read_date(text) or read_clock(text) or _number_in_words(text) or Words(text)
+        for reader in self._readers():
+            try:
+                found = reader(text, depth + 1)
+            except TooLargeError:
+                raise
+            except UnreadableError:
+                return Words(text)
+            if found is not None:
+                return found
+        try:
+            return read_quantity(text, attached=self._style.attached_units)
+        except TooLargeError:
+            raise
+        except UnreadableError:
+            return Words(text)
+
+    def _readers(self) -> tuple[Callable[[str, int], Answer | None], ...]:
+        return (
+            self._matrix, self._calendar, self._modular, self._list, self._set_operation, self._membership, self._approximation,
+            self._relation, self._plus_minus, self._ratio, self._bracketed,
+        )  # fmt: skip
+
+    # -- structure, loosest first
+
+    def _matrix(self, text: str, depth: int) -> Answer | None:
+        match = _MATRIX.match(text)
+        if match is None or "\\begin" in match["body"]:
+            return None
+        body = re.sub(r"\\hline|\\midrule", " ", match["body"])
+        rows = [row for row in split_outside(body, _ROW)[0] if row.strip()]
+        cells = [split_outside(row, _CELL)[0] for row in rows]
+        if sum(map(len, cells)) > _MAX_ITEMS or not rows:
+            raise TooLargeError("a matrix too large")
+        kind = match["kind"]
+        if kind in ("cases", "aligned", "align") and kind != "array":
+            if all(len(row) == 1 or (kind != "cases") for row in cells):
+                return self.read(" , ".join("".join(row) for row in cells), depth)
+            return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "cases")
+        determinant = kind[0] in "vV" or match["open"] == "|"
+        return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "v" if determinant else "")
+
+    def _calendar(self, text: str, depth: int) -> Answer | None:
+        return read_date(text) or read_clock(text) or read_compound(text)
+
+    def _modular(self, text: str, depth: int) -> Answer | None:
+        match = _MODULAR.match(text) if "mod" in text else None
+        if match is None:
+            return None
+        modulus = match["modulus"].strip("{} ")
+        return Modular(parse_expression(match["residue"].strip()), parse_expression(modulus), match["label"] or "")
+
+    def _list(self, text: str, depth: int) -> Answer | None:
+        text = re.sub(r"^\\?\{?(?:either|both) ", "", text)
+        parts, separators = split_outside(text, _LIST)
+        if len(parts) == 1:
+            return None
+        if len(parts) > _MAX_ITEMS:
+            raise TooLargeError("a list too long")
+        if any(not part.strip() for part in parts):
+            raise UnreadableError("an empty element")
+        parts, renamed = _without_parameters(parts)
+        if len(parts) == 1:
+            return self.read(renamed(parts[0]), depth)
+        items = [self.read(renamed(part), depth) for part in parts]
+        joined = "".join(separators)
+        by_or = re.search(r"\bor\b|或", joined, re.IGNORECASE) is not None
+        if any(isinstance(item, Words) for item in items) and (by_or or re.search("[和及]", joined)):
+            raise UnreadableError("words joined by or")
+        if all(isinstance(item, Inequality) for item in items) and not re.search("[,;]", joined):
+            return Junction("or" if by_or else "and", tuple(items))
+        return flattened(Items("", tuple(_spread_label(items)), "or" if by_or else ","))
+
+    def _set_operation(self, text: str, depth: int) -> Answer | None:
+        text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
+        parts, ops = split_outside(text, _SET_OPERATION)
+        if not ops or any("=" in part for part in parts[:1]):
+            return None
+        answer = self.read(parts[0].replace("x ∈", ""), depth)
+        label = None
+        if "∈" in parts[0]:
+            label = parts[0].split("∈")[0].strip()
+            answer = self.read(parts[0].split("∈", 1)[1], depth)
+        for op, part in zip(ops, parts[1:], strict=True):
+            answer = SetOperation(op, answer, self.read(part, depth))
+        return Named(label, answer, None) if label else answer
+
+    def _membership(self, text: str, depth: int) -> Answer | None:
+        parts, ops = split_outside(text, re.compile("∈"))
+        if not ops:
+            return None
+        if len(parts) != 2 or not is_label(parts[0]):
+            raise UnreadableError("a membership")
+        return Named(parts[0].strip(), self.read(parts[1], depth), _parsed_or_none(parts[0]))
+
+    def _approximation(self, text: str, depth: int) -> Answer | None:
+        parts, ops = split_outside(text, re.compile("≈"))
+        if not ops:
+            return None
+        if len(parts) != 2:
+            raise UnreadableError("several approximations")
+        left, right = parts[0].strip(), parts[1].strip()
+        decimal = read_quantity("≈" + right)
+        if not left:
+            return decimal
+        if is_label(left):
+            return Named(left, decimal, _parsed_or_none(left))
+        exact = self.read(left, depth)
+        value = exact.value if isinstance(exact, Named) else exact
+        if not isinstance(value, Scalar) or not _rounds_to(value, decimal):
+            raise UnreadableError("two values that do not agree")
+        both = Approximated(value, decimal)
+        return Named(exact.label, both, exact.label_node) if isinstance(exact, Named) else both
+
+    def _relation(self, text: str, depth: int) -> Answer | None:
+        parts, ops = split_outside(text, _RELATION)
+        if not ops:
+            return None
+        if all(op == "=" for op in ops):
+            return self._equality([part.strip() for part in parts], depth)
+        if "=" in ops or "≡" in ops or any(not part.strip() for part in parts):
+            raise UnreadableError("mixed relations")
+        sides = tuple(read_quantity(part.strip()).node for part in parts)
+        return Inequality(sides, tuple(ops))
+
+    def _equality(self, parts: list[str], depth: int) -> Answer:
+        if parts[0] == "":
+            parts = parts[1:]
+        if len(parts) == 1:
+            return self.read(parts[0], depth)
+        if len(parts) == 2 and is_label(parts[1]) and not is_label(parts[0]):
+            try:
+                if is_constant(parse_expression(parts[0])):
+                    parts = parts[::-1]
+            except UnreadableError:
+                pass
+        if len(parts) > 2 and all(map(is_label, parts[:-1])):
+            return Items("", tuple(self._named(label, parts[-1], depth) for label in parts[:-1]))
+        if is_label(parts[0]):
+            if len(parts) > 2:
+                self._check_equal(parts[1:])
+            return self._named(parts[0], parts[-1], depth)
+        if len(parts) == 2 and not is_constant(parse_expression(parts[0])):
+            return Equation(parse_expression(parts[0]), parse_expression(parts[1]))
+        self._check_equal(parts)
+        return self.read(parts[-1], depth)
+
+    def _named(self, label: str, value: str, depth: int) -> Answer:
+        names = label_names(label)
+        read = self.read(value, depth)
+        if names and isinstance(read, Items) and read.brackets == "()" and len(names) == len(read.items):
+            return Named(label, read, None)
+        return Named(label, read, _parsed_or_none(label))
+
+    def _check_equal(self, parts: list[str]) -> None:
+        nodes = [read_quantity(part).node for part in parts]
+        if not all(same_expression(nodes[0], node) for node in nodes[1:]):
+            raise UnreadableError("the sides of an equality differ")
+
+    def _plus_minus(self, text: str, depth: int) -> Answer | None:
+        if "±" not in text and "∓" not in text:
+            return None
+        if text.count("±") + text.count("∓") > 1 and not ("∓" in text and text.count("±") == 1):
+            raise UnreadableError("several ±")
+        upper, lower = (text.translate(table) for table in (_UPPER, _LOWER))
+        return Items("", (self.read(re.sub(r"^\+", "", upper), depth), self.read(lower, depth)), "or")
+
+    def _ratio(self, text: str, depth: int) -> Answer | None:
+        parts, separators = split_outside(text, _COLON)
+        if not separators or not 2 <= len(parts) <= 6 or enclosed(text):
+            return None
+        return Ratio(tuple(parse_expression(part.strip()) for part in parts), read_colon(text))
+
+    def _bracketed(self, text: str, depth: int) -> Answer | None:
+        if text in ("∅", "ℝ", "ℤ", "ℕ", "ℚ", "ℂ"):
+            return Items("⦃⦄", ()) if text == "∅" else Words(text)
+        text = re.sub(r"^<(.*,.*)>$", r"⟨\1⟩", text)
+        around = enclosed(text)
+        if around is None:
+            return None
+        brackets, inside = around
+        if brackets in ("⦃⦄", "{}"):
+            return self._set(inside, depth)
+        parts = split_outside(inside, _COMMA)[0]
+        if len(parts) > _MAX_ITEMS:
+            raise TooLargeError("a list too long")
+        if len(parts) == 1:
+            one = self.read(inside, depth) if brackets in ("()", "[]") else None
+            return None if one is None or isinstance(one, Words) else one
+        return Items(brackets, tuple(self.read(part, depth) for part in parts))
+
+    def _set(self, inside: str, depth: int) -> Answer:
+        if not inside.strip():
+            return Items("⦃⦄", ())
+        halves, marks = split_outside(inside, re.compile(r"[|:]"))
+        if len(halves) == 2 and marks:
+            return self._builder(halves[0], halves[1], depth)
+        parts = split_outside(inside, _COMMA)[0]
+        if len(parts) > _MAX_ITEMS or any(not part.strip() for part in parts):
+            raise TooLargeError("a set too large")
+        return flattened(Items("⦃⦄", tuple(self.read(part, depth) for part in parts)))
+
+    def _builder(self, variable: str, condition: str, depth: int) -> Answer:
+        name, _, universe = variable.partition("∈")
+        if universe.strip() not in ("", "ℝ", "R") or not is_label(name):
+            raise UnreadableError("a set over something else than the reals")
+        condition = re.sub(r"[,;] *[A-Za-z] *∈ *ℝ *$", "", condition)
+        found = self.read(condition, depth)
+        if not isinstance(found, Inequality | Junction | Named | Items):
+            raise UnreadableError("an unknown condition")
+        if isinstance(found, Items):
+            found = Junction("and" if found.joiner == "," else "or", found.items)
+        return found
+
+
+def _number_in_words(text: str) -> Answer | None:
+    """`three` and `⟪twenty-five apples⟫`."""
+    digits = with_digits(text)
+    try:
+        return read_quantity(digits) if digits != text else None
+    except TooLargeError:
+        raise
+    except UnreadableError:
+        return None
+
+
+_UPPER = str.maketrans("±∓", "+-")
+_LOWER = str.maketrans("±∓", "-+")
+
+
+def _without_parameters(parts: list[str]) -> tuple[list[str], Callable[[str], str]]:
+    """Drop `k ∈ ℤ` from a list and call the parameter k everywhere."""
+    kept, names = [], []
+    for part in parts:
+        match = _INTEGER_PARAMETER.match(part.strip())
+        if match:
+            names.append(match[1])
+        else:
+            kept.append(part)
+    if len(names) != 1 or names[0] == "k" or not kept:
+        return (kept or parts), lambda part: part
+    own = re.compile(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])")
+    return kept, lambda part: own.sub("k", part)
+
+
+def _spread_label(items: list[Answer]) -> list[Answer]:
+    """`x = 3 or 4`: the label of the first holds for the others."""
+    first = items[0]
+    if isinstance(first, Named) and not any(isinstance(item, Named | Inequality | Equation | Words) for item in items[1:]):
+        return [first, *(Named(first.label, item, first.label_node) for item in items[1:])]
+    return items
+
+
+def _parsed_or_none(text: str) -> Node | None:
+    try:
+        return parse_expression(text)
+    except UnreadableError:
+        return None
+
+
+def _rounds_to(value: Scalar, decimal: Scalar) -> bool:
+    """The decimal is the value, rounded or cut."""
+    place = decimal.last_place
+    if place is None or not within(value.node, decimal.node, place):
+        return False
+    cut = apply("add", decimal.node, apply("div", Num(place), number(2)))
+    return within(value.node, decimal.node, place / 2) or within(value.node, cut, place / 2)
+
+

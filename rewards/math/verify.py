@@ -1,0 +1,121 @@
+"""The way in: does a completion's final answer equal the gold answer?
+
+Pure and deterministic: no threads, no signals, no clock, and nothing of the text is ever evaluated as code. Sizes are bounded
+before anything is computed, so a case costs milliseconds; run it in a killable process all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rewards.math.answer import Answer, Words
+from rewards.math.choice import Choice, is_choice, read_choice
+from rewards.math.compare import Comparison
+from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.extract import extract
+from rewards.math.normalise import normalise
+from rewards.math.read import Style, clean, read
+from rewards.math.text import same_words
+from rewards.math.thousands import joined_thousands, split_thousands
+from services.schema.config.math import MathSettings
+
+_DEFAULTS = MathSettings()
+_SHOWN_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class MathVerdict:
+    """`reason` is one line for people, e.g. `"2 does not equal 3"`."""
+
+    correct: bool
+    reason: str
+
+
+def verify(completion: str, gold: str, settings: MathSettings = _DEFAULTS) -> MathVerdict:
+    r"""Judge a completion by its last box after the last </think>. `verify(r"… \boxed{0.5}", r"\frac12").correct` is True.
+
+    Never raises for any two strings.
+    """
+    found = extract(completion, settings.fallbacks)
+    if found.answer is None:
+        return MathVerdict(False, found.problem or "no answer")
+    return verify_answer(found.answer, gold, settings)
+
+
+def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) -> MathVerdict:
+    """Compare an answer's text with the gold answer's. `verify_answer("50%", "1/2").correct` is True."""
+    gold = _gold_text(gold)
+    if not answer.strip() or not gold.strip():
+        return MathVerdict(False, "the answer is empty" if gold.strip() else "the gold answer is empty")
+    if len(answer) > max(settings.max_answer_chars, len(gold)):
+        return MathVerdict(False, f"the answer is longer than {settings.max_answer_chars} characters")
+    if _collapsed(answer) == _collapsed(gold):
+        return MathVerdict(True, f"{_short(answer)} is literally the gold answer")
+    try:
+        correct = _equal(normalise(answer), normalise(gold), settings)
+    except TooLargeError as error:
+        return MathVerdict(False, f"{_short(answer)} is refused: {error}")
+    except UnreadableError as error:
+        return MathVerdict(False, f"{_short(answer)} cannot be read: {error}")
+    except RecursionError:
+        return MathVerdict(False, f"{_short(answer)} is refused: nested too deeply")
+    return MathVerdict(correct, f"{_short(answer)} {'equals' if correct else 'does not equal'} {_short(gold)}")
+
+
+def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
+    """Words, then multiple choice, then every reading of the answer against the gold answer's."""
+    if same_words(clean(answer), clean(gold)) and isinstance(read(gold), Words):
+        return True
+    choice = is_choice(clean(gold))
+    if choice is not None:
+        chosen = _same_choice(answer, choice, settings)
+        if chosen is not None:
+            return chosen
+    comparison = Comparison(settings)
+    return any(comparison.same(one, other) for one, other in _readings(clean(answer), clean(gold)))
+
+
+def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | None:
+    """None where the answer names no choice, and the gold answer may be mathematics after all."""
+    chosen = read_choice(clean(answer))
+    if chosen is None:
+        if gold.content:
+            return _equal(answer, gold.content, settings)
+        return None
+    if chosen.letters != gold.letters:
+        return False if not gold.content or not chosen.content else False
+    if gold.content and chosen.content:
+        return _equal(chosen.content, gold.content, settings)
+    return True
+
+
+def _readings(answer: str, gold: str) -> Iterator[tuple[Answer, Answer]]:
+    """Pairs to compare: the gold answer has one reading, the answer may have several."""
+    gold_answer = read(joined_thousands(gold, only_certain=True))
+    texts = dict.fromkeys((joined_thousands(answer, only_certain=True), joined_thousands(answer), split_thousands(answer)))
+    for text in texts:
+        yield read(text), gold_answer
+    if re.search(r"\d[A-Za-z]\b", answer):
+        yield read(joined_thousands(answer), Style(attached_units=True)), gold_answer
+    elif re.search(r"\d[A-Za-z]$", gold) and not re.fullmatch(r"[\d.,]*", answer):
+        yield read(joined_thousands(answer)), read(joined_thousands(gold), Style(attached_units=True))
+
+
+def _gold_text(gold: str) -> str:
+    """The answer in a gold text that is a whole solution: its box, or what follows ####."""
+    if "\\boxed" in gold:
+        found = extract(gold)
+        return found.answer if found.answer is not None else gold
+    _, hashes, rest = gold.rpartition("####")
+    return rest.strip() if hashes and rest.strip() else gold
+
+
+def _collapsed(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _short(text: str) -> str:
+    text = _collapsed(text)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
