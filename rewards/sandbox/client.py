@@ -1,0 +1,230 @@
+"""The sandbox as the rest of rayzero sees it: an async client of one supervisor process, which it starts, watches and replaces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rewards.sandbox import frames
+from rewards.sandbox.limits import MIB, Limits, Outcome
+from rewards.sandbox.selftest import frame as job_frame
+from services.schema.errors import RayzeroError
+
+START_DEADLINE_S = 60.0
+SILENCE_DEADLINE_S = 30.0
+"""A supervisor that does not answer a ping for so long is killed; what it was running is an infrastructure failure."""
+
+_LOG = logging.getLogger(__name__)
+_ENTRY = "import sys; sys.path.insert(0, {root!r}); from rewards.sandbox.supervisor import main; main()"
+
+
+class SandboxRefusedError(RayzeroError):
+    """This machine cannot isolate a program; the message says why and what to do."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxConfig:
+    """What a supervisor is started with; made from the recipe's section."""
+
+    backend: str = "auto"
+    python: str | None = None
+    num_workers: int | None = None
+    """Runs on the CPU at once; None: one a core."""
+    tmp_bytes: int = 64 * MIB
+    cache: str | None = field(default_factory=lambda: default_cache())
+
+
+def default_cache() -> str | None:
+    """A folder for what is worth keeping between runs (a precompiled header), which boxes' users can reach; None without one."""
+    home = Path("/var/cache") if os.geteuid() == 0 else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "rayzero"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid() or not os.access(folder, os.W_OK):
+            return None
+        folder.chmod(0o755)
+    except (OSError, RuntimeError):
+        return None
+    return str(folder)
+
+
+class Sandbox:
+    """Runs programs. Use from one event loop; `close` ends the supervisor and everything in it."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        """Nothing starts before the first run (or `start`)."""
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: dict[int, asyncio.Future[list[Outcome]]] = {}
+        self._num_requests = 0
+        self._starting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._scratch = ""
+        self.backend = ""
+        """Which one holds here; known once started."""
+        self.num_restarts = 0
+
+    async def start(self) -> str:
+        """Start the supervisor unless it runs; the backend's name. SandboxRefusedError where nothing isolates."""
+        async with self._starting:
+            if self._writer is None:
+                await self._start()
+        return self.backend
+
+    async def python(self, job: Mapping[str, Any], limits: Limits, stdin: bytes = b"") -> Outcome:
+        """Run one Python job (see inside/programs.py)."""
+        header = {"kind": "python", "limits": limits.to_dict()}
+        return (await self._ask(header, [job_frame(job, limits), stdin]))[0]
+
+    async def pair(self, program: Mapping[str, Any], test: Mapping[str, Any], limits: Limits) -> tuple[Outcome, Outcome]:
+        """Run a program's box and a test's box, linked. The program's outcome, then the test's."""
+        blobs = [job_frame(program, limits), job_frame(test, limits)]
+        outcomes = await self._ask({"kind": "pair", "limits": limits.to_dict()}, blobs)
+        return outcomes[0], outcomes[-1]
+
+    async def program(
+        self, argv: Sequence[str], limits: Limits, *, stdin: bytes = b"", mounts: Mapping[str, str] | None = None,
+        roots: Sequence[str] = (), files: Mapping[str, bytes] | None = None,
+    ) -> Outcome:  # fmt: skip
+        """Run another program. `mounts`: artifact key by the `{name}` that argv uses; `files` are shown under `{job}`."""
+        files = files or {}
+        header = {
+            "kind": "program", "argv": list(argv), "limits": limits.to_dict(), "mounts": dict(mounts or {}),
+            "roots": list(roots), "files": list(files),
+        }  # fmt: skip
+        return (await self._ask(header, [stdin, *files.values()]))[0]
+
+    async def build(
+        self, key: str, argv: Sequence[str], limits: Limits, *, output: str, files: Mapping[str, bytes],
+        roots: Sequence[str] = (), mounts: Mapping[str, str] | None = None, keep: bool = False,
+        tmp_bytes: int = 256 * MIB, beside: Mapping[str, str] | None = None,
+    ) -> Outcome:  # fmt: skip
+        """Keep what `argv` prints as file `output` of artifact `key`, unless it is there already. Code 0: it is there.
+
+        `beside`: further files of the artifact, as names of `files`. `keep`: in the cache folder, for every supervisor of this user.
+        """
+        header = {
+            "kind": "build", "key": key, "argv": list(argv), "limits": limits.to_dict(), "output": output, "roots": list(roots),
+            "mounts": dict(mounts or {}), "files": list(files), "keep": keep,
+            "tmp_bytes": tmp_bytes, "beside": dict(beside or {}),
+        }  # fmt: skip
+        return (await self._ask(header, list(files.values())))[0]
+
+    async def close(self) -> None:
+        """End the supervisor, all boxes, and give back the scratch folder."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._stop("the sandbox was closed")
+
+    async def _ask(self, header: dict[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
+        await self.start()
+        assert self._writer is not None
+        self._num_requests += 1
+        number = self._num_requests
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._writer.write(frames.pack({**header, "id": number}, blobs))
+            with contextlib.suppress(ConnectionError):
+                await self._writer.drain()
+            return await answer
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        parent = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
+        self._scratch = tempfile.mkdtemp(prefix="rayzero-sandbox-", dir=parent)
+        os.chmod(self._scratch, 0o755)
+        config = {**vars(self._config), "scratch": self._scratch}
+        root = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
+        # An empty environment: what the supervisor has, a bug of its own could show to a box.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
+            pass_fds=[theirs.fileno()], start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        try:
+            hello, _ = await asyncio.wait_for(frames.read(reader), START_DEADLINE_S)
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
+            await self._stop("it did not start")
+            raise SandboxRefusedError(f"the sandbox's supervisor did not start: {error!r}") from error
+        if "refused" in hello:
+            await self._stop("it refused")
+            raise SandboxRefusedError(hello["refused"])
+        self.backend = hello["backend"]
+        if self.backend == "unsafe":
+            _LOG.warning("sandbox: unsafe — programs run on this machine with resource limits only, without isolation")
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._receive(reader)), loop.create_task(self._ping())]
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                header, blobs = await frames.read(reader)
+                outcomes = [
+                    Outcome(**summary, stdout=blobs[3 * index], result=blobs[3 * index + 1], stderr=blobs[3 * index + 2])
+                    for index, summary in enumerate(header["outcomes"])
+                ]
+                answer = self._waiting.get(header["id"])
+                if answer is not None and not answer.done():
+                    answer.set_result(outcomes)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.num_restarts += 1
+            await self._stop("its supervisor died")
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(SILENCE_DEADLINE_S / 3)
+            if self._writer is None:
+                return
+            try:
+                await asyncio.wait_for(self._ask({"kind": "ping"}, ()), SILENCE_DEADLINE_S)
+            except TimeoutError:
+                if self._process is not None:
+                    self._process.kill()
+
+    async def _stop(self, why: str) -> None:
+        """Kill the supervisor (its boxes die with it) and fail what waits as the machine's fault."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._process is not None:
+            await self._end_process(self._process)
+            self._process = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_result([Outcome(ended="failed", detail=f"the sandbox failed: {why}")])
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = ""
+
+    @staticmethod
+    async def _end_process(process: subprocess.Popen[bytes]) -> None:
+        for _ in range(40):  # it ends by itself when the socket closes
+            if process.poll() is not None:
+                return
+            await asyncio.sleep(0.025)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.to_thread(process.wait)

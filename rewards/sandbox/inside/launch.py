@@ -1,0 +1,46 @@
+"""Start one box without a zygote: confine this interpreter, then run a Python job in it or exec another program.
+
+argv[1] is JSON: `{"landlock": {"readable": [...], "writable": [...]} | null, "seccomp": path | null, "limits": {...},
+"exec": [argv] | null}`; argv[2] is the number of the job's socket. Used by the Landlock backend, by bubblewrap where user namespaces do not nest, and by `unsafe`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import confine
+
+
+def main() -> None:
+    """Confine, then become the program."""
+    plan = json.loads(sys.argv[1])
+    seccomp = b""
+    if plan["seccomp"]:
+        with open(plan["seccomp"], "rb") as file:
+            seccomp = file.read()
+    if not plan["exec"]:
+        import programs  # before Landlock, which may not let the driver's folder be read
+    channel = None
+    if not plan["exec"]:
+        channel = socket.socket(fileno=os.dup2(int(sys.argv[2]), 3, inheritable=False))
+    os.closerange(3 if channel is None else 4, 256)
+    confine.limit(plan["limits"])
+    if seccomp:
+        confine.no_new_privileges()
+    if plan["landlock"]:
+        confine.landlock(plan["landlock"]["readable"], plan["landlock"]["writable"])
+    if seccomp:
+        confine.install_filter(seccomp)
+    if channel is None:
+        os.execv(plan["exec"][0], plan["exec"])
+    channel.send(b"\0")
+    programs.run(channel)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Run one Python job in a box that is already confined. Everything written here may be forged by the program: it holds no verdict.
+
+A job is one frame: `{"mode": "stdio" | "call" | "serve" | "check", "source": ..., "limits": {...}, ...}`.
+
+    stdio   the program is `__main__`, with the test's stdin and stdout
+    call    the program is a module; one function is called with JSON arguments, the typed result is sent back
+    serve   the program is a module whose functions another box calls over a link
+    check   the recipe's own test code, which calls a program in another box over a link (see proxy.py)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import types
+from typing import Any, Callable
+
+import confine
+import wire
+
+MAX_MESSAGE_BYTES = 256 << 20
+
+
+def run(channel: socket.socket) -> None:
+    """Receive the job and do it. Never returns."""
+    code = 1
+    try:
+        job, link = _receive_job(channel)
+        confine.limit(job["limits"])
+        _reopen_stdio(null=job["mode"] != "stdio")
+        code = _MODES[job["mode"]](job, channel, link)
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of the program end here as well
+        code = _fault(channel, error)
+    _finish(code)
+
+
+def _receive_job(channel: socket.socket) -> tuple[dict[str, Any], socket.socket | None]:
+    head, descriptors, _, _ = socket.recv_fds(channel, wire.HEADER.size, 1)
+    if len(head) < wire.HEADER.size:
+        os._exit(0)
+    (length,) = wire.HEADER.unpack(head)
+    job = wire.loads(wire._receive_exactly(channel, length))
+    return job, socket.socket(fileno=descriptors[0]) if descriptors else None
+
+
+def _reopen_stdio(null: bool) -> None:
+    descriptor = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2) if null else (2,):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
+
+
+def _finish(code: int) -> None:
+    """What an interpreter's orderly end does for the program, without the cost of tearing the interpreter down."""
+    try:
+        import atexit
+        import threading
+
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:
+        code = code or 120
+    os._exit(code & 0xFF)
+
+
+def _fault(channel: socket.socket, error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        status = error.code
+        return status if isinstance(status, int) else 0 if status is None else 1
+    try:
+        wire.send_frame(channel, {"error": describe(error)})
+    except BaseException:
+        pass
+    return 1
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message`, short, and safe against a `__str__` that raises."""
+    name = type(error).__name__
+    try:
+        return (name + ": " + str(error))[:300]
+    except BaseException:
+        return name[:300]
+
+
+def load(source: str, name: str) -> types.ModuleType:
+    """Execute the program as module `name`."""
+    module = types.ModuleType(name)
+    module.__dict__["__file__"] = "/tmp/" + name + ".py"
+    for own in ("zygote", "launch", "programs", "confine", "wire", "proxy", "__main__"):
+        sys.modules.pop(own, None)
+    sys.modules.setdefault("__main__", module)
+    sys.modules[name] = module
+    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)]
+    sys.argv[:] = [module.__dict__["__file__"]]
+    if name != "__main__" and "class Solution" in source:
+        exec("from typing import *", module.__dict__)  # LeetCode's stubs name List and Optional without importing them
+    exec(compile(source, module.__dict__["__file__"], "exec"), module.__dict__)
+    return module
+
+
+def _stdio(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    load(job["source"], "__main__")
+    return 0
+
+
+def _call(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    send, encode, decode = wire.send_frame, wire.encode, wire.decode
+    module = load(job["source"], "solution")
+    args = [decode(argument) for argument in job["args"]]
+    value = resolve(module, job["call"])(*args)
+    send(channel, {"value": encode(value), "args": [_spell(argument) for argument in args]})
+    return 0
+
+
+def _spell(argument: Any) -> Any:
+    try:
+        return wire.encode(argument)
+    except Exception:
+        return None
+
+
+def resolve(module: types.ModuleType, name: str) -> Callable[..., Any]:
+    """A module function, a method of `class Solution`, or `Class.method` on a fresh instance."""
+    if hasattr(module, name):
+        return getattr(module, name)  # type: ignore[no-any-return]
+    if "." in name:
+        owner, _, method = name.partition(".")
+        return getattr(getattr(module, owner.replace("()", ""))(), method)  # type: ignore[no-any-return]
+    if hasattr(module, "Solution") and hasattr(module.Solution, name):
+        return getattr(module.Solution(), name)  # type: ignore[no-any-return]
+    raise NameError("the program defines no function " + name)
+
+
+def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    import proxy
+
+    assert link is not None
+    server = proxy.Server(link)
+    try:
+        server.start(load(job["source"], "solution"))
+    except BaseException as error:
+        wire.send_frame(link, {"error": describe(error)})
+        return 1
+    server.serve()
+    return 0
+
+
+def _check(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    import proxy
+
+    assert link is not None
+    passed, reason = proxy.judge(link, job["test"], job["prelude"], job["entry_point"])
+    wire.send_frame(channel, {"passed": passed, "reason": reason})
+    return 0
+
+
+_MODES = {"stdio": _stdio, "call": _call, "serve": _serve, "check": _check}

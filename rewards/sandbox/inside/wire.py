@@ -1,0 +1,189 @@
+"""Values as strictly typed JSON: what crosses a box's wall.
+
+Only exact builtin types (and a few stdlib containers whose equality is that of a builtin) pass: an object with an `__eq__` of
+its own cannot be spelt, so it cannot equal everything outside. Runs inside the box and outside of it; stdlib only.
+
+    1, 1.5, True, None, "x", [1]      as in JSON
+    (1, 2)                            {"$": "tuple", "v": [1, 2]}
+    {"a": 1}                          {"$": "dict", "v": [["a", 1]]}
+    2**70, nan, 1j, b"x"              {"$": "int", "v": "0x4..."}, {"$": "float", "v": "nan"}, ...
+"""
+
+from __future__ import annotations
+
+import collections
+import decimal
+import fractions
+import json
+import socket
+import struct
+from typing import Any, Callable
+
+MAX_DEPTH = 100
+SAFE_INT = 2**53
+HEADER = struct.Struct("!I")
+
+
+class WireError(Exception):
+    """A value that cannot be spelt, or bytes that do not spell one."""
+
+
+def _mapping(value: Any) -> list[Any]:
+    return [[key, item] for key, item in dict.items(value)]
+
+
+_TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    tuple: ("tuple", list),
+    set: ("set", list),
+    frozenset: ("frozenset", list),
+    collections.deque: ("deque", list),
+    dict: ("dict", _mapping),
+    collections.OrderedDict: ("dict", _mapping),
+    collections.defaultdict: ("dict", _mapping),
+    collections.Counter: ("dict", _mapping),
+    complex: ("complex", lambda value: [encode(value.real), encode(value.imag)]),
+    bytes: ("bytes", lambda value: value.hex()),
+    bytearray: ("bytearray", lambda value: value.hex()),
+    range: ("range", lambda value: [encode(value.start), encode(value.stop), encode(value.step)]),
+    decimal.Decimal: ("decimal", str),
+    fractions.Fraction: ("fraction", lambda value: [encode(value.numerator), encode(value.denominator)]),
+}
+_NESTED = {"tuple", "set", "frozenset", "deque"}
+_ITERATORS = (
+    type(iter(())),
+    type(iter([])),
+    type(iter({})),
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+    type(_ for _ in ()),
+    map,
+    filter,
+    zip,
+    enumerate,
+    reversed,
+)
+MAX_ITERATED = 1_000_000
+
+
+def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None) -> Any:
+    """The JSON spelling of `value`. `other` spells what has no builtin type (an object handle); without it WireError."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        return value if -SAFE_INT <= value <= SAFE_INT else {"$": "int", "v": hex(value)}
+    if kind is float:
+        return value if value - value == 0 else {"$": "float", "v": repr(value)}
+    if depth >= MAX_DEPTH:
+        raise WireError("nested too deeply")
+    if kind is list:
+        return [encode(item, depth + 1, other) for item in value]
+    if kind in _TAGS:
+        tag, spell = _TAGS[kind]
+        body = spell(value)
+        if tag in _NESTED:
+            body = [encode(item, depth + 1, other) for item in body]
+        elif tag == "dict":
+            body = [[encode(key, depth + 1, other), encode(item, depth + 1, other)] for key, item in body]
+        return {"$": tag, "v": body}
+    if kind in _ITERATORS:
+        items = []
+        for item in value:
+            items.append(encode(item, depth + 1, other))
+            if len(items) > MAX_ITERATED:
+                raise WireError("an iterator that does not end")
+        return {"$": "iterator", "v": items}
+    if other is not None:
+        return other(value)
+    raise WireError("a value of type " + str(kind.__name__) + " has no JSON spelling")
+
+
+def _hashable_pairs(pairs: list[Any], depth: int, other: Callable[[dict[str, Any]], Any] | None) -> dict[Any, Any]:
+    return {decode(key, depth + 1, other): decode(item, depth + 1, other) for key, item in pairs}
+
+
+def decode(tree: Any, depth: int = 0, other: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The value that `tree` (parsed JSON) spells; WireError where it spells none. Never calls what came from a box."""
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree
+    if depth >= MAX_DEPTH:
+        raise WireError("nested too deeply")
+    if isinstance(tree, list):
+        return [decode(item, depth + 1, other) for item in tree]
+    if not isinstance(tree, dict) or not isinstance(tree.get("$"), str):
+        raise WireError("not a typed value")
+    tag, body = tree["$"], tree.get("v")
+    try:
+        if tag in _DECODERS:
+            return _DECODERS[tag]([decode(item, depth + 1, other) for item in body])
+        if tag == "dict":
+            return _hashable_pairs(body, depth, other)
+        if tag in _SCALARS:
+            return _SCALARS[tag](body)
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        raise WireError("malformed " + tag) from error
+    if other is not None:
+        return other(tree)
+    raise WireError("unknown tag " + repr(tag[:40]))
+
+
+_DECODERS: dict[str, Callable[[list[Any]], Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": collections.deque,
+    "iterator": iter,
+    "complex": lambda parts: complex(float(parts[0]), float(parts[1])),
+    "range": lambda parts: range(*parts),
+    "fraction": lambda parts: fractions.Fraction(*parts),
+}
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "int": lambda text: int(text, 16),
+    "float": lambda text: {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}[text],
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "decimal": decimal.Decimal,
+}
+
+
+def dumps(message: Any) -> bytes:
+    """Compact ASCII JSON (lone surrogates survive); NaN cannot occur in an encoded tree."""
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+
+
+def loads(data: bytes) -> Any:
+    """Parse JSON, with every way of failing (depth, digits, bytes) as WireError."""
+    try:
+        return json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise WireError("not JSON: " + str(error)[:80]) from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name + " is not JSON")
+
+
+def send_frame(sock: socket.socket, message: Any) -> None:
+    """One length-prefixed JSON message."""
+    data = dumps(message)
+    sock.sendall(HEADER.pack(len(data)) + data)
+
+
+def receive_frame(sock: socket.socket, limit_bytes: int) -> Any:
+    """The next message; EOFError when the other end is gone, WireError for what is too long or no JSON."""
+    (length,) = HEADER.unpack(_receive_exactly(sock, HEADER.size))
+    if length > limit_bytes:
+        raise WireError("a message of " + str(length) + " bytes")
+    return loads(_receive_exactly(sock, length))
+
+
+def _receive_exactly(sock: socket.socket, length: int) -> bytes:
+    chunks = []
+    while length:
+        chunk = sock.recv(min(length, 1 << 20))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)

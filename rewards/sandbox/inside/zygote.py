@@ -1,0 +1,95 @@
+"""The warm interpreter: forks one box a job, so that a program costs a fork instead of an interpreter's start.
+
+Runs inside bubblewrap as an unprivileged user and never runs a stranger's code itself. Each box leaves all of the zygote's
+namespaces (and gives up the means to make new ones) before it says that it is ready, so boxes see neither it nor one another.
+
+    supervisor ── datagram with 4 descriptors (report, job, stdin, stdout) ──► zygote
+    zygote ─ fork ─► keeper (new namespaces; waits; reports the box's end and CPU) ─ fork ─► box (pid 1 of its own)
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import confine
+import programs
+
+REPORT = struct.Struct("!iidq")
+"""Wait status, 0 or an errno of the set-up, CPU seconds of the box and all its children, peak resident bytes of one."""
+
+PRELOADED = (
+    "array ast asyncio bisect calendar cmath collections copy ctypes dataclasses datetime decimal enum fractions functools hashlib heapq "
+    "inspect io itertools json math numbers operator queue random re statistics string struct textwrap threading time traceback "
+    "typing unicodedata"
+).split()
+
+
+def main() -> None:
+    """Serve until the supervisor closes the socket. argv: number of that socket, bytes of /tmp, path of the seccomp program."""
+    orders = socket.socket(fileno=int(sys.argv[1]))
+    tmp_bytes = int(sys.argv[2])
+    with open(sys.argv[3], "rb") as file:
+        seccomp = file.read()
+    for name in PRELOADED:
+        __import__(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    orders.send(b"warm")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(orders, 16, 4)
+        if not message:
+            return
+        if os.fork() == 0:
+            orders.close()
+            keep(descriptors, tmp_bytes, seccomp)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def keep(descriptors: list[int], tmp_bytes: int, seccomp: bytes) -> None:
+    """Make the box's namespaces, fork the box into them, wait for its end and report it. Never returns."""
+    report, job, stdin, stdout = descriptors
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        confine.new_namespaces(tmp_bytes)
+        box = os.fork()
+    except OSError as error:
+        os.write(report, REPORT.pack(0, error.errno or 1, 0.0, 0))
+        os._exit(1)
+    if box == 0:
+        enter(job, stdin, stdout, seccomp)
+    for descriptor in (job, stdin, stdout):
+        os.close(descriptor)
+    _, status, usage = os.wait4(box, 0)
+    os.write(report, REPORT.pack(status, 0, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+    os._exit(0)
+
+
+def enter(job: int, stdin: int, stdout: int, seccomp: bytes) -> None:
+    """The box: take the descriptors, give up every power, then wait for the job. Never returns."""
+    try:
+        os.setsid()
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        channel = socket.socket(fileno=os.dup2(job, 3, inheritable=False))
+        os.closerange(4, 256)  # the report, which only the keeper may write, among them
+        os.chdir("/tmp")
+        confine.drop_capabilities()
+        confine.no_new_privileges()
+        confine.install_filter(seccomp)
+        channel.send(b"\0")
+    except BaseException:
+        os._exit(120)
+    programs.run(channel)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Processes as /proc shows them: trees, CPU, memory, time spent waiting for a core."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A row of /proc/<pid>/stat."""
+
+    pid: int
+    parent: int
+    group: int
+    cpu_s: float
+    """Own and of waited-for children."""
+    resident_bytes: int
+
+
+def scan() -> list[Process]:
+    """Every process of the machine that we can see."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b") ")[2].split()
+                cpu_s = sum(map(int, fields[11:15])) / _CLOCK_TICKS
+                found.append(Process(int(name), int(fields[1]), int(fields[2]), cpu_s, int(fields[21]) * _PAGE))
+    return found
+
+
+def tree(processes: Iterable[Process], pid: int) -> list[Process]:
+    """`pid`, its descendants, and whoever is of its process group."""
+    children: dict[int, list[Process]] = defaultdict(list)
+    members: dict[int, Process] = {}
+    for process in processes:
+        children[process.parent].append(process)
+        if process.pid == pid or process.group == pid:
+            members[process.pid] = process
+    queue = list(members)
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            if child.pid not in members:
+                members[child.pid] = child
+                queue.append(child.pid)
+    return list(members.values())
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU of one process to the nanosecond; 0 once it is gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def waited_seconds(pid: int) -> float:
+    """How long the process stood ready without a core: an overloaded machine, not a slow program."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    return 0.0
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether its main thread waits for something other than a core."""
+    with contextlib.suppress(OSError, IndexError):
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in b"SD"
+    return False
+
+
+def proportional_bytes(members: Iterable[Process]) -> int:
+    """Resident bytes with shared pages counted once in sum; plain resident bytes where the kernel does not tell."""
+    total = 0
+    for process in members:
+        resident = process.resident_bytes
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as file:
+                resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+        total += resident
+    return total

@@ -1,0 +1,291 @@
+"""The process that owns every box: started small, subreaper, in a session of its own; stdlib only.
+
+It is spoken to over one socket (frames.py) and ends, with all its boxes, when that socket closes. It holds programs and their inputs,
+never an expected output. Requests, by `kind`:
+
+    python   one job in a Python box                    blobs: job frame, stdin
+    pair     a program box and a test box on one link   blobs: program job, test job
+    program  another program in a box                   blobs: stdin, then files shown as `{job}`
+    build    a program whose stdout becomes an artifact, mountable by its key; built once     blobs: files
+    ping, info
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rewards.sandbox import frames, host, selftest
+from rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
+from rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
+from rewards.sandbox.gate import Gate
+from rewards.sandbox.limits import MIB, Limits, Outcome
+from rewards.sandbox.reaper import Reaper
+from rewards.sandbox.runs import Run
+from rewards.sandbox.watch import Watch, starved
+
+_BOX_OVERHEAD_BYTES = 16 * MIB
+
+
+class Supervisor:
+    """Serves one client."""
+
+    def __init__(self, config: dict[str, Any], scratch: str) -> None:
+        """`config`: backend, python, num_workers, tmp_bytes, cache."""
+        self._config = config
+        self._scratch = scratch
+        self._reaper = Reaper()
+        self._watch = Watch()
+        cores = len(os.sched_getaffinity(0))
+        slots = 2 * (config["num_workers"] or cores)  # two a core: one that begins to sleep leaves no core idle meanwhile
+        self._gate = Gate(slots, host.available_bytes() // 2)
+        self._num_warm = max(1, slots // 2)
+        self._warm: list[Box] = []
+        self._refilling: asyncio.Task[None] | None = None
+        self._builds: dict[str, asyncio.Task[Outcome]] = {}
+        self._num_jobs = 0
+        self._backend: Backend | None = None
+        self._boxes: BoxMaker | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> str:
+        """Choose the backend by trying each on itself; its name. BoxError with the reasons and the fix where none holds."""
+        wanted = self._config["backend"]
+        names = ["bwrap", "landlock"] if wanted == "auto" else [wanted]
+        errors: dict[str, str] = {}
+        for name in names:
+            folder = os.path.join(self._scratch, name)
+            os.mkdir(folder, 0o755)
+            try:
+                self._backend = BACKENDS[name](self._reaper, folder, self._config["python"], self._config["tmp_bytes"])
+                self._boxes = await self._first_boxes(self._backend)
+                if name != "unsafe":
+                    await selftest.attack(self)
+                return name
+            except (BoxError, OSError) as error:
+                errors[name] = str(error)
+                self._close_boxes()
+        raise BoxError(explain(errors))
+
+    async def _first_boxes(self, backend: Backend) -> BoxMaker:
+        makers = [backend.python_boxes()]
+        if isinstance(backend, Bwrap):
+            makers.append(backend.launched_boxes())
+        for maker in makers:
+            try:
+                self._warm.append(await maker.make(0))
+                return maker
+            except BoxError as error:
+                reason = error
+                maker.close()
+        raise reason
+
+    def _close_boxes(self) -> None:
+        for box in self._warm:
+            box.kill()
+            box.close()
+        self._warm.clear()
+        if self._boxes is not None:
+            self._boxes.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer until the client hangs up."""
+        try:
+            while True:
+                header, blobs = await frames.read(reader)
+                task = asyncio.get_running_loop().create_task(self._answer(header, blobs, writer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+
+    def close(self) -> None:
+        """End every box and give the machine back what was taken."""
+        self._close_boxes()
+        if self._backend is not None:
+            self._backend.roots.close()
+        self._reaper.close()
+
+    async def _answer(self, header: dict[str, Any], blobs: list[bytes], writer: asyncio.StreamWriter) -> None:
+        try:
+            outcomes = await self._do(header, blobs)
+        except (BoxError, OSError) as error:
+            outcomes = [Outcome(ended="failed", detail=str(error))]
+        except Exception as error:
+            outcomes = [Outcome(ended="failed", detail=f"{type(error).__name__}: {error}")]
+        parts: list[bytes] = []
+        summaries = []
+        for outcome in outcomes:
+            parts += [outcome.stdout, outcome.result, outcome.stderr]
+            summaries.append(asdict(replace(outcome, stdout=b"", result=b"", stderr=b"")))
+        for summary in summaries:
+            for name in ("stdout", "result", "stderr"):
+                del summary[name]
+        with contextlib.suppress(ConnectionError):
+            writer.write(frames.pack({"id": header["id"], "outcomes": summaries}, parts))
+            await writer.drain()
+
+    async def _do(self, header: dict[str, Any], blobs: list[bytes]) -> Sequence[Outcome]:
+        kind = header["kind"]
+        if kind == "python":
+            return [await self.python(Limits(**header["limits"]), blobs[0], blobs[1])]
+        if kind == "pair":
+            return await self._pair(Limits(**header["limits"]), blobs[0], blobs[1])
+        if kind == "program":
+            return [await self._program(header, Limits(**header["limits"]), blobs[0], blobs[1:])]
+        if kind == "build":
+            return [await self._build(header, blobs)]
+        return [Outcome(ended="exited", detail=self._backend.name if self._backend else "")]
+
+    async def take(self) -> Box:
+        """A ready box; another is made meanwhile."""
+        assert self._boxes is not None
+        while self._warm:
+            box = self._warm.pop()
+            if not box.end.done():
+                break
+            box.close()
+        else:
+            box = await self._boxes.make(0)
+        if self._refilling is None or self._refilling.done():
+            self._refilling = asyncio.get_running_loop().create_task(self._refill())
+        return box
+
+    async def _refill(self) -> None:
+        assert self._boxes is not None
+        with contextlib.suppress(BoxError):  # the next run that finds no box says why
+            while len(self._warm) < self._num_warm:
+                self._warm.append(await self._boxes.make(0))
+
+    async def python(self, limits: Limits, frame: bytes, stdin: bytes) -> Outcome:
+        """One Python job."""
+        place = await self._gate.enter(limits.memory_bytes + _BOX_OVERHEAD_BYTES)
+        try:
+            return await self._run(Run(await self.take(), limits, parked=place.park), frame, stdin)
+        finally:
+            place.leave()
+
+    async def _run(self, run: Run, frame: bytes | None, stdin: bytes, link: socket.socket | None = None) -> Outcome:
+        run.starvation = lambda: starved(run)
+        self._watch.add(run)
+        try:
+            outcome = await run.work(frame, stdin, link)
+            inner = await usage_of_inner(run.box, self._reaper)
+            return run.with_cpu(outcome, inner) if inner else outcome
+        finally:
+            self._watch.remove(run)
+            if not run.box.end.done():
+                with contextlib.suppress(BoxError, TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(run.box.end), 5)
+            run.box.close()
+
+    async def _pair(self, limits: Limits, program: bytes, test: bytes) -> Sequence[Outcome]:
+        """The program answers, the test asks; the test's end is the run's end."""
+        place = await self._gate.enter(2 * (limits.memory_bytes + _BOX_OVERHEAD_BYTES))
+        ours, theirs = socket.socketpair()
+        try:
+            asked, asking = Run(await self.take(), limits), Run(await self.take(), limits)
+            answering = asyncio.create_task(self._run(asked, program, b"", ours))
+            outcome = asyncio.create_task(self._run(asking, test, b"", theirs))
+            done = await outcome
+            asked.end("exited")
+            return [await answering, done]
+        finally:
+            for end in (ours, theirs):
+                end.close()
+            place.leave()
+
+    async def _program(self, header: dict[str, Any], limits: Limits, stdin: bytes, files: list[bytes]) -> Outcome:
+        assert self._backend is not None
+        place = await self._gate.enter(limits.memory_bytes + _BOX_OVERHEAD_BYTES)
+        self._num_jobs += 1
+        folder = os.path.join(self._backend.scratch, f"job-{self._num_jobs}")
+        try:
+            mounts = {name: self._artifact(key) for name, key in header["mounts"].items()}
+            if files:
+                os.mkdir(folder, 0o755)
+                for name, content in zip(header["files"], files, strict=True):
+                    Path(folder, name).write_bytes(content)
+                mounts["job"] = folder
+            program = Program(
+                argv=header["argv"], mounts=mounts, roots=header["roots"], writes=header.get("writes", False),
+                tmp_bytes=header.get("tmp_bytes", 0),
+            )  # fmt: skip
+            box = self._backend.start_program(program, limits)
+            return await self._run(Run(box, limits, parked=place.park), None, stdin)
+        finally:
+            place.leave()
+            if files:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _artifact(self, key: str) -> str:
+        for folder in (self._config["cache"], os.path.join(self._scratch, "artifacts")):
+            if folder and os.path.isdir(os.path.join(folder, key)):
+                return os.path.join(folder, key)
+        raise BoxError(f"no artifact {key}")
+
+    async def _build(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
+        """Build once; who asks meanwhile waits for the same build. Failures of the machine are forgotten."""
+        key = header["key"]
+        with contextlib.suppress(BoxError):
+            self._artifact(key)
+            return Outcome(ended="exited")
+        if key not in self._builds:
+            self._builds[key] = asyncio.create_task(self._build_now(header, files))
+        outcome = await asyncio.shield(self._builds[key])
+        self._builds.pop(key, None)
+        return outcome
+
+    async def _build_now(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
+        outcome = await self._program({**header, "writes": True}, Limits(**header["limits"]), b"", files)
+        if outcome.ended != "exited" or outcome.code != 0:
+            return replace(outcome, stdout=b"")
+        shared = self._config["cache"] if header.get("keep") else None
+        parent = shared or os.path.join(self._scratch, "artifacts")
+        os.makedirs(parent, mode=0o755, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=parent, prefix=".new-")
+        target = Path(folder, header["output"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(outcome.stdout)
+        for name, source in header.get("beside", {}).items():
+            Path(folder, name).write_bytes(files[header["files"].index(source)])
+        for path in (*target.parents, target):
+            if str(path).startswith(folder):
+                path.chmod(0o755)
+        with contextlib.suppress(OSError):  # another supervisor was first
+            os.rename(folder, os.path.join(parent, header["key"]))
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(outcome, stdout=b"")
+
+
+async def _main(config: dict[str, Any], channel: int) -> None:
+    scratch = config["scratch"]
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=channel), limit=1 << 20)
+    supervisor = Supervisor(config, scratch)
+    try:
+        try:
+            name = await supervisor.open()
+        except BoxError as error:
+            writer.write(frames.pack({"id": 0, "refused": str(error)}))
+            await writer.drain()
+            return
+        writer.write(frames.pack({"id": 0, "backend": name}))
+        await supervisor.serve(reader, writer)
+    finally:
+        supervisor.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> None:
+    """Entry point of the process. argv: JSON config, number of the client's socket."""
+    asyncio.run(_main(json.loads(sys.argv[1]), int(sys.argv[2])))

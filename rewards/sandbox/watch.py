@@ -1,0 +1,84 @@
+"""The watch over running boxes: CPU and memory of whole process trees, and who is only asleep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rewards.sandbox.processes import cpu_seconds, is_asleep, proportional_bytes, scan, tree, waited_seconds
+from rewards.sandbox.runs import Run
+
+TICK_S = 0.02
+YOUNG_S = 0.04
+"""Runs younger than this are left alone: most are over by then, and cost the watch nothing."""
+SCAN_S = 0.1
+
+class Watch:
+    """Looks at every run older than a moment, and ends those past a limit."""
+
+    def __init__(self) -> None:
+        """Idle until the first run is added."""
+        self._runs: dict[Run, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._next_scan = 0.0
+
+    def add(self, run: Run) -> None:
+        """Watch `run` from now on."""
+        self._runs[run] = 0.0
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._look())
+
+    def remove(self, run: Run) -> None:
+        """Forget it."""
+        self._runs.pop(run, None)
+
+    async def _look(self) -> None:
+        while self._runs:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            old = [run for run in self._runs if run.started and now - run.started > YOUNG_S]
+            for run in old:
+                self._check_process(run, now)
+            if old and now >= self._next_scan:
+                self._check_trees(old)
+                # Sleepers alone are looked at more rarely; and never spend more than a twentieth of a core on looking.
+                pause = SCAN_S if any(not run.is_parked for run in old) else 5 * SCAN_S
+                self._next_scan = time.monotonic() + max(pause, 20 * (time.monotonic() - now))
+
+    def _check_process(self, run: Run, now: float) -> None:
+        used = max(0.0, cpu_seconds(run.box.pid) - run.base_cpu_s)
+        progress = used - self._runs.get(run, 0.0)
+        self._runs[run] = used
+        run.seen_cpu_s = max(run.seen_cpu_s, used)
+        if used > run.limits.cpu_s:
+            run.end("cpu")
+        elif not run.is_parked and progress < 0.05 * TICK_S and is_asleep(run.box.pid):
+            run.is_parked = True
+            if not run.box.group:  # a group's leader may be bubblewrap itself, which always sleeps: see the tree
+                run.park()
+        elif run.is_parked and progress > 0.5 * TICK_S:
+            run.is_parked = False
+
+    def _check_trees(self, runs: list[Run]) -> None:
+        processes = scan()
+        for run in runs:
+            members = tree(processes, run.box.pid)
+            cpu_s = sum(process.cpu_s for process in members) - run.base_cpu_s
+            resident = sum(process.resident_bytes for process in members)
+            idle = cpu_s - run.seen_cpu_s < 0.05 * SCAN_S
+            run.seen_cpu_s = max(run.seen_cpu_s, cpu_s)
+            if run.seen_cpu_s > run.limits.cpu_s:
+                run.end("cpu")
+            elif resident > run.limits.memory_bytes and proportional_bytes(members) > run.limits.memory_bytes:
+                run.end("memory")
+            elif run.is_parked and idle:
+                run.park()
+
+
+def starved(run: Run) -> str:
+    """Why the wall limit of `run` says nothing about the program; empty where it does."""
+    pids = [process.pid for process in tree(scan(), run.box.pid)] or [run.box.pid]
+    waited = max(waited_seconds(pid) for pid in pids)
+    if waited > 0.25 * run.limits.wall_s and waited + run.seen_cpu_s > 0.5 * run.limits.wall_s:
+        return f"the machine is overloaded: ready for {waited:.1f} of {run.limits.wall_s:.1f} s without a core"
+    return ""
