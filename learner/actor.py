@@ -96,12 +96,10 @@ class LearnerActor:
 
     def _load(self) -> None:
         recipe, settings = self._recipe, self._recipe.learner
-        # Ray sets OMP_NUM_THREADS=1 in an actor that declares no CPUs.
-        torch.set_num_threads(recipe.learner_threads)
         policy = Policy(
             self._model_path,
             dtype=recipe.model.dtype,
-            device="cuda" if recipe.learner_gpus else "cpu",
+            device="cuda" if torch.cuda.is_available() else "cpu",  # Ray hides the GPUs that are not its own
             temperature=recipe.rollout.sampling.temperature,
             compute=settings.compute,
         )

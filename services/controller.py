@@ -25,7 +25,7 @@ from services.fleet import Fleet
 from services.group_buffer import Entry, GroupBuffer, GroupState
 from services.group_carrier import GroupCarrier
 from services.schema.config.recipe import Recipe
-from services.schema.errors import DeadlineError, RunHalted, WorkerError
+from services.schema.errors import DeadlineError, RecipeError, RunHalted, WorkerError
 from services.schema.interfaces import Learner, PromptSource, RewardWorker, RolloutWorker
 from services.schema.messages import Group, GroupRequest, UpdateResult, VerdictStatus
 from services.weight_sync import SyncReport, WeightSync
@@ -150,6 +150,7 @@ class Controller:
             "staleness_max": max(staleness),
             "dropped_groups": sum(self.buffer.dropped.values()),
             "num_rollout_workers": report.num_workers,
+            "warnings": list(result.warnings),
         }
         every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
@@ -217,6 +218,10 @@ class Controller:
             if self.rollouts.failure is not None:
                 raise
             self.buffer.drop(entry, f"failed: {error}")
+            return
+        except RecipeError as error:
+            # A prompt that does not fit the engine costs itself, not the run.
+            self.buffer.drop(entry, f"refused: {error}")
             return
         self._last_progress_s = self.clock()
         reason = self._reason_to_drop(group)

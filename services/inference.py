@@ -91,7 +91,7 @@ def _generation_recipe(model: str, max_tokens: int) -> Recipe:
     content = {
         "name": "generate",
         "model": {"path": model},
-        "data": {"train": [{"kind": "function", "function": "services.tasks:no_prompts"}]},
+        "data": {"train": [{"kind": "function", "function": "services.tasks:number_after"}]},
         "rollout": {"sampling": {"max_tokens": max_tokens}, "max_model_tokens": max(1024, 2 * max_tokens)},
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
         "training": {"num_updates": 1, "groups_per_update": 1, "group_size": 2},

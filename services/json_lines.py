@@ -29,7 +29,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     rows = []
-    for line in file.read_text(encoding="utf-8").split("\n")[:-1]  # not splitlines: text holds U+2028:
+    # Not splitlines: a completion may hold U+2028, which JSON leaves as it is.
+    for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

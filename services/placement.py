@@ -90,17 +90,18 @@ class Placement:
     recipe: Recipe
     model_path: Path
     logs: Path
+    num_gpus: int = 0
+    """GPUs that the recipe's actors ask for; 0: everything computes on CPUs."""
 
     async def learner(self) -> RemoteLearner:
         """The learner, its model loaded."""
         from learner.actor import LearnerActor
 
-        cluster, threads = self.recipe.cluster, self.recipe.learner_threads
         options = {
             "num_cpus": 1,
-            "num_gpus": self.recipe.learner_gpus,
-            "resources": cluster.learner_resources,
-            "runtime_env": {"env_vars": _thread_environment(threads)},
+            "num_gpus": 1 if self.num_gpus else 0,
+            "resources": self.recipe.cluster.learner_resources,
+            "runtime_env": {"env_vars": _thread_environment(os.cpu_count() or 1)},
         }
         return await self._spawn("learner", RemoteLearner, LearnerActor, options, self.recipe, str(self.model_path))
 
@@ -109,8 +110,8 @@ class Placement:
         from rollout_workers.actor import RolloutActor, engine_environment
 
         options = {
-            "num_cpus": self.recipe.rollout.num_cpus,
-            "num_gpus": self.recipe.rollout.num_gpus,
+            "num_cpus": 1,
+            "num_gpus": self.recipe.rollout.tensor_parallel_size if self.num_gpus else 0,
             "resources": self.recipe.cluster.rollout_resources,
             "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
             "max_concurrency": 1000,
@@ -170,7 +171,7 @@ def redirect_output(_actor: object, path: str) -> None:
 
 def required_cpus(recipe: Recipe) -> int:
     """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
-    return 1 + recipe.rollout.max_workers * recipe.rollout.num_cpus
+    return 1 + recipe.rollout.max_workers
 
 
 def remove_dead_sessions() -> None:

@@ -58,7 +58,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
     recipe = load_recipe(recipe_path, overrides)
     num_gpus = count_gpus()
     check_devices(recipe, num_gpus)
-    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts, seed=recipe.seed)
+    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)

@@ -22,6 +22,8 @@ class Prepared:
 
     model_path: Path
     shape: ModelShape
+    num_gpus: int
+    """GPUs that the recipe's actors ask for."""
     train_prompts: PromptStream
     eval_prompts: tuple[Prompt, ...]
     demonstrations: tuple[tuple[Prompt, str], ...]
@@ -33,8 +35,9 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     Raises:
         RecipeError: an input is missing, broken or impossible; names the key or the line, and the fix.
     """
-    check_devices(recipe, num_gpus=count_gpus())
-    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts, seed=recipe.seed)
+    num_gpus = count_gpus()
+    check_devices(recipe, num_gpus)
+    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
     model_path = resolve_model(recipe.model.path, say=say)
     shape = read_shape(model_path)
@@ -42,6 +45,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     return Prepared(
         model_path=model_path,
         shape=shape,
+        num_gpus=gpus_wanted(recipe, num_gpus),
         train_prompts=PromptStream(train, seed=recipe.seed, shuffle=recipe.data.shuffle),
         eval_prompts=held_out,
         demonstrations=demonstrations,

@@ -63,9 +63,11 @@ class ProgressView:
         self.rewards.append(row["reward_mean"])
         self.recent.append((time.monotonic(), row["update"], row["completion_tokens"]))
         self._bar.update(self._task, completed=row["update"])
-        self.say_nothing_but(f"training · update {row['update']}")
+        self.set_phase(f"training · update {row['update']}")
         if self._live is None:
             self.console.print(self._line(), highlight=False)
+        for warning in row.get("warnings", ()):
+            self.console.print(f"update {row['update']}: {warning}", style="yellow")
         if row["uniform_group_share"] == 1.0:
             self.console.print(
                 f"update {row['update']}: all rewards are equal in every group, so nothing could be learned from it",
@@ -85,7 +87,7 @@ class ProgressView:
     def on_drop(self, group: Group, reason: str) -> None:
         """Counted in the update's row."""
 
-    def say_nothing_but(self, phase: str) -> None:
+    def set_phase(self, phase: str) -> None:
         """Set the phase without a line of its own."""
         self.phase, self._phase_since = phase, time.monotonic()
 

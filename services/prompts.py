@@ -97,10 +97,10 @@ class PromptStream:
         return order
 
 
-def load_prompts(data: DataSettings, num_held_out: int, seed: int) -> tuple[PromptMix, tuple[Prompt, ...]]:
+def load_prompts(data: DataSettings, num_held_out: int) -> tuple[PromptMix, tuple[Prompt, ...]]:
     """Read every source; return what to train on and at most `num_held_out` prompts that are never trained on.
 
-    Which prompts are held out depends on their text alone, not on `seed` or their order, so that runs can be compared.
+    Which prompts are held out depends on their text alone, not on a seed or their order, so that runs can be compared.
 
     Raises:
         RecipeError: a source cannot be read, a row is broken (names file and line), or too few prompts are left.

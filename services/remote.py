@@ -124,6 +124,17 @@ class RemoteLearner(RemoteActor):
         )
         return values
 
+    async def sft_step(self, examples: Sequence[tuple[Any, Any]], learning_rate: float) -> dict[str, float]:
+        """One supervised step on (prompt tokens, completion tokens) pairs."""
+        figures: dict[str, float] = await self.call(
+            "sft_step", list(examples), learning_rate, deadline_s=self.deadlines.update_s
+        )
+        return figures
+
+    async def end_sft(self) -> None:
+        """Fresh optimizer moments, and the policy of now as the reference."""
+        await self.call("end_sft", deadline_s=self.deadlines.update_s)
+
     async def open_transfer(self, num_receivers: int) -> Rendezvous:
         """See `Learner`."""
         rendezvous: Rendezvous = await self.call("open_transfer", num_receivers, deadline_s=self.deadlines.sync_s)

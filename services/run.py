@@ -96,7 +96,9 @@ class _Run:
     @contextlib.asynccontextmanager
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
-        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs)
+        placement = Placement(
+            self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.num_gpus
+        )
         engines: Fleet[RolloutWorker] = Fleet(
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
         )
@@ -115,7 +117,14 @@ class _Run:
             elif self.recipe.cold_start is not None:
                 from services.cold_start import cold_start
 
-                await cold_start(learner, self.prepared.demonstrations, self.recipe.cold_start, progress, self.directory)
+                await cold_start(
+                    learner,
+                    self.prepared.demonstrations,
+                    self.recipe,
+                    self.prepared.model_path,
+                    self.directory,
+                    progress,
+                )
             yield controller
         finally:
             ends = [engines.close(), rewards.close(), *([learner.shutdown()] if learner is not None else [])]

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from services.schema.config.base import Section
 from services.schema.config.math import MathSettings
+from services.schema.config.sandbox import SandboxSettings
 from services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -119,6 +120,8 @@ class CodeComponent(Component):
     kind: Literal["code"] = "code"
     partial: bool = False
     """The share of tests that passed instead of all or nothing; every test is then run."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """Isolation, and what a program may use. `unsafe` runs programs without isolation."""
 
 
 class CustomComponent(Component):
