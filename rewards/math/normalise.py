@@ -38,6 +38,8 @@ def normalise(text: str) -> str:
     text = _Rewriter(text).rewrite(0)
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
+    text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
+    text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}
     text = re.sub(r"<=|=<", "≤", re.sub(r">=", "≥", re.sub(r"!=|=/=|<>", "≠", re.sub(r"={2,3}", "=", text))))
     text = re.sub(r"\.{3,}", "…", re.sub(r"\*\*", "^", text))
     return re.sub(r"\s+", " ", text).strip()
@@ -100,7 +102,8 @@ class _Rewriter:
             if char == "\\":
                 position = self._macro(position, out)
                 continue
-            out.append(" " if char == "~" and self._text[position - 1 : position] != "" else "≈" if char == "~" else char)
+            leading = self._depth == 0 and not self._text[:position].strip()
+            out.append(("≈" if leading else " ") if char == "~" else char)
             position += 1
         return "".join(out)
 

@@ -97,7 +97,8 @@ class _Parser:
             bare_integer = False
 
     def _times_next(self, node: Node) -> Node:
-        if self._peek().isdigit() or self._peek() == ".":
+        factorial = self._text[: self._at].rstrip().endswith("!")  # 3!4!
+        if not factorial and (self._peek().isdigit() or self._peek() == "."):
             raise UnreadableError("two numbers side by side")
         return apply("mul", node, self._power())
 

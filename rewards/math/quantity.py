@@ -21,6 +21,7 @@ _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\}
 _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]+\.?|[\u4e00-\u9fff]+|°|''|')"
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")
 _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)}
+_TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|\b(?:sin|cos|tan)|\\ln|\\log")
 _MAX_TAILS = 24
 _DECIMAL = re.compile(r"^-? *(\d*)\.?(\d*)(?: *\* *10 *\^ *\{? *(-?\d+) *\}?)?…?$")
 
@@ -97,6 +98,8 @@ def _with_unit(text: str, attached: bool) -> Scalar:
     split = _split_unit(text, attached)
     if split is not None:
         return split
+    if degrees := _with_degrees(text):
+        return degrees
     if bare is None:
         raise problem
     return bare
@@ -110,6 +113,13 @@ def _bare(text: str) -> Scalar:
             place = _last_place(text)
             return Scalar(parse_expression(text.rstrip("…")), tolerance=place, last_place=place)
     return Scalar(parse_expression(text), last_place=_last_place(text))
+
+
+def _with_degrees(text: str) -> Scalar | None:
+    """`180° − 2x`: the sign does not matter, except in an angle that a function takes, or beside π."""
+    if "°" not in text or _TRIGONOMETRIC.search(text) or "pi" in text:
+        return None
+    return Scalar(parse_expression(text.replace("°", " ")), DEGREE)
 
 
 def _split_unit(text: str, attached: bool) -> Scalar | None:
@@ -141,7 +151,7 @@ def _unit_of(head: str, tail: str, attached: bool) -> Unit | None:
     unit = parse_unit(tail, allow_noun=spaced or not latin)
     if unit is None or (unit.noun and latin and is_product(tail.strip())):
         return None
-    if unit.dimensions == DEGREE.dimensions and tail[0] == "°" and re.search(r"\\(?:a?(?:sin|cos|tan|cot|sec|csc))|\b(?:sin|cos|tan)", head):
+    if unit.dimensions == DEGREE.dimensions and tail[0] == "°" and _TRIGONOMETRIC.search(head):
         return None
     return unit
 

@@ -128,7 +128,9 @@ class _Reader:
 
     def _matrix(self, text: str, depth: int) -> Answer | None:
         match = _MATRIX.match(text)
-        if match is None or "\\begin" in match["body"]:
+        if match is None:
+            return self._scaled_matrix(text, depth)
+        if "\\begin" in match["body"]:
             return None
         body = re.sub(r"\\hline|\\midrule", " ", match["body"])
         rows = [row for row in split_outside(body, _ROW)[0] if row.strip()]
@@ -142,6 +144,19 @@ class _Reader:
             return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "cases")
         determinant = kind[0] in "vV" or match["open"] == "|"
         return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "v" if determinant else "")
+
+    def _scaled_matrix(self, text: str, depth: int) -> Answer | None:
+        start = text.find("\\begin")
+        if start <= 0 or not re.search(r"[\d}A-Za-z)*] *$", text[:start]) or re.search("[=(,]", text[:start]):
+            return None
+        matrix = self._matrix(text[start:], depth)
+        if not isinstance(matrix, Matrix) or matrix.kind:
+            return None
+        factor = parse_expression(text[:start].rstrip(" *"))
+        rows = [[Scalar(apply("mul", factor, cell.node)) for cell in row if isinstance(cell, Scalar)] for row in matrix.rows]
+        if any(len(row) != len(cells) for row, cells in zip(rows, matrix.rows, strict=True)):
+            return None
+        return Matrix(tuple(map(tuple, rows)))
 
     def _calendar(self, text: str, depth: int) -> Answer | None:
         return read_date(text) or read_clock(text) or read_compound(text)
@@ -172,6 +187,8 @@ class _Reader:
             raise UnreadableError("words joined by or")
         if all(isinstance(item, Inequality) for item in items) and not re.search("[,;]", joined):
             return Junction("or" if by_or else "and", tuple(items))
+        if all(isinstance(item, Inequality) for item in items) and any(item.ops == ("≠",) for item in items if isinstance(item, Inequality)):
+            return Junction("and", tuple(items))  # x > 0, x ≠ 1
         return flattened(Items("", tuple(_spread_label(items)), "or" if by_or else ","))
 
     def _set_operation(self, text: str, depth: int) -> Answer | None:
@@ -278,6 +295,7 @@ class _Reader:
         if text in ("∅", "ℝ", "ℤ", "ℕ", "ℚ", "ℂ"):
             return Items("⦃⦄", ()) if text == "∅" else Words(text)
         text = re.sub(r"^<(.*,.*)>$", r"⟨\1⟩", text)
+        text = re.sub(r"^(?!C)[A-Z]'? *(?=\([^()]*,[^()]*\)$)", "", text)  # the point P(3, 4)
         around = enclosed(text)
         if around is None:
             return None

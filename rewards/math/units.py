@@ -179,7 +179,7 @@ def _word(word: str) -> Unit | None:
     if lower in table and (len(lower) > 1 or word[-1:] == "."):
         return table[lower]
     for plural in ("es", "s"):
-        if lower.endswith(plural) and len(lower) > 3 and lower[: -len(plural)] in table:
+        if lower.endswith(plural) and len(lower) > 2 + (plural == "es") and lower[: -len(plural)] in table:
             return table[lower[: -len(plural)]]
     return table.get(word.rstrip("."))
 
@@ -231,8 +231,9 @@ def _known(tokens: list[re.Match[str]]) -> Unit | None:
 
 def _powered_word(word: str, pending: int) -> tuple[Unit | None, int] | None:
     """A unit, or a word like `square` that raises the next one; Chinese joins both: 平方米."""
-    if word.lower() in _POWERS and word not in ("平方", "立方"):
-        return None, _POWERS[word.lower()]
+    name = word.lower().rstrip(".")
+    if name in _POWERS and word not in ("平方", "立方"):
+        return None, _POWERS[name]
     for prefix in ("平方", "立方"):
         if word.startswith(prefix) and (unit := _word(word[2:])):
             return NO_UNIT.times(unit, _POWERS[prefix]), 1
