@@ -50,7 +50,7 @@ def read_line(raw: bytes, reward: str) -> GradeLine:
         raise BrokenLine("missing `id`")
     prompt_text, answer, columns = READERS[reward](line)
     prompt = Prompt(prompt_id=str(line["id"])[:200], messages=QUESTION, answer=answer, source="grade", columns=columns)
-    text = line.get("completion") or ""
+    text = line["code"] if columns.get("bare") else line["completion"]
     rest = {name: value for name, value in line.items() if name != "id"}
     digest = hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).digest()
     return GradeLine(line["id"], Case(prompt=prompt, text=text, prompt_text=prompt_text), digest)
@@ -98,15 +98,17 @@ def _read_language(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
 def _read_code(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     from rewards.code.spec import SpecError, parse
 
-    _text(line, "code" if "code" in line else "completion")
+    is_bare = "code" in line
+    _text(line, "code" if is_bare else "completion")
     _text(line, "language")
     _given(line, "tests")
-    spec = {name: value for name, value in line.items() if name not in ("id", "completion") and value is not None}
+    own = ("id", "completion", "code")
+    spec = {name: value for name, value in line.items() if name not in own and value is not None}
     try:
         parse(spec)
     except SpecError as error:
         raise BrokenLine(str(error)) from None
-    return "", spec, {}
+    return "", spec, {"bare": is_bare}
 
 
 def _given(line: Line, name: str) -> Any:

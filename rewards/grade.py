@@ -83,9 +83,9 @@ def default_reward(name: str, num_workers: int) -> Reward:
         from rewards.accuracy import math_reward
 
         return math_reward(num_children=num_workers)
-    from rewards.code_accuracy import CodeReward
+    from rewards.code_accuracy import code_reward
 
-    return CodeReward(num_parallel=num_workers)
+    return code_reward(num_parallel=num_workers, bare_column="bare")
 
 
 async def _grade(grader: _Grader, lines: InputLines, output: OutputLines, advance: Callable[[], None]) -> int:
@@ -131,7 +131,7 @@ async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, advan
             advance()
             _say(f"{lines.name}:{number}: {error}")
             continue
-        window.append((line, grader.grade(line)))
+        window.append((line, await grader.grade(line)))
         num_bytes += len(line.case.text)
         while window and (len(window) > WINDOW_LINES or num_bytes > WINDOW_BYTES or window[0][1].done()):
             num_bytes -= await write_head()
@@ -151,15 +151,20 @@ class _Grader:
 
     name: str
     make: Callable[[], Reward]
-    """Called with the first case, in the event loop."""
     reward: Reward | None = None
     known: dict[bytes, asyncio.Task[Score]] = field(default_factory=dict)
 
-    def grade(self, line: GradeLine) -> asyncio.Task[Score]:
-        """Begin; lines that differ only in their id share one task."""
+    async def grade(self, line: GradeLine) -> asyncio.Task[Score]:
+        """Begin; lines that differ only in their id share one task. The first line makes and starts the reward.
+
+        Raises ActorStartError where the reward cannot work at all, e.g. because this machine cannot isolate programs.
+        """
+        if self.reward is None:
+            self.reward = self.make()
+            await self.reward.start()
         task = self.known.get(line.digest)
         if task is None:
-            task = self.known[line.digest] = asyncio.create_task(self._score(line.case))
+            task = self.known[line.digest] = asyncio.create_task(self._score(self.reward, line.case))
             if len(self.known) > 16 * WINDOW_LINES:
                 self.known.pop(next(iter(self.known)))
         return task
@@ -172,11 +177,9 @@ class _Grader:
         if self.reward is not None:
             await self.reward.close()
 
-    async def _score(self, case: Case) -> Score:
+    async def _score(self, reward: Reward, case: Case) -> Score:
         try:
-            if self.reward is None:
-                self.reward = self.make()
-            return (await self.reward.score([case], Context()))[0]
+            return (await reward.score([case], Context()))[0]
         except Exception as error:
             return failed("exception", f"{type(error).__name__}: {error}")
 

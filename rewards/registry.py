@@ -84,9 +84,9 @@ def _math(component: MathComponent, capacity: Capacity) -> Reward:
 
 
 def _code(component: CodeComponent, capacity: Capacity) -> Reward:
-    from rewards.code_accuracy import CodeReward
+    from rewards.code_accuracy import code_reward
 
-    return CodeReward(component, num_parallel=capacity.num_children)
+    return code_reward(component.sandbox, num_parallel=capacity.num_children, partial=component.partial)
 
 
 def _format(component: FormatComponent, capacity: Capacity) -> Reward:
