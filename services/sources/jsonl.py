@@ -32,9 +32,11 @@ def _parse(line: bytes, origin: str) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{origin}: not UTF-8 text (byte {error.start} of the line)") from None
     except json.JSONDecodeError as error:
-        raise RecipeError(f"{origin}: not valid JSON: {error.msg} at column {error.colno}; fix or remove the line") from None
+        raise RecipeError(
+            f"{origin}: not valid JSON: {error.msg} at column {error.colno}; fix or remove the line"
+        ) from None
     except RecursionError:
         raise RecipeError(f"{origin}: JSON nested too deeply; fix or remove the line") from None
     if not isinstance(values, dict):
-        raise RecipeError(f"{origin}: a line must be a JSON object like {{\"prompt\": …, \"answer\": …}}")
+        raise RecipeError(f'{origin}: a line must be a JSON object like {{"prompt": …, "answer": …}}')
     return values

@@ -70,7 +70,9 @@ def _conversation(row: Row, name: str, content: Any) -> tuple[ChatMessage, ...]:
     messages = []
     for index, turn in enumerate(content):
         if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
-            raise RecipeError(f"{where}: message {index} must be {{role, content}} with text as content, not {_kind(turn)}")
+            raise RecipeError(
+                f"{where}: message {index} must be {{role, content}} with text as content, not {_kind(turn)}"
+            )
         if turn.get("role") not in ROLES:
             raise RecipeError(f"{where}: message {index} has the role {turn.get('role')!r}; known: {', '.join(ROLES)}")
         messages.append(ChatMessage(role=turn["role"], content=turn["content"]))

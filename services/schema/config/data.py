@@ -20,8 +20,8 @@ class ColumnSettings(Section):
     messages: str = "messages"
     """A whole conversation, a list of `{role, content}`; where a row has it, it is used instead of `prompt`."""
     answer: str | None = "answer"
-    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code. `null`: these prompts have
-    none, for rewards that need none."""
+    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code. `null`: these prompts
+    have none, for rewards that need none."""
     answer_after: str | None = None
     """The gold string is what follows the last occurrence of this text in the answer column, e.g. `####` for GSM8K."""
     source: str | None = None
