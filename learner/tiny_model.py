@@ -16,7 +16,7 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor 
 
 
 def save_tiny_model(directory: Path, seed: int) -> None:
-    """Write a randomly initialised model with its tokenizer in Hugging Face format; a seed always gives the same one."""
+    """Write a randomly initialised model with its tokenizer in Hugging Face format; equal seeds give equal ones."""
     import torch
     from transformers import Qwen2ForCausalLM
 

