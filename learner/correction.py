@@ -18,8 +18,10 @@ from services.schema.config.learner import GeometricRejection, IcePop, NoCorrect
 def correction_weights(old: Tensor, rollout: Tensor, samples: Tensor, num_samples: int, settings: Any) -> Tensor:
     """[n] weights by `settings.name`. old, rollout [n]; samples [n] int64 in [0, num_samples)."""
     log_ratio = (old - rollout).detach()
-    weights = CORRECTIONS[settings.name](log_ratio, samples, num_samples, settings)
-    return torch.where(log_ratio.isnan(), 0.0, weights)
+    unknown = log_ratio.isnan()
+    # In a sum over a completion one NaN would take the other tokens with it.
+    weights = CORRECTIONS[settings.name](log_ratio.masked_fill(unknown, 0.0), samples, num_samples, settings)
+    return weights.masked_fill(unknown, 0.0)
 
 
 def token_truncation(log_ratio: Tensor, samples: Tensor, num_samples: int, settings: TokenTruncation) -> Tensor:

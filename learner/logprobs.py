@@ -48,11 +48,11 @@ class _FusedLogprobs(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 chunk = slice(start, start + rows)
                 logits = project(hidden[chunk])
-                chosen = logits.gather(1, targets[chunk, None])[:, 0]
                 normalisers[chunk] = torch.logsumexp(logits, dim=-1)
-                logprobs[chunk] = chosen - normalisers[chunk]
-                probabilities = torch.exp(logits - normalisers[chunk, None])
-                entropies[chunk] = normalisers[chunk] - torch.linalg.vecdot(probabilities, logits)
+                log_probabilities = logits.sub_(normalisers[chunk, None])
+                logprobs[chunk] = log_probabilities.gather(1, targets[chunk, None])[:, 0]
+                probabilities = torch.exp(log_probabilities)
+                entropies[chunk] = -torch.linalg.vecdot(probabilities, log_probabilities)
                 if keep and (start + rows) * weight.shape[0] * 4 <= _KEEP_BYTES:
                     kept.append(probabilities)
         ctx.save_for_backward(hidden, weight, targets, normalisers, entropies)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
@@ -76,3 +78,17 @@ def _completion(rng: np.random.Generator, length: int, version: int) -> Completi
 def _verdict(reward: float) -> Verdict:
     status = VerdictStatus.ERROR if np.isnan(reward) else VerdictStatus.CORRECT if reward >= 1 else VerdictStatus.WRONG
     return Verdict(reward=reward, components={}, status=status, reason="", seconds=0.0)
+
+
+def with_rollout_logprobs(group: Group, score: Callable[..., NDArray[np.float32]]) -> Group:
+    """The group as an engine would have sampled it that agrees with the learner."""
+    rollouts = tuple(
+        replace(
+            rollout,
+            completion=replace(
+                rollout.completion, rollout_logprobs=score(group.prompt_token_ids, rollout.completion.token_ids)
+            ),
+        )
+        for rollout in group.rollouts
+    )
+    return replace(group, rollouts=rollouts)
