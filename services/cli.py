@@ -23,6 +23,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the loop, the learner, the rewards, the sync.")
+sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-written programs.")
+app.add_typer(bench, name="bench")
+app.add_typer(sandbox, name="sandbox")
+
+AsJson = Annotated[bool, typer.Option("--json", help="The figures as JSON.")]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]...")
@@ -47,7 +53,7 @@ def train(
 def check(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Validate a recipe and print the plan. Starts nothing."""
     from services.plan import check as run
@@ -60,7 +66,7 @@ def eval(
     model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],
     recipe: Annotated[Path, typer.Option(help="Whose held-out prompts, rewards and sampling to use.")],
     overrides: Overrides = None,
-    json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Measure a model on a recipe's held-out prompts."""
     from services.inference import evaluate as run
@@ -81,6 +87,32 @@ def generate(
     from services.inference import generate as run
 
     run(model, prompt, num_completions, max_tokens, temperature, seed)
+
+
+@bench.command("loop", epilog="Example: rayzero bench loop --updates 8")
+def bench_loop(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    overrides: Overrides = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates that count, after two that do not.")] = 8,
+    json: AsJson = False,
+) -> None:
+    """A short real run, and where its time went."""
+    from services.bench.loop import run
+
+    run(recipe, overrides or [], updates, as_json=json)
+
+
+@app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")
+def grade(
+    reward: Annotated[str, typer.Option(help="math, code, format or language.")],
+    in_path: Annotated[str, typer.Option("--in", help="Cases, one JSON object a line; - is standard input.")],
+    out_path: Annotated[str, typer.Option("--out", help="Verdicts, one a line; - is standard output.")] = "-",
+    workers: Annotated[int | None, typer.Option(help="Cases graded at a time; by default one a CPU.")] = None,
+) -> None:
+    """Grade completions in a file. Starts no Ray."""
+    from rewards.grade import run
+
+    raise typer.Exit(run(reward, in_path, out_path, workers))
 
 
 def main() -> None:

@@ -149,6 +149,7 @@ class Controller:
             "staleness_mean": sum(staleness) / len(staleness),
             "staleness_max": max(staleness),
             "dropped_groups": sum(self.buffer.dropped.values()),
+            "time_s": time.time(),
             "num_rollout_workers": report.num_workers,
             "warnings": list(result.warnings),
         }

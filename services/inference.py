@@ -18,7 +18,9 @@ from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_carrier import GroupCarrier
 from services.placement import Placement, RaySession
-from services.preflight import prepare
+from services.model_shape import read_shape
+from services.models import resolve_model
+from services.preflight import check_lengths, prepare
 from services.schema.config.loader import load_recipe, validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker
@@ -67,7 +69,8 @@ def generate(
     """Print completions of one prompt."""
     console = Console(highlight=False)
     recipe = _generation_recipe(model, max_tokens)
-    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+    model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
+    check_lengths(recipe, read_shape(model_path))
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
@@ -75,7 +78,7 @@ def generate(
     )
 
     async def sample() -> None:
-        async with _workers(recipe, prepared.model_path, console) as (engines, _):
+        async with _workers(recipe, model_path, console) as (engines, _):
             async with engines.lease(recipe.deadlines.group_s) as seat:
                 made = await seat.taken.generate(request)
         for index, completion in enumerate(made.completions, start=1):

@@ -1,0 +1,25 @@
+"""What the children of the reward benchmark do: verify as in training, or hang on demand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rewards.child_work import math_verifier
+
+ASLEEP, SPINNING = "asleep", "spinning"
+
+
+def verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]]:
+    """Grades `(completion, gold)`; hangs in C code where the gold says so."""
+    grade = math_verifier(settings)
+
+    def work(item: tuple[str, str]) -> tuple[bool, str]:
+        if item[1] == ASLEEP:
+            time.sleep(3600)
+        if item[1] == SPINNING:
+            7**400_000_000 % 10  # one call in C, which no signal handler interrupts
+        return grade(item)
+
+    return work
