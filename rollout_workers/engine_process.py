@@ -86,6 +86,14 @@ def launch(spec: EngineSpec, load: LoadMeter) -> Callable[[], tuple[Any, Any, di
 def end(engine: Any, deadline_s: float = 5.0) -> None:
     """Stop the engine's processes; those that do not stop by then are killed (vLLM does both)."""
     engine.shutdown(timeout=deadline_s)
+    engine.shutdown = lambda timeout=None: None  # its destructor calls it again, when half the interpreter is gone
+
+
+def close_sockets(engine: Any) -> None:
+    """After `end`, on the event loop: vLLM closes its sockets there, and leaves their context to the collector."""
+    core = engine.engine_core
+    for context in (core.ctx, core.resources.ctx):
+        context.destroy(linger=0)
 
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:

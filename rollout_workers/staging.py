@@ -84,10 +84,11 @@ class StagingBuffer:
         if broken:
             raise WeightSyncError(f"bytes differ from what the learner announced: {_named(broken)}")
 
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and tensor of everything staged, as views of the buffer."""
+    def tensors(self, bucket: int | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and tensor of everything staged (in one bucket), as views of the buffer."""
         for spec in self._announced.tensors:
-            yield spec.name, self._bytes_of(spec).view(getattr(torch, spec.dtype)).view(spec.shape)
+            if bucket is None or spec.bucket == bucket:
+                yield spec.name, self._bytes_of(spec).view(getattr(torch, spec.dtype)).view(spec.shape)
 
     @property
     def _announced(self) -> WeightManifest:

@@ -223,6 +223,7 @@ class RolloutEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine_process.end, engine)
+            engine_process.close_sockets(engine)
 
     def _ready(self) -> Any:
         if self._broken is not None:

@@ -6,6 +6,9 @@ own, into a staging buffer while the engine generates, and leaves to the pause w
 
     join (thread) ─► receive (thread: buckets, digests) ─► [pause] start ─► update: load ─► finish [resume]
 
+Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (shadow_weights.py),
+and the pause only exchanges one set of weights for the other.
+
 vLLM's own lock-step holds: start, update and finish run in the engine's main thread, between two steps.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from vllm.model_executor.model_loader.mtp_validation import disable_mtp_complete
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from rollout_workers.engine_process import BACKEND
+from rollout_workers.shadow_weights import ShadowWeights
 from rollout_workers.staging import StagingBuffer, check_manifest, checkpoint_shapes
 from rollout_workers.transfer_group import ReceiverGroup
 from rollout_workers.watchdog import end_with_owner
@@ -65,7 +69,11 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._expected = checkpoint_shapes(Path(self.model_config.model))
         self._dtype = str(self.model_config.dtype).removeprefix("torch.")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
+        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights-check")
         self._staging = StagingBuffer()
+        eager_cpu = device.type == "cpu" and self.model_config.enforce_eager
+        self._can_shadow = eager_cpu and ShadowWeights.supports(model)
+        self._shadow: ShadowWeights | None = None
         self._group: ReceiverGroup | None = None
         self._work: Future[None] | None = None
         self._staged_version: int | None = None
@@ -97,20 +105,25 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         if self._staged_version is None:
             raise WeightSyncError("nothing is staged: receive weights first")
         self.loaded_version = None
-        initialize_layerwise_reload(self.model)
+        if self._shadow is None:
+            initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: LoadInfo) -> None:
         """Load what is staged (vLLM's name for the phase; the bytes are here already)."""
         if self._staged_version != update_info.policy_version:
             raise WeightSyncError(f"asked to load version {update_info.policy_version}, staged {self._staged_version}")
-        with disable_mtp_completeness_check():
-            self.model.load_weights(self._staging.tensors())
+        if self._shadow is None:
+            with disable_mtp_completeness_check():
+                self.model.load_weights(self._staging.tensors())
         self._loading_version = update_info.policy_version
 
     def finish_weight_update(self) -> None:
         """Give the layers their new weights."""
-        finalize_layerwise_reload(self.model, self.model_config)
-        self._repack_tied_heads()
+        if self._shadow is None:
+            finalize_layerwise_reload(self.model, self.model_config)
+            self._repack_tied_heads()
+        elif self._loading_version is not None:
+            self._shadow.exchange()
         self.loaded_version, self._loading_version = self._loading_version, None
 
     def shutdown(self) -> None:
@@ -149,11 +162,30 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._staged_version = None
         check_manifest(manifest, self._expected, self._dtype)
         buckets = self._staging.lay_out(manifest)
+        if self._can_shadow and self._shadow is None:
+            self._shadow = ShadowWeights(self.model)
+        if self._shadow is not None:
+            self._shadow.begin()
         self._group.announce(manifest.policy_version)
-        for index, bucket in enumerate(buckets):
-            self._group.receive(bucket, give_up - time.monotonic())
-            self._staging.verify_bucket(index)
+        taken: list[Future[None]] = []
+        try:
+            for index, bucket in enumerate(buckets):
+                self._group.receive(bucket, give_up - time.monotonic())
+                taken.append(self._checker.submit(self._take, index))
+        finally:
+            wait(taken)
+        # Only now, when all has come: a receiver that stops at the first bad bucket would hang the others.
+        for future in taken:
+            future.result()
+        if self._shadow is not None:
+            self._shadow.repack()
         self._staged_version = manifest.policy_version
+
+    def _take(self, bucket: int) -> None:
+        """Hold a bucket against the manifest, while the next one arrives."""
+        self._staging.verify_bucket(bucket)
+        if self._shadow is not None:
+            self._shadow.load(self._staging.tensors(bucket))
 
 
 class WeightReceiver:

@@ -1,0 +1,125 @@
+"""A second set of a CPU model's weights: loaded and repacked beside generation, then exchanged for the first.
+
+vLLM's way to load new weights takes the model's layers apart, so the engine stands still while they are copied and
+repacked for the CPU's matrix kernels. Here both happen on shadows of the layers; between two steps of the engine only
+references change hands. Costs the memory of one more set.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+    VocabParallelEmbedding,
+)
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+from vllm.model_executor.model_loader.reload.meta import materialize_meta_tensor, to_meta_tensor
+from vllm.model_executor.model_loader.reload.sanitize import restore_layer_refs
+
+from services.schema.errors import WeightSyncError
+
+PACKED = "cpu_linear"
+"""The attribute in which vLLM keeps a layer's matrix kernel with its repacked weight."""
+
+
+class ShadowWeights:
+    """Begin, load all parts, repack, exchange: the last in the engine's own thread, never beside the others."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._shadows: dict[torch.nn.Module, torch.nn.Module] = {}
+        self._parameters: dict[int, torch.Tensor] = {}
+        self._model = self._shadow_of(model)
+        self._packed = {live: shadow for live, shadow in self._shadows.items() if _is_packed(live)}
+        self._retired: list[object] = []
+        self._loaded: set[str] = set()
+        for live in list(self._packed):
+            if _only_looked_up(live, model):
+                del self._packed[live]
+                # A kernel that nobody calls would keep the first weights: who calls it after all shall fail.
+                self._shadows[live].__dict__.pop(PACKED, None)
+                live.__dict__.pop(PACKED, None)
+
+    @staticmethod
+    def supports(model: torch.nn.Module) -> bool:
+        """Whether every layer keeps its weights in a way that is known here: plain linear layers and embeddings."""
+        methods = {type(module.quant_method) for module in model.modules() if hasattr(module, "quant_method")}
+        return methods <= {UnquantizedLinearMethod, UnquantizedEmbeddingMethod}
+
+    def begin(self) -> None:
+        """Forget what an earlier load left behind."""
+        self._retired.clear()
+        self._loaded.clear()
+
+    @torch.no_grad()
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copy tensors of a checkpoint, or a part of it, into the shadows."""
+        self._loaded |= self._model.load_weights(tensors)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def repack(self) -> None:
+        """Make the matrix kernels of what was loaded.
+
+        Raises:
+            WeightSyncError: a parameter of the model was in no part of the checkpoint.
+        """
+        if left_out := {name for name, _ in self._model.named_parameters()} - self._loaded:
+            raise WeightSyncError(f"no tensor was loaded into {', '.join(sorted(left_out))}")
+        for shadow in self._packed.values():
+            weight = shadow._parameters["weight"]
+            shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
+            shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
+
+    def exchange(self) -> None:
+        """Let the model compute with what was loaded last; call it between two steps."""
+        for live, shadow in self._packed.items():
+            self._retired.append(live.__dict__[PACKED])  # freeing it now would lengthen the pause
+            live.__dict__[PACKED] = shadow.__dict__[PACKED]
+        done: set[int] = set()
+        for live, shadow in self._shadows.items():
+            for name, parameter in live._parameters.items():
+                if parameter is None or parameter.numel() == 0 or id(parameter) in done:
+                    continue
+                done.add(id(parameter))
+                other = shadow._parameters[name]
+                assert other is not None
+                parameter.data, other.data = other.data, parameter.data
+
+    def _shadow_of(self, live: torch.nn.Module) -> torch.nn.Module:
+        """A shallow copy of a module and its children, with parameters of their own."""
+        if live in self._shadows:
+            return self._shadows[live]
+        shadow = copy.copy(live)
+        self._shadows[live] = shadow
+        shadow._parameters = dict(self._parameters_of(live, shadow))
+        shadow._modules = {name: child and self._shadow_of(child) for name, child in live._modules.items()}
+        return shadow
+
+    def _parameters_of(self, live: torch.nn.Module, shadow: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+        recorded, _ = get_layerwise_info(live).restore_metadata
+        for name, parameter in live._parameters.items():
+            if parameter is None:
+                yield name, None
+                continue
+            if id(parameter) not in self._parameters:
+                as_loaded = recorded.get(name, None)
+                empty = materialize_meta_tensor(to_meta_tensor(parameter) if as_loaded is None else as_loaded)
+                self._parameters[id(parameter)] = restore_layer_refs(empty, shadow)
+            yield name, self._parameters[id(parameter)]  # a tied weight has one shadow, too
+
+
+def _is_packed(module: torch.nn.Module) -> bool:
+    return PACKED in module.__dict__ and "weight" in module._parameters
+
+
+def _only_looked_up(module: torch.nn.Module, model: torch.nn.Module) -> bool:
+    """An embedding that is nobody's output head: vLLM repacks it all the same."""
+    if not isinstance(module, VocabParallelEmbedding) or isinstance(module, ParallelLMHead):
+        return False
+    names = [name for name, other in model.named_modules(remove_duplicate=False) if other is module]
+    return len(names) == 1 and any(isinstance(other, ParallelLMHead) for other in model.modules())

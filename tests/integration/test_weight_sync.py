@@ -1,0 +1,252 @@
+"""The rollout worker really serves the learner's weights: a real engine, real gloo, a model that changes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from learner.weight_sender import WeightSender
+from rollout_workers.engine_process import EngineSpec
+from rollout_workers.environment import engine_environment
+from rollout_workers.transfer_group import ReceiverGroup
+from rollout_workers.vllm_engine import RolloutEngine
+from services.schema.config.rollout import RolloutSettings
+from services.schema.errors import WeightSyncError, WorkerError
+from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Rendezvous, Sampling
+from tests.models import build_tiny_model
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SETTINGS = RolloutSettings(kv_cache_bytes=2**28, max_model_tokens=512, num_threads=1, sampling={"max_tokens": 64})
+DEADLINE_S = 20.0
+SHORT_S = 2.0
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Mean |Δ log p| a token: both sides compute in the same precision, in another order."""
+
+
+class Pair:
+    """An engine and the policy that it should serve."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        spec = EngineSpec(model_path=str(path), dtype=dtype, settings=SETTINGS)
+        self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
+        self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        self.sender = WeightSender(self.policy.dtype, deadline_s=DEADLINE_S, bucket_bytes=2**16)
+        self.tolerance = TOLERANCE[dtype]
+        self.version = 0
+
+    async def start(self) -> None:
+        await self.engine.start()
+        await self.meet()
+
+    async def meet(self) -> None:
+        rendezvous = self.sender.open(1)
+        await asyncio.gather(self.engine.join_transfer(rendezvous, 1), asyncio.to_thread(self.sender.accept))
+
+    async def sync(self) -> None:
+        self.version += 1
+        manifest = self.sender.prepare(self.policy.named_parameters(), self.version)
+        await asyncio.gather(self.engine.receive_weights(manifest), asyncio.to_thread(self.sender.broadcast))
+        receipt = await self.engine.apply_weights(self.version)
+        assert (receipt.policy_version, receipt.num_tensors) == (self.version, len(manifest.tensors))
+
+    async def end(self) -> None:
+        self.sender.close()
+        await self.engine.shutdown()
+
+    @torch.no_grad()
+    def perturb(self) -> None:
+        for parameter in self.policy.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3 * float(parameter.float().std() or 0.1))
+
+    @torch.no_grad()
+    def expected(self, made: GroupCompletions, index: int) -> np.ndarray:
+        """The learner's log-probabilities of one completion."""
+        tokens = np.concatenate([made.prompt_token_ids, made.completions[index].token_ids]).astype(np.int64)
+        logits = self.policy(torch.from_numpy(tokens)[None]).logits[0, :-1].float()
+        chosen = logits.log_softmax(-1).gather(1, torch.from_numpy(tokens[1:, None]))[:, 0]
+        return np.asarray(chosen[-made.completions[index].num_tokens :])
+
+    async def differs_by(self) -> float:
+        """Mean |Δ log p| between what the engine reports when it samples, and what the policy says."""
+        made = await self.engine.generate(request(group_id=self.version))
+        differences = [
+            np.abs(completion.rollout_logprobs - self.expected(made, index))
+            for index, completion in enumerate(made.completions)
+        ]
+        assert {completion.newest_version for completion in made.completions} == {self.version}
+        assert {completion.oldest_version for completion in made.completions} == {self.version}
+        return float(np.concatenate(differences).mean())
+
+
+def request(group_id: int, max_tokens: int = 32, num_completions: int = 4) -> GroupRequest:
+    prompt = Prompt(prompt_id="sum", messages=(ChatMessage(role="user", content="What is 17 + 25?"),), answer="42")
+    sampling = Sampling(num_completions=num_completions, max_tokens=max_tokens, seed=group_id)
+    return GroupRequest(group_id=group_id, prompt=prompt, sampling=sampling)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """What placement gives an actor's process; the engine's process inherits it."""
+    before = dict(os.environ)
+    os.environ.update(engine_environment(SETTINGS))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["float32-tied", "float32", "bfloat16-tied"])
+async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    dtype, _, tied = request.param.partition("-")
+    pair = Pair(build_tiny_model(tmp_path_factory.mktemp("model"), tied=bool(tied), dtype=dtype), dtype)
+    await pair.start()
+    yield pair
+    await pair.end()
+
+
+async def test_engine_and_policy_agree_token_by_token_after_every_sync(pair: Pair) -> None:
+    assert await pair.differs_by() <= pair.tolerance
+    for _ in range(2):
+        pair.perturb()
+        assert await pair.differs_by() > 2 * pair.tolerance, "the change is too small for the test to see"
+        await pair.sync()
+        assert pair.engine.policy_version == pair.version
+        assert await pair.differs_by() <= pair.tolerance
+
+
+async def test_given_tokens_are_scored_as_the_policy_scores_them(pair: Pair) -> None:
+    made = await pair.engine.generate(request(group_id=90))
+    for index, completion in enumerate(made.completions):
+        scores = await pair.engine.logprobs(made.prompt_token_ids, completion.token_ids)
+        assert scores.shape == completion.token_ids.shape
+        assert np.abs(scores - pair.expected(made, index)).mean() <= pair.tolerance
+
+
+async def test_running_completions_go_on_and_say_which_weights_sampled_what(pair: Pair) -> None:
+    running = asyncio.create_task(pair.engine.generate(request(group_id=91, max_tokens=400, num_completions=8)))
+    while pair.engine.stats().num_running == 0:
+        await asyncio.sleep(0.01)
+    before = pair.version
+    await pair.sync()
+    made = await running
+    crossed = [completion for completion in made.completions if completion.newest_version == pair.version]
+    assert crossed
+    for completion in crossed:
+        spans = completion.version_spans
+        assert [span.policy_version for span in spans] == [before, pair.version]
+        assert (spans[0].start, spans[0].end, spans[1].end) == (0, spans[1].start, completion.num_tokens)
+
+
+async def test_cached_prefix_does_not_outlive_its_weights(pair: Pair) -> None:
+    await pair.engine.generate(request(group_id=92))  # the prompt's keys and values are cached now
+    pair.perturb()
+    await pair.sync()
+    assert await pair.differs_by() <= pair.tolerance
+
+
+async def test_flipped_element_is_caught_before_it_is_loaded(pair: Pair) -> None:
+    before = pair.version
+    manifest = pair.sender.prepare(pair.policy.named_parameters(), before + 1)
+    victim = manifest.tensors[3]
+    start = sum(manifest.bucket_bytes[: victim.bucket]) + victim.offset_bytes
+    pair.sender._memory[start] ^= 1
+    await fails_to_receive(pair, manifest, victim.name)
+    assert await pair.differs_by() <= pair.tolerance, "the engine goes on with the weights it had"
+    pair.version = before + 1
+    await pair.sync()  # and the same group carries the next broadcast
+
+
+async def test_dropped_tensor_is_caught(pair: Pair) -> None:
+    named = list(pair.policy.named_parameters())
+    manifest = pair.sender.prepare(named[:2] + named[3:], pair.version + 1)
+    with pytest.raises(WeightSyncError, match=f"missing from the manifest: {named[2][0]}"):
+        await pair.engine.receive_weights(manifest)
+
+
+async def test_wrong_shape_and_wrong_dtype_are_caught(pair: Pair) -> None:
+    (name, tensor), *others = pair.policy.named_parameters()
+    manifest = pair.sender.prepare([(name, tensor[:-1]), *others], pair.version + 1)
+    with pytest.raises(WeightSyncError, match=f"{name} has shape"):
+        await pair.engine.receive_weights(manifest)
+    manifest = WeightSender(torch.float16).prepare(pair.policy.named_parameters(), pair.version + 1)
+    with pytest.raises(WeightSyncError, match="comes as float16"):
+        await pair.engine.receive_weights(manifest)
+
+
+async def test_bytes_that_never_come_end_at_the_deadline(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
+    manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
+    begun = time.monotonic()
+    with pytest.raises(WeightSyncError, match="did not get its bucket in time"):
+        await pair.engine.receive_weights(manifest)
+    assert time.monotonic() - begun < SHORT_S + 2
+    monkeypatch.undo()
+    await pair.meet()
+    await pair.sync()
+    assert await pair.differs_by() <= pair.tolerance
+
+
+async def test_peer_that_dies_within_a_broadcast_costs_only_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendezvous = pair.sender.open(2)
+    doomed = multiprocessing.get_context("spawn").Process(target=join_and_die, args=(rendezvous, pair.version + 1))
+    doomed.start()
+    await asyncio.gather(pair.engine.join_transfer(rendezvous, 1), asyncio.to_thread(pair.sender.accept))
+    monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
+    manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
+    results = await asyncio.gather(
+        pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
+    )
+    assert any(isinstance(result, WeightSyncError) for result in results), results
+    await asyncio.to_thread(doomed.join)
+    monkeypatch.undo()
+    pair.perturb()
+    await pair.meet()
+    await pair.sync()
+    assert await pair.differs_by() <= pair.tolerance
+
+
+async def test_skipped_finish_is_caught_and_the_engine_serves_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(build_tiny_model(tmp_path), "float32")
+    await pair.start()
+    try:
+
+        def without_finish(client: Any, policy_version: int) -> None:
+            client.start_weight_update()
+            client.update_weights({"policy_version": policy_version})
+
+        monkeypatch.setattr(pair.engine, "_load_weights", without_finish)
+        with pytest.raises(WeightSyncError, match="should serve version 1"):
+            await pair.sync()
+        assert pair.engine.policy_version == 0
+        with pytest.raises(WorkerError, match="cannot be trusted"):
+            await pair.engine.generate(request(group_id=93))
+    finally:
+        await pair.end()
+
+
+async def fails_to_receive(pair: Pair, manifest: Any, name: str) -> None:
+    received, sent = await asyncio.gather(
+        pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
+    )
+    assert sent is None
+    assert isinstance(received, WeightSyncError)
+    assert name in str(received)
+
+
+def join_and_die(rendezvous: Rendezvous, policy_version: int) -> None:
+    group = ReceiverGroup(rendezvous, 2, DEADLINE_S)
+    group.announce(policy_version)
+    os._exit(1)

@@ -1,0 +1,57 @@
+"""Prompts as text and tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from rollout_workers.templates import R1_ZERO, render
+from services.schema.errors import RecipeError
+from services.schema.messages import ChatMessage, Prompt
+from tests.models import character_tokenizer
+
+
+def prompt(*turns: tuple[str, str]) -> Prompt:
+    messages = tuple(ChatMessage(role=role, content=content) for role, content in turns)
+    return Prompt(prompt_id="p", messages=messages, answer=None)
+
+
+def test_chat_uses_the_models_own_template_and_ends_where_the_assistant_begins() -> None:
+    tokenizer = character_tokenizer()
+    text, token_ids = render(prompt(("system", "Be brief."), ("user", "1 + 1?")), "chat", tokenizer)
+    assert text == "<|start|>system\nBe brief.<|end|>\n<|start|>user\n1 + 1?<|end|>\n<|start|>assistant\n"
+    assert token_ids.dtype.name == "int32"
+    assert tokenizer.decode(token_ids) == text
+
+
+def test_r1_zero_is_the_papers_template_word_for_word() -> None:
+    text, _ = render(prompt(("user", "What is 2 + 2?")), "r1_zero", character_tokenizer())
+    assert text == (
+        "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+        "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
+        "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+        "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+        "User: What is 2 + 2?. Assistant:"
+    )
+
+
+def test_r1_zero_leaves_braces_in_a_question_alone() -> None:
+    text, _ = render(prompt(("user", "Put it in \\boxed{} or {prompt}")), "r1_zero", character_tokenizer())
+    assert text == R1_ZERO.replace("{prompt}", "Put it in \\boxed{} or {prompt}")
+
+
+def test_text_is_the_messages_text_alone() -> None:
+    text, token_ids = render(prompt(("user", "57+68="),), "text", character_tokenizer())
+    assert text == "57+68="
+    assert len(token_ids) == 6
+
+
+def test_chat_without_a_chat_template_names_the_setting_and_the_fix() -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(RecipeError, match="rollout.prompt_template is chat.*r1_zero or text"):
+        render(prompt(("user", "hello")), "chat", tokenizer)
+
+
+def test_r1_zero_refuses_a_conversation() -> None:
+    with pytest.raises(RecipeError, match="the prompt has 2"):
+        render(prompt(("user", "a"), ("assistant", "b"), ("user", "c")), "r1_zero", character_tokenizer())
