@@ -1,10 +1,10 @@
 """Atomic run state: policy, optimizer, RNG, data cursor, buffer and counters are saved together or not at all.
 
-    checkpoints/update_000020/
-      config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is
-      state/learner.pt                           optimizer, RNG, schedule
-      state/run.pkl                              buffer with finished and in-flight groups, cursor, counters
-      manifest.json                              size and xxh3 of every file: a torn or flipped one is found out
+checkpoints/update_000020/
+  config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is
+  state/learner.pt                           optimizer, RNG, schedule
+  state/run.pkl                              buffer with finished and in-flight groups, cursor, counters
+  manifest.json                              size and xxh3 of every file: a torn or flipped one is found out
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ app.add_typer(sandbox, name="sandbox")
 AsJson = Annotated[bool, typer.Option("--json", help="The figures as JSON.")]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]...")
+    list[str] | None,
+    typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]..."),
 ]
 
 

@@ -26,7 +26,7 @@ from services.group_buffer import Entry, GroupBuffer, GroupState
 from services.group_carrier import GroupCarrier
 from services.schema.config.recipe import Recipe
 from services.schema.errors import DeadlineError, RecipeError, RunHalted, WorkerError
-from services.schema.interfaces import Learner, PromptSource, RewardWorker, RolloutWorker
+from services.schema.interfaces import Learner, PromptSource, RolloutWorker
 from services.schema.messages import Group, GroupRequest, UpdateResult, VerdictStatus
 from services.weight_sync import SyncReport, WeightSync
 

@@ -44,7 +44,6 @@ class Entry:
     since_s: float = 0.0
     holder: str = ""
     """Which worker has it, for the stall report."""
-    attempts: int = 0
     group: Group | None = None
 
 
@@ -161,7 +160,7 @@ class GroupBuffer:
         lines = [
             f"  group {entry.group_id} ({entry.prompt.prompt_id}): {entry.state.value}"
             + (f" at {entry.holder}" if entry.holder else "")
-            + f" for {now - entry.since_s:.1f} s, attempt {entry.attempts + 1}, admitted at version {entry.admitted_version}"
+            + f" for {now - entry.since_s:.1f} s, admitted at version {entry.admitted_version}"
             for entry in rows[:20]
         ]
         more = [f"  … and {len(rows) - 20} more"] if len(rows) > 20 else []

@@ -63,9 +63,7 @@ class GroupCarrier:
                 logger.warning("group %d: generation failed (attempt %d): %s", request.group_id, attempt, error)
         raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
 
-    async def _score(
-        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove
-    ) -> tuple[Verdict, ...]:
+    async def _score(self, request: GroupRequest, made: GroupCompletions, on_move: OnMove) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
         for attempt in range(1, self.max_attempts + 1):

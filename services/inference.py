@@ -17,9 +17,9 @@ from rich.status import Status
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_carrier import GroupCarrier
-from services.placement import Placement, RaySession
 from services.model_shape import read_shape
 from services.models import resolve_model
+from services.placement import Placement, RaySession
 from services.preflight import check_lengths, prepare
 from services.schema.config.loader import load_recipe, validate_recipe
 from services.schema.config.recipe import Recipe
@@ -60,7 +60,9 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         print(json.dumps(figures, indent=2))
         return
     for name, value in figures.items():
-        console.print(f"[dim]{name:>22}[/dim]  {value:.4f}" if isinstance(value, float) else f"[dim]{name:>22}[/dim]  {value}")
+        console.print(
+            f"[dim]{name:>22}[/dim]  {value:.4f}" if isinstance(value, float) else f"[dim]{name:>22}[/dim]  {value}"
+        )
 
 
 def generate(
@@ -78,9 +80,11 @@ def generate(
     )
 
     async def sample() -> None:
-        async with _workers(recipe, model_path, console) as (engines, _):
-            async with engines.lease(recipe.deadlines.group_s) as seat:
-                made = await seat.taken.generate(request)
+        async with (
+            _workers(recipe, model_path, console) as (engines, _),
+            engines.lease(recipe.deadlines.group_s) as seat,
+        ):
+            made = await seat.taken.generate(request)
         for index, completion in enumerate(made.completions, start=1):
             note = f"{completion.num_tokens} tokens, {completion.finish_reason}"
             console.rule(f"[dim]{index} · {note}[/dim]", align="left", style="dim")

@@ -98,6 +98,8 @@ def read_shape(directory: Path) -> ModelShape:
     try:
         return ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RecipeError(f"model.path: {directory} has no config.json: name a directory in Hugging Face format") from None
+        raise RecipeError(
+            f"model.path: {directory} has no config.json: name a directory in Hugging Face format"
+        ) from None
     except (KeyError, ValueError) as error:
         raise RecipeError(f"model.path: {file} does not describe a Llama- or Qwen-like decoder: {error!r}") from None

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,7 +116,9 @@ class Placement:
             "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
             "max_concurrency": 1000,
         }
-        return await self._spawn(name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name)
+        return await self._spawn(
+            name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name
+        )
 
     async def reward_worker(self, name: str) -> RemoteRewardWorker:
         """A reward worker, its children forked."""
@@ -141,7 +143,9 @@ class Placement:
         except RayzeroError as error:
             await actor.shutdown()
             if isinstance(error, DeadlineError):
-                raise ActorStartError(f"{name} was not ready within {deadline_s:g} s: {_why_pending(options)}") from None
+                raise ActorStartError(
+                    f"{name} was not ready within {deadline_s:g} s: {_why_pending(options)}"
+                ) from None
             raise ActorStartError(f"{name} could not start: {error}\n  its log: {self.logs / f'{name}.log'}") from None
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
@@ -198,7 +202,9 @@ def _thread_environment(num_threads: int) -> dict[str, str]:
 def _why_pending(options: dict[str, Any]) -> str:
     wanted = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0), **options.get("resources", {})}
     free = ray.available_resources()
-    lacking = [f"{name} {amount:g} (free: {free.get(name, 0):g})" for name, amount in wanted.items() if amount > free.get(name, 0)]
+    lacking = [
+        f"{name} {amount:g} (free: {free.get(name, 0):g})"
+        for name, amount in wanted.items()
+        if amount > free.get(name, 0)
+    ]
     return f"no node has {', '.join(lacking)}" if lacking else "it was placed, but is still loading; see its log"
-
-

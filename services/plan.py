@@ -1,4 +1,4 @@
-"""`rayzero check`: the recipe is valid, and this is what it will do. Starts nothing, converts nothing, writes nothing."""
+"""`rayzero check`: the recipe is valid, and this is what it will do. Starts, converts and writes nothing."""
 
 from __future__ import annotations
 
@@ -138,32 +138,49 @@ def _reward_worker(recipe: Recipe) -> PlannedActor:
 
 
 def _where(resources: dict[str, float]) -> str:
-    return "any node with " + ", ".join(f"{name}: {amount:g}" for name, amount in resources.items()) if resources else "any node"
+    return (
+        "any node with " + ", ".join(f"{name}: {amount:g}" for name, amount in resources.items())
+        if resources
+        else "any node"
+    )
 
 
 def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     """As tables, units spelled out."""
     ray = recipe.cluster.address or f"a local Ray on this machine ({os.cpu_count()} CPUs), ended with the run"
     console.print(f"[bold]{plan.name}[/bold]  {recipe.description}")
-    console.print(f"model  {recipe.model.path}: {plan.num_parameters / 1e6:.1f} M parameters, computed in {recipe.model.dtype}")
+    console.print(
+        f"model  {recipe.model.path}: {plan.num_parameters / 1e6:.1f} M parameters, computed in {recipe.model.dtype}"
+    )
     console.print(f"Ray    {ray}")
     actors = Table(title="actors")
     for name in ("role", "count", "placed", "CPUs", "GPUs", "memory each (estimate)"):
         actors.add_column(name, justify="left" if name in ("role", "placed") else "right")
     for actor in plan.actors:
         actors.add_row(
-            actor.role, str(actor.count), actor.placed, f"{actor.num_cpus:g}", f"{actor.num_gpus:g}", _size(actor.memory_bytes)
+            actor.role,
+            str(actor.count),
+            actor.placed,
+            f"{actor.num_cpus:g}",
+            f"{actor.num_gpus:g}",
+            _size(actor.memory_bytes),
         )
     console.print(actors)
     table = Table(title="one update", show_header=False)
     training = recipe.training
     for label, value in (
-        ("prompts × completions", f"{training.groups_per_update} × {training.group_size} = {plan.samples_per_update} samples"),
+        (
+            "prompts × completions",
+            f"{training.groups_per_update} × {training.group_size} = {plan.samples_per_update} samples",
+        ),
         ("completion tokens, at most", f"{plan.max_completion_tokens_per_update:,}"),
         ("weights broadcast", _size(plan.sync_bytes_per_update)),
         ("updates", f"{plan.num_updates} ({plan.epochs:.2f} times through {plan.train_prompts:,} training prompts)"),
         ("held-out prompts", f"{plan.held_out_prompts}"),
-        ("loss", f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}"),
+        (
+            "loss",
+            f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}",
+        ),
         ("staleness, at most", str(training.max_staleness)),
         ("memory, all actors", _size(plan.memory_bytes)),
     ):

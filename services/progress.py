@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group as Lines
+from rich.console import Console
+from rich.console import Group as Lines
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -34,7 +35,10 @@ class ProgressView:
         self._phase_since = time.monotonic()
         self._live: Live | None = None
         self._bar = Progress(
-            TextColumn("update"), BarColumn(bar_width=None), TextColumn("{task.completed}/{task.total}"), console=console
+            TextColumn("update"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total}"),
+            console=console,
         )
         self._task = self._bar.add_task("updates", total=num_updates)
 
@@ -136,7 +140,8 @@ class ProgressView:
         status = Text.assemble((self.phase, "cyan"), (f"  {_clock(waited)}" if waited > 2 else "", "dim"))
         curve = Text.assemble(("reward    ", "dim"), (sparkline(list(self.rewards)), "green"))
         accuracy = Text.assemble(
-            ("accuracy  ", "dim"), ("  ".join(f"{update}: {value:.0%}" for update, value in self.accuracies[-9:]), "green")
+            ("accuracy  ", "dim"),
+            ("  ".join(f"{update}: {value:.0%}" for update, value in self.accuracies[-9:]), "green"),
         )
         return Lines(self._bar, table, curve, accuracy, status)
 

@@ -58,8 +58,10 @@ class Recorder:
             kept = [row for row in read_lines(file) if row["update"] <= policy_version]
             append_lines(file, kept, replace=True)
         ledger = self.directory.file("ledger.jsonl")
-        append_lines(ledger, [row for row in read_lines(ledger) if _survives(row, policy_version, next_group_id)], replace=True)
+        append_lines(
+            ledger, [row for row in read_lines(ledger) if _survives(row, policy_version, next_group_id)], replace=True
+        )
 
 
 def _survives(row: dict[str, Any], policy_version: int, next_group_id: int) -> bool:
-    return row["group_id"] < next_group_id and (row["event"] != "trained" or row["version"] <= policy_version)
+    return bool(row["group_id"] < next_group_id and (row["event"] != "trained" or row["version"] <= policy_version))

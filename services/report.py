@@ -64,16 +64,26 @@ def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, A
     table = Table(title=f"{summary['updates']} updates, {summary['samples']} samples, {minutes} min {seconds} s")
     for name in ("held-out", "before", "after"):
         table.add_column(name, justify="left" if name == "held-out" else "right")
-    rows = (("accuracy", "accuracy", ".1%"), ("reward", "reward_mean", ".3f"), ("tokens a completion", "completion_tokens_mean", ".1f"))
+    rows = (
+        ("accuracy", "accuracy", ".1%"),
+        ("reward", "reward_mean", ".3f"),
+        ("tokens a completion", "completion_tokens_mean", ".1f"),
+    )
     for label, key, form in rows:
-        table.add_row(label, format(before[key], form), format(after[key], form), style="bold" if key == "accuracy" else "")
+        table.add_row(
+            label, format(before[key], form), format(after[key], form), style="bold" if key == "accuracy" else ""
+        )
     return table
 
 
 def _completions(directory: RunDirectory, first: int, last: int) -> Table:
     """The same held-out prompts before and after; those that changed come first."""
     before, after = (
-        {row["prompt_id"]: row for row in read_lines(directory.rollouts / f"evaluation_{update:06d}.jsonl") if row["index"] == 0}
+        {
+            row["prompt_id"]: row
+            for row in read_lines(directory.rollouts / f"evaluation_{update:06d}.jsonl")
+            if row["index"] == 0
+        }
         for update in (first, last)
     )
     shared = [key for key in before if key in after]

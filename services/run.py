@@ -1,6 +1,6 @@
 """`rayzero train`: from a recipe to a finished run directory.
 
-    load recipe ─► preflight (nothing started yet) ─► Ray ─► actors ─► cold start ─► controller ─► summary
+load recipe ─► preflight (nothing started yet) ─► Ray ─► actors ─► cold start ─► controller ─► summary
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class _Run:
     @contextlib.asynccontextmanager
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
-        placement = Placement(
-            self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.num_gpus
-        )
+        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.num_gpus)
         engines: Fleet[RolloutWorker] = Fleet(
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
         )
@@ -175,7 +173,7 @@ class _Run:
         self.console.print(f"continuing from {path.name}", style="cyan")
 
     def _catch_signals(self, task: asyncio.Task[Any]) -> None:
-        """First signal: finish the update in hand, save, end. Before there is anything to save, or at the second: end."""
+        """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""
         loop = asyncio.get_running_loop()
 
         def on_signal() -> None:
@@ -220,5 +218,3 @@ def _log_to(file: Path) -> None:
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-

@@ -1,10 +1,10 @@
 """One run on disk: where everything is, who may write to it, and which run a recipe continues.
 
-    runs/<name>/
-      recipe.yaml           resolved recipe          ledger.jsonl        every group's admission and end
-      metrics.jsonl         one line an update       evaluations.jsonl   one line an evaluation
-      rollouts/             every completion         checkpoints/        Hugging Face format, loadable as they are
-      logs/<actor>.log      a log an actor           summary.json        when the run has ended
+runs/<name>/
+  recipe.yaml           resolved recipe          ledger.jsonl        every group's admission and end
+  metrics.jsonl         one line an update       evaluations.jsonl   one line an evaluation
+  rollouts/             every completion         checkpoints/        Hugging Face format, loadable as they are
+  logs/<actor>.log      a log an actor           summary.json        when the run has ended
 """
 
 from __future__ import annotations
@@ -113,9 +113,13 @@ def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fres
         if directory.recipe() is None:
             return directory, False
         if fresh or directory.is_finished():
-            raise RecipeError(f"--run-dir {explicit} holds a {'finished ' * directory.is_finished()}run; name a new directory")
+            raise RecipeError(
+                f"--run-dir {explicit} holds a {'finished ' * directory.is_finished()}run; name a new directory"
+            )
         if difference := _difference(directory, recipe):
-            raise RecipeError(f"--run-dir {explicit} holds a run of another recipe ({difference}); name a new directory")
+            raise RecipeError(
+                f"--run-dir {explicit} holds a run of another recipe ({difference}); name a new directory"
+            )
         return directory, directory.has_checkpoint()
     number = 1
     while True:

@@ -75,7 +75,9 @@ def make_group(group_id: int, version: int = 0, rewards: Sequence[float] = (0.0,
         group_id=group_id,
         prompt=make_prompt(group_id),
         prompt_token_ids=np.arange(4, dtype=np.int32),
-        rollouts=tuple(Rollout(completion=make_completion(version), verdict=make_verdict(reward)) for reward in rewards),
+        rollouts=tuple(
+            Rollout(completion=make_completion(version), verdict=make_verdict(reward)) for reward in rewards
+        ),
     )
 
 

@@ -46,7 +46,10 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Rates and shares over all updates after the warm-up, from a run's metrics."""
     counted = rows[WARM_UP_UPDATES:]
     seconds = counted[-1]["time_s"] - rows[WARM_UP_UPDATES - 1]["time_s"]
-    total = {key: sum(row[key] for row in counted) for key in ("samples", "completion_tokens", "trained_tokens", "wait_s", "update_s")}
+    total = {
+        key: sum(row[key] for row in counted)
+        for key in ("samples", "completion_tokens", "trained_tokens", "wait_s", "update_s")
+    }
     return {
         "num_updates": len(counted),
         "seconds_per_update": seconds / len(counted),

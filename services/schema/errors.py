@@ -36,4 +36,4 @@ class RunDirectoryError(RayzeroError):
 
 
 class RunHalted(RayzeroError):
-    """A watched figure passed its limit (NaN, mismatch, no live worker): state is saved, the figures are in the message."""
+    """A watched figure passed its limit (NaN, mismatch): state is saved, the figures are in the message."""

@@ -1,1 +1,1 @@
-"""The recipe: one frozen pydantic model a section, one file a section. A leaf: imports nothing heavier than pydantic."""
+"""The recipe: one frozen pydantic model a section, one file a section. A leaf: pydantic is all it needs."""

@@ -64,7 +64,7 @@ def _parse(text: str, path: Path, origins: dict[KeyPath, str]) -> dict[str, Any]
     return content
 
 
-def _walk(node: yaml.Node, prefix: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
+def _walk(node: yaml.Node | None, prefix: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
     """Every key of a composed document with the node that holds its line."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -89,7 +89,9 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
     for index, part in enumerate(parts[:-1]):
         if isinstance(target, list):
             if not isinstance(part, int) or part >= len(target):
-                raise RecipeError(f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is not an item of the list")
+                raise RecipeError(
+                    f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is not an item of the list"
+                )
             target = target[part]
             continue
         target = target.setdefault(str(part), {})
@@ -133,10 +135,9 @@ def _without_tags(location: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
     """Drop the union tags that pydantic puts into a location (`data.train.jsonl.path`): no user wrote them."""
     kept: list[str | int] = []
     for index, part in enumerate(location):
-        tagged = (*kept, part) not in origins and index < len(location) - 1 and tuple(kept) in origins and isinstance(part, str)
-        if tagged and not _is_field(tuple(kept), part):
-            continue
-        kept.append(part)
+        inside = index < len(location) - 1 and tuple(kept) in origins and (*kept, part) not in origins
+        if not (inside and isinstance(part, str) and not _is_field(tuple(kept), part)):
+            kept.append(part)
     return tuple(kept)
 
 

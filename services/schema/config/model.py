@@ -15,4 +15,4 @@ class ModelSettings(Section):
     path: str = Field(min_length=1)
     """A directory in Hugging Face format, a hub id, or a name built in: `smollm2-135m-instruct`, `tiny-addition`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the learner and the engines compute in. One setting for both: mismatched precisions look like off-policy data."""
+    """What the learner and the engines compute in: one setting, for mismatched precisions look like off-policy data."""

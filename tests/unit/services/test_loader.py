@@ -50,7 +50,11 @@ def test_a_good_recipe_is_frozen_and_complete(tmp_path: Path) -> None:
 
 
 def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
-    overrides = ["learner.optimizer.learning_rate=2e-5", "data.train.0.path=other.jsonl", "rollout.sampling.max_tokens=12"]
+    overrides = [
+        "learner.optimizer.learning_rate=2e-5",
+        "data.train.0.path=other.jsonl",
+        "rollout.sampling.max_tokens=12",
+    ]
     recipe = load_recipe(write(tmp_path), overrides)
     assert recipe.learner.optimizer.learning_rate == 2e-5
     assert recipe.data.train[0].path == "other.jsonl"  # type: ignore[union-attr]
@@ -76,7 +80,9 @@ def test_mistakes_name_the_line_the_key_and_the_fix(tmp_path: Path, old: str, ne
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
-    message = refusal(tmp_path, GOOD.replace("group_size: 4", "group_size: 1").replace("num_updates: 5", "num_updates: 0"))
+    message = refusal(
+        tmp_path, GOOD.replace("group_size: 4", "group_size: 1").replace("num_updates: 5", "num_updates: 0")
+    )
     assert "recipe.yaml:15" in message and "recipe.yaml:13" in message
 
 

@@ -18,7 +18,6 @@ from services.schema.errors import RecipeError, RunDirectoryError
 from tests.fakes import Events, FakeLearner, make_group, make_recipe
 from tests.unit.services.test_controller import Run
 
-
 LOCKED: list[RunDirectory] = []
 
 
@@ -139,7 +138,9 @@ async def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path
     assert saver.latest() == tmp_path / "update_000001"
 
 
-async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saver = await saved(tmp_path, [1], {})
 
     def full(descriptor: int) -> None:
