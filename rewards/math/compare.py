@@ -35,7 +35,7 @@ from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
 from rewards.math.text import same_words
 from rewards.math.tree import PI, Apply, Node, Num, apply, number
-from rewards.math.units import NO_UNIT, PERCENT
+from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
 from services.schema.config.math import MathSettings
 
 
@@ -108,12 +108,21 @@ class Comparison:
         if answer.unit.commensurable(gold.unit):
             ratio = answer.unit.factor / gold.unit.factor
             return self._value(answer.node if ratio == 1 else apply("mul", answer.node, number(ratio)), gold)
+        if self._same_currency_rate(answer, gold):
+            return self._value(answer.node, gold)
         degrees, radians = {"angle in degrees": 1}, {"angle in radians": 1}
         if answer.unit.dimensions == radians and gold.unit.dimensions == degrees:
             return self._value(apply("div", apply("mul", answer.node, number(180)), PI), gold)
         if answer.unit.dimensions == degrees and gold.unit.dimensions == radians:
             return self._value(apply("div", apply("mul", answer.node, PI), number(180)), gold)
         return False
+
+    def _same_currency_rate(self, answer: Scalar, gold: Scalar) -> bool:
+        """`$3 per hour` and `$3`: the rate is omitted in one of them."""
+        units = (answer.unit, gold.unit)
+        money = [{name for name in unit.dimensions if name in CURRENCIES} for unit in units]
+        rests = [unit.without(CURRENCIES).dimensions for unit in units]
+        return bool(money[0]) and money[0] == money[1] and (not rests[0] or not rests[1])
 
     def _percent(self, answer: Scalar, gold: Scalar) -> bool:
         as_fraction = apply("div", answer.node, number(100))
@@ -229,16 +238,20 @@ class Comparison:
         if len(found) != len(wanted):
             return False
         for one in wanted:
-            match = next((index for index, other in enumerate(found) if self.same(other, one)), None)
+            match = next((index for index, other in enumerate(found) if self._same_element(other, one)), None)
             if match is None:
                 return False
             found.pop(match)
         return True
 
+    def _same_element(self, answer: Answer, gold: Answer) -> bool:
+        """In a set, {2} is not 2."""
+        return isinstance(answer, Items) == isinstance(gold, Items) and self.same(answer, gold)
+
     def _distinct(self, items: list[Answer]) -> list[Answer]:
         kept: list[Answer] = []
         for item in items:
-            if not any(self.same(item, other) for other in kept):
+            if not any(self._same_element(item, other) for other in kept):
                 kept.append(item)
         return kept
 

@@ -103,18 +103,22 @@ def _same_after_cancelling(first: Node, second: Node, names: list[str]) -> bool:
 
 
 def _same_function(first: Node, second: Node, names: list[str], digits: int = _COARSE_DIGITS - 10) -> bool:
-    compared_real = compared_complex = 0
+    outcomes = []
     for point in _points(names):
         outcome = _same_at(first, second, point, digits)
         if outcome is False:
             return False
-        compared_real += outcome == "real"
-        compared_complex += outcome == "complex"
-    return compared_real >= _MIN_POINTS or (compared_real == 0 and compared_complex >= _MIN_POINTS)
+        outcomes.append(outcome)
+    if outcomes.count("real") >= _MIN_POINTS:
+        return True
+    return outcomes.count("complex") >= _MIN_POINTS and not {"real", "other complex"}.intersection(map(str, outcomes))
 
 
 def _same_at(first: Node, second: Node, point: dict[str, Fraction], digits: int) -> str | bool | None:
-    """False: they differ. "real" or "complex": they agree. None: neither is defined here."""
+    """False: they differ. "real" or "complex": they agree. None: neither is defined here.
+
+    "other complex": neither is real and they differ, which counts only where no point is real: the fourth root of x³.
+    """
     exact = [_exact(first, point), _exact(second, point)]
     if exact[0] is not None and exact[1] is not None:
         return "real" if exact[0] == exact[1] or _close(exact[0], exact[1], digits) else False
@@ -127,8 +131,10 @@ def _same_at(first: Node, second: Node, point: dict[str, Fraction], digits: int)
     one, other = values
     if one is None or other is None:
         return None if one is other else False
-    if one.is_real != other.is_real or not agree(one, other, digits):
+    if one.is_real != other.is_real:
         return False
+    if not agree(one, other, digits):
+        return False if one.is_real else "other complex"
     return "real" if one.is_real else "complex"
 
 

@@ -19,6 +19,7 @@ _SIMPLE = re.compile(
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
 _WORDS = re.compile(r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:[A-Z]{1,4})?|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$")
+_COMPUTATION = re.compile(r"^\\(?:sum|prod|int|lim|max|min|det|iint|oint|limsup|liminf)\b|^\[[A-Z]{3,5}\]$")
 _NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)
 _CONSTANTS = frozenset(["e", "i", "\\pi"])
 
@@ -28,7 +29,7 @@ def is_label(text: str) -> bool:
     text = text.strip()
     if not text or len(text) > 80 or _NO_LABEL.search(text) or text in _CONSTANTS:
         return False
-    if _SIMPLE.match(text) or _WORDS.match(text):
+    if _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text):
         return True
     return bool(label_names(text)) or _is_sought_expression(text)
 

@@ -69,6 +69,8 @@ def _character(char: str) -> str:
         return UNICODE[char]
     if "\uff01" <= char <= "\uff5e":  # full-width ASCII
         return chr(ord(char) - 0xFEE0)
+    if "\u3371" <= char <= "\u33df":  # ㎡, ㎝
+        return re.sub(r"^(\D+)(\d?)$", r"⟪\1⟫^{\2}", unicodedata.normalize("NFKC", char)).replace("^{}", "")
     if "\U0001d400" <= char <= "\U0001d7ff":  # 𝑥, 𝟑
         plain = unicodedata.normalize("NFKC", char)
         return UNICODE.get(plain, plain)
@@ -155,7 +157,8 @@ class _Rewriter:
             return end
         content = _Rewriter(raw, self._depth + 1).rewrite(0)
         word = content.strip()
-        if name in ("operatorname", "mathrm", "rm", "mathop") and word in _FUNCTION_IN_TEXT:
+        applied = re.match(r"\s*(?:\\left\s*)?\(", self._text[end : end + 12]) is not None
+        if (applied or name in ("operatorname", "mathrm", "rm", "mathop")) and word in _FUNCTION_IN_TEXT:
             out.append(MACROS.get(word, f"\\{word} "))
         elif name in ("mathrm", "rm", "operatorname") and word in ("i", "e", "d", "C", "P", "A") and word == content:
             out.append(word)

@@ -18,7 +18,7 @@ _CHINESE = "零〇一二两三四五六七八九十百千万亿"
 _MULTIPLIERS = {"hundred": 10**2, "dozen": 12, **_SCALES, "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8, "万亿": 10**12}
 _MULTIPLIED = re.compile(r"^(.*[\d}]) *⟪? *(hundred|dozen|thousand|million|billion|trillion|万亿|[百千万亿]) *⟫?(?![\u4e00-\u9fff]*[一二三四五六七八九])(.*)$")
 _CHINESE_PHRASE = re.compile(
-    rf"^(?P<minus>负)?(?:(?P<whole>[{_CHINESE}]+)又)?(?:百分之(?P<percent>[{_CHINESE}]+|\d+(?:\.\d+)?)|(?P<below>[{_CHINESE}]+|\d+)分之(?P<above>[{_CHINESE}]+|\d+)"
+    rf"^(?P<minus>负)?(?:(?P<whole>[{_CHINESE}]+|\d+)又)?(?:百分之(?P<percent>[{_CHINESE}]+|\d+(?:\.\d+)?)|(?P<below>[{_CHINESE}]+|\d+)分之(?P<above>[{_CHINESE}]+|\d+)"
     rf"|(?P<number>[{_CHINESE}]+)(?:点(?P<point>[零〇一二三四五六七八九]+))?)(?P<rest>.*)$"
 )
 
@@ -27,6 +27,7 @@ def with_digits(text: str) -> str:
     """Rewrite a leading number in words to digits; other text comes back as it is."""
     if text.strip() in ("一半", "⟪一半⟫"):
         return "\\frac{1}{2}"
+    text = re.sub(r"^(-?\d+)又 *(\d+)/(\d+)", r"\1\\frac{\2}{\3}", text)
     plain = text.replace("⟪", "").replace("⟫", "").strip() if re.fullmatch(r"⟪[^⟪⟫]*⟫", text.strip()) else text
     chinese = _CHINESE_PHRASE.match(plain)
     if chinese and (rewritten := _from_chinese(chinese)) is not None:
@@ -97,7 +98,7 @@ def _from_chinese(match: re.Match[str]) -> str | None:
         return None if value is None else f"{minus}{value}%{rest}"
     if match["below"]:
         below, above = _any_value(match["below"]), _any_value(match["above"])
-        whole = "" if not match["whole"] else _chinese_value(match["whole"])
+        whole = "" if not match["whole"] else _any_value(match["whole"])
         return None if below is None or above is None or whole is None else f"{minus}{whole}\\frac{{{above}}}{{{below}}}{rest}"
     number = _chinese_value(match["number"])
     if number is None or match["whole"]:

@@ -19,6 +19,7 @@ from rewards.math.tree import Apply, Constant, Node, Num, Symbol
 _MAX_LOG10 = 20_000
 """Powers and exponentials beyond 10^±this are refused."""
 _MAX_ANGLE_LOG10 = 30
+_REAL_EPSILON = mpmath.mpf(10) ** -45
 
 
 class UndefinedError(Exception):
@@ -35,7 +36,7 @@ class Approximation:
     @property
     def is_real(self) -> bool:
         """False where an imaginary part is more than rounding."""
-        return not isinstance(self.value, mpmath.mpc) or bool(abs(self.value.imag) <= self.magnitude * mpmath.mpf(10) ** (15 - mpmath.mp.dps))
+        return not isinstance(self.value, mpmath.mpc) or bool(abs(self.value.imag) <= self.magnitude * _REAL_EPSILON)
 
 
 def approximate(node: Node, digits: int, variables: Mapping[str, Fraction] | None = None) -> Approximation:

@@ -243,9 +243,18 @@ class _Parser:
             return self._function(name)
         if name == "pi":
             return PI
+        if name in ("hat", "vec", "bar", "tilde"):
+            return self._accented(name)
         if name in _GREEK_NAMES or name == "ell":
             return self._symbol(name)
         raise UnreadableError(f"unknown macro \\{name}")
+
+    def _accented(self, accent: str) -> Node:
+        match = re.compile(r"\{? *([A-Za-z]) *\}?").match(self._text, self._at)
+        if match is None:
+            raise UnreadableError("unknown accent")
+        self._at = match.end()
+        return Symbol(f"{accent} {match[1]}")
 
     def _argument(self) -> Node:
         r"""Of \frac and the like: a group, or one character or macro."""

@@ -16,7 +16,7 @@ from rewards.math.units import DEGREE, NO_UNIT, Unit, could_be_letters, is_singl
 
 _APPROXIMATE = re.compile(r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE)
 _CURRENCY = re.compile(r"^(?P<sign>-?) *(?:⟪ *)?(?P<unit>US *\$|\$|€|£|¥|₹|Rs\.?(?= *\d)|USD|RMB|CNY|EUR|GBP|INR|人民币)(?: *⟫)? *(?P<rest>.+)$")
-_TAIL = re.compile(r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega)")
+_TAIL = re.compile(r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega|\\frac *\{[A-Za-z]+\} *\{[A-Za-z]+(?:\^\{?\d\}?)?\}$)")
 _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\})?$")
 _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]+\.?|[\u4e00-\u9fff]+|°|''|')"
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")

@@ -42,11 +42,12 @@ _MAX_DEPTH = 12
 
 _PREAMBLE = re.compile(
     r"^(?:⟪? *(?:(?:so|thus|hence|therefore)[, ]+)?(?:the )?(?:final |correct )?(?:answer|ans|result|solution|solutions|value)s?(?: is| are|:|=)+:?|答案?(?:是|为)?[::]|答案(?:是|为)|"
-    r"解得?[::]|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
+    r"解得?[::]|(?:一|总)?共(?:有|计)?(?=[\d ])|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
     re.IGNORECASE,
 )
 _LIST = re.compile(r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|以及|及)[ ,:]*⟫|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|以及", re.IGNORECASE)
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
+_BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
 _SET_OPERATION = re.compile(r"[∪∩∖]")
 _COLON = re.compile(r":|⟪ *to *⟫|(?<=[\d) ])to(?=[\d( ])|比")
 _COMMA = re.compile(r"[,;]")
@@ -78,10 +79,11 @@ def clean(text: str) -> str:
     """Without a preamble ("the answer is"), final punctuation, or a group around all of it."""
     for _ in range(4):
         before = text
+        text = re.sub(r"^<([^<>]*,[^<>]*)>$", r"⟨\1⟩", re.sub(r'^"([^"]*)"$', r"\1", text.strip()))
         text = _PREAMBLE.sub("", text.strip())
         text = re.sub(r"(?<![.\s]) *[.,;:]+$", "", text).strip() if not text.endswith("…") else text
         around = enclosed(text)
-        if around and around[0] == "{}" and not _COMMA.search(around[1]):
+        if around and around[0] == "{}" and not _COMMA.search(around[1]) and not _BUILDER.match(around[1]):
             text = around[1]
         if around and around[0] == "⟪⟫" and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1])):
             text = around[1]
@@ -140,7 +142,7 @@ class _Reader:
         kind = match["kind"]
         if kind in ("cases", "aligned", "align") and kind != "array":
             if all(len(row) == 1 or (kind != "cases") for row in cells):
-                return self.read(" , ".join("".join(row) for row in cells), depth)
+                return self.read(" , ".join("".join(row).strip(" ,;.") for row in cells), depth)
             return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "cases")
         determinant = kind[0] in "vV" or match["open"] == "|"
         return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "v" if determinant else "")
@@ -294,7 +296,6 @@ class _Reader:
     def _bracketed(self, text: str, depth: int) -> Answer | None:
         if text in ("∅", "ℝ", "ℤ", "ℕ", "ℚ", "ℂ"):
             return Items("⦃⦄", ()) if text == "∅" else Words(text)
-        text = re.sub(r"^<(.*,.*)>$", r"⟨\1⟩", text)
         text = re.sub(r"^(?!C)[A-Z]'? *(?=\([^()]*,[^()]*\)$)", "", text)  # the point P(3, 4)
         around = enclosed(text)
         if around is None:

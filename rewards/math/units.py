@@ -26,6 +26,10 @@ class Unit:
         """Measures the same thing, so that values may be compared after conversion."""
         return self.dimensions == other.dimensions
 
+    def without(self, currencies: frozenset[str]) -> Unit:
+        """The same without those dimensions: $3 per hour is 3 per hour."""
+        return Unit({name: e for name, e in self.dimensions.items() if name not in currencies}, self.factor, self.noun)
+
     def times(self, other: Unit, power: int = 1) -> Unit:
         """self · other^power."""
         dimensions = dict(self.dimensions)
@@ -35,6 +39,7 @@ class Unit:
 
 
 NO_UNIT = Unit({})
+CURRENCIES = frozenset(["dollar", "euro", "pound sterling", "yuan", "yen", "rupee"])
 PERCENT = Unit({"percent": 1})
 DEGREE = Unit({"angle in degrees": 1})
 
@@ -146,7 +151,7 @@ _NOT_ATTACHED = frozenset("nm ms mi pt ha in cc gal".split())
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3, "平方": 2, "立方": 3}
 _TOKEN = re.compile(
     r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\bper\b|每)|(?P<times>\*|·|-(?=[A-Za-z]))|"
-    r"(?P<word>°(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
+    r"(?P<word>° *(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
 )
 
 
@@ -154,6 +159,7 @@ def parse_unit(text: str, *, allow_noun: bool = True) -> Unit | None:
     """Read the whole text as a unit, or, where `allow_noun`, as up to three words that name what is counted."""
     if len(text) > 80:
         return None
+    text = re.sub(r"^\\frac *\{([^{}]*)\} *\{((?:[^{}]|\{\d\})*)\}$", r"\1/\2", text)
     tokens = _tokens(text)
     if not tokens:
         return None
@@ -190,7 +196,7 @@ def _tokens(text: str) -> list[re.Match[str]] | None:
     text = re.sub(r"(?i)\bnautical miles?\b", "nauticalmile", text)
     text = re.sub(r"(?i)\byears? old\b", "year", re.sub(r"(?i)\bpercentage points?\b", "percentagepoint", text))
     text = re.sub(r"(?i)\bdegrees? (celsius|fahrenheit)\b", r"\1", text)
-    text = re.sub(r"°(?:⟪ *)?([CF])(?: *⟫)?$", r"°\1", text)
+    text = re.sub(r"° *(?:⟪ *)?([CF])(?: *⟫)?$", r"°\1", text)
     text = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip()
     while position < len(text):
         match = _TOKEN.match(text, position)

@@ -66,6 +66,8 @@ def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) ->
 
 def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
     """Words, then multiple choice, then every reading of the answer against the gold answer's."""
+    if _visible(answer) == _visible(gold):
+        return True
     if same_words(clean(answer), clean(gold)) and isinstance(read(gold), Words):
         return True
     choice = is_choice(clean(gold))
@@ -114,6 +116,11 @@ def _gold_text(gold: str) -> str:
 
 def _collapsed(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _visible(text: str) -> str:
+    """What a reader sees: without the marks of text."""
+    return _collapsed(re.sub("[⟪⟫]", " ", text))
 
 
 def _short(text: str) -> str:
