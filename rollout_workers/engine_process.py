@@ -91,9 +91,7 @@ def end(engine: Any, deadline_s: float = 5.0) -> None:
 
 def close_sockets(engine: Any) -> None:
     """After `end`, on the event loop: vLLM closes its sockets there, and leaves their context to the collector."""
-    core = engine.engine_core
-    for context in (core.ctx, core.resources.ctx):
-        context.destroy(linger=0)
+    engine.engine_core.resources.ctx.destroy(linger=0)
 
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["float32-tied", "float32", "bfloat16-tied"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["float32-tied", "bfloat16"])
 async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     dtype, _, tied = request.param.partition("-")
     pair = Pair(build_tiny_model(tmp_path_factory.mktemp("model"), tied=bool(tied), dtype=dtype), dtype)
