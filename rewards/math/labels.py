@@ -14,7 +14,7 @@ _GREEK_OR_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+ ?)"
 _SCRIPT = r"(?: *_ *(?:\{[^{}=]*\}|[A-Za-z0-9*]|⟪[^⟪⟫]*⟫)| *\^ *\{? *(?:[A-Z*']|-1 *\}? *(?=\()) *\}?)"
 _SIMPLE = re.compile(
     rf"^\|? *{_GREEK_OR_LETTER}'*{_SCRIPT}*'*(?: *\([A-Za-z0-9 ,+\-*/\\{{}}']*\))? *\|?$"
-    r"|^[A-Z]{2,5}$|^\|[A-Z]{2}\|$"
+    r"|^[a-z]\d$|^[A-Z]{2,5}$|^\|[A-Z]{2}\|$"
     r"|^m? *\\(?:angle|triangle|overline|vec|hat|bar|widehat|overrightarrow|Delta|measuredangle) *\{? *[A-Za-z]{1,4} *\}?$"
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
@@ -50,6 +50,7 @@ def is_plain_symbol(text: str) -> bool:
 
 def normal_label(text: str) -> str:
     """For comparison: without spaces and groups, the ends of a segment in order."""
+    text = re.sub(r"^([a-z])(\d)$", r"\1_\2", text.strip())
     plain = re.sub(r"[ {}|]|\\(?:overline|vec|bar)", "", text)
     return "".join(sorted(plain)) if re.fullmatch("[A-Z]{2}", plain) else plain
 

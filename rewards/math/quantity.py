@@ -15,6 +15,7 @@ from rewards.math.tree import Num, number, symbols_of
 from rewards.math.units import DEGREE, NO_UNIT, Unit, could_be_letters, is_single_letter, parse_unit
 
 _APPROXIMATE = re.compile(r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE)
+_PART_OF = re.compile(r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *of (?:the|a|an|his|her|their|its) [A-Za-z]{3,}(?: [A-Za-z]{3,})? *⟫?$")
 _CURRENCY = re.compile(r"^(?P<sign>-?) *(?:⟪ *)?(?P<unit>US *\$|\$|€|£|¥|₹|Rs\.?(?= *\d)|USD|RMB|CNY|EUR|GBP|INR|人民币)(?: *⟫)? *(?P<rest>.+)$")
 _TAIL = re.compile(r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega|\\frac *\{[A-Za-z]+\} *\{[A-Za-z]+(?:\^\{?\d\}?)?\}$)")
 _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\})?$")
@@ -33,6 +34,7 @@ def read_quantity(text: str, *, attached: bool = False) -> Scalar:
         text = text[marked.end() :]
     if text.startswith("≈"):
         marked, text = re.match("", text), text[1:].strip()
+    text = _PART_OF.sub(r"\1", text)
     scalar = read_compound(text) or _with_currency(text) or _with_unit(with_digits(text), attached)
     goes_on = text.endswith("…")
     if marked is not None or (goes_on and scalar.tolerance is None):

@@ -45,7 +45,7 @@ _PREAMBLE = re.compile(
     r"解得?[::]|(?:一|总)?共(?:有|计)?(?=[\d ])|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
     re.IGNORECASE,
 )
-_LIST = re.compile(r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|以及|及)[ ,:]*⟫|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|以及", re.IGNORECASE)
+_LIST = re.compile(r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|且|以及|及)[ ,:]*⟫|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|且|以及", re.IGNORECASE)
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
 _BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
 _SET_OPERATION = re.compile(r"[∪∩∖]")
@@ -161,7 +161,7 @@ class _Reader:
         return Matrix(tuple(map(tuple, rows)))
 
     def _calendar(self, text: str, depth: int) -> Answer | None:
-        return read_date(text) or read_clock(text) or read_compound(text)
+        return read_date(text) or read_clock(text) or read_clock(with_digits(text)) or read_compound(text)
 
     def _modular(self, text: str, depth: int) -> Answer | None:
         match = _MODULAR.match(text) if "mod" in text else None

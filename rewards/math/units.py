@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
@@ -21,10 +21,13 @@ class Unit:
     factor: Fraction = Fraction(1)
     noun: bool = field(default=False, compare=False)
     """Made of words that no table knows: what is counted."""
+    substance: str = field(default="", compare=False)
+    """`flour` in cups of flour."""
 
     def commensurable(self, other: Unit) -> bool:
         """Measures the same thing, so that values may be compared after conversion."""
-        return self.dimensions == other.dimensions
+        of_both = self.substance and other.substance
+        return self.dimensions == other.dimensions and (not of_both or self.substance == other.substance)
 
     def without(self, currencies: frozenset[str]) -> Unit:
         """The same without those dimensions: $3 per hour is 3 per hour."""
@@ -137,7 +140,7 @@ _COUNTERS = frozenset("个 只 本 支 辆 棵 张 条 件 名 位 人 次 种 �
 _SINGLE_LETTER = frozenset("mgshLlNJWVAKB")
 """Units that could also be a variable: they need a space, or to stand as text."""
 _NOT_NOUNS = frozenset(
-    "or and not nor but is are was if then than more less times at most least about approximately around nearly almost over "
+    "or and not nor but is are was if then than less times at most least about approximately around nearly almost over "
     "under between to from either maybe perhaps possibly probably plus minus point half quarter third million billion "
     "trillion thousand hundred dozen score pair squared cubed square cubic sq cu of the by with without no none any all "
     "some where when per answer correct wrong true false mod modulo base pi sqrt sin cos tan log ln infinity percent degree "
@@ -149,8 +152,9 @@ _NOT_NOUNS = frozenset(
 _NOT_ATTACHED = frozenset("nm ms mi pt ha in cc gal".split())
 """Units that need a space as well, because letters multiply: 3nm."""
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3, "平方": 2, "立方": 3}
+_OF = re.compile(r"^(⟪? *[A-Za-z]+) +of +(?:the +|a +|an +)?([A-Za-z]{3,}(?: [A-Za-z]{3,})?)( *⟫)?$")
 _TOKEN = re.compile(
-    r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\bper\b|每)|(?P<times>\*|·|-(?=[A-Za-z]))|"
+    r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\b(?:per|an?)\b|每)|(?P<times>\*|·|-(?=[A-Za-z]))|"
     r"(?P<word>° *(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
 )
 
@@ -159,6 +163,10 @@ def parse_unit(text: str, *, allow_noun: bool = True) -> Unit | None:
     """Read the whole text as a unit, or, where `allow_noun`, as up to three words that name what is counted."""
     if len(text) > 80:
         return None
+    measured = _OF.match(text)
+    if measured:
+        unit = parse_unit(measured[1], allow_noun=False)
+        return None if unit is None else replace(unit, substance=_singular(measured[2].lower()))
     text = re.sub(r"^\\frac *\{([^{}]*)\} *\{((?:[^{}]|\{\d\})*)\}$", r"\1/\2", text)
     tokens = _tokens(text)
     if not tokens:
