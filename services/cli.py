@@ -62,6 +62,14 @@ def check(
     run(recipe, overrides or [], as_json=json)
 
 
+@app.command(epilog="Example: rayzero recipe > deploy/recipes/README.md")
+def recipe() -> None:
+    """Print the reference of every key that a recipe can have, as Markdown."""
+    from services.recipe_reference import markdown
+
+    typer.echo(markdown(), nl=False)
+
+
 @app.command(epilog="Example: rayzero eval runs/demo/model --recipe deploy/recipes/demo.yaml evaluation.temperature=0")
 def eval(
     model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],

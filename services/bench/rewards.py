@@ -1,0 +1,200 @@
+"""`rayzero bench rewards`: how right, how quick and how steady the reward workers are on this machine.
+
+- Math: rayzero's verifier and math-verify on the hand-labelled corpus.
+- Workers: verdicts a second and latency through the child pool, one child a CPU, on the corpus' cases.
+- Hangs: how much of that throughput is left to healthy items when 1 % of all items hang, asleep or spinning in C code,
+  and whether any healthy verdict changes.
+- Sandbox: what a sandboxed Python test costs over a bare interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_format
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.workers import ChildFailure, ChildPool
+from services.bench import math_corpus
+from services.bench.reward_work import ASLEEP, SPINNING
+from services.schema.errors import RecipeError
+
+CORPUS = Path(__file__).parents[2] / "tests" / "corpus" / "math.jsonl"
+NUM_ITEMS = 3000
+NUM_ROUNDS = 3
+HANG_EVERY = 100
+HANG_S = 0.5
+"""Deadline of a hanging item: what a spinning one takes of a CPU. Training allows more; the share is reported."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolRun:
+    """One pass of all items through a pool."""
+
+    verdicts: tuple[bool | None, ...]
+    """One an item; None for those that hang."""
+    latencies_s: tuple[float, ...]
+    """Of healthy items, from the start of the work."""
+    healthy_s: float
+    """From the first item to the last healthy verdict."""
+    causes: tuple[str, ...]
+    """How the hanging items ended, and healthy ones that failed."""
+
+    @property
+    def healthy_per_s(self) -> float:
+        """Healthy verdicts a second."""
+        return len(self.latencies_s) / self.healthy_s
+
+
+def run(json: bool = False) -> dict[str, Any]:
+    """Measure, print a table (or JSON) and return the figures. Takes about a minute."""
+    from services.bench import sandbox_cost
+
+    if not CORPUS.exists():
+        raise RecipeError(f"the corpus {CORPUS} is missing: run this in a checkout of rayzero")
+    cases = math_corpus.load_corpus(CORPUS)
+    figures: dict[str, Any] = {"math": bench_math(cases)}
+    figures |= asyncio.run(bench_workers(cases))
+    figures["sandbox"] = sandbox_cost.run()
+    print(json_format.dumps(figures, indent=2) if json else "\n".join(_table(figures)))
+    return figures
+
+
+def bench_math(cases: list[math_corpus.CorpusCase]) -> dict[str, Any]:
+    """Accuracy, false positives and the slowest case of each verifier."""
+    verifiers = {"rayzero": math_corpus.rayzero_verifier, "math_verify": math_corpus.math_verify_verifier()}
+    return {
+        name: _math_figures(math_corpus.score(verifier, cases))
+        for name, verifier in verifiers.items()
+        if verifier is not None
+    }
+
+
+async def bench_workers(cases: list[math_corpus.CorpusCase], num_items: int = NUM_ITEMS) -> dict[str, Any]:
+    """Throughput and latency, then what hanging items cost the healthy ones. Rounds alternate: load hits all alike."""
+    healthy = [(case.completion, case.gold) for case in (cases * (num_items // len(cases) + 1))[:num_items]]
+    items = {kind: _with_hanging(healthy, kind) for kind in ("", ASLEEP, SPINNING)}
+    runs: dict[str, list[PoolRun]] = {kind: [] for kind in items}
+    for _ in range(NUM_ROUNDS):
+        for kind, work in items.items():
+            runs[kind].append(await _pass_through(work))
+    base = _median(runs[""])
+    figures: dict[str, Any] = {
+        "workers": {
+            "num_children": _num_cpus(),
+            "verdicts_per_s": base.healthy_per_s,
+            "p50_ms": 1e3 * _quantile(base.latencies_s, 0.5),
+            "p99_ms": 1e3 * _quantile(base.latencies_s, 0.99),
+        }
+    }
+    for kind in (ASLEEP, SPINNING):
+        figures[f"hanging_{kind}"] = _hang_figures(base, _median(runs[kind]), kind)
+    return figures
+
+
+async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
+    """All items at once through a pool of its own."""
+    pool = ChildPool(
+        "services.bench.reward_work:verifier",
+        num_children=_num_cpus(),
+        max_asleep=64,
+        deadline_s=60.0 if not any(gold == ASLEEP for _, gold in items) else HANG_S,
+        cpu_s=HANG_S,
+        memory_bytes=2**30,
+        preload=("services.bench.reward_work", "rewards.child_work:warm_math"),
+    )
+    verdicts: list[bool | None] = [None] * len(items)
+    latencies: list[float] = []
+    causes: list[str] = []
+    done_at = 0.0
+
+    async def one(index: int) -> None:
+        nonlocal done_at
+        try:
+            reply = await pool.run(items[index])
+        except ChildFailure as failure:
+            causes.append(failure.cause)
+            return
+        verdicts[index] = reply.result[0]
+        latencies.append(reply.seconds)
+        done_at = time.perf_counter()
+
+    try:
+        await asyncio.gather(*(pool.run(("\\boxed{1}", "1")) for _ in range(_num_cpus())))
+        started = time.perf_counter()
+        await asyncio.gather(*(one(index) for index in range(len(items))))
+    finally:
+        await pool.close()
+    return PoolRun(
+        verdicts=tuple(verdicts),
+        latencies_s=tuple(sorted(latencies)),
+        healthy_s=done_at - started,
+        causes=tuple(causes),
+    )
+
+
+def _with_hanging(healthy: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
+    """The same items, every hundredth replaced by one that hangs."""
+    if not kind:
+        return healthy
+    return [("", kind) if index % HANG_EVERY == HANG_EVERY // 2 else item for index, item in enumerate(healthy)]
+
+
+def _hang_figures(base: PoolRun, hanging: PoolRun, kind: str) -> dict[str, Any]:
+    hang_cpu_s = HANG_S * _expected_hanging(hanging) if kind == SPINNING else 0.0
+    pairs = zip(base.verdicts, hanging.verdicts, strict=True)
+    return {
+        "healthy_per_s": hanging.healthy_per_s,
+        "drop_percent": 100 * (1 - hanging.healthy_per_s / base.healthy_per_s),
+        "cpu_share_percent": 100 * hang_cpu_s / (hang_cpu_s + base.healthy_s * _num_cpus()),
+        "changed_verdicts": sum(after is not None and after != before for before, after in pairs),
+        "failed_healthy": len(hanging.causes) - _expected_hanging(hanging),
+        "p99_ms": 1e3 * _quantile(hanging.latencies_s, 0.99),
+    }
+
+
+def _expected_hanging(run: PoolRun) -> int:
+    return sum(index % HANG_EVERY == HANG_EVERY // 2 for index in range(len(run.verdicts)))
+
+
+def _median(runs: list[PoolRun]) -> PoolRun:
+    return sorted(runs, key=lambda each: each.healthy_per_s)[len(runs) // 2]
+
+
+def _quantile(values: tuple[float, ...], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _math_figures(score: math_corpus.CorpusScore) -> dict[str, Any]:
+    return {
+        "num_cases": score.num_cases,
+        "accuracy_percent": 100 * score.accuracy,
+        "false_positives": len(score.false_positives),
+        "false_negatives": len(score.false_negatives),
+        "worst_s": score.worst_s,
+    }
+
+
+def _table(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for section, values in figures.items():
+        lines.append(section)
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                shown = "  ".join(f"{key} {_number(each)}" for key, each in value.items())
+                lines.append(f"  {name:<20} {shown}")
+            else:
+                lines.append(f"  {name:<20} {_number(value)}")
+    return lines
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
