@@ -94,7 +94,9 @@ def pack(
         bins[target].append(bundles[index])
         bin_costs[target] += costs[index]
         bin_tokens[target] += fed
-    return [lay_out(bundles_of_bin) for bundles_of_bin in bins]
+    filled = [bin_ for bin_ in bins if bin_]
+    filled += [[] for _ in range(_round_up(len(filled), multiple_of) - len(filled))]
+    return [lay_out(bundles_of_bin) for bundles_of_bin in filled]
 
 
 def lay_out(bundles: Sequence[Sequence[TrainingSample]]) -> Microbatch:

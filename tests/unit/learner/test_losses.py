@@ -140,7 +140,8 @@ def test_kl_estimators_agree_with_the_loops(estimator: str) -> None:
 
 def two_completions(policy: list[list[float]], old: list[list[float]]) -> objectives.Batch:
     return [[
-        {"policy": p, "old": o, "rollout": o, "reference": [math.log(0.25)] * len(p), "entropy": [0.0] * len(p), "reward": r}
+        {"policy": p, "old": o, "rollout": o, "reference": [math.log(0.25)] * len(p),
+         "entropy": [0.0] * len(p), "reward": r}
         for p, o, r in zip(policy, old, (1.0, 0.0), strict=True)
     ]]  # fmt: skip
 

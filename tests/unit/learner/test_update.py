@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from learner.checkpoint import load_learner, save_learner
@@ -52,7 +52,7 @@ def gradient(learner: Learner, groups: Sequence[Group]) -> torch.Tensor:
 
     learner.optimizer.step = catch  # type: ignore[method-assign]
     learner.update(groups, 1)
-    return caught[0]
+    return caught[0] if caught else torch.zeros(1)  # no completion had a verdict: no step
 
 
 def weights(learner: Learner) -> torch.Tensor:
@@ -63,7 +63,7 @@ LOSSES = ["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(data=st.data())
 def test_the_split_never_changes_the_gradient(tiny_model: Path, loss: str, data: st.DataObject) -> None:
     """Any micro-batch size, order of groups, shared or repeated prompts: relative difference at most 1e-5."""
