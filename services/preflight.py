@@ -67,10 +67,11 @@ def check_devices(recipe: Recipe, num_gpus: int) -> None:
 
 def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
     """GPUs that the recipe's actors ask for on a machine (or cluster) with `num_gpus`."""
-    device = recipe.rollout.device
-    if device == "cpu" or (device == "auto" and num_gpus == 0):
+    rollout = recipe.rollout
+    falls_back = rollout.device == "auto" and num_gpus == 0 and rollout.tensor_parallel_size == 1
+    if rollout.device == "cpu" or falls_back:
         return 0
-    return 1 + recipe.rollout.num_workers * recipe.rollout.tensor_parallel_size
+    return 1 + rollout.num_workers * rollout.tensor_parallel_size
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape) -> None:

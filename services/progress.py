@@ -59,7 +59,7 @@ class ProgressView:
         """What the run is doing now, before there are updates to show."""
         self.phase, self._phase_since = phase, time.monotonic()
         if self._live is None:
-            self.console.print(phase, style="dim")
+            self.console.print(phase, style="dim", soft_wrap=True)
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
@@ -69,7 +69,7 @@ class ProgressView:
         self._bar.update(self._task, completed=row["update"])
         self.set_phase(f"training · update {row['update']}")
         if self._live is None:
-            self.console.print(self._line(), highlight=False)
+            self.console.print(self._line(), highlight=False, soft_wrap=True)
         for warning in row.get("warnings", ()):
             self.console.print(f"update {row['update']}: {warning}", style="yellow")
         if row["uniform_group_share"] == 1.0:
@@ -86,6 +86,7 @@ class ProgressView:
                 f"held-out accuracy at update {evaluation.policy_version}: {evaluation.accuracy:.1%} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def on_drop(self, group: Group, reason: str) -> None:
