@@ -34,8 +34,9 @@ test-integration: setup  ## real Ray, vLLM, sandbox and training
 test-gpu: setup  ## on a machine with an NVIDIA GPU
 	@$(BIN)/python -m pytest tests/gpu
 
-lint: setup  ## what ruff finds
+lint: setup  ## what ruff and shellcheck find
 	@$(BIN)/ruff check .
+	@$(BIN)/shellcheck scripts/* .ci/run
 
 format: setup  ## rewrite the code in the house's format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,8 +10,7 @@ from typing import Any
 import pytest
 
 from services import models
-from services.model_shape import read_shape
-from services.models import BUILT_IN, check_model_directory, describe_model, resolve_model
+from services.models import check_model_directory, describe_model, resolve_model
 from services.schema.errors import RayzeroError, RecipeError
 
 
@@ -159,14 +157,6 @@ class TestBuiltIn:
     def test_its_shape_is_known_without_building(self, cache: Path) -> None:
         assert describe_model("smollm2-135m-instruct").num_parameters == 134_515_008
         assert not cache.exists()
-
-
-def test_the_tiny_model_is_what_was_announced(cache: Path) -> None:
-    """For real: in its own process, saved, and read back."""
-    directory = resolve_model("tiny-addition")
-    assert read_shape(directory) == BUILT_IN["tiny-addition"].shape
-    assert not list(directory.parent.glob(".tiny*"))
-    shutil.rmtree(directory)
 
 
 def test_the_driver_does_not_import_torch() -> None:
