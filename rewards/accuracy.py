@@ -64,7 +64,7 @@ def math_reward(
         cpu_s=cpu_s,
         deadline_s=deadline_s,
         memory_bytes=memory_bytes,
-        preload=("rewards.child_work", "rewards.math.verify", "services.schema.config.math"),
+        preload=("rewards.child_work:warm_math",),
     )
     return MathReward(pool)
 

@@ -60,8 +60,8 @@ class ChildPool:
     """Runs `resolve(target)(argument)(item)` in child processes.
 
     `target` is `module:factory`; the factory gets `argument` once a child and returns the function that is called with
-    every item. Items and argument are pickled on their way in, results are JSON. The modules in `preload` are imported
-    once, before children are forked; they must not start threads.
+    every item. Items and argument are pickled on their way in, results are JSON. What `preload` names is imported
+    (`module`) or called (`module:function`) once, before children are forked; it must not start threads.
 
     `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
     `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so

@@ -41,8 +41,8 @@ def main(control_fd: int, target: str, preload: list[str]) -> None:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind comes here to be reaped, not to a deaf PID 1
     for module in preload:
         with contextlib.suppress(Exception):  # the child reports it in full when it imports the module itself
-            importlib.import_module(module)
-    gc.freeze()
+            _load(module)
+    gc.freeze()  # children share these pages as long as no collection touches them
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
@@ -75,9 +75,20 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _load(name: str) -> None:
+    """Import `module`, or call `module:function`, which may warm up what is otherwise done once a child."""
+    if ":" in name:
+        resolve(name)()
+    else:
+        importlib.import_module(name)
+
+
 def _obey(control: socket.socket, children: set[int], target: str, libc: ctypes.CDLL) -> bool:
     """Carry out one request; False when the pool has gone."""
-    data, fds, _, _ = socket.recv_fds(control, 4096, 1)
+    try:
+        data, fds, _, _ = socket.recv_fds(control, 4096, 1)
+    except ConnectionError:  # the pool died with notices of ours unread
+        return False
     if not data:
         return False
     request = json.loads(data)

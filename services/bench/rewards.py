@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json as json_format
 import os
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from services.bench.reward_work import ASLEEP, SPINNING
 from services.schema.errors import RecipeError
 
 CORPUS = Path(__file__).parents[2] / "tests" / "corpus" / "math.jsonl"
-NUM_ITEMS = 3000
+NUM_ITEMS = 2000
 NUM_ROUNDS = 3
 HANG_EVERY = 100
-HANG_S = 0.5
-"""Deadline of a hanging item: what a spinning one takes of a CPU. Training allows more; the share is reported."""
+SPIN_S = 0.5
+"""What a spinning item may take of a CPU. Training allows more; the share that it takes is reported."""
+SLEEP_S = 2.0
+"""Deadline of an item asleep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,8 @@ class PoolRun:
     """Of healthy items, from the start of the work."""
     healthy_s: float
     """From the first item to the last healthy verdict."""
+    cpu_s: float
+    """CPU seconds of everything together, starting the pool included."""
     causes: tuple[str, ...]
     """How the hanging items ended, and healthy ones that failed."""
 
@@ -82,6 +87,7 @@ async def bench_workers(cases: list[math_corpus.CorpusCase], num_items: int = NU
     for _ in range(NUM_ROUNDS):
         for kind, work in items.items():
             runs[kind].append(await _pass_through(work))
+    start_cpu_s = min([(await _pass_through([])).cpu_s for _ in range(NUM_ROUNDS)])
     base = _median(runs[""])
     figures: dict[str, Any] = {
         "workers": {
@@ -89,10 +95,11 @@ async def bench_workers(cases: list[math_corpus.CorpusCase], num_items: int = NU
             "verdicts_per_s": base.healthy_per_s,
             "p50_ms": 1e3 * _quantile(base.latencies_s, 0.5),
             "p99_ms": 1e3 * _quantile(base.latencies_s, 0.99),
+            "cpu_ms_per_verdict": _cpu_ms(base, start_cpu_s),
         }
     }
     for kind in (ASLEEP, SPINNING):
-        figures[f"hanging_{kind}"] = _hang_figures(base, _median(runs[kind]), kind)
+        figures[f"hanging_{kind}"] = _hang_figures(base, _median(runs[kind]), kind, start_cpu_s)
     return figures
 
 
@@ -102,15 +109,16 @@ async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
         "services.bench.reward_work:verifier",
         num_children=_num_cpus(),
         max_asleep=64,
-        deadline_s=60.0 if not any(gold == ASLEEP for _, gold in items) else HANG_S,
-        cpu_s=HANG_S,
+        deadline_s=SLEEP_S if any(gold == ASLEEP for _, gold in items) else 60.0,
+        cpu_s=SPIN_S,
         memory_bytes=2**30,
         preload=("services.bench.reward_work", "rewards.child_work:warm_math"),
     )
     verdicts: list[bool | None] = [None] * len(items)
     latencies: list[float] = []
     causes: list[str] = []
-    done_at = 0.0
+    started = done_at = 0.0
+    cpu_before_s = _cpu_seconds()
 
     async def one(index: int) -> None:
         nonlocal done_at
@@ -125,7 +133,7 @@ async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
 
     try:
         await asyncio.gather(*(pool.run(("\\boxed{1}", "1")) for _ in range(_num_cpus())))
-        started = time.perf_counter()
+        started = done_at = time.perf_counter()
         await asyncio.gather(*(one(index) for index in range(len(items))))
     finally:
         await pool.close()
@@ -133,6 +141,7 @@ async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
         verdicts=tuple(verdicts),
         latencies_s=tuple(sorted(latencies)),
         healthy_s=done_at - started,
+        cpu_s=_cpu_seconds() - cpu_before_s,
         causes=tuple(causes),
     )
 
@@ -144,17 +153,29 @@ def _with_hanging(healthy: list[tuple[str, str]], kind: str) -> list[tuple[str, 
     return [("", kind) if index % HANG_EVERY == HANG_EVERY // 2 else item for index, item in enumerate(healthy)]
 
 
-def _hang_figures(base: PoolRun, hanging: PoolRun, kind: str) -> dict[str, Any]:
-    hang_cpu_s = HANG_S * _expected_hanging(hanging) if kind == SPINNING else 0.0
+def _hang_figures(base: PoolRun, hanging: PoolRun, kind: str, start_cpu_s: float) -> dict[str, Any]:
+    spun_s = SPIN_S * _expected_hanging(hanging) if kind == SPINNING else 0.0
     pairs = zip(base.verdicts, hanging.verdicts, strict=True)
     return {
         "healthy_per_s": hanging.healthy_per_s,
         "drop_percent": 100 * (1 - hanging.healthy_per_s / base.healthy_per_s),
-        "cpu_share_percent": 100 * hang_cpu_s / (hang_cpu_s + base.healthy_s * _num_cpus()),
+        "cpu_share_percent": 100 * spun_s / (hanging.cpu_s - start_cpu_s),
+        "cpu_ms_per_verdict": _cpu_ms(hanging, start_cpu_s + spun_s),
         "changed_verdicts": sum(after is not None and after != before for before, after in pairs),
         "failed_healthy": len(hanging.causes) - _expected_hanging(hanging),
         "p99_ms": 1e3 * _quantile(hanging.latencies_s, 0.99),
     }
+
+
+def _cpu_ms(run: PoolRun, others_s: float) -> float:
+    """CPU milliseconds a healthy verdict: what its worth in throughput is, however busy the machine is with others."""
+    return 1e3 * (run.cpu_s - others_s) / len(run.latencies_s)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of everything it started that has ended."""
+    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _expected_hanging(run: PoolRun) -> int:
