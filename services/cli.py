@@ -62,6 +62,19 @@ def check(
     run(recipe, overrides or [], as_json=json)
 
 
+@app.command(epilog="Example: rayzero replay runs/demo --updates 5")
+def replay(
+    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    updates: Annotated[int | None, typer.Option(min=1, help="Only the first so many updates.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference that passes.")] = 1e-3,
+    json: AsJson = False,
+) -> None:
+    """Run a recorded run's updates again from its rollouts, without engines, and compare the metrics."""
+    from services.replay import replay as start
+
+    raise typer.Exit(start(run, updates, tolerance, as_json=json))
+
+
 @app.command(epilog="Example: rayzero recipe > deploy/recipes/README.md")
 def recipe() -> None:
     """Print the reference of every key that a recipe can have, as Markdown."""

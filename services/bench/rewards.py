@@ -10,11 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_format
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from rewards.workers import ChildFailure, ChildPool
 from services.bench import math_corpus
 from services.bench.reward_work import ASLEEP, SPINNING
+from services.bench.table import show
 from services.schema.errors import RecipeError
 
 CORPUS = Path(__file__).parents[2] / "tests" / "corpus" / "math.jsonl"
@@ -56,7 +56,7 @@ class PoolRun:
 
 
 def run(json: bool = False) -> dict[str, Any]:
-    """Measure, print a table (or JSON) and return the figures. Takes about a minute."""
+    """Measure, print a table (or JSON) and return the figures. Takes a minute or two."""
     from services.bench import sandbox_cost
 
     if not CORPUS.exists():
@@ -65,7 +65,7 @@ def run(json: bool = False) -> dict[str, Any]:
     figures: dict[str, Any] = {"math": bench_math(cases)}
     figures |= asyncio.run(bench_workers(cases))
     figures["sandbox"] = sandbox_cost.run()
-    print(json_format.dumps(figures, indent=2) if json else "\n".join(_table(figures)))
+    show("Rewards", list(_rows(figures)), figures, json)
     return figures
 
 
@@ -204,18 +204,10 @@ def _math_figures(score: math_corpus.CorpusScore) -> dict[str, Any]:
     }
 
 
-def _table(figures: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for section, values in figures.items():
-        lines.append(section)
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                shown = "  ".join(f"{key} {_number(each)}" for key, each in value.items())
-                lines.append(f"  {name:<20} {shown}")
-            else:
-                lines.append(f"  {name:<20} {_number(value)}")
-    return lines
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _rows(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted name, value) of every figure."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""`rayzero bench sync`: how long new weights take from the learner to every engine, and how long an engine stands still.
+
+The learner's half runs in this process, each engine in a process of its own, as in a run; only Ray's calls (about
+1 ms each) are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from learner.weight_sender import WeightSender
+from rollout_workers.engine_process import EngineSpec
+from rollout_workers.environment import engine_environment
+from rollout_workers.vllm_engine import RolloutEngine
+from services.bench.table import show
+from services.models import resolve_model
+from services.schema.config.rollout import RolloutSettings
+from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+
+WARM_UP_SYNCS = 2
+"""The first makes the buffers."""
+
+
+def run(model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool) -> dict[str, Any]:
+    """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
+    settings = RolloutSettings(kv_cache_bytes=2**28, max_model_tokens=512)
+    os.environ.update(engine_environment(settings))
+    figures = asyncio.run(_measure(resolve_model(model), dtype, settings, num_engines, num_syncs))
+    show("weight sync", table_rows(figures), figures, as_json)
+    return figures
+
+
+def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """For people."""
+    rows = [
+        ("weights", f"{figures['num_bytes'] / 1e6:.0f} MB as {figures['dtype']}, {figures['num_tensors']} tensors"),
+        ("engines", f"{figures['num_engines']}"),
+        ("engine start, the first", f"{figures['start_s']:.1f} s"),
+    ]
+    for state in ("idle", "generating"):
+        medians = figures[state]
+        rows += [
+            (f"{state}: update ready to all acknowledged", f"{medians['total_s'] * 1000:.0f} ms"),
+            ("cast, lay out, digest", f"{medians['prepare_s'] * 1000:.0f} ms"),
+            ("broadcast, digest, load beside generation", f"{medians['transfer_s'] * 1000:.0f} ms"),
+            ("engine paused", f"{medians['pause_s'] * 1000:.1f} ms"),
+        ]
+    return rows
+
+
+async def _measure(
+    path: Path, dtype: str, settings: RolloutSettings, num_engines: int, num_syncs: int
+) -> dict[str, Any]:
+    spec = EngineSpec(model_path=str(path), dtype=dtype, settings=settings)
+    engines = [RolloutEngine(f"rollout-{index}", spec, deadline_s=60.0) for index in range(num_engines)]
+    sender = WeightSender(getattr(torch, dtype), deadline_s=60.0)
+    try:
+        begun = time.monotonic()
+        for engine in engines:
+            await engine.start()
+        start_s = time.monotonic() - begun
+        rendezvous = sender.open(num_engines)
+        joins = [engine.join_transfer(rendezvous, rank) for rank, engine in enumerate(engines, start=1)]
+        await asyncio.gather(*joins, asyncio.to_thread(sender.accept))
+        weights = await asyncio.to_thread(_weights, path)
+        bench = _Bench(engines, sender, weights)
+        for _ in range(WARM_UP_SYNCS):
+            await bench.sync()
+        idle = [await bench.sync() for _ in range(num_syncs)]
+        generating = await bench.beside_generation(num_syncs)
+    finally:
+        sender.close()
+        await asyncio.gather(*(engine.shutdown() for engine in engines))
+    return {
+        "model": str(path),
+        "dtype": dtype,
+        "num_engines": num_engines,
+        "num_tensors": len(weights),
+        "num_bytes": bench.num_bytes,
+        "start_s": start_s,
+        "idle": _medians(idle),
+        "generating": _medians(generating),
+    }
+
+
+class _Bench:
+    """One sender, its engines, and a version that grows."""
+
+    def __init__(
+        self, engines: Sequence[RolloutEngine], sender: WeightSender, weights: list[tuple[str, torch.Tensor]]
+    ) -> None:
+        self._engines, self._sender, self._weights = engines, sender, weights
+        self._version = 0
+        self.num_bytes = 0
+
+    async def sync(self) -> dict[str, float]:
+        """One sync, timed."""
+        self._version += 1
+        begun = time.monotonic()
+        manifest = await asyncio.to_thread(self._sender.prepare, self._weights, self._version)
+        prepared = time.monotonic()
+        receives = [engine.receive_weights(manifest) for engine in self._engines]
+        await asyncio.gather(*receives, asyncio.to_thread(self._sender.broadcast))
+        received = time.monotonic()
+        receipts = await asyncio.gather(*(engine.apply_weights(self._version) for engine in self._engines))
+        self.num_bytes = manifest.num_bytes
+        return {
+            "total_s": time.monotonic() - begun,
+            "prepare_s": prepared - begun,
+            "transfer_s": received - prepared,
+            "pause_s": max(receipt.pause_s for receipt in receipts),
+        }
+
+    async def beside_generation(self, num_syncs: int) -> list[dict[str, float]]:
+        """Syncs while every engine has 32 completions running."""
+        syncs = []
+        while len(syncs) < num_syncs:
+            running = [asyncio.create_task(engine.generate(self._request(index)))
+                       for engine in self._engines for index in range(4)]  # fmt: skip
+            await asyncio.sleep(0.5)
+            syncs.append(await self.sync())
+            await asyncio.gather(*running)
+        return syncs
+
+    def _request(self, index: int) -> GroupRequest:
+        question = ChatMessage(role="user", content="Tell a long story about a river.")
+        prompt = Prompt(prompt_id="river", messages=(question,), answer=None)
+        sampling = Sampling(num_completions=8, max_tokens=64, seed=self._version * 10 + index)
+        return GroupRequest(group_id=self._version * 10 + index, prompt=prompt, sampling=sampling)
+
+
+def _weights(path: Path) -> list[tuple[str, torch.Tensor]]:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+
+
+def _medians(syncs: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: median(sync[key] for sync in syncs) for key in syncs[0]}
