@@ -30,7 +30,8 @@ def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]
 def warm_math() -> None:
     """Let the zygote do once what would otherwise be done in every child: lazy imports, first calls, tables."""
     grade = math_verifier(None)
-    for answer, gold in (("\\frac{1}{2}", "0.5"), ("x^2+2x+1", "(x+1)^2"), ("\\sqrt{2}", "2^{1/2}"), ("(1,2]", "1<x\\le2")):
+    pairs = (("\\frac{1}{2}", "0.5"), ("x^2+2x+1", "(x+1)^2"), ("\\sqrt{2}", "2^{1/2}"), ("(1,2]", "1<x\\le2"))
+    for answer, gold in pairs:
         grade((f"\\boxed{{{answer}}}", gold))
 
 

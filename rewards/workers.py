@@ -255,9 +255,11 @@ class ChildPool:
                 if child.looks_asleep(now) != child.asleep:
                     child.asleep = not child.asleep
                     self._running += -1 if child.asleep else 1
-                if self.cpu_s is not None and child.used_s >= self.cpu_s and self._zygote is not None:
-                    child.overdrawn = True
-                    self._zygote.kill(child.pid)
+                if self.cpu_s is not None and self._zygote is not None:
+                    child.look_at = min(child.look_at, now + max(FIRST_LOOK_S, self.cpu_s - child.used_s))
+                    if child.used_s >= self.cpu_s:
+                        child.overdrawn = True
+                        self._zygote.kill(child.pid)
             self._admit()
 
 
