@@ -37,7 +37,7 @@ from rewards.math.split import enclosed, split_outside
 from rewards.math.text import is_synonym, looks_like_words
 from rewards.math.tree import Node, Num, apply, number
 
-_MAX_ITEMS = 64
+_MAX_ITEMS = 40
 _MAX_DEPTH = 12
 
 _PREAMBLE = re.compile(
@@ -196,8 +196,10 @@ class _Reader:
     def _set_operation(self, text: str, depth: int) -> Answer | None:
         text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
         parts, ops = split_outside(text, _SET_OPERATION)
-        if not ops or any("=" in part for part in parts[:1]):
+        if not ops or "=" in parts[0]:
             return None
+        if len(parts) > _MAX_ITEMS:
+            raise TooLargeError("a union too long")
         answer = self.read(parts[0].replace("x ∈", ""), depth)
         label = None
         if "∈" in parts[0]:

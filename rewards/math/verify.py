@@ -66,6 +66,8 @@ def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) ->
 
 def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
     """Words, then multiple choice, then every reading of the answer against the gold answer's."""
+    if not clean(answer):
+        return False
     if _visible(answer) == _visible(gold):
         return True
     if same_words(clean(answer), clean(gold)) and isinstance(read(gold), Words):
