@@ -10,9 +10,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.schema.messages import Prompt, VerdictStatus
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
@@ -34,7 +38,7 @@ class Case:
     """The rendered prompt: tells whether it already ended in <think>."""
     num_tokens: int | None = None
     """Sampled tokens; None where only text is known (`rayzero grade`)."""
-    token_ids: tuple[int, ...] = ()
+    token_ids: Sequence[int] | NDArray[np.int32] = ()
     finish_reason: str = ""
 
     @property

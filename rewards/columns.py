@@ -23,7 +23,7 @@ def columns_of(cases: Sequence[Case], *, conversational: bool = False) -> dict[s
         "source": [case.prompt.source for case in cases],
         "prompt_id": [case.prompt.prompt_id for case in cases],
         "finish_reason": [case.finish_reason for case in cases],
-        "completion_ids": [list(case.token_ids) for case in cases],
+        "completion_ids": [[int(token) for token in case.token_ids] for case in cases],
         "prompts": [_messages(case) if conversational else _text(case) for case in cases],
         "completions": [
             [{"role": "assistant", "content": case.text}] if conversational else case.text for case in cases

@@ -36,9 +36,15 @@ class Capacity:
     """Children besides these that may hang without using a CPU."""
 
 
-def build_rubric(components: Mapping[str, AnyComponent], capacity: Capacity) -> Rubric:
-    """The rubric that a recipe describes. Starts no process yet: children come with the first case."""
-    return Rubric({name: _part(component, capacity) for name, component in components.items()})
+def build_rubric(
+    components: Mapping[str, AnyComponent], capacity: Capacity, rewards: dict[str, Reward] | None = None
+) -> Rubric:
+    """The rubric that a recipe describes. Starts no process yet: children come with the first case.
+
+    `rewards`, by settings, are those that there are: what is not among them is built and added.
+    """
+    known = {} if rewards is None else rewards
+    return Rubric({name: _part(component, capacity, known) for name, component in components.items()})
 
 
 def build_reward(component: AnyComponent, capacity: Capacity) -> Reward:
@@ -60,9 +66,12 @@ def child_pool(target: str, argument: Any, limits: ChildLimits, capacity: Capaci
     )
 
 
-def _part(component: AnyComponent, capacity: Capacity) -> Part:
+def _part(component: AnyComponent, capacity: Capacity, known: dict[str, Reward]) -> Part:
+    key = component.model_dump_json(exclude={"weight", "gate"})
+    if key not in known:
+        known[key] = build_reward(component, capacity)
     return Part(
-        reward=build_reward(component, capacity),
+        reward=known[key],
         weight=component.weight,
         gates=component.gate,
         requires=tuple(name for name in requirements_of(component) if name not in component.gate),

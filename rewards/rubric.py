@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +49,6 @@ class Rubric:
 
     async def judge(self, cases: Sequence[Case], deadline_s: float | None = None) -> list[Verdict]:
         """One verdict a case, in order. A component that is not done after `deadline_s` is an error, others stand."""
-        started = time.perf_counter()
         deadline = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
         running: dict[str, asyncio.Task[list[Score]]] = {}
 
@@ -69,19 +67,17 @@ class Rubric:
                 task.cancel()
         await asyncio.gather(*running.values(), return_exceptions=True)
         scores = {name: _outcome(task, len(cases)) for name, task in running.items()}
-        seconds = time.perf_counter() - started
-        return [
-            compose(self.parts, {name: column[row] for name, column in scores.items()}, seconds)
-            for row in range(len(cases))
-        ]
+        rows = ({name: column[row] for name, column in scores.items()} for row in range(len(cases)))
+        return [compose(self.parts, row) for row in rows]
 
     async def close(self) -> None:
         """End what the components have started."""
-        await asyncio.gather(*(part.reward.close() for part in self.parts.values()))
+        rewards = {id(part.reward): part.reward for part in self.parts.values()}
+        await asyncio.gather(*(reward.close() for reward in rewards.values()))
 
 
-def compose(parts: Mapping[str, Part], scores: Mapping[str, Score], seconds: float) -> Verdict:
-    """One verdict from the scores of all components of one completion."""
+def compose(parts: Mapping[str, Part], scores: Mapping[str, Score]) -> Verdict:
+    """One verdict from the scores of all components of one completion; its seconds are those of the slowest."""
     reward, num_counted, full = 0.0, 0, True
     errors: list[str] = []
     closed: list[str] = []
@@ -112,7 +108,7 @@ def compose(parts: Mapping[str, Part], scores: Mapping[str, Score], seconds: flo
         components=components,
         status=status,
         reason="; ".join(dict.fromkeys(errors)) if errors else _reason(scores, closed),
-        seconds=seconds,
+        seconds=max(score.seconds for score in scores.values()),
         tests=next((score.tests for score in scores.values() if score.tests), ()),
     )
 

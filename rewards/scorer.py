@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from rewards.base import Case
+from rewards.base import Case, Reward
 from rewards.registry import Capacity, build_rubric
 from rewards.rubric import Rubric, error_cause
 from services.schema.config.reward import RewardSettings
@@ -26,6 +26,8 @@ class Scorer:
             num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep
         )
         self._rubrics: dict[str, Rubric] = {}
+        self._rewards: dict[str, Reward] = {}
+        """By settings: rubrics that ask for the same share one, with its children."""
 
     async def start(self) -> None:
         """Build every rubric and make it ready. Raises ActorStartError, naming the rubric and the component."""
@@ -47,7 +49,7 @@ class Scorer:
 
     async def close(self) -> None:
         """End every child process."""
-        await asyncio.gather(*(rubric.close() for rubric in self._rubrics.values()))
+        await asyncio.gather(*(reward.close() for reward in self._rewards.values()))
 
     def _rubric(self, source: str) -> Rubric:
         key = source if source in self.settings.rubrics else "default"
@@ -56,7 +58,7 @@ class Scorer:
             if components is None:
                 known = ", ".join(self.settings.rubrics)
                 raise WorkerError(f"no rubric for source {source!r}: add it, or `default`, to reward.rubrics ({known})")
-            self._rubrics[key] = build_rubric(components, self._capacity)
+            self._rubrics[key] = build_rubric(components, self._capacity, self._rewards)
         return self._rubrics[key]
 
 
@@ -67,6 +69,6 @@ def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
         prompt_text=prompt_text,
         text=completion.text,
         num_tokens=completion.num_tokens,
-        token_ids=tuple(completion.token_ids.tolist()),
+        token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
     )

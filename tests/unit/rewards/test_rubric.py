@@ -13,7 +13,7 @@ from rewards.rubric import Part, Rubric, compose, error_cause
 from services.schema.errors import ActorStartError
 from services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
-FULL = scored(1.0, reason="right")
+FULL = scored(1.0, reason="right", seconds=0.25)
 NONE = scored(0.0, reason="not right")
 ABSENT = scored(None)
 BROKEN = failed("deadline", "too slow")
@@ -47,7 +47,7 @@ def part(weight: float = 1.0, *gates: str) -> Part:
 
 
 def verdict(parts: dict[str, Part], **scores: Score) -> Verdict:
-    return compose(parts, scores, 0.25)
+    return compose(parts, scores)
 
 
 def cases(number: int) -> list[Case]:

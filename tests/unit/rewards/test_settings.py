@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from rewards.accuracy import math_reward
+from rewards.base import Reward
 from rewards.registry import BUILDERS, Capacity, build_rubric
 from services.schema.config.reward import RewardSettings
 from services.schema.config.reward_components import AnyComponent, MathComponent
@@ -49,6 +50,16 @@ def test_a_gate_may_be_one_name_or_several() -> None:
     components = settings(rubric).rubrics["default"]
     assert components["a"].gate == ("f",)
     assert components["g"].gate == ("f", "a")
+
+
+async def test_rubrics_that_ask_for_the_same_share_it() -> None:
+    rewards: dict[str, Reward] = {}
+    first, second, third = (
+        build_rubric(settings({"a": {"kind": "math", **more}}).rubrics["default"], Capacity(num_children=1), rewards)
+        for more in ({}, {"weight": 2.0}, {"limits": {"cpu_s": 1.0}})
+    )
+    assert first.parts["a"].reward is second.parts["a"].reward is not third.parts["a"].reward
+    assert len(rewards) == 2
 
 
 @pytest.mark.parametrize(
