@@ -36,6 +36,7 @@ class ShadowWeights:
         self._parameters: dict[int, torch.Tensor] = {}
         self._model = self._shadow_of(model)
         self._packed = {live: shadow for live, shadow in self._shadows.items() if _is_packed(live)}
+        self._unpacked: set[str] = set()
         self._retired: list[object] = []
         self._loaded: set[str] = set()
         for live in list(self._packed):
@@ -44,6 +45,10 @@ class ShadowWeights:
                 # A kernel that nobody calls would keep the first weights: who calls it after all shall fail.
                 self._shadows[live].__dict__.pop(PACKED, None)
                 live.__dict__.pop(PACKED, None)
+        self._names = {name: self._shadows[live] for name, live in model.named_modules() if live in self._packed}
+        own = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+        self._tied = self._names.keys() - own
+        """Layers whose weight has the name of another's: nothing is ever loaded into them by their own."""
 
     @staticmethod
     def supports(model: torch.nn.Module) -> bool:
@@ -55,25 +60,32 @@ class ShadowWeights:
         """Forget what an earlier load left behind."""
         self._retired.clear()
         self._loaded.clear()
+        self._unpacked.clear()
 
     @torch.no_grad()
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copy tensors of a checkpoint, or a part of it, into the shadows."""
-        self._loaded |= self._model.load_weights(tensors)  # type: ignore[operator]
+        """Copy tensors of a checkpoint, or a part of it, into the shadows, and repack what seems complete.
+
+        The next part may go on with a layer that this one has begun, so the layers of this part wait for the next.
+        """
+        names: set[str] = self._model.load_weights(tensors)  # type: ignore[operator]
+        self._loaded |= names
+        touched = {name.rpartition(".")[0] for name in names}
+        for name in self._unpacked - touched:
+            self._repack(name)
+        self._unpacked = touched
 
     @torch.no_grad()
-    def repack(self) -> None:
-        """Make the matrix kernels of what was loaded.
+    def complete(self) -> None:
+        """Repack the rest, heads that share the embedding's weight included.
 
         Raises:
             WeightSyncError: a parameter of the model was in no part of the checkpoint.
         """
+        for name in self._unpacked | self._tied:
+            self._repack(name)
         if left_out := {name for name, _ in self._model.named_parameters()} - self._loaded:
             raise WeightSyncError(f"no tensor was loaded into {', '.join(sorted(left_out))}")
-        for shadow in self._packed.values():
-            weight = shadow._parameters["weight"]
-            shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
-            shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
 
     def exchange(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
@@ -89,6 +101,14 @@ class ShadowWeights:
                 other = shadow._parameters[name]
                 assert other is not None
                 parameter.data, other.data = other.data, parameter.data
+
+    def _repack(self, name: str) -> None:
+        shadow = self._names.get(name)
+        if shadow is None:
+            return
+        weight = shadow._parameters["weight"]
+        shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
+        shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
 
     def _shadow_of(self, live: torch.nn.Module) -> torch.nn.Module:
         """A shallow copy of a module and its children, with parameters of their own."""

@@ -172,11 +172,11 @@ class RolloutEngine:
         """
         engine = self._ready()
         async with self._sync_lock:
-            paused = time.monotonic()
             mode, clear_cache = PAUSE_MODES[self._settings.on_weights]
             # Not `pause_generation`: it ends with a sleep of 20 ms that only makes logs read better.
             pause = engine.engine_core.pause_scheduler_async(mode=mode, clear_cache=clear_cache)
             await self._in_time(pause, "pause the engine")
+            paused = time.monotonic()  # until now the engine was still at its last step
             try:
                 await asyncio.to_thread(self._load_weights, self._client(), policy_version)
                 num_tensors = await self._prove(policy_version)

@@ -178,11 +178,11 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         for future in taken:
             future.result()
         if self._shadow is not None:
-            self._shadow.repack()
+            self._shadow.complete()
         self._staged_version = manifest.policy_version
 
     def _take(self, bucket: int) -> None:
-        """Hold a bucket against the manifest, while the next one arrives."""
+        """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""
         self._staging.verify_bucket(bucket)
         if self._shadow is not None:
             self._shadow.load(self._staging.tensors(bucket))

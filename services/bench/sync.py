@@ -1,4 +1,4 @@
-"""`rayzero bench sync`: how long new weights take from the learner to every engine, and how long an engine stands still.
+"""`rayzero bench sync`: how long new weights take from learner to engines, and how long an engine stands still.
 
 The learner's half runs in this process, each engine in a process of its own, as in a run; only Ray's calls (about
 1 ms each) are left out.
@@ -121,7 +121,7 @@ class _Bench:
 
     async def beside_generation(self, num_syncs: int) -> list[dict[str, float]]:
         """Syncs while every engine has 32 completions running."""
-        syncs = []
+        syncs: list[dict[str, float]] = []
         while len(syncs) < num_syncs:
             running = [asyncio.create_task(engine.generate(self._request(index)))
                        for engine in self._engines for index in range(4)]  # fmt: skip

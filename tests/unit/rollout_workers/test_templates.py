@@ -40,7 +40,13 @@ def test_r1_zero_leaves_braces_in_a_question_alone() -> None:
 
 
 def test_text_is_the_messages_text_alone() -> None:
-    text, token_ids = render(prompt(("user", "57+68="),), "text", character_tokenizer())
+    text, token_ids = render(
+        prompt(
+            ("user", "57+68="),
+        ),
+        "text",
+        character_tokenizer(),
+    )
     assert text == "57+68="
     assert len(token_ids) == 6
 
@@ -48,7 +54,7 @@ def test_text_is_the_messages_text_alone() -> None:
 def test_chat_without_a_chat_template_names_the_setting_and_the_fix() -> None:
     tokenizer = character_tokenizer()
     tokenizer.chat_template = None
-    with pytest.raises(RecipeError, match="rollout.prompt_template is chat.*r1_zero or text"):
+    with pytest.raises(RecipeError, match=r"rollout.prompt_template is chat.*r1_zero or text"):
         render(prompt(("user", "hello")), "chat", tokenizer)
 
 

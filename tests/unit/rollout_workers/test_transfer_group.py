@@ -72,7 +72,7 @@ def test_receiver_that_does_not_join_is_named() -> None:
     joined = begin(ReceiverGroup, rendezvous, 2, SHORT_S)
     with pytest.raises(WeightSyncError, match="rank 1 did not join"):
         sender.accept()
-    with pytest.raises(WeightSyncError, match="rank 2 .* could not meet its peers"):
+    with pytest.raises(WeightSyncError, match=r"rank 2 .* could not meet its peers"):
         joined.result()
 
 
@@ -126,7 +126,7 @@ def test_receiver_that_dies_ends_the_broadcast_and_the_rest_meet_anew() -> None:
 
 def test_receiver_gives_up_when_there_is_no_learner() -> None:
     begun = time.monotonic()
-    with pytest.raises(WeightSyncError, match="could not meet its peers in 0.3 s"):
+    with pytest.raises(WeightSyncError, match=r"could not meet its peers in 0.3 s"):
         ReceiverGroup(Rendezvous(host="127.0.0.1", port=9, world_size=2), 1, SHORT_S)
     assert time.monotonic() - begun < 5
 
@@ -139,6 +139,6 @@ def test_order_of_calls_is_checked() -> None:
     with pytest.raises(WeightSyncError, match="open one first"):
         sender.broadcast()
     sender.open(1)
-    with pytest.raises(WeightSyncError, match="no transfer group: open one first|accept it first|not ready"):
+    with pytest.raises(WeightSyncError, match=r"no transfer group: open one first|accept it first|not ready"):
         sender._opened.send(sender._buckets[0])
     sender.close()
