@@ -21,7 +21,7 @@ setup-system:  ## system packages that some tests need (as root or with sudo; De
 	@scripts/setup-system
 
 demo: setup  ## train SmolLM2-135M-Instruct with GRPO on this machine's CPUs and show what it learned
-	@$(BIN)/rayzero train deploy/recipes/demo.yaml --fresh
+	@$(BIN)/rayzero train deploy/recipes/demo.yaml
 
 test: test-unit test-integration  ## all tests that need no GPU
 
