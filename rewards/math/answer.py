@@ -123,8 +123,8 @@ class Approximated:
 
 
 Answer = (
-    Scalar | Words | Items | Matrix | Named | Equation | Inequality | Junction | SetOperation | Ratio | Modular | Approximated
-    | Clock | Date
+    Scalar | Words | Items | Matrix | Named | Equation | Inequality | Junction | SetOperation | Ratio | Modular
+    | Approximated | Clock | Date
 )  # fmt: skip
 
 

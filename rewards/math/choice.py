@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 
 _LETTER = r"(?P<open>[(\[]?) *(?P<letter>[A-Ja-j]) *(?P<close>[)\]]?)"
-_PREFIX = re.compile(r"^(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?|选项|选择|选|答案(?:是|为|选)?|故选|应选) *:? *", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"^(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?|选项|选择|选|答案(?:是|为|选)?|故选|应选) *:? *",
+    re.IGNORECASE,
+)
 _SUFFIX = re.compile(r" *(?:选项|项|option)? *[.。]?$", re.IGNORECASE)
 _ALONE = re.compile(rf"^{_LETTER}[.):]?$")
 _WITH_CONTENT = re.compile(rf"^{_LETTER}(?P<mark> *[.):,] *| +)(?P<content>.*\S.*)$")
@@ -45,7 +48,7 @@ def read_choice(text: str) -> Choice | None:
 
 
 def is_choice(text: str) -> Choice | None:
-    """A gold answer that is a choice: a capital letter, a bracketed letter, a letter with content, or several capitals."""
+    """A gold answer that is a choice: a capital or bracketed letter, a letter with content, or several capitals."""
     plain = re.sub(r"[⟪⟫{}]", " ", text).strip()
     if re.fullmatch(r"[a-z]\.?", plain) or re.fullmatch(r"\[? *[a-j] *\]?", plain):
         return None

@@ -5,23 +5,31 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rewards.math.split import words
+
 _MONTHS = {name: number for number, name in enumerate(
-    "january february march april may june july august september october november december".split(), 1
+    words(
+        "january february march april may june july august september october november december"
+    ), 1
 )}  # fmt: skip
 _SHORT_MONTHS = {name[:3]: number for name, number in _MONTHS.items()} | {"sept": 9}
 _CLOCK = re.compile(
-    r"(?P<hour>\d{1,2})(?: *: *(?P<minute>\d{2})(?: *: *(?P<second>\d{2}))?)? *(?P<half>[ap])\.? ?m\b\.?(?: in the (?:morning|afternoon|evening))?"
+    r"(?P<hour>\d{1,2})(?: *: *(?P<minute>\d{2})(?: *: *(?P<second>\d{2}))?)? *"
+    r"(?P<half>[ap])\.? ?m\b\.?(?: in the (?:morning|afternoon|evening))?"
 )
 _OCLOCK = re.compile(r"(?P<hour>\d{1,2}) *o'? ?clock")
 _CHINESE_CLOCK = re.compile(
-    r"(?P<half>凌晨|早上|上午|中午|下午|傍晚|晚上|夜里)? *(?P<hour>\d{1,2}) *(?:[:点时] *(?:(?P<minute>\d{1,2}) *分?|(?P<word>半|整|一刻|三刻))?)"
+    r"(?P<half>凌晨|早上|上午|中午|下午|傍晚|晚上|夜里)? *(?P<hour>\d{1,2}) *"
+    r"(?:[:点时] *(?:(?P<minute>\d{1,2}) *分?|(?P<word>半|整|一刻|三刻))?)"
 )
 _COLON = re.compile(r"(?P<hour>\d{1,2}) *: *(?P<minute>\d\d)(?: *: *(?P<second>\d\d))?")
 _ISO_DATE = re.compile(r"(?P<year>\d{4}) *[-/.年] *(?P<month>\d{1,2}) *[-/.月] *(?P<day>\d{1,2}) *[日号]?")
 _CHINESE_DAY = re.compile(r"(?P<month>\d{1,2}) *月 *(?P<day>\d{1,2}) *[日号]")
 _SLASH_DATE = re.compile(r"(?P<first>\d{1,2})[-/](?P<second>\d{1,2})[-/](?P<year>\d{4})")
 _MONTH_DAY = re.compile(r"(?:the )?(?P<month>[a-z]{3,9})\.? *(?P<day>\d{1,2})(?:st|nd|rd|th)?(?:,? *(?P<year>\d{4}))?")
-_DAY_MONTH = re.compile(r"(?:the )?(?P<day>\d{1,2})(?:st|nd|rd|th)?(?: of)? *(?P<month>[a-z]{3,9})\.?(?:,? *(?P<year>\d{4}))?")
+_DAY_MONTH = re.compile(
+    r"(?:the )?(?P<day>\d{1,2})(?:st|nd|rd|th)?(?: of)? *(?P<month>[a-z]{3,9})\.?(?:,? *(?P<year>\d{4}))?"
+)
 _WEEKDAY = re.compile(r"^(?:mon|tues|wednes|thurs|fri|satur|sun)day,? +")
 
 
@@ -56,7 +64,11 @@ def read_clock(text: str) -> Clock | None:
     if match := _OCLOCK.fullmatch(plain):
         return _clock(match["hour"], None, None, "")
     match = _CHINESE_CLOCK.fullmatch(plain)
-    if match and (match["half"] or "点" in plain or "时" in plain) and (match["minute"] or match["word"] or "点" in plain or match["half"]):
+    if (
+        match
+        and (match["half"] or "点" in plain or "时" in plain)
+        and (match["minute"] or match["word"] or "点" in plain or match["half"])
+    ):
         minute = {"半": "30", "一刻": "15", "三刻": "45"}.get(match["word"] or "", match["minute"])
         return _clock(match["hour"], minute, None, _chinese_half(match["half"], int(match["hour"])))
     return None

@@ -55,7 +55,9 @@ class Comparison:
             return self.same(answer.exact, gold) or self.same(replace(answer.decimal, tolerance=None), gold)
         if isinstance(gold, Named) or isinstance(answer, Named):
             return self._named(answer, gold)
-        if isinstance(gold, Items) and self._is_assignment(gold) or isinstance(answer, Items) and self._is_assignment(answer):
+        if (isinstance(gold, Items) and self._is_assignment(gold)) or (
+            isinstance(answer, Items) and self._is_assignment(answer)
+        ):
             return self._assignments(answer, gold)
         return self._unnamed(answer, gold)
 
@@ -141,7 +143,12 @@ class Comparison:
             return True
         if gold.tolerance is not None and within(node, gold.node, gold.tolerance):
             return True
-        if self._lenient and gold.last_place is not None and gold.last_place < 1 and within(node, gold.node, gold.last_place / 2):
+        if (
+            self._lenient
+            and gold.last_place is not None
+            and gold.last_place < 1
+            and within(node, gold.node, gold.last_place / 2)
+        ):
             return True
         share = self._settings.relative_tolerance
         return share > 0 and is_constant(node) and is_constant(gold.node) and within_relative(node, gold.node, share)
@@ -172,7 +179,11 @@ class Comparison:
         return self.same(answer.value, gold)
 
     def _both_named(self, answer: Named, gold: Named) -> bool:
-        if normal_label(answer.label) != normal_label(gold.label) and is_plain_symbol(answer.label) and is_plain_symbol(gold.label):
+        if (
+            normal_label(answer.label) != normal_label(gold.label)
+            and is_plain_symbol(answer.label)
+            and is_plain_symbol(gold.label)
+        ):
             equations = as_equation(answer), as_equation(gold)
             return equations[0] is not None and equations[1] is not None and same_equation(equations[0], equations[1])
         names, gold_names = label_names(answer.label), label_names(gold.label)
@@ -180,7 +191,11 @@ class Comparison:
 
     def _is_assignment(self, items: Items) -> bool:
         """`x = 1, y = 2`, or `x_1 = 1, x_2 = 2`."""
-        return items.brackets in ("", "⦃⦄", "()") and len(items.items) > 1 and all(isinstance(item, Named) for item in items.items)
+        return (
+            items.brackets in ("", "⦃⦄", "()")
+            and len(items.items) > 1
+            and all(isinstance(item, Named) for item in items.items)
+        )
 
     def _assignments(self, answer: Answer, gold: Answer) -> bool:
         first, second = _assigned(answer), _assigned(gold)
@@ -189,7 +204,9 @@ class Comparison:
         if isinstance(first, dict) and isinstance(second, dict):
             return first.keys() == second.keys() and all(self.same(first[name], second[name]) for name in second)
         if isinstance(first, dict) and isinstance(second, Items):
-            return second.brackets == "()" and self._in_order(tuple(first[name] for name in sorted(first)), second.items)
+            return second.brackets == "()" and self._in_order(
+                tuple(first[name] for name in sorted(first)), second.items
+            )
         if isinstance(second, dict) and isinstance(first, Items):
             names = sorted(second) if first.brackets == "()" else list(second)
             return first.brackets in ("()", "") and self._in_order(first.items, tuple(second[name] for name in names))
@@ -341,7 +358,7 @@ def _brackets_agree(answer: Items, gold: Items) -> bool:
 
 
 def _assigned(answer: Answer) -> dict[str, Answer] | Items | None:
-    """Names to values, in the order of the text; a list of values where all names are one, or differ in the subscript only."""
+    """Names to values, in the order of the text; a list of values where the names differ at most in the subscript."""
     if isinstance(answer, Named):
         names = label_names(answer.label)
         if names and isinstance(answer.value, Items) and len(names) == len(answer.value.items):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.errors import TooLargeError
 from rewards.math.exact import NotRationalError, rational_value
 from rewards.math.numeric import Approximation, UndefinedError, agree, approximate
 from rewards.math.tree import Apply, Constant, Node, apply, nodes_of, symbols_of
@@ -53,7 +53,11 @@ def proportional(first: Node, second: Node) -> Fraction | float | None:
         if not (at_first.is_real and at_second.is_real) or abs(at_first.value) < 1e-30 or abs(at_second.value) < 1e-30:
             continue
         factor = _as_node(at_first, at_second)
-        return float(factor) if _same_function(first, apply("mul", _number(factor), second), names, _COARSE_DIGITS // 2) else None
+        return (
+            float(factor)
+            if _same_function(first, apply("mul", _number(factor), second), names, _COARSE_DIGITS // 2)
+            else None
+        )
     return None
 
 
@@ -168,6 +172,3 @@ def _number(value: Fraction) -> Node:
     from rewards.math.tree import Num
 
     return Num(value)
-
-
-__all__ = ["UnreadableError", "has_infinity", "is_constant", "proportional", "same_expression"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rewards.math.answer import Equation, Inequality, Named
+from rewards.math.answer import Equation, Inequality, Named, Scalar
 from rewards.math.equality import is_constant, proportional, same_expression
 from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.answer import Scalar
 from rewards.math.tree import ONE, Apply, Node, Num, Symbol, apply, nodes_of, number, symbols_of
 
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
@@ -34,9 +33,9 @@ def same_equation(answer: Equation, gold: Equation) -> bool:
 
 
 def same_inequality(answer: Inequality, gold: Inequality) -> bool:
-    """Simple ones of any number of variables: left − right agrees up to a positive factor (a negative one turns the sign)."""
+    """left − right agrees up to a positive factor, or up to a negative one with the sign turned."""
     if len(answer.ops) != 1 or len(gold.ops) != 1:
-        return answer.ops == gold.ops and all(map(same_expression, answer.sides, gold.sides)) or (
+        return (answer.ops == gold.ops and all(map(same_expression, answer.sides, gold.sides))) or (
             tuple(_MIRRORED[op] for op in reversed(answer.ops)) == gold.ops
             and all(map(same_expression, reversed(answer.sides), gold.sides))
         )
@@ -72,7 +71,10 @@ def _fraction(node: Node) -> tuple[Node, Node]:
     if node.op == "pow" and isinstance(node.args[1], Num) and node.args[1].value.denominator == 1:
         above, below = _fraction(node.args[0])
         exponent = node.args[1].value
-        powers = apply("pow", above, number(abs(exponent))), ONE if below == ONE else apply("pow", below, number(abs(exponent)))
+        powers = (
+            apply("pow", above, number(abs(exponent))),
+            ONE if below == ONE else apply("pow", below, number(abs(exponent))),
+        )
         return powers if exponent >= 0 else (powers[1], powers[0])
     return node, ONE
 

@@ -15,7 +15,8 @@ _SCRIPT = r"(?: *_ *(?:\{[^{}=]*\}|[A-Za-z0-9*]|⟪[^⟪⟫]*⟫)| *\^ *\{? *(?:
 _SIMPLE = re.compile(
     rf"^\|? *{_GREEK_OR_LETTER}'*{_SCRIPT}*'*(?: *\([A-Za-z0-9 ,+\-*/\\{{}}']*\))? *\|?$"
     r"|^[a-z]\d$|^[A-Z]{2,5}$|^\|[A-Z]{2}\|$"
-    r"|^m? *\\(?:angle|triangle|overline|vec|hat|bar|widehat|overrightarrow|Delta|measuredangle) *\{? *[A-Za-z]{1,4} *\}?$"
+    r"|^m? *\\(?:angle|triangle|overline|vec|hat|bar|widehat|overrightarrow|Delta|measuredangle)"
+    r" *\{? *[A-Za-z]{1,4} *\}?$"
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
 _WORDS = re.compile(r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:[A-Z]{1,4})?|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$")
@@ -40,7 +41,9 @@ def label_names(text: str) -> list[str]:
     if around is None or around[0] != "()":
         return []
     names = [name.strip() for name in around[1].split(",")]
-    return names if len(names) > 1 and all(re.fullmatch(rf"{_GREEK_OR_LETTER}{_SCRIPT}?", name) for name in names) else []
+    return (
+        names if len(names) > 1 and all(re.fullmatch(rf"{_GREEK_OR_LETTER}{_SCRIPT}?", name) for name in names) else []
+    )
 
 
 def is_plain_symbol(text: str) -> bool:

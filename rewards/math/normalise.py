@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.split import words
 from rewards.math.symbols import (
     DROPPED_WITH_ARGUMENT,
     GLUE,
@@ -28,7 +29,9 @@ _MACRO = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
 _RESERVED = re.compile("[⟪⟫⦃⦄]")
 _FULL_WIDTH_COMMA_IN_NUMBER = re.compile(r"(?<=[０-９])，(?=[０-９]{3}(?![０-９]))|(?<=\d)，(?=0\d\d(?!\d))")
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
-_FUNCTION_IN_TEXT = frozenset("sin cos tan cot sec csc arcsin arccos arctan ln log lg lcm gcd exp max min sinh cosh tanh".split())
+_FUNCTION_IN_TEXT = frozenset(
+    words("sin cos tan cot sec csc arcsin arccos arctan ln log lg lcm gcd exp max min sinh cosh tanh")
+)
 
 
 def normalise(text: str) -> str:

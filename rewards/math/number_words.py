@@ -1,22 +1,40 @@
-"""Numbers in words: `twenty-five`, `three quarters`, 三十五, 三分之二, 百分之五十, 3.5亿. Only whole phrases are read."""
+"""Numbers in words: `twenty-five`, `three quarters`, 三十五, 三分之二, 3.5亿. Only whole phrases are read."""
 
 from __future__ import annotations
 
 import re
 
+from rewards.math.split import words
+
 _UNITS = {word: value for value, word in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen".split()
+    words(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen seventeen eighteen nineteen"
+    )
 )}  # fmt: skip
-_TENS = {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TENS = {
+    word: 10 * value for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), 2)
+}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
-          "ninth": 9, "tenth": 10}  # fmt: skip
+_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+          "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
 _CHINESE_DIGITS = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = "零〇一二两三四五六七八九十百千万亿"
-_MULTIPLIERS = {"hundred": 10**2, "dozen": 12, **_SCALES, "百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8, "万亿": 10**12}
-_MULTIPLIED = re.compile(r"^(.*[\d}]) *⟪? *(hundred|dozen|thousand|million|billion|trillion|万亿|[百千万亿]) *⟫?(?![\u4e00-\u9fff]*[一二三四五六七八九])(.*)$")
+_MULTIPLIERS = {
+    "hundred": 10**2,
+    "dozen": 12,
+    **_SCALES,
+    "百": 10**2,
+    "千": 10**3,
+    "万": 10**4,
+    "亿": 10**8,
+    "万亿": 10**12,
+}
+_MULTIPLIED = re.compile(
+    r"^(.*[\d}]) *⟪? *(hundred|dozen|thousand|million|billion|trillion|万亿|[百千万亿]) *⟫?"
+    r"(?![\u4e00-\u9fff]*[一二三四五六七八九])(.*)$"
+)
 _CHINESE_PHRASE = re.compile(
     rf"^(?P<minus>负)?(?:(?P<whole>[{_CHINESE}]+|\d+)又)?(?:百分之(?P<percent>[{_CHINESE}]+|\d+(?:\.\d+)?)|(?P<below>[{_CHINESE}]+|\d+)分之(?P<above>[{_CHINESE}]+|\d+)"
     rf"|(?P<number>[{_CHINESE}]+)(?:点(?P<point>[零〇一二三四五六七八九]+))?)(?P<rest>.*)$"
@@ -53,7 +71,9 @@ def _from_english(text: str) -> str | None:
     if words[0] in ("negative", "minus"):
         sign, words = "-", words[1:]
     used, value = _leading_english_number(words)
-    if used and used < len(words) and words[used].removesuffix("s") in _PARTS or (used < len(words) and words[used] == "halves"):
+    if (used and used < len(words) and words[used].removesuffix("s") in _PARTS) or (
+        used < len(words) and words[used] == "halves"
+    ):
         part = words[used] if words[used] == "halves" else words[used].removesuffix("s")
         return _joined(sign, f"\\frac{{{value}}}{{{_PARTS[part]}}}", words[used + 1 :]) if used else None
     if not used:
@@ -80,7 +100,12 @@ def _leading_english_number(words: list[str]) -> tuple[int, int]:
             current *= 100
         elif word in _SCALES and current:
             total, current = total + current * _SCALES[word], 0
-        elif word == "and" and previous in ("hundred", *_SCALES) and words[index + 1 : index + 2] and words[index + 1] in {**_UNITS, **_TENS}:
+        elif (
+            word == "and"
+            and previous in ("hundred", *_SCALES)
+            and words[index + 1 : index + 2]
+            and words[index + 1] in {**_UNITS, **_TENS}
+        ):
             previous = word
             continue
         else:
@@ -99,7 +124,11 @@ def _from_chinese(match: re.Match[str]) -> str | None:
     if match["below"]:
         below, above = _any_value(match["below"]), _any_value(match["above"])
         whole = "" if not match["whole"] else _any_value(match["whole"])
-        return None if below is None or above is None or whole is None else f"{minus}{whole}\\frac{{{above}}}{{{below}}}{rest}"
+        return (
+            None
+            if below is None or above is None or whole is None
+            else f"{minus}{whole}\\frac{{{above}}}{{{below}}}{rest}"
+        )
     number = _chinese_value(match["number"])
     if number is None or match["whole"]:
         return None

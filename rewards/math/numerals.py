@@ -38,7 +38,9 @@ def match_number(text: str, position: int) -> tuple[Fraction, int] | None:
     if based:
         return in_base(based["digits"].strip("⟪⟫ "), _base(based)), based.end()
     match = _NUMBER.match(text, position)
-    if match is None or (match["whole"] is None and not (match["decimals"] or match["bar"] or match["dots"] or match["paren"])):
+    if match is None or (
+        match["whole"] is None and not (match["decimals"] or match["bar"] or match["dots"] or match["paren"])
+    ):
         return None
     return _value(match), match.end()
 
@@ -62,7 +64,7 @@ def repeating(whole: str, decimals: str, period: str) -> Fraction:
     if len(whole) + len(decimals) + len(period) > _MAX_DIGITS:
         raise TooLargeError("too many digits")
     head = int((whole or "0") + decimals)
-    return (head + Fraction(int(period), 10 ** len(period) - 1)) / 10 ** len(decimals)
+    return (head + Fraction(int(period), 10 ** len(period) - 1)) / Fraction(10 ** len(decimals))
 
 
 def period_of(decimals: str) -> tuple[str, str] | None:
@@ -102,4 +104,4 @@ def _value(match: re.Match[str]) -> Fraction:
     exponent = int(match["exponent"] or 0)
     if abs(exponent) > _MAX_EXPONENT:
         raise TooLargeError("exponent too large")
-    return value * Fraction(10) ** exponent
+    return value * Fraction(10**exponent) if exponent >= 0 else value / Fraction(10**-exponent)

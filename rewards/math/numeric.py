@@ -121,11 +121,19 @@ class _Evaluation:
             raise TooLargeError("a power too large")
         if rational is not None and rational.denominator == 1 and abs(rational) < 100_000:
             result = base.value ** int(rational)
-        elif rational is not None and base.is_real and mpmath.re(base.value) < 0 and rational.denominator % 2 and rational.denominator < 1_000:
+        elif (
+            rational is not None
+            and base.is_real
+            and mpmath.re(base.value) < 0
+            and rational.denominator % 2
+            and rational.denominator < 1_000
+        ):
             result = (-mpmath.re(base.value)) ** power * (-1 if rational.numerator % 2 else 1)
         else:
             result = _realised(base) ** _realised(exponent)
-        growth = (base.magnitude / abs(base.value)) * (1 + abs(exponent.magnitude) * (1 + abs(mpmath.log(abs(base.value)))))
+        growth = (base.magnitude / abs(base.value)) * (
+            1 + abs(exponent.magnitude) * (1 + abs(mpmath.log(abs(base.value))))
+        )
         return Approximation(result, abs(result) * max(growth, 1))
 
 
@@ -149,10 +157,8 @@ def _root(radicand: Approximation, index: Node) -> Approximation:
     value, n = _realised(radicand), int(degree)
     if abs(value) <= radicand.magnitude * mpmath.mpf(10) ** (10 - mpmath.mp.dps):
         return Approximation(mpmath.mpf(0), radicand.magnitude ** (mpmath.mpf(1) / n))
-    if n % 2 and radicand.is_real and value < 0:
-        result = -mpmath.root(-value, n)
-    else:
-        result = mpmath.root(value, n)
+    real_below_zero = n % 2 and radicand.is_real and value < 0
+    result = -mpmath.root(-value, n) if real_below_zero else mpmath.root(value, n)
     return Approximation(result, abs(result) * max(1, radicand.magnitude / abs(value)))
 
 

@@ -19,14 +19,20 @@ from rewards.math.tree import ONE, PI, Constant, Node, Num, Symbol, apply, is_in
 _MAX_DEPTH = 40
 _MAX_OPERANDS = 400
 _GREEK_NAMES = frozenset(GREEK.values()) - {"pi"}
-_TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
-_NAMED = sorted(FUNCTIONS | {"arcsin", "arccos", "arctan", "pi", "infinity", "inf", "infty", "lg"} | _GREEK_NAMES, key=len, reverse=True)
+_TRIGONOMETRIC = frozenset(["sin", "cos", "tan", "cot", "sec", "csc"])
+_NAMED = sorted(
+    FUNCTIONS | {"arcsin", "arccos", "arctan", "pi", "infinity", "inf", "infty", "lg"} | _GREEK_NAMES,
+    key=len,
+    reverse=True,
+)
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "lg": "log", "infinity": "inf", "infty": "inf"}
 _USUAL_VARIABLES = frozenset("abcdxyz")
 _COUNT = r" *(?:_ *\{? *(\d+) *\}? *\^ *\{? *(\d+) *\}?|\( *(\d+) *, *(\d+) *\))"
 _COMBINATIONS = re.compile(r"([CAP])" + _COUNT)
 _CHOOSE = re.compile(r"(?:\{ *\} *)?(?:[_^] *\{? *)?(\d+) *\}? *([CP]) *_? *\{? *(\d+) *\}?(?!\w)")
-_SCRIPT = re.compile(r"\{([^{}]{1,40}|[^{}]{0,20}\{[^{}]{1,20}\}[^{}]{0,20})\}|⟪([^⟫]{1,20})⟫|(\d+|[A-Za-z])|\\([a-z]+) ?")
+_SCRIPT = re.compile(
+    r"\{([^{}]{1,40}|[^{}]{0,20}\{[^{}]{1,20}\}[^{}]{0,20})\}|⟪([^⟫]{1,20})⟫|(\d+|[A-Za-z])|\\([a-z]+) ?"
+)
 _TERMINATORS = frozenset("+-*/^_)]}|,;:=<>≤≥≠≈≡∪∩∖∈∉±∓!°%'⟫⦄⟩⌋⌉→⇒⇔&?.@#\"…")
 
 

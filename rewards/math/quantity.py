@@ -14,10 +14,22 @@ from rewards.math.text import is_product
 from rewards.math.tree import Num, number, symbols_of
 from rewards.math.units import DEGREE, NO_UNIT, Unit, could_be_letters, is_single_letter, parse_unit
 
-_APPROXIMATE = re.compile(r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE)
-_PART_OF = re.compile(r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *of (?:the|a|an|his|her|their|its) [A-Za-z]{3,}(?: [A-Za-z]{3,})? *⟫?$")
-_CURRENCY = re.compile(r"^(?P<sign>-?) *(?:⟪ *)?(?P<unit>US *\$|\$|€|£|¥|₹|Rs\.?(?= *\d)|USD|RMB|CNY|EUR|GBP|INR|人民币)(?: *⟫)? *(?P<rest>.+)$")
-_TAIL = re.compile(r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega|\\frac *\{[A-Za-z]+\} *\{[A-Za-z]+(?:\^\{?\d\}?)?\}$)")
+_APPROXIMATE = re.compile(
+    r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
+)
+_PART_OF = re.compile(
+    r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *"
+    r"of (?:the|a|an|his|her|their|its) [A-Za-z]{3,}(?: [A-Za-z]{3,})? *⟫?$"
+)
+_CURRENCY = re.compile(
+    r"^(?P<sign>-?) *(?:⟪ *)?(?P<unit>US *\$|\$|€|£|¥|₹|Rs\.?(?= *\d)|USD|"
+    r"RMB|CNY|EUR|GBP|INR|人民币)(?: *⟫)? *(?P<rest>.+)$"
+)
+_TAIL = re.compile(
+    r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|"
+    r"(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega|"
+    r"\\frac *\{[A-Za-z]+\} *\{[A-Za-z]+(?:\^\{?\d\}?)?\}$)"
+)
 _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\})?$")
 _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]+\.?|[\u4e00-\u9fff]+|°|''|')"
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")
@@ -43,7 +55,7 @@ def read_quantity(text: str, *, attached: bool = False) -> Scalar:
 
 
 def read_compound(text: str) -> Scalar | None:
-    """`2 hours 30 minutes`, `5 ft 3 in`, `30°15'`: falling units of one kind, each part less than one of the unit before."""
+    """`2 hours 30 minutes`, `5 ft 3 in`, `30°15'`: falling units, each part less than one of the unit before."""
     match = _COMPOUND.match(text)
     if match is None:
         return None
@@ -51,7 +63,11 @@ def read_compound(text: str) -> Scalar | None:
     units = [_angle_or_unit(unit, pairs[0][1]) for _, unit in pairs]
     total, previous = Fraction(0), None
     for (literal, _), unit in zip(pairs, units, strict=True):
-        if unit is None or unit.noun or not (previous is None or (unit.commensurable(previous) and unit.factor < previous.factor)):
+        if (
+            unit is None
+            or unit.noun
+            or not (previous is None or (unit.commensurable(previous) and unit.factor < previous.factor))
+        ):
             return None
         value = rational_value(parse_expression(literal)) * unit.factor
         if previous is not None and value >= previous.factor:
@@ -148,7 +164,12 @@ def _unit_of(head: str, tail: str, attached: bool) -> Unit | None:
     """The unit that `tail` is after `head`, unless it could as well be letters that multiply."""
     spaced = head.endswith(" ") or tail[0] == "⟪"
     latin = tail[0].isascii() and tail[0].isalpha()
-    if latin and not spaced and could_be_letters(tail) and not (attached and is_single_letter(tail) and head[-1].isdigit()):
+    if (
+        latin
+        and not spaced
+        and could_be_letters(tail)
+        and not (attached and is_single_letter(tail) and head[-1].isdigit())
+    ):
         return None
     unit = parse_unit(tail, allow_noun=spaced or not latin)
     if unit is None or (unit.noun and latin and is_product(tail.strip())):

@@ -1,6 +1,6 @@
 r"""Reads an answer's text into one of the kinds of answer.py. Always succeeds: what is no mathematics is `Words`.
 
-The readers are tried in the order of `_READERS`, loosest structure first: lists, then relations, then brackets, then numbers.
+The readers are tried in the order of `_readers`, loosest structure first: lists, relations, brackets, numbers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from rewards.math.answer import (
 from rewards.math.clock import read_clock, read_colon, read_date
 from rewards.math.equality import is_constant, same_expression
 from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.labels import is_label, label_names
 from rewards.math.nearness import within
 from rewards.math.number_words import with_digits
-from rewards.math.labels import is_label, label_names
 from rewards.math.parse import parse_expression
 from rewards.math.quantity import read_compound, read_quantity
 from rewards.math.split import enclosed, split_outside
@@ -41,11 +41,16 @@ _MAX_ITEMS = 40
 _MAX_DEPTH = 12
 
 _PREAMBLE = re.compile(
-    r"^(?:⟪? *(?:(?:so|thus|hence|therefore)[, ]+)?(?:the )?(?:final |correct )?(?:answer|ans|result|solution|solutions|value)s?(?: is| are|:|=)+:?|答案?(?:是|为)?[::]|答案(?:是|为)|"
+    r"^(?:⟪? *(?:(?:so|thus|hence|therefore)[, ]+)?(?:the )?(?:final |correct )?"
+    r"(?:answer|ans|result|solution|solutions|value)s?(?: is| are|:|=)+:?|答案?(?:是|为)?[::]|答案(?:是|为)|"
     r"解得?[::]|(?:一|总)?共(?:有|计)?(?=[\d ])|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
     re.IGNORECASE,
 )
-_LIST = re.compile(r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|且|以及|及)[ ,:]*⟫|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|且|以及", re.IGNORECASE)
+_LIST = re.compile(
+    r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|且|以及|及)[ ,:]*⟫|"
+    r"(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|且|以及",
+    re.IGNORECASE,
+)
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
 _BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
 _SET_OPERATION = re.compile(r"[∪∩∖]")
@@ -54,12 +59,19 @@ _COMMA = re.compile(r"[,;]")
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr\b")
 _CELL = re.compile(r"&")
 _MATRIX = re.compile(
-    r"^(?P<open>[(\[|⟨]?) *\\begin *\{(?P<kind>[pbvVB]?(?:small)?matrix|smallmatrix|array|cases|aligned|align)\*?\} *(?:\[[a-z]\])? *(?P<spec>\{ *[lcr| ]+\})?"
+    r"^(?P<open>[(\[|⟨]?) *\\begin *\{(?P<kind>[pbvVB]?(?:small)?matrix|smallmatrix|array|cases|aligned|align)\*?\} *"
+    r"(?:\[[a-z]\])? *(?P<spec>\{ *[lcr| ]+\})?"
     r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
     re.DOTALL,
 )
-_MODULAR = re.compile(r"^(?:(?P<label>[A-Za-z]) *≡)? *(?P<residue>[^≡]+?) *[(,]? *(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$")
-_INTEGER_PARAMETER = re.compile(r"^(?:⟪? *(?:where|for|其中|for any|for all|with)? *⟫?)? *\(? *([A-Za-z]) *(?:∈ *(?:ℤ|Z)|⟪? *is (?:an|any) integer *⟫?|⟪? *为整数 *⟫?|⟪? *∈ *整数 *⟫?) *\)?$")
+_MODULAR = re.compile(
+    r"^(?:(?P<label>[A-Za-z]) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
+    r"(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$"
+)
+_INTEGER_PARAMETER = re.compile(
+    r"^(?:⟪? *(?:where|for|其中|for any|for all|with)? *⟫?)? *\(? *([A-Za-z]) *"
+    r"(?:∈ *(?:ℤ|Z)|⟪? *is (?:an|any) integer *⟫?|⟪? *为整数 *⟫?|⟪? *∈ *整数 *⟫?) *\)?$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,11 @@ def clean(text: str) -> str:
         around = enclosed(text)
         if around and around[0] == "{}" and not _COMMA.search(around[1]) and not _BUILDER.match(around[1]):
             text = around[1]
-        if around and around[0] == "⟪⟫" and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1])):
+        if (
+            around
+            and around[0] == "⟪⟫"
+            and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1]))
+        ):
             text = around[1]
         if text == before:
             break
@@ -122,8 +138,8 @@ class _Reader:
 
     def _readers(self) -> tuple[Callable[[str, int], Answer | None], ...]:
         return (
-            self._matrix, self._calendar, self._modular, self._list, self._set_operation, self._membership, self._approximation,
-            self._relation, self._plus_minus, self._ratio, self._bracketed,
+            self._matrix, self._calendar, self._modular, self._list, self._set_operation, self._membership,
+            self._approximation, self._relation, self._plus_minus, self._ratio, self._bracketed,
         )  # fmt: skip
 
     # -- structure, loosest first
@@ -155,7 +171,9 @@ class _Reader:
         if not isinstance(matrix, Matrix) or matrix.kind:
             return None
         factor = parse_expression(text[:start].rstrip(" *"))
-        rows = [[Scalar(apply("mul", factor, cell.node)) for cell in row if isinstance(cell, Scalar)] for row in matrix.rows]
+        rows = [
+            [Scalar(apply("mul", factor, cell.node)) for cell in row if isinstance(cell, Scalar)] for row in matrix.rows
+        ]
         if any(len(row) != len(cells) for row, cells in zip(rows, matrix.rows, strict=True)):
             return None
         return Matrix(tuple(map(tuple, rows)))
@@ -189,7 +207,9 @@ class _Reader:
             raise UnreadableError("words joined by or")
         if all(isinstance(item, Inequality) for item in items) and not re.search("[,;]", joined):
             return Junction("or" if by_or else "and", tuple(items))
-        if all(isinstance(item, Inequality) for item in items) and any(item.ops == ("≠",) for item in items if isinstance(item, Inequality)):
+        if all(isinstance(item, Inequality) for item in items) and any(
+            item.ops == ("≠",) for item in items if isinstance(item, Inequality)
+        ):
             return Junction("and", tuple(items))  # x > 0, x ≠ 1
         return flattened(Items("", tuple(_spread_label(items)), "or" if by_or else ","))
 
@@ -370,7 +390,9 @@ def _without_parameters(parts: list[str]) -> tuple[list[str], Callable[[str], st
 def _spread_label(items: list[Answer]) -> list[Answer]:
     """`x = 3 or 4`: the label of the first holds for the others."""
     first = items[0]
-    if isinstance(first, Named) and not any(isinstance(item, Named | Inequality | Equation | Words) for item in items[1:]):
+    if isinstance(first, Named) and not any(
+        isinstance(item, Named | Inequality | Equation | Words) for item in items[1:]
+    ):
         return [first, *(Named(first.label, item, first.label_node) for item in items[1:])]
     return items
 
@@ -389,5 +411,3 @@ def _rounds_to(value: Scalar, decimal: Scalar) -> bool:
         return False
     cut = apply("add", decimal.node, apply("div", Num(place), number(2)))
     return within(value.node, decimal.node, place / 2) or within(value.node, cut, place / 2)
-
-

@@ -1,7 +1,7 @@
 """Sets of real numbers as unions of intervals, so that `x > 3`, `(3, ∞)` and `{x | 3 < x}` are one thing.
 
-A set is a sorted list of cuts: (value, side), where side −1 cuts just below the value and +1 just above it. Cuts at even
-places open a stretch, those at odd places close it. Values are 60-digit numbers; ends closer than 10^−45 are one.
+A set is a sorted list of cuts: (value, side), where side −1 cuts just below the value and +1 just above it. Cuts at
+even places open a stretch, those at odd places close it. Values are 60-digit numbers; ends closer than 10^−45 are one.
 """
 
 from __future__ import annotations

@@ -43,3 +43,8 @@ def enclosed(text: str) -> tuple[str, str] | None:
     if any(level == 0 for level in levels[1:-1]):
         return None
     return text[0] + text[-1], text[1:-1]
+
+
+def words(text: str) -> list[str]:
+    """The words of a table that is written as one string."""
+    return text.split()

@@ -6,13 +6,15 @@ Everything is rewritten to one small language, in which a structure symbol is on
 
 from __future__ import annotations
 
+from rewards.math.split import words
+
 GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
-        (
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-            "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
-        ).split(),
+        words(
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon "
+            "phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+        ),
         strict=True,
     )
 )
@@ -20,11 +22,14 @@ GREEK = dict(
 UNICODE: dict[str, str] = {
     **{letter: f"\\{name} " for letter, name in GREEK.items()},
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "×": "*", "⋅": "*", "·": "*", "∙": "*", "∗": "*",
-    "÷": "/", "∕": "/", "⁄": "/", "∶": ":", "≤": "≤", "≦": "≤", "⩽": "≤", "≧": "≥", "⩾": "≥", "≒": "≈", "∼": "≈", "≅": "≈",
-    "∘": "°", "º": "°", "˚": "°", "℃": "°⟪C⟫", "℉": "°⟪F⟫", "′": "'", "’": "'", "‘": "'", "″": "''", "“": '"', "”": '"', "„": '"',
+    "÷": "/", "∕": "/", "⁄": "/", "∶": ":", "≤": "≤", "≦": "≤", "⩽": "≤", "≧": "≥", "⩾": "≥", "≒": "≈", "∼": "≈",
+    "≅": "≈",
+    "∘": "°", "º": "°", "˚": "°", "℃": "°⟪C⟫", "℉": "°⟪F⟫", "′": "'", "’": "'", "‘": "'", "″": "''",
+    "“": '"', "”": '"', "„": '"',
     "〈": "⟨", "〉": "⟩", "∣": "|", "｜": "|", "…": "…", "⋯": "…", "∖": "∖", "∅": "∅", "⌀": "∅", "Ø": "∅", "ø": "∅",
     "≢": "≢", "∧": "⟪and⟫", "∨": "⟪or⟫", "√": "\\sqrt ", "∛": "\\sqrt[3]", "¥": "¥", "￥": "¥", "￡": "£", "￠": "¢",
-    "《": "", "》": "", "「": "", "」": "", "『": "", "』": "", "【": "", "】": "", "。": ". ", "．": ".", "ℯ": "e", "ⅈ": "i",
+    "《": "", "》": "", "「": "", "」": "", "『": "", "』": "", "【": "", "】": "", "。": ". ", "．": ".", "ℯ": "e",
+    "ⅈ": "i",
     "𝑖": "i", "\u00a0": " ", "\u3000": " ", "\u2009": " ", "\u202f": " ", "\u2002": " ", "\u2003": " ", "\u2005": " ",
     "\u200b": "", "\u200c": "", "\u200d": "", "\ufeff": "", "\u2060": "", "\u2061": "", "\u2062": "",
 }  # fmt: skip
@@ -62,21 +67,28 @@ MACROS: dict[str, str] = {
     **dict.fromkeys(("rbrack",), "]"),
     **dict.fromkeys(("lparen",), "("),
     **dict.fromkeys(("rparen",), ")"),
-    "div": "/", "pm": "±", "mp": "∓", "lt": "<", "gt": ">", "equiv": "≡", "cup": "∪", "cap": "∩", "in": "∈", "notin": "∉",
-    "infty": "∞", "colon": ":", "%": "%", "$": "$", "#": "#", "&": " ⟪and⟫ ", "_": "_", "prime": "'", "Z": "ℤ", "Q": "ℚ",
+    "div": "/", "pm": "±", "mp": "∓", "lt": "<", "gt": ">", "equiv": "≡", "cup": "∪", "cap": "∩", "in": "∈",
+    "notin": "∉",
+    "infty": "∞", "colon": ":", "%": "%", "$": "$", "#": "#", "&": " ⟪and⟫ ", "_": "_", "prime": "'", "Z": "ℤ",
+    "Q": "ℚ",
     "bigcup": "∪", "bigcap": "∩", "to": "→", "rightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "iff": "⇔",
     "Leftrightarrow": "⇔", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "imath": "i", "jmath": "j",
     "textdollar": "$", "dollar": "$", "permil": "‰", "arccos": "\\acos ", "arcsin": "\\asin ", "arctan": "\\atan ",
-    "varphi": "\\phi ", "vartheta": "\\theta ", "varepsilon": "\\epsilon ", "lg": "\\log ", "tg": "\\tan ", "ctg": "\\cot ",
+    "varphi": "\\phi ", "vartheta": "\\theta ", "varepsilon": "\\epsilon ", "lg": "\\log ", "tg": "\\tan ",
+    "ctg": "\\cot ",
     "neg": "⟪not⟫", "lnot": "⟪not⟫",
 }  # fmt: skip
 """Macros without arguments -> their character."""
 
 SPACING = frozenset(
-    [*", ; : > ~ / \n\t".split(" "), " ", "\n", "\t"]
-    + "quad qquad enspace enskip thinspace medspace thickspace displaystyle textstyle scriptstyle limits nolimits hfill "
-    "newline left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr nonumber centering "
-    "small large Large normalsize strut allowbreak noindent".split()
+    {" ", "\n", "\t"}.union(
+        words(
+            ", ; : > ~ / ! "
+            "quad qquad enspace enskip thinspace medspace thickspace displaystyle textstyle scriptstyle limits "
+            "nolimits hfill newline left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl "
+            "Biggr nonumber centering small large Large normalsize strut allowbreak noindent"
+        )
+    )
 )
 """Macros that only space or size."""
 
@@ -84,21 +96,34 @@ GLUE = frozenset(["!", "left", "right", "middle"])
 """Those of SPACING that leave no space at all."""
 
 TEXT_MACROS = frozenset(
-    "text textbf textit textrm textsf texttt textnormal textup emph mbox hbox mathrm rm mathsf mathtt operatorname "
-    "textsc mathop textmd".split()
+    words(
+        "text textbf textit textrm textsf texttt textnormal textup emph mbox hbox mathrm rm mathsf mathtt "
+        "operatorname textsc mathop textmd"
+    )
 )
 PLAIN_WRAPPERS = frozenset(
-    "mathbf boldsymbol mathit bm boxed fbox framebox ensuremath mathcal mathnormal underline bold pmb mathbin mathrel "
-    "cancel hbox smash mathstrut unboldmath mathord".split()
+    words(
+        "mathbf boldsymbol mathit bm boxed fbox framebox ensuremath mathcal mathnormal underline bold pmb "
+        "mathbin mathrel cancel hbox smash mathstrut unboldmath mathord"
+    )
 )
 """Macros whose argument counts and which themselves do not."""
 
-DROPPED_WITH_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color tag label kern mkern raisebox".split())
+DROPPED_WITH_ARGUMENT = frozenset(words("hspace vspace phantom hphantom vphantom color tag label kern mkern raisebox"))
 
-SYNONYM_COMMANDS = {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sfrac": "frac", "dbinom": "binom", "tbinom": "binom"}
+SYNONYM_COMMANDS = {
+    "dfrac": "frac",
+    "tfrac": "frac",
+    "cfrac": "frac",
+    "sfrac": "frac",
+    "dbinom": "binom",
+    "tbinom": "binom",
+}
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp gcd lcm max min arg det deg Re Im sqrt abs floor "
-    "ceil".split()
+    words(
+        "sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp gcd lcm max min arg det deg Re Im "
+        "sqrt abs floor ceil"
+    )
 )
 """Function names that may also be written without a backslash."""

@@ -1,16 +1,20 @@
-"""Answers in words: compared as whole words, in any case, without articles and punctuation; a few phrases are synonyms."""
+"""Answers in words: compared as whole words, in any case, without articles and punctuation; a few are synonyms."""
 
 from __future__ import annotations
 
 import re
 
 _SYNONYMS: tuple[tuple[str, ...], ...] = (
-    ("no solution", "no solutions", "there is no solution", "there are no solutions", "has no solution", "has no solutions",
-     "no real solution", "no real solutions", "无解", "方程无解", "没有解", "无实数解", "∅", "empty set", "空集", "\\phi"),
+    ("no solution", "no solutions", "there is no solution", "there are no solutions", "has no solution",
+     "has no solutions",
+     "no real solution", "no real solutions", "无解", "方程无解", "没有解", "无实数解", "∅", "empty set", "空集",
+     "\\phi"),
     ("does not exist", "dne", "doesn't exist", "不存在"),
-    ("infinitely many solutions", "infinitely many", "infinite solutions", "infinite number of solutions", "无穷多解", "无数解", "有无穷多解",
+    ("infinitely many solutions", "infinitely many", "infinite solutions", "infinite number of solutions",
+     "无穷多解", "无数解", "有无穷多解",
      "无穷多个解", "无数个解"),
-    ("ℝ", "all real numbers", "all reals", "real numbers", "set of all real numbers", "all real x", "任意实数", "全体实数", "实数集",
+    ("ℝ", "all real numbers", "all reals", "real numbers", "set of all real numbers", "all real x", "任意实数",
+     "全体实数", "实数集",
      "一切实数"),
     ("true", "正确"),
     ("false", "错误"),
@@ -21,7 +25,8 @@ _SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("-∞", "negative infinity", "minus infinity", "负无穷"),
     ("even", "偶数", "even number"),
     ("odd", "奇数", "odd number"),
-    ("cannot be determined", "can not be determined", "can't be determined", "not enough information", "无法确定", "不能确定"),
+    ("cannot be determined", "can not be determined", "can't be determined", "not enough information", "无法确定",
+     "不能确定"),
 )  # fmt: skip
 _CANONICAL = {phrase: group[0] for group in _SYNONYMS for phrase in group}
 _NOISE = re.compile(r"[⟪⟫{}$\"“”\"`*_]")
@@ -60,7 +65,10 @@ def looks_like_words(text: str) -> bool:
 
 
 def is_product(run: str) -> bool:
-    """`ab` and `xyz`, but not `cat`: letters of one usual family, or a run without a vowel that is lower case and short."""
+    """`ab` and `xyz`, but not `cat`: all letters are of one usual family."""
     if run in ("pi", "inf", "infinity"):
         return True
-    return len(set(run)) == len(run) and any(set(run) <= set(family) for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by"))
+    return len(set(run)) == len(run) and any(
+        set(run) <= set(family)
+        for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by")
+    )

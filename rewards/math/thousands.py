@@ -1,7 +1,7 @@
 """Commas between groups of three digits: is `1,234` one number or two?
 
-Outside brackets it is one. Inside brackets it is one only where the brackets hold other, looser commas or a group begins
-with 0; so `(1,234)` is a pair and `(1,234, 5,678)` is one of large numbers.
+Outside brackets it is one. Inside brackets it is one only where other commas are looser or a group begins with 0: so
+`(1,234)` is a pair and `(1,234, 5,678)` is one of large numbers.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """An operation: add, neg, mul, div, pow, root(x, n), fact, binom, perm, abs, floor, ceil, log(x, base), sin, ...."""
+    """An operation: add, neg, mul, div, pow, root(x, n), fact, binom, perm, abs, floor, ceil, log(x, base), sin, …"""
 
     op: str
     args: tuple[Node, ...]

@@ -1,7 +1,7 @@
 """Units of measure: what a unit's text denotes, as exponents of base dimensions and an exact factor.
 
-`parse_unit("km/h")` is 5/18 of length¹·time⁻¹. A noun that is no unit (`apples`) is a dimension of its own, so that apples
-equal apples and no metres. Angles in degrees and percentages are units here as well.
+`parse_unit("km/h")` is 5/18 of length¹·time⁻¹. A noun that is no unit (`apples`) is a dimension of its own, so that
+apples equal apples and no metres. Angles in degrees and percentages are units here as well.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
+
+from rewards.math.split import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ class Unit:
         dimensions = dict(self.dimensions)
         for name, exponent in other.dimensions.items():
             dimensions[name] = dimensions.get(name, 0) + exponent * power
-        return Unit({name: e for name, e in dimensions.items() if e}, self.factor * other.factor**power, self.noun or other.noun)
+        return Unit(
+            {name: e for name, e in dimensions.items() if e}, self.factor * other.factor**power, self.noun or other.noun
+        )
 
 
 NO_UNIT = Unit({})
@@ -135,27 +139,36 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     ({"byte": 1}, "1000000000", "GB gigabyte"),
     ({"byte": 1}, "1/8", "bit 比特"),
 )
-_COUNTERS = frozenset("个 只 本 支 辆 棵 张 条 件 名 位 人 次 种 箱 袋 瓶 盒 颗 朵 头 匹 台 套 对 双 页 道 题 组 步 把 块 家 间 座 杯 项 场 票 分 枚 段 类 根 片 盆 车 倍".split())
+_COUNTERS = frozenset(
+    words(
+        "个 只 本 支 辆 棵 张 条 件 名 位 人 次 种 箱 袋 瓶 盒 颗 朵 头 匹 台 套 对 "
+        "双 页 道 题 组 步 把 块 家 间 座 杯 项 场 票 分 枚 段 类 根 片 盆 车 倍"
+    )
+)
 """Chinese measure words: each is a noun of its own."""
 _SINGLE_LETTER = frozenset("mgshLlNJWVAKB")
 """Units that could also be a variable: they need a space, or to stand as text."""
 _NOT_NOUNS = frozenset(
-    "or and not nor but is are was if then than less times at most least about approximately around nearly almost over "
-    "under between to from either maybe perhaps possibly probably plus minus point half quarter third million billion "
-    "trillion thousand hundred dozen score pair squared cubed square cubic sq cu of the by with without no none any all "
-    "some where when per answer correct wrong true false mod modulo base pi sqrt sin cos tan log ln infinity percent degree "
-    "degrees we get have so thus hence therefore a an i it this that these those could be can may might would should must "
-    "also which for as equals equal solution solutions remainder ie eg etc am pm ad bc bce ce first second option choice ignore "
-    "only else otherwise except instead actually wait both each every alpha beta gamma delta "
-    "theta lambda sigma omega phi psi rho tau epsilon".split()
+    words(
+        "or and not nor but is are was if then than less times at most least about approximately around "
+        "nearly almost over under between to from either maybe perhaps possibly probably plus minus point "
+        "half quarter third million billion trillion thousand hundred dozen score pair squared cubed square "
+        "cubic sq cu of the by with without no none any all some where when per answer correct wrong true "
+        "false mod modulo base pi sqrt sin cos tan log ln infinity percent degree degrees we get have so thus "
+        "hence therefore a an i it this that these those could be can may might would should must also which "
+        "for as equals equal solution solutions remainder ie eg etc am pm ad bc bce ce first second option "
+        "choice ignore only else otherwise except instead actually wait both each every alpha beta gamma "
+        "delta theta lambda sigma omega phi psi rho tau epsilon"
+    )
 )
-_NOT_ATTACHED = frozenset("nm ms mi pt ha in cc gal".split())
+_NOT_ATTACHED = frozenset(words("nm ms mi pt ha in cc gal"))
 """Units that need a space as well, because letters multiply: 3nm."""
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3, "平方": 2, "立方": 3}
 _OF = re.compile(r"^(⟪? *[A-Za-z]+) +of +(?:the +|a +|an +)?([A-Za-z]{3,}(?: [A-Za-z]{3,})?)( *⟫)?$")
 _TOKEN = re.compile(
     r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\b(?:per|an?)\b|每)|(?P<times>\*|·|-(?=[A-Za-z]))|"
-    r"(?P<word>° *(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
+    r"(?P<word>° *(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|"
+    r"Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
 )
 
 

@@ -1,7 +1,7 @@
 """The way in: does a completion's final answer equal the gold answer?
 
-Pure and deterministic: no threads, no signals, no clock, and nothing of the text is ever evaluated as code. Sizes are bounded
-before anything is computed, so a case costs milliseconds; run it in a killable process all the same.
+Pure and deterministic: no threads, no signals, no clock, and nothing of the text is ever evaluated as code. Sizes are
+bounded before anything is computed, so a case costs milliseconds; run it in a killable process all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from services.schema.config.math import MathSettings
 
 _DEFAULTS = MathSettings()
 _SHOWN_CHARS = 80
+_WITH_BASE = re.compile(r"^\(?([0-9A-F]+)\)? *_ *(?:\d+|\{[^{}]*\}|⟪[^⟪⟫]*⟫)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class MathVerdict:
 
 
 def verify(completion: str, gold: str, settings: MathSettings = _DEFAULTS) -> MathVerdict:
-    r"""Judge a completion by its last box after the last </think>. `verify(r"… \boxed{0.5}", r"\frac12").correct` is True.
+    r"""Judge a completion by its last box after the last </think>: `verify(r"\boxed{0.5}", r"\frac12").correct`.
 
     Never raises for any two strings.
     """
@@ -78,7 +79,10 @@ def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
         if chosen is not None:
             return chosen
     comparison = Comparison(settings)
-    return any(comparison.same(one, other) for one, other in _readings(clean(answer), clean(gold)))
+    answer, gold = clean(answer), clean(gold)
+    if settings.strictness == "lenient" and (based := _WITH_BASE.match(gold)) and answer == based[1]:
+        return True
+    return any(comparison.same(one, other) for one, other in _readings(answer, gold))
 
 
 def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | None:
@@ -89,7 +93,7 @@ def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | No
             return _equal(answer, gold.content, settings)
         return None
     if chosen.letters != gold.letters:
-        return False if not gold.content or not chosen.content else False
+        return False
     if gold.content and chosen.content:
         return _equal(chosen.content, gold.content, settings)
     return True
@@ -98,7 +102,9 @@ def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | No
 def _readings(answer: str, gold: str) -> Iterator[tuple[Answer, Answer]]:
     """Pairs to compare: the gold answer has one reading, the answer may have several."""
     gold_answer = read(joined_thousands(gold, only_certain=True))
-    texts = dict.fromkeys((joined_thousands(answer, only_certain=True), joined_thousands(answer), split_thousands(answer)))
+    texts = dict.fromkeys(
+        (joined_thousands(answer, only_certain=True), joined_thousands(answer), split_thousands(answer))
+    )
     for text in texts:
         yield read(text), gold_answer
     if re.search(r"\d[A-Za-z]\b", answer):

@@ -1,7 +1,7 @@
 """Scores a math verifier on a hand-labelled corpus: rayzero's own, and math-verify where it is installed.
 
-A corpus is JSON Lines with `kind`, `answer` (the text of a box) or `completion`, `gold`, `expected` ("correct" or "wrong")
-and, where the case is subtle, `note`.
+A corpus is JSON Lines with `kind`, `answer` (the text of a box) or `completion`, `gold`, `expected` ("correct" or
+"wrong") and, where the case is subtle, `note`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,24 @@ def load_corpus(path: Path) -> list[CorpusCase]:
             row = json.loads(line)
             completion = row["completion"] if "completion" in row else f"\\boxed{{{row['answer']}}}"
             label = {"correct": True, "wrong": False}[row["expected"]]
-            cases.append(CorpusCase(kind=row["kind"], completion=completion, gold=row["gold"], correct=label, note=row.get("note", "")))
+            cases.append(
+                CorpusCase(
+                    kind=row["kind"], completion=completion, gold=row["gold"], correct=label, note=row.get("note", "")
+                )
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise RecipeError(f"{path}:{number}: not a corpus case ({error!r}); wanted kind, answer, gold, expected") from error
+            raise RecipeError(
+                f"{path}:{number}: not a corpus case ({error!r}); wanted kind, answer, gold, expected"
+            ) from error
     return cases
 
 
 def score(verifier: Verifier, cases: Iterable[CorpusCase]) -> CorpusScore:
     """Run a verifier over all cases, one after the other."""
     cases = list(cases)
-    positives, negatives, worst_s = [], [], 0.0
+    positives: list[CorpusCase] = []
+    negatives: list[CorpusCase] = []
+    worst_s = 0.0
     right: Counter[str] = Counter()
     for case in cases:
         start = time.perf_counter()
@@ -96,7 +104,8 @@ def math_verify_verifier() -> Verifier | None:
     """
     if importlib.util.find_spec("math_verify") is None:
         return None
-    from math_verify import parse, verify as math_verify
+    from math_verify import parse
+    from math_verify import verify as math_verify
 
     def verifier(completion: str, gold: str) -> bool:
         return bool(math_verify(parse(f"${gold}$"), parse(completion)))

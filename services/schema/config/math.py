@@ -26,8 +26,8 @@ class MathSettings(Section):
     last `####` on its line. `last_number`: the last number of the answer part. Empty: no box earns nothing."""
 
     relative_tolerance: float = Field(default=0.0, ge=0.0, le=0.1)
-    """Accepts numbers within this fraction of the gold answer. 0: exact, unless the gold itself is marked as approximate
-    (≈, "about", a decimal that ends in …), which accepts what rounds to it."""
+    """Accepts numbers within this fraction of the gold answer. 0: exact, unless the gold itself is marked as
+    approximate (≈, "about", a decimal that ends in …), which accepts what rounds to it."""
 
     max_answer_chars: int = Field(default=2_000, ge=16, le=20_000)
     """Longer answers are refused unread, so that no answer costs more than it is worth."""
