@@ -52,7 +52,8 @@ class Box:
         with contextlib.suppress(ProcessLookupError):
             if self.group and not self.end.done():
                 os.killpg(self.pid, signal.SIGKILL)
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            if not self._closed:  # a closed descriptor's number may be another box's by now
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """Give back every descriptor. The box must have ended."""
@@ -151,6 +152,7 @@ class Zygote:
         job, theirs_job = _job_pair()
         stdin_read, stdin = os.pipe()
         stdout, stdout_write = os.pipe()
+        open_to(self._user, stdin_read, stdout_write)
         theirs = (theirs_report.detach(), theirs_job.detach(), stdin_read, stdout_write)
         end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         try:
@@ -285,6 +287,7 @@ def launch(
         for descriptor in passed:
             os.close(descriptor)
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    open_to(user, process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno())
     pid = process.pid
     pidfd = os.pidfd_open(pid)
 
@@ -297,6 +300,13 @@ def launch(
         stream.close()
     end = reaper.expect(pid, before_reaping)
     return Box(pid, pidfd, end, stdin, stdout, job, stderr, status, True, release)
+
+
+def open_to(user: int | None, *pipes: int) -> None:
+    """Let another user open these pipes by name: programs that read /dev/stdin do."""
+    if user is not None:
+        for descriptor in pipes:
+            os.fchmod(descriptor, 0o666)
 
 
 async def usage_of_inner(box: Box, reaper: Reaper) -> float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rewards.sandbox.boxes import Box, BoxError
 from rewards.sandbox.limits import Limits, Outcome
-from rewards.sandbox.processes import cpu_seconds
+from rewards.sandbox.processes import anonymous_bytes, cpu_seconds
 
 CHUNK_BYTES = 1 << 16
 MAX_STDERR_BYTES = 1 << 14
@@ -31,6 +31,8 @@ class Run:
         self.started = 0.0
         self.base_cpu_s = 0.0
         """What starting the box had cost before the job was handed over."""
+        self.base_memory_bytes = 0
+        """What a box holds before its program does anything; shared with all that it forks."""
         self.seen_cpu_s = 0.0
         """CPU of the whole tree as last measured by the watch."""
         self.is_parked = False
@@ -49,6 +51,7 @@ class Run:
         self.started = time.monotonic()
         if frame is not None:
             self.base_cpu_s = cpu_seconds(self.box.pid)
+            self.base_memory_bytes = anonymous_bytes(self.box.pid)
         self._alarm = loop.call_later(self.limits.wall_s, self._wall, loop)
         try:
             self._attach(loop)

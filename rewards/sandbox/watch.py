@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
+from collections.abc import Iterable
 
-from rewards.sandbox.processes import cpu_seconds, is_asleep, proportional_bytes, scan, tree, waited_seconds
+from rewards.sandbox.processes import Process, anonymous_bytes, cpu_seconds, is_asleep, proportional_bytes, scan, tree, waited_seconds
 from rewards.sandbox.runs import Run
 
 TICK_S = 0.02
 YOUNG_S = 0.04
 """Runs younger than this are left alone: most are over by then, and cost the watch nothing."""
 SCAN_S = 0.1
+CROWD = 2 * (os.cpu_count() or 1) + 4
+"""A run of more processes than this is held back: a fork bomb must not starve its neighbours, nor the watch itself."""
+
 
 class Watch:
     """Looks at every run older than a moment, and ends those past a limit."""
@@ -40,10 +46,11 @@ class Watch:
             for run in old:
                 self._check_process(run, now)
             if old and now >= self._next_scan:
+                before = time.thread_time()
                 self._check_trees(old)
                 # Sleepers alone are looked at more rarely; and never spend more than a twentieth of a core on looking.
-                pause = SCAN_S if any(not run.is_parked for run in old) else 5 * SCAN_S
-                self._next_scan = time.monotonic() + max(pause, 20 * (time.monotonic() - now))
+                pause = SCAN_S if any(not run.is_parked for run in old) else 3 * SCAN_S
+                self._next_scan = time.monotonic() + max(pause, 20 * (time.thread_time() - before))
 
     def _check_process(self, run: Run, now: float) -> None:
         used = max(0.0, cpu_seconds(run.box.pid) - run.base_cpu_s)
@@ -64,20 +71,39 @@ class Watch:
         for run in runs:
             members = tree(processes, run.box.pid)
             cpu_s = sum(process.cpu_s for process in members) - run.base_cpu_s
-            resident = sum(process.resident_bytes for process in members)
             idle = cpu_s - run.seen_cpu_s < 0.05 * SCAN_S
             run.seen_cpu_s = max(run.seen_cpu_s, cpu_s)
+            if len(members) > CROWD:
+                _hold_back(members)
             if run.seen_cpu_s > run.limits.cpu_s:
                 run.end("cpu")
-            elif resident > run.limits.memory_bytes and proportional_bytes(members) > run.limits.memory_bytes:
+            elif _memory_used(run, members) > run.limits.memory_bytes:
                 run.end("memory")
             elif run.is_parked and idle:
                 run.park()
 
 
+def _memory_used(run: Run, members: list[Process]) -> int:
+    """Bytes of a tree, from the cheapest account that clears it to the dearest."""
+    resident = sum(process.resident_bytes for process in members)
+    if resident <= run.limits.memory_bytes:
+        return resident
+    if len(members) > CROWD:
+        return sum(max(0, anonymous_bytes(process.pid) - run.base_memory_bytes) for process in members)
+    return proportional_bytes(members)
+
+
+def _hold_back(members: Iterable[Process]) -> None:
+    for process in members:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+
+
 def starved(run: Run) -> str:
     """Why the wall limit of `run` says nothing about the program; empty where it does."""
-    pids = [process.pid for process in tree(scan(), run.box.pid)] or [run.box.pid]
+    pids = [process.pid for process in tree(scan(), run.box.pid)]
+    if not 0 < len(pids) <= CROWD:
+        return ""  # a crowd waits for itself
     waited = max(waited_seconds(pid) for pid in pids)
     if waited > 0.25 * run.limits.wall_s and waited + run.seen_cpu_s > 0.5 * run.limits.wall_s:
         return f"the machine is overloaded: ready for {waited:.1f} of {run.limits.wall_s:.1f} s without a core"

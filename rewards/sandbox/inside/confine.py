@@ -13,7 +13,7 @@ from typing import Any
 CLONE_EVERYTHING = 0x10000000 | 0x00020000 | 0x20000000 | 0x08000000 | 0x40000000 | 0x04000000 | 0x02000000
 """NEWUSER | NEWNS | NEWPID | NEWIPC | NEWNET | NEWUTS | NEWCGROUP."""
 MS_NOSUID_NODEV = 2 | 4
-MS_READ_ONLY_NOEXEC = 1 | 8
+MS_RDONLY, MS_NOEXEC = 1, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 SECCOMP_MODE_FILTER = 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -42,9 +42,16 @@ def new_namespaces(tmp_bytes: int) -> None:
     bounded = f"size={tmp_bytes},nr_inodes=16384".encode()
     _check(libc.mount(b"tmp", b"/tmp", b"tmpfs", MS_NOSUID_NODEV, bounded), "mount /tmp")
     _check(libc.mount(b"shm", b"/dev/shm", b"tmpfs", MS_NOSUID_NODEV, bounded), "mount /dev/shm")
-    # The zygote's /proc would show the other boxes' processes; an empty one shows nobody's.
-    flags = MS_NOSUID_NODEV | MS_READ_ONLY_NOEXEC
-    _check(libc.mount(b"none", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=1"), "mount /proc")
+
+
+def own_proc() -> None:
+    """Cover the zygote's /proc, which would show the other boxes' processes, by one that shows our own; else by an empty one.
+
+    To be called as pid 1 of the new namespaces.
+    """
+    if libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV | MS_NOEXEC, None) != 0:
+        flags = MS_NOSUID_NODEV | MS_NOEXEC | MS_RDONLY
+        _check(libc.mount(b"none", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=1"), "mount /proc")
 
 
 def drop_capabilities() -> None:

@@ -82,6 +82,7 @@ def enter(job: int, stdin: int, stdout: int, seccomp: bytes) -> None:
         channel = socket.socket(fileno=os.dup2(job, 3, inheritable=False))
         os.closerange(4, 256)  # the report, which only the keeper may write, among them
         os.chdir("/tmp")
+        confine.own_proc()
         confine.drop_capabilities()
         confine.no_new_privileges()
         confine.install_filter(seccomp)

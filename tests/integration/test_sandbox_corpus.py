@@ -1,0 +1,81 @@
+"""Hundreds of hostile and honest programs: no hostile one is judged correct, every honest one is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rewards.code.languages.base import ToolchainError
+from rewards.code.languages.go import toolchain as go
+from rewards.code.languages.java import jdk
+from rewards.code.languages.javascript import node
+from rewards.code.languages.rust import toolchain as rust
+from rewards.sandbox.inside.confine import landlock_abi
+from services.schema.messages import VerdictStatus
+from tests.corpus.judging import judge_all
+from tests.corpus.problems import Program, read
+from tests.system import needs
+
+NEEDS_NAMESPACES = {"python/multiprocessing", "python/temporary-file", "python/reads-own-status"}
+"""Honest programs that need a private /tmp or /proc, which Landlock alone does not give."""
+BACKENDS = [
+    pytest.param("bwrap", marks=needs("bwrap", "g++")),
+    pytest.param("landlock", marks=pytest.mark.skipif(landlock_abi() < 6, reason="Landlock ABI 6 (Linux 6.12) is needed")),
+]
+TOOLCHAINS: dict[str, Callable[[], object]] = {"javascript": node, "java": jdk, "go": go, "rust": rust}
+
+
+def offered(folder: str) -> list[Program]:
+    """The programs whose language this machine has."""
+    kept = []
+    for program in read(folder):
+        try:
+            TOOLCHAINS.get(program.language, lambda: None)()
+            kept.append(program)
+        except ToolchainError:
+            continue
+    return kept
+
+
+def test_the_corpus_is_as_large_as_promised() -> None:
+    hostile, honest = read("hostile"), read("honest")
+    assert len(hostile) >= 100
+    assert len(honest) >= 100
+    everything = {"python", "cpp", "javascript", "java", "go", "rust"}
+    assert {program.language for program in hostile} == {program.language for program in honest} == everything
+    assert len({(program.language, program.name) for program in hostile}) == len(hostile)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_no_hostile_program_passes(backend: str) -> None:
+    verdicts = await judge_all(backend, offered("hostile"))
+    assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.WRONG}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_every_honest_program_passes(backend: str) -> None:
+    programs = offered("honest")
+    if backend == "landlock":
+        programs = [program for program in programs if program.name not in NEEDS_NAMESPACES]
+    verdicts = await judge_all(backend, programs)
+    assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.CORRECT}
+
+
+@needs("bwrap")
+@pytest.mark.skipif(os.geteuid() != 0, reason="every test is a plain user's already")
+@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no interpreter that a plain user can reach")
+@pytest.mark.slow
+def test_the_same_as_a_plain_user() -> None:
+    command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3"]
+    root = Path(__file__).parents[2]
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500, env={**os.environ, "HOME": "/nonexistent"})
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == {"uid": 65534, "bad": {}}
