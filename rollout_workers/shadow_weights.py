@@ -58,7 +58,7 @@ class ShadowWeights:
 
     def begin(self) -> None:
         """Forget what an earlier load left behind."""
-        self._retired.clear()
+        self.retire()
         self._loaded.clear()
         self._unpacked.clear()
 
@@ -90,7 +90,7 @@ class ShadowWeights:
     def exchange(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
         for live, shadow in self._packed.items():
-            self._retired.append(live.__dict__[PACKED])  # freeing it now would lengthen the pause
+            self._retired.append(live.__dict__[PACKED])  # freed by `retire`
             live.__dict__[PACKED] = shadow.__dict__[PACKED]
         done: set[int] = set()
         for live, shadow in self._shadows.items():
@@ -101,6 +101,10 @@ class ShadowWeights:
                 other = shadow._parameters[name]
                 assert other is not None
                 parameter.data, other.data = other.data, parameter.data
+
+    def retire(self) -> None:
+        """Free what was exchanged last. Takes time: not in the pause."""
+        self._retired.clear()
 
     def _repack(self, name: str) -> None:
         shadow = self._names.get(name)

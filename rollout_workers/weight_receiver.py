@@ -124,6 +124,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             self._repack_tied_heads()
         elif self._loading_version is not None:
             self._shadow.exchange()
+            self._checker.submit(self._shadow.retire)
         self.loaded_version, self._loading_version = self._loading_version, None
 
     def shutdown(self) -> None:

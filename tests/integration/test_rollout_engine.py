@@ -1,0 +1,183 @@
+"""One real engine on a tiny model: what comes back, how often the same, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from rollout_workers.engine_process import EngineSpec
+from rollout_workers.environment import engine_environment
+from rollout_workers.vllm_engine import RolloutEngine
+from services.schema.config.rollout import RolloutSettings
+from services.schema.errors import RecipeError, WorkerError
+from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
+from tests.models import build_tiny_model, character_tokenizer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SETTINGS = RolloutSettings(
+    kv_cache_bytes=2**28, max_model_tokens=256, max_num_seqs=32, num_threads=1, sampling={"max_tokens": 64}
+)
+
+
+def spec_of(path: Path) -> EngineSpec:
+    return EngineSpec(model_path=str(path), dtype="float32", settings=SETTINGS)
+
+
+def request(
+    group_id: int, content: str = "Count to ten.", max_tokens: int = 48, num_completions: int = 8
+) -> GroupRequest:
+    prompt = Prompt(prompt_id=str(group_id), messages=(ChatMessage(role="user", content=content),), answer=None)
+    sampling = Sampling(num_completions=num_completions, max_tokens=max_tokens, seed=1000 + group_id)
+    return GroupRequest(group_id=group_id, prompt=prompt, sampling=sampling)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(engine_environment(SETTINGS))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(model: Path) -> AsyncIterator[RolloutEngine]:
+    engine = RolloutEngine("rollout-0", spec_of(model), deadline_s=60.0)
+    await engine.start()
+    yield engine
+    await engine.shutdown()
+
+
+async def test_group_holds_g_different_completions_with_all_their_tokens(engine: RolloutEngine) -> None:
+    made = await engine.generate(request(1, max_tokens=200))
+    tokenizer = character_tokenizer()
+    assert made.prompt_text == "<|start|>user\nCount to ten.<|end|>\n<|start|>assistant\n"
+    assert made.prompt_token_ids.tolist() == tokenizer.encode(made.prompt_text)
+    assert len({completion.text for completion in made.completions}) == 8
+    for completion in made.completions:
+        assert completion.token_ids.dtype == np.int32
+        assert completion.rollout_logprobs.shape == completion.token_ids.shape
+        assert (completion.rollout_logprobs < 0).all()
+        assert completion.text == tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        ended = completion.token_ids[-1] == tokenizer.eos_token_id
+        assert ended == (completion.finish_reason == "stop"), "the end-of-sequence token is part of what was sampled"
+        assert tokenizer.eos_token_id not in completion.token_ids[:-1]
+
+
+async def test_same_seed_samples_the_same_and_another_does_not(engine: RolloutEngine) -> None:
+    first, again, other = [await engine.generate(request(group_id)) for group_id in (2, 2, 3)]
+    assert texts(first) == texts(again)
+    assert not set(texts(first)) & set(texts(other))
+
+
+async def test_batch_that_starts_as_a_whole_is_bit_equal(engine: RolloutEngine) -> None:
+    batches = []
+    for _ in range(2):
+        await engine.drain(10.0)
+        async with engine.held():
+            tasks = [asyncio.create_task(engine.generate(request(group_id))) for group_id in range(10, 16)]
+            await asyncio.sleep(0.2)
+        batches.append(await asyncio.gather(*tasks))
+    for first, second in zip(*batches, strict=True):
+        assert texts(first) == texts(second)
+        for one, other in zip(first.completions, second.completions, strict=True):
+            assert (one.rollout_logprobs == other.rollout_logprobs).all()
+
+
+async def test_aborted_group_comes_back_with_what_there_is(engine: RolloutEngine) -> None:
+    running = asyncio.create_task(engine.generate(request(20, max_tokens=200)))
+    while engine.stats().num_running == 0:
+        await asyncio.sleep(0.005)
+    await engine.abort(20)
+    made = await asyncio.wait_for(running, 10)
+    assert len(made.completions) == 8
+    assert "abort" in {completion.finish_reason for completion in made.completions}
+    for completion in made.completions:
+        assert completion.version_spans[-1].end == completion.num_tokens
+    await engine.abort(20)  # it has ended: nothing to do
+
+
+async def test_cancelled_request_leaves_the_engine(engine: RolloutEngine) -> None:
+    running = asyncio.create_task(engine.generate(request(21, max_tokens=200)))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await engine.drain(10.0)
+
+
+async def test_long_prompt_is_refused_by_name_and_a_long_completion_ends(engine: RolloutEngine) -> None:
+    with pytest.raises(RecipeError, match=r"prompt 22 has \d+ tokens, rollout.max_model_tokens is 256"):
+        await engine.generate(request(22, content="x" * 300))
+    made = await engine.generate(request(23, content="x" * 200, max_tokens=200))
+    assert max(completion.num_tokens for completion in made.completions) <= 256 - len(made.prompt_token_ids)
+
+
+async def test_more_groups_than_the_engine_computes_side_by_side_wait_inside(engine: RolloutEngine) -> None:
+    before = engine.stats().generated_tokens
+    made = await asyncio.gather(*(engine.generate(request(group_id)) for group_id in range(30, 42)))
+    sampled = sum(completion.num_tokens for group in made for completion in group.completions)
+    assert engine.stats().generated_tokens - before == sampled
+    assert engine.stats().num_running <= SETTINGS.max_num_seqs
+
+
+async def test_engine_whose_process_is_killed_says_so_and_nothing_hangs(model: Path) -> None:
+    engine = RolloutEngine("rollout-1", spec_of(model), deadline_s=20.0)
+    await engine.start()
+    running = asyncio.create_task(engine.generate(request(50, max_tokens=200)))
+    while engine.stats().num_running == 0:
+        await asyncio.sleep(0.005)
+    (core,) = engine._engine.engine_core.resources.engine_manager.processes
+    os.kill(core.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="rollout-1"):
+        await asyncio.wait_for(running, 30)
+    with pytest.raises(WorkerError, match="has died"):
+        await engine.generate(request(51))
+    await engine.shutdown()
+
+
+def start_and_report(model: Path, pipe: Connection) -> None:
+    async def main() -> None:
+        engine = RolloutEngine("rollout-2", spec_of(model), deadline_s=60.0)
+        await engine.start()
+        pipe.send([child.pid for child in psutil.Process().children(recursive=True)])
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+
+
+async def test_killed_worker_leaves_no_process_behind(model: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("spawn").Process(target=start_and_report, args=(model, there))
+    worker.start()
+    children = await asyncio.to_thread(here.recv)
+    assert children
+    worker.kill()
+    worker.join()
+    here.close()
+    there.close()
+    give_up = time.monotonic() + 10
+    while (left := [pid for pid in children if psutil.pid_exists(pid)]) and time.monotonic() < give_up:
+        await asyncio.sleep(0.05)
+    assert not left
+
+
+def texts(made: GroupCompletions) -> list[str]:
+    return [completion.text for completion in made.completions]
