@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rewards.math.verify import verify, verify_answer
 from services.schema.config.math import MathSettings
 
-_FRAGMENTS = [
-    *r"\frac \sqrt { } ( ) [ ] \left \right \{ \} , ; 1 2 0 42 99999 10^ ^ _ 9^ ! x y n e i \pi \infty + - * / = < > \le".split(),
-    *r"\ne \approx \cup \in \text{cm} \text{or} or and % \% \$ $ ° ^\circ \sin \log_ \ln | \pm : \pmod \\ & \overline{3}".split(),
-    *r"\begin{pmatrix} \end{pmatrix} 0. .5 … \binom 三 万 或 和 分之 元 厘米 cm m/s apples ， 。 １ A (A) \boxed 3:30 PM 年".split(),
-    *r"\mathbb{R} \emptyset ± ∞ √ ² ½ ' \! \, ~ # e5 0x mod \choose \over \mathrm{ \hat{i} \sum ⟪ ⟫ ⦃".split(),
-    " ",
-]  # fmt: skip
+_LATEX = r"""
+    \frac \sqrt { } ( ) [ ] \left \right \{ \} , ; 1 2 0 42 99999 10^ ^ _ 9^ ! x y n e i \pi \infty + - * / = < > \le
+    \approx \cup \in \text{cm} \text{or} or and % \% \$ $ ° ^\circ \sin \log_ \ln | \pm : \pmod \\ & \overline{3}
+    \begin{pmatrix} \end{pmatrix} 0. .5 … \binom 三 万 或 和 分之 元 厘米 cm m/s apples ， 。 １ A (A) \boxed 3:30 PM 年
+    \mathbb{R} \emptyset ± ∞ √ ² ½ ' \! \, ~ # e5 0x mod \choose \over \mathrm{ \hat{i} \sum ⟪ ⟫ ⦃
+"""
+_FRAGMENTS = [*_LATEX.split(), " "]
 _GOLDS = [
     r"\frac12",
     "3",
