@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rewards.base import Case, Context, Score, failed, score_distinct, scored
-from rewards.workers import ChildFailure, ChildPool
+from rewards.child_process import ChildFailure
+from rewards.workers import ChildPool
 
 
 class MathReward:

@@ -161,8 +161,8 @@ async def score_each(
             score = failed("exception", f"{type(error).__name__}: {error}")
         return score if score.seconds else replace(score, seconds=time.perf_counter() - started)
 
-    if not cases:
-        return []
+    if len(cases) <= 1 and deadline is None:
+        return [await one(case) for case in cases]
     tasks = [asyncio.create_task(one(case)) for case in cases]
     try:
         timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
@@ -182,6 +182,8 @@ async def score_distinct(
     deadline: float | None,
 ) -> list[Score]:
     """As `score_each`, but cases with equal keys are judged once and share the score."""
+    if len(cases) == 1:
+        return await score_each(cases, judge, deadline)
     keys = [key(case) for case in cases]
     distinct = dict(zip(keys, cases, strict=True))
     scores = await score_each(list(distinct.values()), judge, deadline)

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.base import Case, Context, Score, failed, score_each, scored
+from rewards.child_process import ChildFailure
 from rewards.columns import columns_of
-from rewards.workers import ChildFailure, ChildPool
+from rewards.workers import ChildPool
 from services.schema.config.reward_components import CustomComponent
 
 

@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 from rewards.base import Case, Context, Reward, Score, failed
 from rewards.case_lines import READERS, BrokenLine, GradeLine, read_line, write_line
 from rewards.line_files import FileRefused, InputLines, OutputLines
+from rewards.progress_bar import Bar, progress_bar, say
 from services.schema.errors import RayzeroError
 
 REWARDS = tuple(READERS)
@@ -54,10 +54,10 @@ def run(
         return _refuse(f"--workers must be at least 1, not {workers}")
     try:
         with InputLines(in_path) as lines, OutputLines(out_path) as output:
-            bar = _bar(lines, sys.stderr.isatty() if progress is None else progress)
+            bar = progress_bar(lines.count, sys.stderr.isatty() if progress is None else progress)
             with bar:
                 build = partial(make or default_reward, reward, workers or num_cpus())
-                return asyncio.run(_grade(_Grader(reward, build), lines, output, bar.advance))
+                return asyncio.run(_grade(_Grader(reward, build), lines, output, bar))
     except FileRefused as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -65,7 +65,7 @@ def run(
     except BrokenPipeError:
         return EXIT_BROKEN_LINES
     except (OSError, RayzeroError) as error:
-        _say(f"rayzero grade: {error}")
+        say(f"rayzero grade: {error}")
         return EXIT_BROKEN_LINES
 
 
@@ -88,7 +88,7 @@ def default_reward(name: str, num_workers: int) -> Reward:
     return code_reward(num_parallel=num_workers, bare_column="bare")
 
 
-async def _grade(grader: _Grader, lines: InputLines, output: OutputLines, advance: Callable[[], None]) -> int:
+async def _grade(grader: _Grader, lines: InputLines, output: OutputLines, bar: Bar) -> int:
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     interrupted: list[int] = []
@@ -102,17 +102,17 @@ async def _grade(grader: _Grader, lines: InputLines, output: OutputLines, advanc
         with contextlib.suppress(ValueError, RuntimeError):  # only the main thread may handle signals
             loop.add_signal_handler(number, interrupt, number)
     try:
-        return await _stream(grader, lines, output, advance)
+        return await _stream(grader, lines, output, bar)
     except asyncio.CancelledError:
         if not interrupted:
             raise
-        _say(f"rayzero grade: interrupted; the verdicts so far are in {output.unfinished}")
+        bar.say(f"rayzero grade: interrupted; the verdicts so far are in {output.unfinished}")
         return 128 + interrupted[0]
     finally:
         await grader.close()
 
 
-async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, advance: Callable[[], None]) -> int:
+async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, bar: Bar) -> int:
     """Keep the window full, write what is done at its head."""
     window: deque[tuple[GradeLine, asyncio.Task[Score]]] = deque()
     num_bytes = num_broken = 0
@@ -120,7 +120,7 @@ async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, advan
     async def write_head() -> int:
         line, task = window.popleft()
         output.write(write_line(line.line_id, grader.name, await task))
-        advance()
+        bar.advance()
         return len(line.case.text)
 
     for number, raw in lines:
@@ -128,8 +128,8 @@ async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, advan
             line = read_line(raw, grader.name)
         except BrokenLine as error:
             num_broken += 1
-            advance()
-            _say(f"{lines.name}:{number}: {error}")
+            bar.advance()
+            bar.say(f"{lines.name}:{number}: {error}")
             continue
         window.append((line, await grader.grade(line)))
         num_bytes += len(line.case.text)
@@ -141,7 +141,7 @@ async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, advan
         await write_head()
     output.complete()
     if num_broken:
-        _say(f"rayzero grade: {num_broken} broken line{'s' if num_broken > 1 else ''} of {lines.name} not graded")
+        bar.say(f"rayzero grade: {num_broken} broken line{'s' if num_broken > 1 else ''} of {lines.name} not graded")
     return EXIT_BROKEN_LINES if num_broken else EXIT_OK
 
 
@@ -189,49 +189,6 @@ def num_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class _Bar(Protocol):
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def advance(self) -> None: ...
-
-
-class _NoBar:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def advance(self) -> None: ...
-
-
-class _RichBar:
-    def __init__(self, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("grading", total=total)
-
-    def __enter__(self) -> None:
-        self._progress.start()
-
-    def __exit__(self, *_: Any) -> None:
-        self._progress.stop()
-
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-
-
-def _bar(lines: InputLines, wanted: bool) -> _Bar:
-    return _RichBar(lines.count()) if wanted else _NoBar()
-
-
 def _refuse(message: str) -> int:
-    _say(f"rayzero grade: {message}")
+    say(f"rayzero grade: {message}")
     return EXIT_REFUSED
-
-
-def _say(message: str) -> None:
-    print(message.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)

@@ -11,41 +11,18 @@ children run than there are slots, a wall deadline means the same on a quiet poo
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import pickle
 import signal
-import socket
-import subprocess
-import sys
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.zygote import HEADER
+from rewards.child_process import FIRST_LOOK_S, Child, ChildFailure, Zygote
 from services.schema.errors import ActorStartError
 
-FIRST_LOOK_S = 0.004
-"""A child busy for so long is looked at, again after as long, then ever more seldom: quick items cost no look."""
 START_DEADLINE_S = 120.0
 """A child to be forked and to import its work."""
-
-
-class ChildFailure(Exception):
-    """A child could not do its item. `cause` is `cpu`, `deadline`, `memory`, `died`, `exception` or `start`."""
-
-    def __init__(self, cause: str, text: str, *, retry: bool = True) -> None:
-        super().__init__(cause, text)
-        self.cause = cause
-        self.text = text
-        self.retry = retry
-        self.seconds = 0.0
-        """From the start of the work."""
-
-    def __str__(self) -> str:
-        return f"{self.cause}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +68,9 @@ class ChildPool:
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
         self._hello = pickle.dumps((argument, memory_bytes))
-        self._zygote: _Zygote | None = None
-        self._idle: list[_Child] = []
-        self._busy: set[_Child] = set()
+        self._zygote: Zygote | None = None
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
         self._running = 0
         self._taken = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -144,7 +121,7 @@ class ChildPool:
 
     async def _attempt(self, item: Any) -> Reply:
         await self._take_slot()
-        child: _Child | None = None
+        child: Child | None = None
         try:
             child = self._idle.pop() if self._idle else await self._new_child()
             return Reply(await self._ask(child, item), child.elapsed())
@@ -157,7 +134,7 @@ class ChildPool:
                 self._running -= 1
             self._admit()
 
-    async def _ask(self, child: _Child, item: Any) -> Any:
+    async def _ask(self, child: Child, item: Any) -> Any:
         body = pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
         child.begin(asyncio.get_running_loop().time())
         self._busy.add(child)
@@ -185,9 +162,9 @@ class ChildPool:
             raise ChildFailure(reply["cause"], reply["error"])
         return reply["result"]
 
-    async def _new_child(self) -> _Child:
+    async def _new_child(self) -> Child:
         if self._zygote is None or not self._zygote.alive:
-            self._zygote = _Zygote(self.target, self.preload)
+            self._zygote = Zygote(self.target, self.preload)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:
@@ -207,7 +184,7 @@ class ChildPool:
         self._zygote.greet(child.pid)
         return child
 
-    async def _epitaph(self, child: _Child) -> str:
+    async def _epitaph(self, child: Child) -> str:
         assert self._zygote is not None
         status = await self._zygote.exit_status(child.pid)
         if status is None:
@@ -217,7 +194,7 @@ class ChildPool:
             return f"the child process was killed by {name}"
         return f"the child process ended itself with status {status}"
 
-    def _kill(self, child: _Child) -> None:
+    def _kill(self, child: Child) -> None:
         self.counts["killed"] += 1
         if self._zygote is not None:
             self._zygote.kill(child.pid)
@@ -261,159 +238,3 @@ class ChildPool:
                         child.overdrawn = True
                         self._zygote.kill(child.pid)
             self._admit()
-
-
-@dataclass(eq=False, slots=True)
-class _Child:
-    """One child process, seen from the pool."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    pid: int = 0
-    num_items: int = 0
-    asleep: bool = False
-    look_at: float = 0.0
-    started_at: float = 0.0
-    overdrawn: bool = False
-    first_s: float | None = None
-    """CPU seconds at the first look at this item."""
-    used_s: float = 0.0
-    """CPU seconds that this item has used since."""
-    last: tuple[float, int] = (0.0, 0)
-
-    def begin(self, now: float) -> None:
-        """A new item starts."""
-        self.num_items += 1
-        self.asleep = False
-        self.started_at = now
-        self.look_at = now + FIRST_LOOK_S
-        self.first_s = None
-        self.used_s = 0.0
-
-    def elapsed(self) -> float:
-        """Wall seconds since the item started."""
-        return asyncio.get_running_loop().time() - self.started_at
-
-    async def exchange(self, body: bytes) -> dict[str, Any]:
-        """Send one frame and wait for the answer. Raises EOFError or OSError when the child is gone."""
-        self.writer.write(HEADER.pack(len(body)))
-        self.writer.write(body)
-        await self.writer.drain()
-        (length,) = HEADER.unpack(await self.reader.readexactly(HEADER.size))
-        reply: dict[str, Any] = json.loads(await self.reader.readexactly(length))
-        return reply
-
-    def looks_asleep(self, now: float) -> bool:
-        """Sleeping, and no CPU used since the last look."""
-        state, total_s, ran_ns = _usage(self.pid)
-        unchanged = self.first_s is not None and (total_s, ran_ns) == self.last
-        self.first_s = total_s if self.first_s is None else self.first_s
-        self.used_s = max(0.0, total_s - self.first_s)
-        self.last = (total_s, ran_ns)
-        self.look_at = now + min(max(FIRST_LOOK_S, 0.25 * (now - self.started_at)), 0.1)
-        return unchanged and state in "SD"
-
-    def hang_up(self) -> None:
-        """Close the channel: an idle child ends itself."""
-        self.writer.transport.abort()
-
-
-class _Zygote:
-    """The process that forks, kills and reaps the children."""
-
-    def __init__(self, target: str, preload: Sequence[str]) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.zygote import main; "
-        code += f"main({theirs.fileno()}, sys.argv[2], sys.argv[3:])"
-        path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code, path, target, *preload],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what a reward prints must not end up between the caller's results
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C reaches the caller alone, who ends the children in order
-                env={"OMP_NUM_THREADS": "1", **os.environ},
-            )
-        self.alive = True
-        self._exits: dict[int, asyncio.Future[int]] = {}
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._control.fileno(), self._on_notice)
-
-    async def fork(self) -> _Child:
-        """A new child, not yet ready."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(self._control, [b'{"op": "fork"}'], [theirs.fileno()])
-            except OSError as error:
-                ours.close()
-                raise ChildFailure("start", f"no child process could be forked: {error}") from None
-        reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 26)
-        return _Child(reader, writer)
-
-    def greet(self, pid: int) -> None:
-        """A child with this id lives: what is known of an earlier one is out of date."""
-        self._exits.pop(pid, None)
-
-    def kill(self, pid: int) -> None:
-        """End a child and its process group; the zygote knows whether the id is still its own."""
-        with contextlib.suppress(OSError):
-            self._control.send(json.dumps({"op": "kill", "pid": pid}).encode())
-
-    async def exit_status(self, pid: int) -> int | None:
-        """How a child ended, as in `subprocess`; None when nobody knows."""
-        if not self.alive:
-            return None
-        notice = self._exits.setdefault(pid, self._loop.create_future())
-        try:
-            return await asyncio.wait_for(asyncio.shield(notice), 1.0)
-        except TimeoutError:
-            return None
-
-    async def close(self) -> None:
-        """Let the zygote end its children and itself."""
-        self._forget()
-        try:
-            await asyncio.to_thread(self._process.wait, 5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _on_notice(self) -> None:
-        try:
-            data = self._control.recv(4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._forget()
-            self._process.poll()
-            return
-        notice = json.loads(data)
-        known = self._exits.setdefault(notice["exit"], self._loop.create_future())
-        if not known.done():
-            known.set_result(notice["status"])
-        while len(self._exits) > 256:
-            self._exits.pop(next(iter(self._exits)))
-
-    def _forget(self) -> None:
-        if self.alive:
-            self.alive = False
-            self._loop.remove_reader(self._control.fileno())
-            self._control.close()
-
-
-def _usage(pid: int) -> tuple[str, float, int]:
-    """State letter, CPU seconds of all threads, nanoseconds that the main thread ran; `("X", 0, 0)` when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return "X", 0.0, 0
-    ran_ns = 0
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/schedstat", "rb") as file:
-        ran_ns = int(file.read().split()[0])  # not every kernel has it: then a look is as fine as a clock tick
-    return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), ran_ns

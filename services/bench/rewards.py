@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.workers import ChildFailure, ChildPool
+from rewards.child_process import ChildFailure
+from rewards.workers import ChildPool
 from services.bench import math_corpus
 from services.bench.reward_work import ASLEEP, SPINNING
 from services.bench.table import show

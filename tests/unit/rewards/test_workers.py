@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from rewards.workers import ChildFailure, ChildPool
+from rewards.child_process import ChildFailure
+from rewards.workers import ChildPool
 
 MODULE = "tests.unit.rewards.children"
 
