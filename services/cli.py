@@ -28,6 +28,7 @@ sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-wr
 app.add_typer(bench, name="bench")
 app.add_typer(sandbox, name="sandbox")
 
+SMALL_MODEL = "smollm2-135m-instruct"
 AsJson = Annotated[bool, typer.Option("--json", help="The figures as JSON.")]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
 Overrides = Annotated[
@@ -122,6 +123,28 @@ def bench_loop(
     from services.bench.loop import run
 
     run(recipe, overrides or [], updates, as_json=json)
+
+
+@bench.command("sync", epilog="Example: rayzero bench sync --engines 2")
+def bench_sync(
+    model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,
+    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    engines: Annotated[int, typer.Option(min=1, help="Receivers.")] = 1,
+    syncs: Annotated[int, typer.Option(min=1, help="Broadcasts to measure.")] = 10,
+    json: AsJson = False,
+) -> None:
+    """Weights from a learner to engines: in all, and while the engine is paused."""
+    from services.bench.sync import run
+
+    run(model, dtype, engines, syncs, as_json=json)
+
+
+@bench.command("rewards", epilog="Example: rayzero bench rewards --json")
+def bench_rewards(json: AsJson = False) -> None:
+    """Verdicts a second, latency, what the sandbox costs, and what hanging items do to healthy ones."""
+    from services.bench.rewards import run
+
+    run(json=json)
 
 
 @app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")

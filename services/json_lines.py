@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,21 @@ def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = Fal
     Raises:
         RunDirectoryError: the disk is full or the file cannot be written; says which.
     """
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     try:
         with open(file, "w" if replace else "a", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
         raise RunDirectoryError(f"{file} cannot be written: {error.strerror}; the last checkpoint is intact") from None
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: JSON has neither, and a strict reader would refuse the whole line."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

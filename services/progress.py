@@ -71,12 +71,7 @@ class ProgressView:
         if self._live is None:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         for warning in row.get("warnings", ()):
-            self.console.print(f"update {row['update']}: {warning}", style="yellow")
-        if row["uniform_group_share"] == 1.0:
-            self.console.print(
-                f"update {row['update']}: all rewards are equal in every group, so nothing could be learned from it",
-                style="yellow",
-            )
+            self.console.print(f"update {row['update']}: {warning}", style="yellow", soft_wrap=True)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
@@ -118,7 +113,7 @@ class ProgressView:
             ("training accuracy", f"{row['train_accuracy']:.1%}" if row else "–"),
             ("tokens/s", f"{self._tokens_per_s():.0f}" if row else "–"),
             ("staleness", f"{row['staleness_mean']:.1f} (max {row['staleness_max']})" if row else "–"),
-            ("entropy", f"{row['entropy']:.2f}" if row.get("entropy") is not None else "–"),
+            ("entropy", _entropy(row)),
             ("time left", _clock(left) if left is not None else "–"),
         ]
 
@@ -128,7 +123,7 @@ class ProgressView:
         return (
             f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  accuracy {accuracy}"
             f"  tokens/s {self._tokens_per_s():.0f}  staleness {row['staleness_mean']:.1f}"
-            f"  entropy {row.get('entropy', float('nan')):.2f}  left {_clock(left) if left is not None else '–'}"
+            f"  entropy {_entropy(row)}  left {_clock(left) if left is not None else '–'}"
         )
 
     def _render(self) -> Lines:
@@ -145,6 +140,12 @@ class ProgressView:
             ("  ".join(f"{update}: {value:.0%}" for update, value in self.accuracies[-9:]), "green"),
         )
         return Lines(self._bar, table, curve, accuracy, status)
+
+
+def _entropy(row: dict[str, Any]) -> str:
+    """Nats a token; unknown for a batch in which nothing was trained on."""
+    entropy = row.get("entropy")
+    return "–" if entropy is None or entropy != entropy else f"{entropy:.2f}"
 
 
 def sparkline(values: Sequence[float]) -> str:

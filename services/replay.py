@@ -105,7 +105,7 @@ def compare(recorded: Mapping[str, Any], replayed: Mapping[str, float]) -> Diffe
     sizes = {
         name: abs(replayed[name] - recorded[name]) / max(abs(recorded[name]), 1e-12)
         for name in COMPARED
-        if name in recorded and replayed[name] != recorded[name]
+        if recorded.get(name) is not None and replayed[name] != recorded[name]
     }
     worst = max(sizes, key=lambda name: sizes[name], default="")
     relative = sizes.get(worst, 0.0)

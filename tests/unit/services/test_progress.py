@@ -48,12 +48,10 @@ def test_a_terminal_gets_the_panel() -> None:
         assert part in output
 
 
-def test_groups_without_any_difference_are_a_plain_warning() -> None:
-    assert "nothing could be learned" in shown(row(1, uniform_group_share=1.0))
-
-
 def test_the_learners_warnings_are_shown() -> None:
-    assert "update 1: entropy is low" in shown(row(1, warnings=["entropy is low"]))
+    output = shown(row(1, warnings=["nothing can be learned"], entropy=float("nan")))
+    assert "update 1: nothing can be learned" in output
+    assert "entropy –" in output
 
 
 def test_sparkline_scales_to_its_own_range() -> None:
