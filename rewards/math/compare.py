@@ -25,6 +25,7 @@ from rewards.math.answer import (
     Scalar,
     SetOperation,
     Words,
+    flattened,
 )
 from rewards.math.clock import Clock, Date, same_clock
 from rewards.math.equality import is_constant, same_expression
@@ -65,6 +66,9 @@ class Comparison:
         as_sets = self._as_real_sets(answer, gold)
         if as_sets is not None:
             return as_sets
+        one, other = _only_element(answer), _only_element(gold)
+        if (one is None) != (other is None):  # {3} and 3
+            return self.same(one or answer, other or gold)
         if isinstance(gold, Scalar):
             return self._scalar_gold(answer, gold)
         if isinstance(gold, Items):
@@ -91,8 +95,6 @@ class Comparison:
     # -- numbers
 
     def _scalar_gold(self, answer: Answer, gold: Scalar) -> bool:
-        if isinstance(answer, Items) and answer.is_set and len(answer.items) == 1:
-            return self.same(answer.items[0], gold)
         if isinstance(answer, Ratio) and answer.clock is None and len(answer.terms) == 2:
             return same_expression(apply("div", *answer.terms), gold.node)
         if isinstance(answer, Modular):
@@ -218,7 +220,7 @@ class Comparison:
     def _as_real_sets(self, answer: Answer, gold: Answer) -> bool | None:
         """Decides where at least one side can only be a set of reals (or both are intervals); else None."""
         certain = (Inequality, Junction, SetOperation)
-        if not any(isinstance(side, certain) or _is_half_open(side) or side == Words("ℝ") for side in (answer, gold)):
+        if not any(isinstance(side, certain) or _is_surely_a_set(side) for side in (answer, gold)):
             return None
         if isinstance(answer, Items) and answer.brackets == "" and answer.joiner != "or":
             return None
@@ -228,8 +230,6 @@ class Comparison:
         return same_real_set(sets[0], sets[1])
 
     def _items(self, answer: Answer, gold: Items) -> bool:
-        if gold.is_set and len(gold.items) == 1 and isinstance(answer, Scalar):
-            return self.same(answer, gold.items[0])
         if isinstance(answer, Matrix):
             return self._matrix(answer, gold)
         if not isinstance(answer, Items):
@@ -337,6 +337,11 @@ def _as_text(answer: Answer) -> str:
     return answer.text if isinstance(answer, Words) else ""
 
 
+def _only_element(answer: Answer) -> Answer | None:
+    """What a set of one element holds."""
+    return answer.items[0] if isinstance(answer, Items) and answer.is_set and len(answer.items) == 1 else None
+
+
 def _is_proper_fraction(node: Node) -> bool:
     """0 < value < 1: a gold answer that is a share, not a number of percent."""
     try:
@@ -345,8 +350,12 @@ def _is_proper_fraction(node: Node) -> bool:
         return False
 
 
-def _is_half_open(answer: Answer) -> bool:
-    return isinstance(answer, Items) and answer.brackets in ("(]", "[)")
+def _is_surely_a_set(answer: Answer) -> bool:
+    """ℝ, a half-open interval, or `x = 1 or x > 2`."""
+    if not isinstance(answer, Items):
+        return answer == Words("ℝ")
+    joined = answer.joiner == "or" and any(isinstance(item, Inequality | Junction) for item in answer.items)
+    return joined or answer.brackets in ("(]", "[)")
 
 
 def _brackets_agree(answer: Items, gold: Items) -> bool:
@@ -372,7 +381,7 @@ def _assigned(answer: Answer) -> dict[str, Answer] | Items | None:
     labels = [normal_label(item.label) for item in named]
     stems = {label.partition("_")[0] for label in labels}
     if len(stems) == 1 and (len(set(labels)) == 1 or all("_" in label for label in labels)):
-        return Items("", tuple(item.value for item in named))
+        return flattened(Items("", tuple(item.value for item in named)))
     return dict(zip(labels, (item.value for item in named), strict=True)) if len(set(labels)) == len(labels) else None
 
 

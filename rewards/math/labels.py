@@ -14,12 +14,16 @@ _GREEK_OR_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+ ?)"
 _SCRIPT = r"(?: *_ *(?:\{[^{}=]*\}|[A-Za-z0-9*]|⟪[^⟪⟫]*⟫)| *\^ *\{? *(?:[A-Z*']|-1 *\}? *(?=\()) *\}?)"
 _SIMPLE = re.compile(
     rf"^\|? *{_GREEK_OR_LETTER}'*{_SCRIPT}*'*(?: *\([A-Za-z0-9 ,+\-*/\\{{}}']*\))? *\|?$"
+    r"|^[A-Za-z]+ *\([^()]{1,40}\)$|^\([a-z] *° *[a-z]\) *\([^()=]{1,20}\)$"  # P(X = 2), (f∘g)(2)
+    r"|^[A-Z]'? *(?:[∪∩∖] *[A-Z]'? *)+$|^(?:\\sigma|s|\\chi|R) *\^ *\{?2\}?$"
     r"|^[a-z]\d$|^[A-Z]{2,5}$|^\|[A-Z]{2}\|$"
     r"|^m? *\\(?:angle|triangle|overline|vec|hat|bar|widehat|overrightarrow|Delta|measuredangle)"
     r" *\{? *[A-Za-z]{1,4} *\}?$"
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
-_WORDS = re.compile(r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:[A-Z]{1,4})?|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$")
+_WORDS = re.compile(
+    r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:\\(?:triangle|angle|odot) *)?[A-Z]{0,5}|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$"
+)
 _COMPUTATION = re.compile(r"^\\(?:sum|prod|int|lim|max|min|det|iint|oint|limsup|liminf)\b|^\[[A-Z]{3,5}\]$")
 _NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)
 _CONSTANTS = frozenset(["e", "i", "\\pi"])
@@ -64,11 +68,14 @@ def _is_sought_expression(text: str) -> bool:
         node = parse_expression(text)
     except UnreadableError:
         return False
-    exponents = {id(part.args[1]) for part in nodes_of(node) if isinstance(part, Apply) and part.op in ("pow", "root")}
-    if any(isinstance(part, Num) and id(part) not in exponents for part in nodes_of(node)):
+    powers = [part for part in nodes_of(node) if isinstance(part, Apply) and part.op in ("pow", "root", "log")]
+    aside = {id(part.args[1]) for part in powers if len(part.args) == 2}  # exponents and bases of logarithms
+    if any(isinstance(part, Num) and id(part) not in aside for part in nodes_of(node)):
         return False
     names = symbols_of(node)
-    return len(names) >= 2 or (len(names) == 1 and isinstance(node, Apply) and node.op in FUNCTIONS)
+    return len(names) >= 2 or (
+        len(names) == 1 and isinstance(node, Apply) and (node.op in FUNCTIONS or node.op == "fact")
+    )
 
 
 __all__ = ["Symbol", "is_label", "is_plain_symbol", "label_names", "normal_label"]

@@ -44,7 +44,7 @@ def normalise(text: str) -> str:
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
     text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}
     text = re.sub(r"(?<=[0-9A-F])⟪ *([A-F]+) *⟫(?=[0-9A-F]*\)? *_)", r"\1", text)  # digits of another base
-    text = re.sub(r"<=|=<", "≤", re.sub(r">=", "≥", re.sub(r"!=|=/=|<>", "≠", re.sub(r"={2,3}", "=", text))))
+    text = re.sub(r"<=|=<", "≤", re.sub(r">=", "≥", re.sub(r"(?<!\d)!=|=/=|<>", "≠", re.sub(r"={2,3}", "=", text))))
     text = re.sub(r"\.{3,}", "…", re.sub(r"\*\*", "^", text))
     return re.sub(r"\s+", " ", text).strip()
 

@@ -19,6 +19,7 @@ from rewards.math.tree import Apply, Constant, Node, Num, Symbol
 _MAX_LOG10 = 20_000
 """Powers and exponentials beyond 10^±this are refused."""
 _MAX_ANGLE_LOG10 = 30
+_MAX_GAMMA = 20_000
 _REAL_EPSILON = mpmath.mpf(10) ** -45
 
 
@@ -104,7 +105,12 @@ class _Evaluation:
         try:
             return _plain(_from_fraction(rational_value(node, self._variables)))
         except NotRationalError as error:
-            raise UndefinedError from error
+            values = [_realised(self.value(argument)) for argument in node.args]
+            if node.op not in _CONTINUED or any(
+                isinstance(value, mpmath.mpc) or abs(value) > _MAX_GAMMA for value in values
+            ):
+                raise UndefinedError from error
+            return _plain(_CONTINUED[node.op](*values))
 
     def _power(self, node: Apply) -> Approximation:
         base, exponent = self.value(node.args[0]), self.value(node.args[1])
@@ -198,6 +204,12 @@ def _whole(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return of
 
 
+_CONTINUED: dict[str, Callable[..., Any]] = {
+    "fact": lambda x: mpmath.gamma(x + 1),
+    "binom": lambda n, k: mpmath.gamma(n + 1) / (mpmath.gamma(k + 1) * mpmath.gamma(n - k + 1)),
+    "perm": lambda n, k: mpmath.gamma(n + 1) / mpmath.gamma(n - k + 1),
+}
+"""Of variables: continued by Γ, so that identities such as n! = n · (n−1)! hold at every point."""
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": _bounded(mpmath.sin),
     "cos": _bounded(mpmath.cos),

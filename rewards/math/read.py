@@ -34,8 +34,9 @@ from rewards.math.number_words import with_digits
 from rewards.math.parse import parse_expression
 from rewards.math.quantity import read_compound, read_quantity
 from rewards.math.split import enclosed, split_outside
-from rewards.math.text import is_synonym, looks_like_words
+from rewards.math.text import canonical_words, is_synonym, looks_like_words
 from rewards.math.tree import Node, Num, apply, number
+from rewards.math.units import PERCENT
 
 _MAX_ITEMS = 40
 _MAX_DEPTH = 12
@@ -52,8 +53,10 @@ _LIST = re.compile(
     re.IGNORECASE,
 )
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
+_BASE_IN_WORDS = re.compile(r"^([0-9A-F.]+) *[(⟪ ]*(?:in )?base[ -]*⟫? *(\d+|[a-z]{3,9}) *[)⟫]*$")
 _BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
 _SET_OPERATION = re.compile(r"[∪∩∖]")
+_EQUALS = re.compile("=")
 _COLON = re.compile(r":|⟪ *to *⟫|(?<=[\d) ])to(?=[\d( ])|比")
 _COMMA = re.compile(r"[,;]")
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr\b")
@@ -103,6 +106,7 @@ def clean(text: str) -> str:
             and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1]))
         ):
             text = around[1]
+        text = _BASE_IN_WORDS.sub(r"\1_{\2}", text)
         if text == before:
             break
     return text
@@ -117,7 +121,7 @@ class _Reader:
             raise TooLargeError("nested too deeply")
         text = clean(text)
         if not text or is_synonym(text):
-            return Words(text)
+            return Words("ℝ" if canonical_words(text) == "ℝ" else text)
         if looks_like_words(text):
             return read_date(text) or read_clock(text) or _number_in_words(text) or Words(text)
         for reader in self._readers():
@@ -216,7 +220,7 @@ class _Reader:
     def _set_operation(self, text: str, depth: int) -> Answer | None:
         text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
         parts, ops = split_outside(text, _SET_OPERATION)
-        if not ops or "=" in parts[0]:
+        if not ops or len(split_outside(text, _EQUALS)[0]) > 1:
             return None
         if len(parts) > _MAX_ITEMS:
             raise TooLargeError("a union too long")
@@ -279,7 +283,11 @@ class _Reader:
             except UnreadableError:
                 pass
         if len(parts) > 2 and all(map(is_label, parts[:-1])):
-            return Items("", tuple(self._named(label, parts[-1], depth) for label in parts[:-1]))
+            labels = parts[:-1] if all(re.fullmatch("[a-z]", label) for label in parts[:-1]) else parts[-2:-1]
+            named = [
+                self._named(label, parts[-1], depth) for label in labels
+            ]  # x = y = 2 is a pair, AB = BC = 5 is not
+            return Items("", tuple(named)) if len(named) > 1 else named[0]
         if is_label(parts[0]):
             if len(parts) > 2:
                 self._check_equal(parts[1:])
@@ -297,7 +305,8 @@ class _Reader:
         return Named(label, read, _parsed_or_none(label))
 
     def _check_equal(self, parts: list[str]) -> None:
-        nodes = [read_quantity(part).node for part in parts]
+        found = map(read_quantity, parts)
+        nodes = [apply("div", one.node, number(100)) if one.unit == PERCENT else one.node for one in found]
         if not all(same_expression(nodes[0], node) for node in nodes[1:]):
             raise UnreadableError("the sides of an equality differ")
 

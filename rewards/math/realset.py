@@ -40,7 +40,7 @@ def real_set(answer: Answer) -> RealSet | None:
     if isinstance(answer, Inequality):
         return _from_chain(answer)
     if isinstance(answer, Named):
-        inner = real_set(answer.value)
+        inner = _point(answer.value) if isinstance(answer.value, Scalar) else real_set(answer.value)
         return None if inner is None else RealSet(inner.cuts, answer.label.strip())
     if isinstance(answer, Junction):
         return _joined([real_set(item) for item in answer.items], answer.kind == "or")

@@ -86,7 +86,8 @@ SPACING = frozenset(
             ", ; : > ~ / ! "
             "quad qquad enspace enskip thinspace medspace thickspace displaystyle textstyle scriptstyle limits "
             "nolimits hfill newline left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl "
-            "Biggr nonumber centering small large Large normalsize strut allowbreak noindent"
+            "Biggr nonumber centering small large Large normalsize strut allowbreak noindent "
+            "checkmark square blacksquare qed"
         )
     )
 )
