@@ -22,7 +22,8 @@ _SIMPLE = re.compile(
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
 _WORDS = re.compile(
-    r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:\\(?:triangle|angle|odot) *)?[A-Z]{0,5}|[A-Za-z][A-Za-z ]{2,40}|[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$"
+    r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:\\(?:triangle|angle|odot) *)?[A-Z]{0,5}|[A-Za-z][A-Za-z ]{2,40}|"
+    r"[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$"
 )
 _COMPUTATION = re.compile(r"^\\(?:sum|prod|int|lim|max|min|det|iint|oint|limsup|liminf)\b|^\[[A-Z]{3,5}\]$")
 _NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)

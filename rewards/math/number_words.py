@@ -65,6 +65,8 @@ def _multiplied(text: str) -> str:
 
 def _from_english(text: str) -> str | None:
     words = text.lower().replace("-", " ").split()
+    if words[:2] in (["half", "an"], ["half", "a"]):
+        return _joined("", "\\frac{1}{2}", words[2:])
     if not words or not words[0].isalpha() or len(words) > 20:
         return None
     sign = ""

@@ -17,6 +17,7 @@ from rewards.math.units import DEGREE, NO_UNIT, Unit, could_be_letters, is_singl
 _APPROXIMATE = re.compile(
     r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
 )
+_FOOT = "'"
 _PART_OF = re.compile(
     r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *"
     r"of (?:the|a|an|his|her|their|its) [A-Za-z]{3,}(?: [A-Za-z]{3,})? *⟫?$"
@@ -47,6 +48,7 @@ def read_quantity(text: str, *, attached: bool = False) -> Scalar:
     if text.startswith("≈"):
         marked, text = re.match("", text), text[1:].strip()
     text = _PART_OF.sub(r"\1", text)
+    text = re.sub(r"^(\d+(?:\.\d+)?) *(''?)$", lambda mark: f"{mark[1]} {'ft' if mark[2] == _FOOT else 'in'}", text)
     scalar = read_compound(text) or _with_currency(text) or _with_unit(with_digits(text), attached)
     goes_on = text.endswith("…")
     if marked is not None or (goes_on and scalar.tolerance is None):

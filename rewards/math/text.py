@@ -29,14 +29,16 @@ _SYNONYMS: tuple[tuple[str, ...], ...] = (
      "不能确定"),
 )  # fmt: skip
 _CANONICAL = {phrase: group[0] for group in _SYNONYMS for phrase in group}
+_JOINT = re.compile(r", *(?:and )?| and |[和与及]")
 _NOISE = re.compile(r"[⟪⟫{}$\"“”\"`*_]")
 
 
 def same_words(answer: str, gold: str) -> bool:
     """Whole-word equality of two texts in the small language."""
     first, second = canonical_words(answer), canonical_words(gold)
-    if "," in first and "," in second:  # a list of words has no order
-        return sorted(map(canonical_words, first.split(","))) == sorted(map(canonical_words, second.split(",")))
+    parts = [sorted(map(canonical_words, _JOINT.split(words))) for words in (first, second)]
+    if min(map(len, parts)) > 1:  # a list of words has no order
+        return parts[0] == parts[1]
     return bool(first) and first == second
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rewards.math.answer import Answer, Words
+from rewards.math.answer import Answer, Items, Words
 from rewards.math.choice import Choice, is_choice, read_choice
 from rewards.math.compare import Comparison
 from rewards.math.errors import TooLargeError, UnreadableError
@@ -71,7 +71,7 @@ def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
         return False
     if _visible(answer) == _visible(gold):
         return True
-    if same_words(clean(answer), clean(gold)) and isinstance(read(gold), Words):
+    if same_words(clean(answer), clean(gold)) and _is_words(read(gold)):
         return True
     choice = is_choice(clean(gold))
     if choice is not None:
@@ -124,6 +124,13 @@ def _gold_text(gold: str) -> str:
 
 def _collapsed(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _is_words(answer: Answer) -> bool:
+    """Words, or a list of nothing else."""
+    return isinstance(answer, Words) or (
+        isinstance(answer, Items) and answer.brackets == "" and all(isinstance(item, Words) for item in answer.items)
+    )
 
 
 def _visible(text: str) -> str:
