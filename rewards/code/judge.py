@@ -66,6 +66,11 @@ class CodeJudge:
         self.num_judged = 0
         """Programs really run: identical pairs count once."""
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the sandbox's supervisor, while it runs."""
+        return self._sandbox.pids
+
     async def start(self) -> str:
         """Start the sandbox now; the backend's name. SandboxRefusedError where this machine cannot isolate."""
         return await self._sandbox.start()

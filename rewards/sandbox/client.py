@@ -80,6 +80,11 @@ class Sandbox:
         """Which one holds here; known once started."""
         self.num_restarts = 0
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the supervisor, while it runs."""
+        return (self._process.pid,) if self._process is not None else ()
+
     async def start(self) -> str:
         """Start the supervisor unless it runs; the backend's name. SandboxRefusedError where nothing isolates."""
         async with self._starting:

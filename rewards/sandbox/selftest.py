@@ -51,10 +51,12 @@ class Runner(Protocol):
         """One job."""
 
 
-def program(facts: Mapping[str, object]) -> str:
-    """An attack on everything in PROBES; prints a JSON list of what it could do."""
+def program(facts: Mapping[str, object], only: str | None = None) -> str:
+    """An attack on everything in PROBES (or on one); prints a JSON list of what it could do."""
     lines = ["import os, sys, json", *(f"{name} = {value!r}" for name, value in facts.items()), "won = []"]
     for name, body in PROBES.items():
+        if only not in (None, name):
+            continue
         indented = "\n".join("        " + line for line in body.split("\n"))
         lines += [
             "try:",
