@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 import xxhash
 
+from learner.shared_buffer import SharedBuffer
 from learner.transfer_group import SenderGroup
 from services.schema.errors import WeightSyncError
 from services.schema.messages import Rendezvous, TensorSpec, WeightManifest
@@ -29,10 +30,16 @@ class WeightSender:
         host: str = "127.0.0.1",
         deadline_s: float = 300.0,
         bucket_bytes: int = DEFAULT_BUCKET_BYTES,
+        share_memory: bool = True,
     ) -> None:
-        """`dtype` is the engines'; `host` the address at which receivers reach this process."""
+        """`dtype` is the engines'; `host` the address at which receivers reach this process.
+
+        Receivers on the same machine read the send buffer itself, unless `share_memory` is off; the others get it by
+        gloo.
+        """
         self._dtype, self._host, self._deadline_s, self._bucket_bytes = dtype, host, deadline_s, bucket_bytes
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._share_memory = share_memory
+        self._buffer = SharedBuffer(0)
         self._buckets: tuple[torch.Tensor, ...] = ()
         self._prepared_version: int | None = None
         self._group: SenderGroup | None = None
@@ -40,7 +47,7 @@ class WeightSender:
     def open(self, num_receivers: int) -> Rendezvous:
         """Choose where the transfer group meets, on a port of its own. Ends the group before it, if any."""
         self.close()
-        self._group = SenderGroup(self._host, num_receivers, self._deadline_s)
+        self._group = SenderGroup(self._host, num_receivers, self._deadline_s, share_memory=self._share_memory)
         return self._group.rendezvous
 
     def accept(self) -> None:
@@ -54,14 +61,16 @@ class WeightSender:
     def prepare(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
         """Copy `tensors` (Hugging Face names, any dtype, full and on any device) into the send buffer, in order.
 
-        The policy may change as soon as this returns; `broadcast` may follow, several times if need be.
+        The policy may change as soon as this returns; `broadcast` may follow, several times if need be. Not before all
+        receivers have taken the version before it: those on this machine read it from this buffer.
         """
         named = list(tensors)
         sizes = [tensor.numel() * self._dtype.itemsize for _, tensor in named]
         extents, bucket_bytes = plan_buckets(sizes, self._bucket_bytes)
-        if self._memory.numel() != sum(bucket_bytes):
-            self._memory = torch.zeros(sum(bucket_bytes), dtype=torch.uint8)
-        self._buckets = torch.split(self._memory, list(bucket_bytes))
+        if self._buffer.name.num_bytes != sum(bucket_bytes):
+            self._buffer.close()
+            self._buffer = SharedBuffer(sum(bucket_bytes))
+        self._buckets = torch.split(self._buffer.memory, list(bucket_bytes))
         self._prepared_version = policy_version
         return WeightManifest(
             policy_version=policy_version,
@@ -78,6 +87,7 @@ class WeightSender:
         if self._prepared_version is None:
             raise WeightSyncError("nothing to broadcast: prepare weights first")
         self._opened.await_ready(self._prepared_version)
+        self._opened.publish(self._prepared_version, self._buffer.name)
         for bucket in self._buckets:
             self._opened.send(bucket)
 

@@ -29,7 +29,7 @@ PACKED = "cpu_linear"
 
 
 class ShadowWeights:
-    """Begin, load all parts, repack, exchange: the last in the engine's own thread, never beside the others."""
+    """Begin, load all parts, repack all layers, exchange: the last in the engine's own thread."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._shadows: dict[torch.nn.Module, torch.nn.Module] = {}
@@ -63,29 +63,36 @@ class ShadowWeights:
         self._unpacked.clear()
 
     @torch.no_grad()
-    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copy tensors of a checkpoint, or a part of it, into the shadows, and repack what seems complete.
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+        """Copy a part of a checkpoint into the shadows; returns the layers to `repack`, which may run beside the next.
 
         The next part may go on with a layer that this one has begun, so the layers of this part wait for the next.
         """
         names: set[str] = self._model.load_weights(tensors)  # type: ignore[operator]
         self._loaded |= names
         touched = {name.rpartition(".")[0] for name in names}
-        for name in self._unpacked - touched:
-            self._repack(name)
+        complete = self._unpacked - touched
         self._unpacked = touched
+        return sorted(complete)
 
     @torch.no_grad()
-    def complete(self) -> None:
-        """Repack the rest, heads that share the embedding's weight included.
+    def repack(self, layers: Iterable[str]) -> None:
+        """Make the matrix kernels of these layers from what was loaded into them."""
+        for name in layers:
+            if (shadow := self._names.get(name)) is not None:
+                weight = shadow._parameters["weight"]
+                shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
+                shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
+
+    def rest(self) -> list[str]:
+        """When all parts are loaded: the layers still to be repacked, heads that share another's weight included.
 
         Raises:
             WeightSyncError: a parameter of the model was in no part of the checkpoint.
         """
-        for name in self._unpacked | self._tied:
-            self._repack(name)
         if left_out := {name for name, _ in self._model.named_parameters()} - self._loaded:
             raise WeightSyncError(f"no tensor was loaded into {', '.join(sorted(left_out))}")
+        return sorted(self._unpacked | self._tied)
 
     def exchange(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
@@ -105,14 +112,6 @@ class ShadowWeights:
     def retire(self) -> None:
         """Free what was exchanged last. Takes time: not in the pause."""
         self._retired.clear()
-
-    def _repack(self, name: str) -> None:
-        shadow = self._names.get(name)
-        if shadow is None:
-            return
-        weight = shadow._parameters["weight"]
-        shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
-        shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
 
     def _shadow_of(self, live: torch.nn.Module) -> torch.nn.Module:
         """A shallow copy of a module and its children, with parameters of their own."""

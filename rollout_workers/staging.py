@@ -69,8 +69,23 @@ class StagingBuffer:
         """One uint8 view a bucket, to be filled. What was staged before is gone."""
         if self._memory.numel() < manifest.num_bytes:
             self._memory = torch.empty(manifest.num_bytes, dtype=torch.uint8)
+        return self.use(manifest, self._memory[: manifest.num_bytes])
+
+    def fill(self, manifest: WeightManifest, memory: torch.Tensor) -> None:
+        """Copy what has arrived elsewhere, all of it."""
+        self.lay_out(manifest)
+        self._memory[: manifest.num_bytes].copy_(memory)
+
+    def use(self, manifest: WeightManifest, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same on memory that is filled already.
+
+        Raises:
+            WeightSyncError: it is not as large as the manifest says.
+        """
+        if memory.numel() != manifest.num_bytes:
+            raise WeightSyncError(f"{memory.numel()} bytes were sent, the manifest announces {manifest.num_bytes}")
         self._manifest = manifest
-        self._buckets = torch.split(self._memory[: manifest.num_bytes], list(manifest.bucket_bytes))
+        self._buckets = torch.split(memory, list(manifest.bucket_bytes))
         return self._buckets
 
     def verify_bucket(self, bucket: int) -> None:

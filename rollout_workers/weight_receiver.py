@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
@@ -33,9 +35,6 @@ from rollout_workers.transfer_group import ReceiverGroup
 from rollout_workers.watchdog import end_with_owner
 from services.schema.errors import RayzeroError, WeightSyncError
 from services.schema.messages import Rendezvous, WeightManifest
-
-if TYPE_CHECKING:
-    import torch
 
 end_with_owner()
 
@@ -68,8 +67,8 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         super().__init__(config, vllm_config, device, model)
         self._expected = checkpoint_shapes(Path(self.model_config.model))
         self._dtype = str(self.model_config.dtype).removeprefix("torch.")
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
-        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights-check")
+        self._thread, self._checker, self._packer = (_thread(name) for name in ("receive", "check", "pack"))
+        self._packing: list[Future[None]] = []
         self._staging = StagingBuffer()
         eager_cpu = device.type == "cpu" and self.model_config.enforce_eager
         self._can_shadow = eager_cpu and ShadowWeights.supports(model)
@@ -162,31 +161,60 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             raise WeightSyncError("not in a transfer group: join first")
         self._staged_version = None
         check_manifest(manifest, self._expected, self._dtype)
-        buckets = self._staging.lay_out(manifest)
         if self._can_shadow and self._shadow is None:
             self._shadow = ShadowWeights(self.model)
         if self._shadow is not None:
             self._shadow.begin()
         self._group.announce(manifest.policy_version)
+        try:
+            self._take_all(manifest, self._group, give_up)
+            if self._shadow is not None:
+                self._repack_rest(self._shadow)
+        finally:
+            wait(self._packing)
+            packed, self._packing = self._packing, []
+        for future in packed:
+            future.result()
+        self._staged_version = manifest.policy_version
+
+    def _take_all(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> None:
+        """Take every bucket; raise what was wrong with one only when all have come: a receiver that stops at the
+        first bad bucket would hang the others."""
         taken: list[Future[None]] = []
         try:
-            for index, bucket in enumerate(buckets):
-                self._group.receive(bucket, give_up - time.monotonic())
+            for index in self._arriving(manifest, group, give_up):
                 taken.append(self._checker.submit(self._take, index))
         finally:
             wait(taken)
-        # Only now, when all has come: a receiver that stops at the first bad bucket would hang the others.
         for future in taken:
             future.result()
-        if self._shadow is not None:
-            self._shadow.complete()
-        self._staged_version = manifest.policy_version
+
+    def _arriving(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> Iterator[int]:
+        """Bucket after bucket, each when it lies in the staging buffer."""
+        if not group.is_local:
+            for index, bucket in enumerate(self._staging.lay_out(manifest)):
+                group.receive(bucket, give_up - time.monotonic())
+                yield index
+            return
+        shared = group.shared_buffer(manifest.policy_version, give_up - time.monotonic())
+        if self._shadow is None:
+            # Loaded only in the pause, when the learner may be writing the next version already.
+            self._staging.fill(manifest, shared)
+        else:
+            self._staging.use(manifest, shared)
+        yield from range(len(manifest.bucket_bytes))
 
     def _take(self, bucket: int) -> None:
         """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""
         self._staging.verify_bucket(bucket)
         if self._shadow is not None:
-            self._shadow.load(self._staging.tensors(bucket))
+            complete = self._shadow.load(self._staging.tensors(bucket))
+            self._packing.append(self._packer.submit(self._shadow.repack, complete))
+
+    def _repack_rest(self, shadow: ShadowWeights) -> None:
+        rest = shadow.rest()
+        self._packing.append(self._packer.submit(shadow.repack, rest[::2]))
+        shadow.repack(rest[1::2])
 
 
 class WeightReceiver:
@@ -201,6 +229,13 @@ class WeightReceiver:
     def transfer_status(self) -> dict[str, Any]:
         """See `StagedWeightTransferEngine.status`."""
         return self.weight_transfer_engine.status()
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    """One thread that computes alone: a pair of OpenMP threads waits for the slower one at every small tensor, and
+    beside generation there always is one."""
+    set_num_threads: Any = torch._C.set_num_threads  # vLLM disarms torch.set_num_threads
+    return ThreadPoolExecutor(1, f"weights-{name}", initializer=set_num_threads, initargs=(1,))
 
 
 if BACKEND not in WeightTransferEngineFactory._registry:

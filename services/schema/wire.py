@@ -2,15 +2,19 @@
 
 One broadcast, on the keys of a TCP store that the learner (rank 0) serves:
 
-    receiver: joined/{rank}                            each says who it is
-    both:     a collective group over the same store    connected pairwise
-    receiver: ready/{version}/{rank}                    the handshake before every broadcast: a collective cannot
-                                                        tell a slow peer from a dead one, a missing key can
-    rank 0:   the manifest's buckets, broadcast in order
+    rank 0:   probe                      a shared buffer to look for
+    receiver: joined/{rank}              each says whether it sees the probe: is it on rank 0's machine?
+    rank 0:   remote                     the ranks that do not
+    remotes:  a collective group over the same store, connected pairwise, rank 0 first
+    receiver: ready/{version}/{rank}     the handshake before every broadcast: a collective cannot tell a slow peer
+                                         from a dead one, a missing key can
+    rank 0:   buffer/{version}           where the buckets lie: receivers on the same machine read them there,
+                                         to the others they are broadcast in order
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,14 +26,68 @@ GROUP_PREFIX = "group"
 """Prefix of the collective group's own keys in the store."""
 
 
+PROBE_KEY = "probe"
+"""Set by rank 0 before anybody joins: a `SharedBufferName` as text."""
+
+REMOTE_KEY = "remote"
+"""Set by rank 0 when all have joined: the ranks on other machines, in order, comma-separated."""
+
+LOCAL, REMOTE = "local", "remote"
+"""What a receiver says when it joins."""
+
+
 def joined_key(rank: int) -> str:
-    """Set by a receiver when it has found the store."""
+    """Set by a receiver when it has found the store: `LOCAL` or `REMOTE`."""
     return f"joined/{rank}"
+
+
+def buffer_key(policy_version: int) -> str:
+    """Set by rank 0 when all are ready: the `SharedBufferName` of what it sends, as text."""
+    return f"buffer/{policy_version}"
 
 
 def ready_key(policy_version: int, rank: int) -> str:
     """Set by a receiver that is about to take a broadcast."""
     return f"ready/{policy_version}/{rank}"
+
+
+def remote_ranks(text: str) -> list[int]:
+    """The value of `REMOTE_KEY`."""
+    return [int(rank) for rank in text.split(",") if rank]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedBufferName:
+    """An anonymous file of a process on this machine: gone with it, however it ends, and nowhere else to be seen.
+
+    The label tells it from the file that happens to have the same name on another machine.
+    """
+
+    process: int
+    descriptor: int
+    label: str
+    num_bytes: int
+
+    @property
+    def path(self) -> str:
+        """Where other processes of the same user open it."""
+        return f"/proc/{self.process}/fd/{self.descriptor}"
+
+    def is_here(self) -> bool:
+        """Whether this process can see it."""
+        try:
+            return self.label in os.readlink(self.path)
+        except OSError:
+            return False
+
+    def __str__(self) -> str:
+        return f"{self.process} {self.descriptor} {self.label} {self.num_bytes}"
+
+    @staticmethod
+    def parse(text: str) -> SharedBufferName:
+        """The inverse of `str`."""
+        process, descriptor, label, num_bytes = text.split()
+        return SharedBufferName(process=int(process), descriptor=int(descriptor), label=label, num_bytes=int(num_bytes))
 
 
 def address_towards(host: str, port: int) -> str:

@@ -38,12 +38,15 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 class Pair:
     """An engine and the policy that it should serve."""
 
-    def __init__(self, path: Path, dtype: str) -> None:
+    def __init__(self, path: Path, dtype: str, *, share_memory: bool = False) -> None:
         spec = EngineSpec(model_path=str(path), dtype=dtype, settings=SETTINGS)
         self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
         self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-        self.sender = WeightSender(self.policy.dtype, deadline_s=DEADLINE_S, bucket_bytes=2**16)
+        self.sender = WeightSender(
+            self.policy.dtype, deadline_s=DEADLINE_S, bucket_bytes=2**16, share_memory=share_memory
+        )
         self.tolerance = TOLERANCE[dtype]
+        self.share_memory = share_memory
         self.version = 0
 
     async def start(self) -> None:
@@ -106,10 +109,16 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["float32-tied", "bfloat16"])
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[("float32", True, False), ("bfloat16", False, True)],
+    ids=["float32 tied gloo", "bfloat16 shared memory"],
+)
 async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
-    dtype, _, tied = request.param.partition("-")
-    pair = Pair(build_tiny_model(tmp_path_factory.mktemp("model"), tied=bool(tied), dtype=dtype), dtype)
+    dtype, tied, share_memory = request.param
+    path = build_tiny_model(tmp_path_factory.mktemp("model"), tied=tied, dtype=dtype)
+    pair = Pair(path, dtype, share_memory=share_memory)
     await pair.start()
     yield pair
     await pair.end()
@@ -159,8 +168,7 @@ async def test_flipped_element_is_caught_before_it_is_loaded(pair: Pair) -> None
     before = pair.version
     manifest = pair.sender.prepare(pair.policy.named_parameters(), before + 1)
     victim = manifest.tensors[3]
-    start = sum(manifest.bucket_bytes[: victim.bucket]) + victim.offset_bytes
-    pair.sender._memory[start] ^= 1
+    pair.sender._buckets[victim.bucket][victim.offset_bytes] ^= 1
     await fails_to_receive(pair, manifest, victim.name)
     assert await pair.differs_by() <= pair.tolerance, "the engine goes on with the weights it had"
     pair.version = before + 1
@@ -188,7 +196,7 @@ async def test_bytes_that_never_come_end_at_the_deadline(pair: Pair, monkeypatch
     monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
     manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
     begun = time.monotonic()
-    with pytest.raises(WeightSyncError, match="did not get its bucket in time"):
+    with pytest.raises(WeightSyncError, match="did not get its weights in time"):
         await pair.engine.receive_weights(manifest)
     assert time.monotonic() - begun < SHORT_S + 2
     monkeypatch.undo()
@@ -207,7 +215,8 @@ async def test_peer_that_dies_within_a_broadcast_costs_only_itself(pair: Pair, m
     results = await asyncio.gather(
         pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
     )
-    assert any(isinstance(result, WeightSyncError) for result in results), results
+    broke_off = any(isinstance(result, WeightSyncError) for result in results)
+    assert broke_off != pair.share_memory, "receivers that read the learner's own memory do not depend on each other"
     await asyncio.to_thread(doomed.join)
     monkeypatch.undo()
     pair.perturb()

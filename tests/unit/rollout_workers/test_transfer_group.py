@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 import torch
 
+from learner.shared_buffer import SharedBuffer
 from learner.weight_sender import WeightSender
 from rollout_workers.staging import StagingBuffer
 from rollout_workers.transfer_group import ReceiverGroup
 from services.schema.errors import WeightSyncError
 from services.schema.messages import Rendezvous, WeightManifest
+from services.schema.wire import SharedBufferName
 
 T = TypeVar("T")
 DEADLINE_S = 10.0
@@ -35,8 +38,12 @@ def begin(function: Callable[..., T], *args: object) -> Future[T]:
 
 def receive(group: ReceiverGroup, manifest: WeightManifest, staging: StagingBuffer) -> list[tuple[str, torch.Tensor]]:
     group.announce(manifest.policy_version)
-    for index, bucket in enumerate(staging.lay_out(manifest)):
-        group.receive(bucket, DEADLINE_S)
+    if group.is_local:
+        staging.use(manifest, group.shared_buffer(manifest.policy_version, DEADLINE_S))
+    else:
+        for bucket in staging.lay_out(manifest):
+            group.receive(bucket, DEADLINE_S)
+    for index in range(len(manifest.bucket_bytes)):
         staging.verify_bucket(index)
     return list(staging.tensors())
 
@@ -48,9 +55,11 @@ def meet(sender: WeightSender, num_receivers: int) -> list[ReceiverGroup]:
     return [join.result() for join in joins]
 
 
-def test_all_receivers_hold_what_was_sent_version_after_version() -> None:
-    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000)
+@pytest.mark.parametrize("share_memory", [True, False], ids=["shared memory", "gloo"])
+def test_all_receivers_hold_what_was_sent_version_after_version(share_memory: bool) -> None:
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000, share_memory=share_memory)
     groups = meet(sender, 3)
+    assert {group.is_local for group in groups} == {share_memory}
     stagings = [StagingBuffer() for _ in groups]
     for version in (1, 2):
         manifest = sender.prepare(weights(version), version)
@@ -92,18 +101,18 @@ def test_receiver_that_is_not_ready_is_named_before_anything_is_sent() -> None:
 
 
 def test_sender_that_dies_ends_the_receivers_wait() -> None:
-    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
+    sender = WeightSender(torch.float32, share_memory=False, deadline_s=DEADLINE_S)
     (group,) = meet(sender, 1)
     manifest = sender.prepare(weights(), 1)
     waiting = begin(receive, group, manifest, StagingBuffer())
     time.sleep(0.1)
     sender.close()
-    with pytest.raises(WeightSyncError, match="did not get its bucket"):
+    with pytest.raises(WeightSyncError, match="did not get its weights"):
         waiting.result(timeout=DEADLINE_S)
 
 
 def test_receiver_that_dies_ends_the_broadcast_and_the_rest_meet_anew() -> None:
-    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000)
+    sender = WeightSender(torch.float32, share_memory=False, deadline_s=DEADLINE_S, bucket_bytes=7000)
     doomed, survivor = meet(sender, 2)
     manifest = sender.prepare(weights(), 1)
     staging = StagingBuffer()
@@ -139,6 +148,34 @@ def test_order_of_calls_is_checked() -> None:
     with pytest.raises(WeightSyncError, match="open one first"):
         sender.broadcast()
     sender.open(1)
-    with pytest.raises(WeightSyncError, match=r"no transfer group: open one first|accept it first|not ready"):
-        sender._opened.send(sender._buckets[0])
+    with pytest.raises(WeightSyncError, match="has not met: accept it first"):
+        sender.broadcast()
     sender.close()
+
+
+def test_receivers_here_and_elsewhere_take_the_same_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    sees_nothing_of_the_third = iter([True, False, True])
+    monkeypatch.setattr(SharedBufferName, "is_here", lambda name: next(sees_nothing_of_the_third))
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000)
+    groups = meet(sender, 3)
+    assert sorted(group.is_local for group in groups) == [False, True, True]
+    manifest = sender.prepare(weights(3), 3)
+    received = [begin(receive, group, manifest, StagingBuffer()) for group in groups]
+    sender.broadcast()
+    for future in received:
+        assert all(
+            torch.equal(tensor, sent) for (_, tensor), (_, sent) in zip(future.result(), weights(3), strict=True)
+        )
+    sender.close()
+    for group in groups:
+        group.close()
+
+
+def test_shared_buffer_of_another_label_is_another_machines() -> None:
+    buffer = SharedBuffer(100)
+    assert buffer.memory.numel() == 100
+    assert SharedBufferName.parse(str(buffer.name)) == buffer.name
+    assert buffer.name.is_here()
+    assert not replace(buffer.name, label="rayzero-somebody-else").is_here()
+    buffer.close()
+    assert not buffer.name.is_here()
