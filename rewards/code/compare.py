@@ -56,8 +56,8 @@ def _close(got: float, wanted: float, tolerance: float) -> bool:
 def value_equal(got: Any, wanted: Any, checker: Checker) -> bool:
     """Whether a returned value (decoded, of builtin types) is the expected JSON value.
 
-    A tuple is a list; 2 is 2.0; True is not 1; "1" is not 1; a dict's integer keys are spelt as JSON spells them. A set is no list
-    unless the checker is `unordered`.
+    A tuple is a list; 2 is 2.0; True is not 1; "1" is not 1; a dict's integer keys are spelt as JSON spells them. A
+    set is no list unless the checker is `unordered`.
     """
     tolerance = DEFAULT_TOLERANCE if checker.float_tolerance is None else checker.float_tolerance
     if checker.kind == "unordered" and isinstance(wanted, list) and isinstance(got, (list, tuple, set, frozenset)):

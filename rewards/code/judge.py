@@ -2,8 +2,8 @@
 
     completion -> program -> (build) -> one sandboxed run a test -> compare, outside -> CodeVerdict
 
-Expected outputs stay in this process (or, for assertions, in a box that the program cannot see): what comes back from the program's
-box is bytes, and only their value counts.
+Expected outputs stay in this process (or, for assertions, in a box that the program cannot see): what comes back from
+the program's box is bytes, and only their value counts.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class CodeJudge:
     async def run(self, text: str, spec: Any, *, is_program: bool = False) -> CodeVerdict:
         """Judge a completion (or, with `is_program`, a bare program) by `spec` (see CodeSpec).
 
-        Whatever the program does, this returns a verdict. SandboxRefusedError where this machine cannot isolate: a set-up to mend, not
-        a verdict.
+        Whatever the program does, this returns a verdict. SandboxRefusedError where this machine cannot isolate: a
+        set-up to mend, not a verdict.
         """
         started = time.monotonic()
         try:
@@ -136,7 +136,8 @@ class CodeJudge:
         return _sum_up(spec, await self._try_all(trial, language, prepared))
 
     async def _prepare(self, language: Language | None, program: str, spec: CodeSpec) -> list[Prepared | None]:
-        """What runs each test; built once for all stdin tests, and once for each function called. A failure of the machine: twice."""
+        """What runs each test; built once for all stdin tests, and once for each function called. A failure of the
+        machine: twice."""
         if language is None:
             return [None] * len(spec.tests)
         built: dict[str | None, Prepared] = {}
@@ -154,9 +155,13 @@ class CodeJudge:
     def _build_limits(self) -> Limits:
         cpu_s = self.settings.compile_time_s
         memory_bytes = self.settings.compile_memory_mb * MIB
-        return Limits(cpu_s=cpu_s, wall_s=3 * cpu_s, memory_bytes=memory_bytes, file_bytes=64 * MIB, stack_bytes=64 * MIB)
+        return Limits(
+            cpu_s=cpu_s, wall_s=3 * cpu_s, memory_bytes=memory_bytes, file_bytes=64 * MIB, stack_bytes=64 * MIB
+        )
 
-    async def _try_all(self, trial: Trial, language: Language | None, prepared: list[Prepared | None]) -> list[TestResult]:
+    async def _try_all(
+        self, trial: Trial, language: Language | None, prepared: list[Prepared | None]
+    ) -> list[TestResult]:
         """Tests in order; the first that fails (or the total limit) ends it where the spec says so."""
         results: list[TestResult] = []
         tests: list[Test] = list(trial.spec.tests)
@@ -181,7 +186,8 @@ def _sum_up(spec: CodeSpec, results: list[TestResult]) -> CodeVerdict:
     reason = f"passed {passed} of {total} tests"
     if bad is not None:
         reason += f"; test {bad + 1}: {results[bad].reason}"
-    # One verdict of the machine among them and the sum says nothing, unless a test has failed anyway and nothing less than all counts.
+    # One verdict of the machine among them and the sum says nothing, unless a test has failed anyway and nothing less
+    # than all counts.
     failed = any(result.status == "fail" for result in results)
     if any(result.status == "error" for result in results) and not (failed and spec.scoring == "all"):
         status = VerdictStatus.ERROR

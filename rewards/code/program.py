@@ -14,8 +14,8 @@ class NoProgramError(ValueError):
 def extract(completion: str) -> str:
     """The text of the last fenced block behind the last </think> (of the whole, where there is none). Linear time.
 
-    A fence is closed by one of its own character, at least as long, alone on its line (CommonMark 4.5). NoProgramError without a block,
-    and where the last one is still open: the completion was cut off.
+    A fence is closed by one of its own character, at least as long, alone on its line (CommonMark 4.5).
+    NoProgramError without a block, and where the last one is still open: the completion was cut off.
     """
     answer = completion.rpartition("</think>")[2]
     block: list[str] | None = None

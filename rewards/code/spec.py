@@ -1,4 +1,5 @@
-"""What a program is held against: language, tests, limits, checker. Read from a prompt's answer or a line of `rayzero grade`."""
+"""What a program is held against: language, tests, limits, checker. Read from a prompt's answer or a line of `rayzero
+grade`."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ class Checker(Section):
     """How an output is compared with the expected one. `"tokens"` is short for `{"kind": "tokens"}`."""
 
     kind: Literal["lines", "tokens", "exact", "unordered"] = "lines"
-    """`lines`: equal but for blanks at line ends and blank lines at the end. `tokens`: white space is all one. `exact`: bytes.
-    `unordered`: lines (or the elements of a list) in any order. For calls all but `unordered` mean equality of values."""
+    """`lines`: equal but for blanks at line ends and blank lines at the end. `tokens`: white space is all one.
+    `exact`: bytes.
+    `unordered`: lines (or the elements of a list) in any order. For calls all but `unordered` mean equality of
+    values."""
     float_tolerance: float | None = Field(default=None, ge=0)
     """Relative or absolute, for numbers whose expected spelling has a point or an exponent; implies tokens for text."""
     custom: str | None = None
-    """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, run in the judge."""
+    """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, run in
+    the judge."""
 
 
 CheckerField = Annotated[Checker, BeforeValidator(_spelt_out)]
@@ -50,7 +54,7 @@ class CallTest(_Test):
     """Call a module function, or a method of `class Solution`, with JSON arguments; compare the returned value."""
 
     call: str
-    args: list[JsonValue] = []
+    args: list[JsonValue] = Field(default_factory=list)
     expected: JsonValue
     argument: int | None = None
     """Compare this argument as the call left it, instead of the returned value (for functions that work in place)."""
@@ -88,7 +92,8 @@ class CodeSpec(Section):
     entry_point: str = ""
     """The one function that assertions call, whatever else the program defines."""
     prelude: str = ""
-    """Definitions that assertions may use (HumanEval's prompt has some): the recipe's own, never the program's version of them."""
+    """Definitions that assertions may use (HumanEval's prompt has some): the recipe's own, never the program's
+    version of them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> CodeSpec:

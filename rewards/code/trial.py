@@ -41,7 +41,12 @@ class TestResult:
 
     def row(self) -> dict[str, Any]:
         """For the verdict."""
-        return {"status": self.status, "reason": self.reason, "seconds": round(self.seconds, 4), "cpu_s": round(self.cpu_s, 4)}
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 4),
+            "cpu_s": round(self.cpu_s, 4),
+        }
 
 
 class Trial:
@@ -97,14 +102,21 @@ class Trial:
         if isinstance(test, StdinTest):
             return await self._sandbox.python({"mode": "stdio", "source": self._program}, limits, _stdin(test))
         args = [wire.encode(argument) for argument in test.args]
-        return await self._sandbox.python({"mode": "call", "source": self._program, "call": test.call, "args": args}, limits)
+        return await self._sandbox.python(
+            {"mode": "call", "source": self._program, "call": test.call, "args": args}, limits
+        )
 
     async def _program_run(
         self, test: StdinTest | CallTest, language: Language, prepared: Prepared, limits: Limits
     ) -> Outcome:
         stdin = _stdin(test) if isinstance(test, StdinTest) else json.dumps(test.args).encode()
         return await self._sandbox.program(
-            prepared.argv, language.limits(limits), stdin=stdin, mounts=prepared.mounts, roots=prepared.roots, files=prepared.files
+            prepared.argv,
+            language.limits(limits),
+            stdin=stdin,
+            mounts=prepared.mounts,
+            roots=prepared.roots,
+            files=prepared.files,
         )
 
     async def _assert(self, test: AssertTest) -> TestResult:
@@ -130,7 +142,9 @@ class Trial:
         checker = test.checker or self.spec.checker
         if isinstance(test, StdinTest):
             if checker.custom:
-                return await self._custom(checker, test.stdin, outcome.stdout.decode(errors="replace"), test.expected, outcome)
+                return await self._custom(
+                    checker, test.stdin, outcome.stdout.decode(errors="replace"), test.expected, outcome
+                )
             if text_equal(outcome.stdout, test.expected, checker):
                 return _result(PASS, "", outcome)
             return _result(FAIL, f"wrong output: {_excerpt(outcome.stdout)}", outcome)
@@ -158,7 +172,9 @@ class Trial:
         if checked.ended != "exited" or not isinstance(answer, dict) or type(answer.get("value")) is not bool:
             told = answer.get("error") if isinstance(answer, dict) else checked.detail or checked.ended
             return _result(ERROR, f"the custom checker gave no verdict: {told}", outcome)
-        return _result(PASS, "", outcome) if answer["value"] else _result(FAIL, "refused by the custom checker", outcome)
+        return (
+            _result(PASS, "", outcome) if answer["value"] else _result(FAIL, "refused by the custom checker", outcome)
+        )
 
 
 async def _trusted(name: str, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:

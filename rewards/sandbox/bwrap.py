@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp"}
-"""All that a box's environment holds. The whole chain starts with it: /proc/1/environ would show what --clearenv only unsets."""
+"""All that a box's environment holds. The whole chain starts with it: /proc/1/environ would show what --clearenv only
+unsets."""
 
 
 def system_mounts() -> list[str]:
@@ -31,7 +32,8 @@ def command(
 ) -> list[str]:  # fmt: skip
     """The isolator's arguments, to be followed by the program's.
 
-    `mounts`: host path by path in the box, all read-only. `nested`: the zygote may make namespaces of its own; nobody else.
+    `mounts`: host path by path in the box, all read-only. `nested`: the zygote may make namespaces of its own; nobody
+    else.
     """
     args = [bwrap, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if not nested:

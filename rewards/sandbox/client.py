@@ -1,4 +1,5 @@
-"""The sandbox as the rest of rayzero sees it: an async client of one supervisor process, which it starts, watches and replaces."""
+"""The sandbox as the rest of rayzero sees it: an async client of one supervisor process, which it starts, watches and
+replaces."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class SandboxConfig:
 
 
 def default_cache() -> str | None:
-    """A folder for what is worth keeping between runs (a precompiled header), which boxes' users can reach; None without one."""
+    """A folder for what is worth keeping between runs (a precompiled header), which boxes' users can reach; None
+    without one."""
     home = Path("/var/cache") if os.geteuid() == 0 else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "rayzero"
     try:
@@ -97,7 +99,9 @@ class Sandbox:
         header = {"kind": "python", "limits": limits.to_dict()}
         return (await self._ask(header, [job_frame(job, limits), stdin]))[0]
 
-    async def pair(self, program: Mapping[str, Any], test: Mapping[str, Any], limits: Limits) -> tuple[Outcome, Outcome]:
+    async def pair(
+        self, program: Mapping[str, Any], test: Mapping[str, Any], limits: Limits
+    ) -> tuple[Outcome, Outcome]:
         """Run a program's box and a test's box, linked. The program's outcome, then the test's."""
         blobs = [job_frame(program, limits), job_frame(test, limits)]
         outcomes = await self._ask({"kind": "pair", "limits": limits.to_dict()}, blobs)
@@ -107,7 +111,8 @@ class Sandbox:
         self, argv: Sequence[str], limits: Limits, *, stdin: bytes = b"", mounts: Mapping[str, str] | None = None,
         roots: Sequence[str] = (), files: Mapping[str, bytes] | None = None,
     ) -> Outcome:  # fmt: skip
-        """Run another program. `mounts`: artifact key by the `{name}` that argv uses; `files` are shown under `{job}`."""
+        """Run another program. `mounts`: artifact key by the `{name}` that argv uses; `files` are shown under
+        `{job}`."""
         files = files or {}
         header = {
             "kind": "program", "argv": list(argv), "limits": limits.to_dict(), "mounts": dict(mounts or {}),
@@ -122,10 +127,12 @@ class Sandbox:
     ) -> Outcome:  # fmt: skip
         """Keep what `argv` prints as file `output` of artifact `key`, unless it is there already. Code 0: it is there.
 
-        `beside`: further files of the artifact, as names of `files`. `keep`: in the cache folder, for every supervisor of this user.
+        `beside`: further files of the artifact, as names of `files`. `keep`: in the cache folder, for every
+        supervisor of this user.
         """
         header = {
-            "kind": "build", "key": key, "argv": list(argv), "limits": limits.to_dict(), "output": output, "roots": list(roots),
+            "kind": "build", "key": key, "argv": list(argv), "limits": limits.to_dict(), "output": output, "roots":
+            list(roots),
             "mounts": dict(mounts or {}), "files": list(files), "keep": keep,
             "tmp_bytes": tmp_bytes, "beside": dict(beside or {}),
         }  # fmt: skip
@@ -164,8 +171,8 @@ class Sandbox:
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
         # An empty environment: what the supervisor has, a bug of its own could show to a box.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-            pass_fds=[theirs.fileno()], start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")}, pass_fds=[theirs.fileno()], start_new_session=True,
         )  # fmt: skip
         theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
@@ -188,7 +195,9 @@ class Sandbox:
             while True:
                 header, blobs = await frames.read(reader)
                 outcomes = [
-                    Outcome(**summary, stdout=blobs[3 * index], result=blobs[3 * index + 1], stderr=blobs[3 * index + 2])
+                    Outcome(
+                        **summary, stdout=blobs[3 * index], result=blobs[3 * index + 1], stderr=blobs[3 * index + 2]
+                    )
                     for index, summary in enumerate(header["outcomes"])
                 ]
                 answer = self._waiting.get(header["id"])

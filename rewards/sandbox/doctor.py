@@ -78,7 +78,8 @@ class Report:
     def is_sound(self) -> bool:
         """Whether `auto` finds a backend, and every promise of that backend holds."""
         return any(
-            report.backend == self.chosen and all(finding.holds for finding in report.findings) for report in self.backends
+            report.backend == self.chosen and all(finding.holds for finding in report.findings)
+            for report in self.backends
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,7 +179,9 @@ async def _attacks(sandbox: Sandbox, secret: str) -> list[Finding]:
 
 
 async def _attack(sandbox: Sandbox, source: str) -> str:
-    outcome = await sandbox.python({"mode": "stdio", "source": source}, _limits(cpu_s=5, wall_s=15, memory_bytes=1 << 30))
+    outcome = await sandbox.python(
+        {"mode": "stdio", "source": source}, _limits(cpu_s=5, wall_s=15, memory_bytes=1 << 30)
+    )
     won: Any = None
     with suppress(ValueError):
         won = json.loads(outcome.stdout)
@@ -210,7 +213,12 @@ async def _spin(sandbox: Sandbox) -> str:
 
 
 async def _memory(sandbox: Sandbox) -> str:
-    many = "import os, time\nfor _ in range(12):\n    if os.fork() == 0: x = bytearray(b'x') * (48 << 20); time.sleep(20)\ntime.sleep(20)"
+    many = (
+        "import os, time\n"
+        "for _ in range(12):\n"
+        "    if os.fork() == 0: x = bytearray(b'x') * (48 << 20); time.sleep(20)\n"
+        "time.sleep(20)"
+    )
     return await _ends(sandbox, many, "memory", wall_s=6, cpu_s=10)
 
 
@@ -247,8 +255,12 @@ def _command_line(pid: int) -> str:
 
 async def _neighbours(sandbox: Sandbox) -> str:
     """Healthy runs beside a fork bomb, a spinner, a sleeper and a hoarder."""
-    bad = ["import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "while True: pass", "import time; time.sleep(60)",
-           "x = []\nwhile True: x.append(bytearray(1 << 20))"]  # fmt: skip
+    bad = [
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "x = []\nwhile True: x.append(bytearray(1 << 20))",
+    ]
     jobs = [sandbox.python({"mode": "stdio", "source": source}, _limits()) for source in bad]
     healthy = [
         sandbox.python({"mode": "stdio", "source": "print(sum(map(int, input().split())))"}, _limits(wall_s=20), b"1 2")

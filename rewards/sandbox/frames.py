@@ -1,6 +1,6 @@
 """Messages between a sandbox's client and its supervisor: a JSON header, then raw blobs.
 
-    u32 header length | header: {..., "blobs": [lengths]} | blob | blob | ...
+u32 header length | header: {..., "blobs": [lengths]} | blob | blob | ...
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from collections import deque
 
 
 class Gate:
-    """Admits runs. A run found asleep gives its place on the CPU back (`park`), so that sleepers cost no healthy run its turn."""
+    """Admits runs. A run found asleep gives its place on the CPU back (`park`), so that sleepers cost no healthy run
+    its turn."""
 
     def __init__(self, num_slots: int, memory_bytes: int) -> None:
         """At most `num_slots` runs that are not parked, and `memory_bytes` promised to all of them."""

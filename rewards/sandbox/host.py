@@ -85,7 +85,8 @@ def find_interpreter(wanted: str | None = None) -> Interpreter | None:
 
 
 class Roots:
-    """Folders outside /usr that boxes may read. As root, one under a private home is bound to where the boxes' user can reach it."""
+    """Folders outside /usr that boxes may read. As root, one under a private home is bound to where the boxes' user
+    can reach it."""
 
     def __init__(self) -> None:
         """As root, leave the machine's mount namespace so that these binds are seen by our children alone."""

@@ -20,7 +20,8 @@ class Limits:
     memory_bytes: int = 256 * MIB
     """Resident bytes, summed over the processes of the run."""
     address_space: bool = True
-    """Bound address space too. False for runtimes that reserve far more than they use (JVM, V8, Go): data is bounded instead."""
+    """Bound address space too. False for runtimes that reserve far more than they use (JVM, V8, Go): data is bounded
+    instead."""
     num_processes: int = 64
     num_files: int = 256
     """Open descriptors a process."""
@@ -50,7 +51,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a run ended. `stdout`, `result` and `stderr` are the program's own bytes: nothing in them is to be believed."""
+    """How a run ended. `stdout`, `result` and `stderr` are the program's own bytes: nothing in them is to be
+    believed."""
 
     ended: str
     """exited, cpu, wall, memory, output; or failed / starved: the machine's fault, never the program's."""

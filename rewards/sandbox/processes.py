@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -31,8 +32,7 @@ def scan() -> list[Process]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b") ")[2].split()
+                fields = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2].split()
                 cpu_s = sum(map(int, fields[11:15])) / _CLOCK_TICKS
                 found.append(Process(int(name), int(fields[1]), int(fields[2]), cpu_s, int(fields[21]) * _PAGE))
     return found
@@ -65,25 +65,22 @@ def cpu_seconds(pid: int) -> float:
 
 def waited_seconds(pid: int) -> float:
     """How long the process stood ready without a core: an overloaded machine, not a slow program."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e9
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[1]) / 1e9
     return 0.0
 
 
 def is_asleep(pid: int) -> bool:
     """Whether its main thread waits for something other than a core."""
-    with contextlib.suppress(OSError, IndexError):
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] in b"SD"
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b") ")[2][:1] in b"SD"
     return False
 
 
 def anonymous_bytes(pid: int) -> int:
     """Resident bytes that are no file's; 0 once it is gone. Takes no lock of the process."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            fields = file.read().split()
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        fields = file.read().split()
         return (int(fields[1]) - int(fields[2])) * _PAGE
     return 0
 
@@ -95,9 +92,12 @@ def proportional_bytes(members: Iterable[Process]) -> int:
     """
     total = 0
     for process in members:
-        resident = process.resident_bytes
-        with contextlib.suppress(OSError, ValueError, StopIteration):
-            with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as file:
-                resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
-        total += resident
+        total += _proportional(process)
     return total
+
+
+def _proportional(process: Process) -> int:
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return process.resident_bytes

@@ -1,6 +1,7 @@
 """Every child's end, in one place: the supervisor is a subreaper, so orphans of killed boxes arrive here too.
 
-Without it each killed bubblewrap leaves a zombie for pid 1; in a container whose pid 1 does not reap they pile up until no fork succeeds.
+Without it each killed bubblewrap leaves a zombie for pid 1; in a container whose pid 1 does not reap they pile up
+until no fork succeeds.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Reaper:
         return future
 
     async def orphan(self, pid: int, deadline_s: float) -> Ended | None:
-        """The end of a descendant that was handed to us when its parent went; None if none comes in time (the parent waited for it)."""
+        """The end of a descendant that was handed to us when its parent went; None if none comes in time (the parent
+        waited for it)."""
         if pid in self._orphans:
             return self._orphans.pop(pid)
         mourner = self._mourners.setdefault(pid, asyncio.get_running_loop().create_future())

@@ -46,7 +46,8 @@ class Run:
         self._pending_input = memoryview(b"")
 
     async def work(self, frame: bytes | None, stdin: bytes, link: socket.socket | None = None) -> Outcome:
-        """Hand over the job, wait for the end, whichever way it comes. Always returns within the wall limit and a little."""
+        """Hand over the job, wait for the end, whichever way it comes. Always returns within the wall limit and a
+        little."""
         loop = asyncio.get_running_loop()
         self.started = time.monotonic()
         if frame is not None:
@@ -71,7 +72,8 @@ class Run:
         code = -os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else os.WEXITSTATUS(ended.status)
         cpu_s = max(ended.cpu_s - self.base_cpu_s, self.seen_cpu_s)
         return Outcome(
-            ended=self._verdict(cpu_s, ended.memory_bytes), code=code, cpu_s=cpu_s, wall_s=wall_s, memory_bytes=ended.memory_bytes,
+            ended=self._verdict(cpu_s, ended.memory_bytes), code=code, cpu_s=cpu_s, wall_s=wall_s,
+            memory_bytes=ended.memory_bytes,
             detail=self._detail, stdout=bytes(self._stdout), result=bytes(self._result), stderr=bytes(self._stderr),
         )  # fmt: skip
 
@@ -84,7 +86,11 @@ class Run:
     def with_cpu(self, outcome: Outcome, more_cpu_s: float) -> Outcome:
         """The outcome with CPU added that the box's own end did not count."""
         cpu_s = max(outcome.cpu_s + more_cpu_s, self.seen_cpu_s)
-        return replace(outcome, cpu_s=cpu_s, ended="cpu" if outcome.ended == "exited" and cpu_s > self.limits.cpu_s else outcome.ended)
+        return replace(
+            outcome,
+            cpu_s=cpu_s,
+            ended="cpu" if outcome.ended == "exited" and cpu_s > self.limits.cpu_s else outcome.ended,
+        )
 
     def _wall(self, loop: asyncio.AbstractEventLoop) -> None:
         """The wall limit ends what sleeps; what stood ready without a core gets more time, up to a point."""

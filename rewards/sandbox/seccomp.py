@@ -1,7 +1,8 @@
 """The system calls that no program under judgement needs, refused by a hand-assembled BPF filter.
 
-A deny list: namespaces and capabilities are the first wall, and interpreters of five languages must run. It closes what namespaces leave
-open (io_uring, keys, user namespaces within, BPF, userfaultfd, AF_ALG and AF_VSOCK sockets) and what holds memory that no
+A deny list: namespaces and capabilities are the first wall, and interpreters of five languages must run. It closes
+what namespaces leave open (io_uring, keys, user namespaces within, BPF, userfaultfd, AF_ALG and AF_VSOCK sockets) and
+what holds memory that no
 process is seen to own (memfd, System V shared memory, message queues). Needs no libseccomp.
 """
 
@@ -13,16 +14,18 @@ import struct
 
 from rewards.sandbox.syscalls import ARCHITECTURES, Architecture
 
-DENIED = tuple(
-    """acct add_key adjtimex bpf chroot clock_adjtime clock_settime create_module delete_module fanotify_init
-    finit_module fsconfig fsmount fsopen fspick init_module inotify_init inotify_init1 io_uring_enter io_uring_register
-    io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl lookup_dcookie mbind memfd_create memfd_secret
-    migrate_pages modify_ldt mount mount_setattr move_mount move_pages mq_open msgget name_to_handle_at nfsservctl
-    open_by_handle_at open_tree perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv
-    process_vm_writev ptrace quotactl quotactl_fd reboot request_key semget set_mempolicy setdomainname sethostname setns
-    settimeofday shmget socket swapoff swapon syslog sysfs umount2 unshare uselib userfaultfd ustat vhangup vmsplice
-    _sysctl""".split()
-)
+_DENIED = """
+    acct add_key adjtimex bpf chroot clock_adjtime clock_settime create_module delete_module
+    fanotify_init finit_module fsconfig fsmount fsopen fspick init_module inotify_init inotify_init1
+    io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
+    lookup_dcookie mbind memfd_create memfd_secret migrate_pages modify_ldt mount mount_setattr
+    move_mount move_pages mq_open msgget name_to_handle_at nfsservctl open_by_handle_at open_tree
+    perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv
+    process_vm_writev ptrace quotactl quotactl_fd reboot request_key semget set_mempolicy setdomainname
+    sethostname setns settimeofday shmget socket swapoff swapon syslog sysfs umount2 unshare uselib
+    userfaultfd ustat vhangup vmsplice _sysctl
+"""
+DENIED = tuple(_DENIED.split())
 DENIED_WITHOUT_NAMESPACES = ("setsid", "setpgid")
 """Without a pid namespace the process group is what gets killed, so nothing may leave it."""
 
@@ -55,7 +58,9 @@ def _rules(arch: Architecture, denied: tuple[str, ...]) -> bytes:
     ioctl = _argument(1) + _instruction(_EQUAL, _TIOCSTI, 1, 0) + _instruction(_EQUAL, _TIOCLINUX, 0, 1)
     ioctl += _refuse(errno.EPERM) + allow
     pair = _argument(0) + _instruction(_EQUAL, _AF_UNIX, 0, 1) + allow + _refuse(errno.EACCES)
-    rules = _on(arch.numbers["clone"], clone) + _on(arch.numbers["ioctl"], ioctl) + _on(arch.numbers["socketpair"], pair)
+    rules = (
+        _on(arch.numbers["clone"], clone) + _on(arch.numbers["ioctl"], ioctl) + _on(arch.numbers["socketpair"], pair)
+    )
     # glibc falls back to clone, whose flags a filter can read; clone3 keeps them behind a pointer.
     rules += _on(arch.numbers["clone3"], _refuse(errno.ENOSYS))
     for name in denied:

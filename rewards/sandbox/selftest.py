@@ -29,7 +29,8 @@ PROBES: Mapping[str, str] = {
     "network": "s = __import__('socket').socket(); s.settimeout(0.5); s.connect(('127.0.0.1', PORT)); win()",
     "signal": "for p in PIDS:\n    try: os.kill(p, 0); win()\n    except OSError: pass",
     "trace": "import ctypes\nfor p in PIDS:\n    if ctypes.CDLL(None).ptrace(16, p, 0, 0) == 0: win()",
-    "descriptors": "found = []\nfor n in range(4, 256):\n    try: os.fstat(n); found.append(n)\n    except OSError: pass\n"
+    "descriptors": "found = []\nfor n in range(4, 256):\n"
+    "    try: os.fstat(n); found.append(n)\n    except OSError: pass\n"
     "if found: win()",
     "namespaces": "import ctypes\nif ctypes.CDLL(None).unshare(0x10000000) == 0: win()",
     "processes": "made = 0\n"
@@ -41,7 +42,8 @@ PROBES: Mapping[str, str] = {
     "except OSError: pass\n"
     "if made > 100: win()",
 }
-"""What a box must not be able to do, as the body of an attack that calls win() when it could. Processes last: it fills the table."""
+"""What a box must not be able to do, as the body of an attack that calls win() when it could. Processes last: it
+fills the table."""
 
 
 class Runner(Protocol):

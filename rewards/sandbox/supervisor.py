@@ -1,7 +1,7 @@
 """The process that owns every box: started small, subreaper, in a session of its own; stdlib only.
 
-It is spoken to over one socket (frames.py) and ends, with all its boxes, when that socket closes. It holds programs and their inputs,
-never an expected output. Requests, by `kind`:
+It is spoken to over one socket (frames.py) and ends, with all its boxes, when that socket closes. It holds programs
+and their inputs, never an expected output. Requests, by `kind`:
 
     python   one job in a Python box                    blobs: job frame, stdin
     pair     a program box and a test box on one link   blobs: program job, test job
@@ -47,7 +47,9 @@ class Supervisor:
         self._reaper = Reaper()
         self._watch = Watch()
         cores = len(os.sched_getaffinity(0))
-        slots = 2 * (config["num_workers"] or cores)  # two a core: one that begins to sleep leaves no core idle meanwhile
+        slots = 2 * (
+            config["num_workers"] or cores
+        )  # two a core: one that begins to sleep leaves no core idle meanwhile
         self._gate = Gate(slots, host.available_bytes() // 2)
         self._num_warm = max(1, slots // 2)
         self._warm: list[Box] = []
@@ -59,7 +61,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> str:
-        """Choose the backend by trying each on itself; its name. BoxError with the reasons and the fix where none holds."""
+        """Choose the backend by trying each on itself; its name. BoxError with the reasons and the fix where none
+        holds."""
         wanted = self._config["backend"]
         names = ["bwrap", "landlock"] if wanted == "auto" else [wanted]
         errors: dict[str, str] = {}

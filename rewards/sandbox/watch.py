@@ -8,7 +8,16 @@ import os
 import time
 from collections.abc import Iterable
 
-from rewards.sandbox.processes import Process, anonymous_bytes, cpu_seconds, is_asleep, proportional_bytes, scan, tree, waited_seconds
+from rewards.sandbox.processes import (
+    Process,
+    anonymous_bytes,
+    cpu_seconds,
+    is_asleep,
+    proportional_bytes,
+    scan,
+    tree,
+    waited_seconds,
+)
 from rewards.sandbox.runs import Run
 
 TICK_S = 0.02

@@ -1,8 +1,10 @@
 """What the sandbox costs, and what is left of it when programs hang.
 
-- CPU-ms of a sandboxed Python test over `python -I -S`, all processes counted: the client, the supervisor, the zygote, the box.
+- CPU-ms of a sandboxed Python test over `python -I -S`, all processes counted: the client, the supervisor, the
+  zygote, the box.
 - Verdicts a second of a stream of healthy programs, and their latencies.
-- How much of that is left to the healthy when 1 % of all programs hang, asleep or spinning, and whether a healthy verdict changes.
+- How much of that is left to the healthy when 1 % of all programs hang, asleep or spinning, and whether a healthy
+  verdict changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Judge the corpus. As a script it does so as a plain user: `python -m tests.corpus.judging UID PYTHON` prints what went wrong."""
+"""Judge the corpus. As a script it does so as a plain user: `python -m tests.corpus.judging UID PYTHON` prints what
+went wrong."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ async def judge_all(backend: str, programs: list[Program]) -> dict[str, CodeVerd
 
 
 def main(uid: int, python: str) -> None:
-    """Drop to `uid` (the supervisor is started with `python`, which that user can reach) and judge the Python programs."""
+    """Drop to `uid` (the supervisor is started with `python`, which that user can reach) and judge the Python
+    programs."""
     client.sys.executable = python
     os.setgroups([])
     os.setresgid(uid, uid, uid)

@@ -38,13 +38,16 @@ def find_zero(xs: list):
 
 PROBLEMS: Mapping[str, dict[str, Any]] = {
     "sum": {"tests": [{"stdin": "1 2\n", "expected": "3\n"}, {"stdin": "10 -4\n", "expected": "6\n"}]},
-    "leave": {"tests": [{"stdin": "1 2\n", "expected": "3\n"}, {"stdin": "1 2\n", "expected": "3\n"}], "early_exit": False},
-    "echo": {"tests": [{"stdin": "abc\ndef\n", "expected": "abc\ndef\n"}, {"stdin": "x\n\ny\n", "expected": "x\n\ny\n"}]},
+    "leave": {"tests": [{"stdin": "1 2\n", "expected": "3\n"}, {"stdin": "1 2\n", "expected": "3\n"}], "early_exit":
+    False},
+    "echo": {"tests": [{"stdin": "abc\ndef\n", "expected": "abc\ndef\n"}, {"stdin": "x\n\ny\n", "expected":
+    "x\n\ny\n"}]},
     "sort": {"tests": [{"stdin": "3 1 2\n", "expected": "1 2 3\n"}, {"stdin": "5 5 -1 0\n", "expected": "-1 0 5 5\n"}]},
     "floats": {"tests": [{"stdin": "2\n", "expected": "1.414213562\n"}], "checker": {"float_tolerance": 1e-6}},
     "primes": {"tests": [{"stdin": "20\n", "expected": "2 3 5 7 11 13 17 19\n"}], "checker": "tokens"},
     "large": {"tests": [{"stdin": "200000\n", "expected": "".join(f"{i}\n" for i in range(200000))}]},
-    "call": {"tests": [{"call": "add", "args": [1, 2], "expected": 3}, {"call": "add", "args": [10, -4], "expected": 6}]},
+    "call": {"tests": [{"call": "add", "args": [1, 2], "expected": 3}, {"call": "add", "args": [10, -4], "expected":
+    6}]},
     "call_one": {"tests": [{"call": "one", "args": [], "expected": 1}]},
     "two_sum": {
         "tests": [
@@ -55,7 +58,8 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
     "words": {"tests": [{"call": "shout", "args": [["a", "bé"]], "expected": ["A!", "BÉ!"]}]},
     "mean": {"tests": [{"call": "mean", "args": [[1.0, 2.0, 4.5]], "expected": 2.5}]},
     "zeroes": {"tests": [{"call": "moveZeroes", "args": [[0, 1, 0, 3]], "expected": [1, 3, 0, 0], "argument": 0}]},
-    "groups": {"tests": [{"call": "group", "args": [["ab", "ba", "c"]], "expected": [["ab", "ba"], ["c"]]}], "checker": "unordered"},
+    "groups": {"tests": [{"call": "group", "args": [["ab", "ba", "c"]], "expected": [["ab", "ba"], ["c"]]}],
+               "checker": "unordered"},
     "assert": {"tests": [{"assert": "assert add(1, 2) == 3"}, {"assert": "add(10, -4) == 6"}]},
     "assert_truth": {"tests": [{"assert": "assert is_even(4)"}, {"assert": "assert not is_even(3)"}]},
     "assert_float": {"tests": [{"assert": "assert abs(half(3) - 1.5) < 1e-6"}]},
@@ -68,7 +72,8 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
     "assert_except": {"tests": [{"assert": "try:\n    r = add(1, 2)\nexcept:\n    r = 3\nassert r == 3"}]},
     "assert_mutates": {"tests": [{"assert": "x = [3, 1, 2]\nassert sort_in_place(x) is None\nassert x == [1, 2, 3]"}]},
     "assert_raises": {
-        "tests": [{"assert": "try:\n    checked(-1)\n    assert False\nexcept ValueError as error:\n    assert 'negative' in str(error)"}]
+        "tests": [{"assert": "try:\n    checked(-1)\n    assert False\n"
+                             "except ValueError as error:\n    assert 'negative' in str(error)"}]
     },
     "assert_types": {
         "tests": [
@@ -78,7 +83,8 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
         ]
     },
     "assert_callback": {"tests": [{"assert": "assert apply(lambda x: x * 2, [1, 2]) == [2, 4]"}]},
-    "assert_object": {"tests": [{"assert": "s = Stack()\ns.push(1)\ns.push(2)\nassert s.pop() == 2\nassert s.size == 1"}]},
+    "assert_object": {"tests": [{"assert": "s = Stack()\ns.push(1)\ns.push(2)\nassert s.pop() == 2\n"
+                                            "assert s.size == 1"}]},
     "humaneval": {"tests": [{"assert": _HUMANEVAL}], "entry_point": "add"},
     "humaneval_helper": {
         "tests": [

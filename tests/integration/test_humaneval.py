@@ -48,7 +48,7 @@ class _Flip(ast.NodeTransformer):
         return node  # a helper within, flipped as well, would cancel the flip
 
 
-FLIPPED = '''
+FLIPPED = """
 def _flipped(value):
     if isinstance(value, bool): return not value
     if isinstance(value, (int, float)): return -value if value else 1
@@ -57,7 +57,7 @@ def _flipped(value):
     if isinstance(value, list): return list(map(_flipped, value)) + [None] * (not value)
     if isinstance(value, dict): return {**value, "-": None}
     return 0
-'''
+"""
 
 
 def sign_flipped(problem: Problem) -> str:

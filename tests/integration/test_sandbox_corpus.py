@@ -26,7 +26,9 @@ NEEDS_NAMESPACES = {"python/multiprocessing", "python/temporary-file", "python/r
 """Honest programs that need a private /tmp or /proc, which Landlock alone does not give."""
 BACKENDS = [
     pytest.param("bwrap", marks=needs("bwrap", "g++")),
-    pytest.param("landlock", marks=pytest.mark.skipif(landlock_abi() < 6, reason="Landlock ABI 6 (Linux 6.12) is needed")),
+    pytest.param(
+        "landlock", marks=pytest.mark.skipif(landlock_abi() < 6, reason="Landlock ABI 6 (Linux 6.12) is needed")
+    ),
 ]
 TOOLCHAINS: dict[str, Callable[[], object]] = {"javascript": node, "java": jdk, "go": go, "rust": rust}
 
@@ -76,6 +78,8 @@ async def test_every_honest_program_passes(backend: str) -> None:
 def test_the_same_as_a_plain_user() -> None:
     command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3"]
     root = Path(__file__).parents[2]
-    process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500, env={**os.environ, "HOME": "/nonexistent"})
+    process = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=500, env={**os.environ, "HOME": "/nonexistent"}
+    )
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == {"uid": 65534, "bad": {}}

@@ -24,7 +24,8 @@ class BuildFailure(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A program ready to run: stdin in, stdout out. For calls stdin is the JSON list of arguments, stdout a JSON object."""
+    """A program ready to run: stdin in, stdout out. For calls stdin is the JSON list of arguments, stdout a JSON
+    object."""
 
     argv: Sequence[str]
     mounts: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +46,8 @@ class Language:
     """False for runtimes that reserve far more address space than they use."""
 
     async def prepare(self, sandbox: Sandbox, source: str, call: str | None, build_limits: Limits) -> Prepared:
-        """Compile `source`, to read stdin itself or (`call`) to have one function called. BuildError, BuildFailure, ToolchainError."""
+        """Compile `source`, to read stdin itself or (`call`) to have one function called. BuildError, BuildFailure,
+        ToolchainError."""
         raise NotImplementedError
 
     def limits(self, limits: Limits) -> Limits:

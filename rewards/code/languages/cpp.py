@@ -56,7 +56,11 @@ class Cpp(Language):
         path, version = _compiler()
         files = {"main.cpp": encoded(source)}
         if call is not None:
-            files = {"main.cpp": _calling(source, call).encode(), "call.hpp": _DRIVER.read_bytes(), "program.hpp": encoded(source)}
+            files = {
+                "main.cpp": _calling(source, call).encode(),
+                "call.hpp": _DRIVER.read_bytes(),
+                "program.hpp": encoded(source),
+            }
         key = "cpp-" + digest(version, " ".join(FLAGS), *files.values())
         mounts: dict[str, str] = {}
         include = ""
@@ -66,7 +70,12 @@ class Cpp(Language):
                 mounts, include = {"pch": header}, "-I{pch}"
         command = f"{path} {' '.join(FLAGS)} {include} -o {{tmp}}/out {{job}}/main.cpp"
         outcome = await sandbox.build(
-            key, shell(f"TMPDIR={{tmp}} {command}", "cat {tmp}/out"), roomy(build_limits), output="main", files=files, mounts=mounts
+            key,
+            shell(f"TMPDIR={{tmp}} {command}", "cat {tmp}/out"),
+            roomy(build_limits),
+            output="main",
+            files=files,
+            mounts=mounts,
         )
         compiled(outcome)
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})
@@ -86,8 +95,14 @@ class Cpp(Language):
         try:
             compiled(
                 await sandbox.build(
-                    key, steps, generous, output=f"{_HEADER}.gch", files={"stdc++.h": _header_source(path)}, keep=True,
-                    tmp_bytes=512 * MIB, beside={_HEADER: "stdc++.h"},
+                    key,
+                    steps,
+                    generous,
+                    output=f"{_HEADER}.gch",
+                    files={"stdc++.h": _header_source(path)},
+                    keep=True,
+                    tmp_bytes=512 * MIB,
+                    beside={_HEADER: "stdc++.h"},
                 )
             )
             return key
@@ -99,7 +114,11 @@ class Cpp(Language):
 def _header_source(path: str) -> bytes:
     """The compiler's own <bits/stdc++.h>."""
     listing = subprocess.run(
-        [path, "-E", "-x", "c++", "-M", "-include", _HEADER, "/dev/null"], capture_output=True, text=True, timeout=60, check=True
+        [path, "-E", "-x", "c++", "-M", "-include", _HEADER, "/dev/null"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     ).stdout
     found = next((word for word in listing.split() if word.endswith(_HEADER)), None)
     if found is None:
@@ -122,4 +141,3 @@ def _calling(source: str, call: str) -> str:
         f"int main() {{ return rayzero::serve({target}); }}",
     ]
     return "\n".join(lines) + "\n"
-

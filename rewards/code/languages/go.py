@@ -56,10 +56,15 @@ class Go(Language):
             program = program if re.search(r"^\s*package\s", program, re.MULTILINE) else "package main\n" + program
             files = {"main.go": encoded(program), "call.go": _DRIVER.read_text().replace("TARGET", call).encode()}
         key = "go-" + digest(path, *files.values())
-        environment = "HOME={tmp} TMPDIR={tmp} GOTMPDIR={tmp} GOCACHE={tmp}/cache GO111MODULE=off GOFLAGS=-p=1 CGO_ENABLED=0 GOTELEMETRY=off"
+        environment = (
+            "HOME={tmp} TMPDIR={tmp} GOTMPDIR={tmp} GOCACHE={tmp}/cache "
+            "GO111MODULE=off GOFLAGS=-p=1 CGO_ENABLED=0 GOTELEMETRY=off"
+        )
         sources = " ".join(f"{{job}}/{name}" for name in files)
         steps = shell(f"{environment} {path} build -ldflags='-s -w' -o {{tmp}}/out {sources}", "cat {tmp}/out")
         # Go compiles its standard library into an empty cache first.
-        limits = replace(roomy(build_limits), cpu_s=4 * build_limits.cpu_s, wall_s=4 * build_limits.wall_s, address_space=False)
+        limits = replace(
+            roomy(build_limits), cpu_s=4 * build_limits.cpu_s, wall_s=4 * build_limits.wall_s, address_space=False
+        )
         compiled(await sandbox.build(key, steps, limits, output="main", files=files, roots=roots))
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})

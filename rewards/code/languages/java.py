@@ -23,7 +23,9 @@ from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
 
 _DRIVER = Path(__file__).parent / "drivers" / "Call.java"
-_PUBLIC = re.compile(r"^\s*public\s+(?:(?:final|abstract|sealed|strictfp)\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE)
+_PUBLIC = re.compile(
+    r"^\s*public\s+(?:(?:final|abstract|sealed|strictfp)\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE
+)
 _CLASS = re.compile(r"\bclass\s+(\w+)")
 _MAIN = re.compile(r"\bstatic\s+(?:final\s+)?void\s+main\s*\(|\bvoid\s+static\s+main\s*\(")
 

@@ -1,4 +1,5 @@
-"""Rust by rustc. Programs read stdin; calls are not offered: Rust has no reflection, and a typed driver would need crates."""
+"""Rust by rustc. Programs read stdin; calls are not offered: Rust has no reflection, and a typed driver would need
+crates."""
 
 from __future__ import annotations
 
@@ -42,11 +43,10 @@ class Rust(Language):
         path, roots = toolchain()
         files = {"main.rs": encoded(source)}
         key = "rust-" + digest(path, *files.values())
-        command = f"TMPDIR={{tmp}} {path} -O --edition 2021 -A warnings -C codegen-units=1 -C linker=/usr/bin/gcc -o {{tmp}}/out {{job}}/main.rs"
+        flags = "-O --edition 2021 -A warnings -C codegen-units=1 -C linker=/usr/bin/gcc"
+        command = f"TMPDIR={{tmp}} {path} {flags} -o {{tmp}}/out {{job}}/main.rs"
         outcome = await sandbox.build(
             key, shell(command, "cat {tmp}/out"), roomy(build_limits), output="main", files=files, roots=roots
         )
         compiled(outcome)
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})
-
-

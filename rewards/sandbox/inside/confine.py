@@ -45,7 +45,8 @@ def new_namespaces(tmp_bytes: int) -> None:
 
 
 def own_proc() -> None:
-    """Cover the zygote's /proc, which would show the other boxes' processes, by one that shows our own; else by an empty one.
+    """Cover the zygote's /proc, which would show the other boxes' processes, by one that shows our own; else by an
+    empty one.
 
     To be called as pid 1 of the new namespaces.
     """
@@ -102,11 +103,12 @@ _FILE_BITS = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | _IOCTL_DEV
 
 def landlock_abi() -> int:
     """The kernel's Landlock ABI version, 0 where it has none."""
-    return max(0, libc.syscall(SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+    return max(0, int(libc.syscall(SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
 
 
 def landlock(readable: list[str], writable: list[str]) -> None:
-    """From here on only `readable` trees can be read and executed, only `writable` ones changed; no TCP; no signals out."""
+    """From here on only `readable` trees can be read and executed, only `writable` ones changed; no TCP; no signals
+    out."""
     abi = landlock_abi()
     everything = (1 << _FS_BITS.get(abi, 16)) - 1
     attribute = _RulesetAttribute(everything, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)

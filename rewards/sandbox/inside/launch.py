@@ -1,7 +1,8 @@
 """Start one box without a zygote: confine this interpreter, then run a Python job in it or exec another program.
 
 argv[1] is JSON: `{"landlock": {"readable": [...], "writable": [...]} | null, "seccomp": path | null, "limits": {...},
-"exec": [argv] | null}`; argv[2] is the number of the job's socket. Used by the Landlock backend, by bubblewrap where user namespaces do not nest, and by `unsafe`.
+"exec": [argv] | null}`; argv[2] is the number of the job's socket. Used by the Landlock backend, by bubblewrap where
+user namespaces do not nest, and by `unsafe`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ import os
 import socket
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import confine
+from rewards.sandbox.inside import confine, programs
 
 
 def main() -> None:
@@ -23,8 +22,6 @@ def main() -> None:
     if plan["seccomp"]:
         with open(plan["seccomp"], "rb") as file:
             seccomp = file.read()
-    if not plan["exec"]:
-        import programs  # before Landlock, which may not let the driver's folder be read
     channel = None
     if not plan["exec"]:
         channel = socket.socket(fileno=os.dup2(int(sys.argv[2]), 3, inheritable=False))
@@ -40,7 +37,3 @@ def main() -> None:
         os.execv(plan["exec"][0], plan["exec"])
     channel.send(b"\0")
     programs.run(channel)
-
-
-if __name__ == "__main__":
-    main()

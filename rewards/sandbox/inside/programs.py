@@ -1,4 +1,5 @@
-"""Run one Python job in a box that is already confined. Everything written here may be forged by the program: it holds no verdict.
+"""Run one Python job in a box that is already confined. Everything written here may be forged by the program: it
+holds no verdict.
 
 A job is one frame: `{"mode": "stdio" | "call" | "serve" | "check", "source": ..., "limits": {...}, ...}`.
 
@@ -10,14 +11,15 @@ A job is one frame: `{"mode": "stdio" | "call" | "serve" | "check", "source": ..
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import types
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
-import confine
-import wire
+from rewards.sandbox.inside import confine, proxy, wire
 
 MAX_MESSAGE_BYTES = 256 << 20
 
@@ -49,8 +51,9 @@ def _reopen_stdio(null: bool) -> None:
     for number in (0, 1, 2) if null else (2,):
         os.dup2(descriptor, number)
     os.close(descriptor)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)
 
 
 def _finish(code: int) -> None:
@@ -71,10 +74,8 @@ def _fault(channel: socket.socket, error: BaseException) -> int:
     if isinstance(error, SystemExit):
         status = error.code
         return status if isinstance(status, int) else 0 if status is None else 1
-    try:
+    with contextlib.suppress(BaseException):
         wire.send_frame(channel, {"error": describe(error)})
-    except BaseException:
-        pass
     return 1
 
 
@@ -91,11 +92,11 @@ def load(source: str, name: str) -> types.ModuleType:
     """Execute the program as module `name`."""
     module = types.ModuleType(name)
     module.__dict__["__file__"] = "/tmp/" + name + ".py"
-    for own in ("zygote", "launch", "programs", "confine", "wire", "proxy", "__main__"):
-        sys.modules.pop(own, None)
+    for own in [other for other in sys.modules if other == "__main__" or other.partition(".")[0] == "rewards"]:
+        del sys.modules[own]
     sys.modules.setdefault("__main__", module)
     sys.modules[name] = module
-    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)]
+    sys.path[:] = [entry for entry in sys.path if not __file__.startswith(entry + "/")]
     sys.argv[:] = [module.__dict__["__file__"]]
     if name != "__main__" and "class Solution" in source:
         exec("from typing import *", module.__dict__)  # LeetCode's stubs name List and Optional without importing them
@@ -137,8 +138,6 @@ def resolve(module: types.ModuleType, name: str) -> Callable[..., Any]:
 
 
 def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
-    import proxy
-
     assert link is not None
     server = proxy.Server(link)
     try:
@@ -151,8 +150,6 @@ def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | No
 
 
 def _check(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
-    import proxy
-
     assert link is not None
     passed, reason = proxy.judge(link, job["test"], job["prelude"], job["entry_point"])
     wire.send_frame(channel, {"passed": passed, "reason": reason})

@@ -1,9 +1,11 @@
 """Test code in one box, the program in another: assertions that the program can see no part of.
 
-The test (the recipe's data) runs in a box of its own and holds the expected values. The program's functions are stand-ins there: calling
-one sends typed arguments over a socket and receives a typed value, the arguments as the call left them, or the name of a builtin
-exception. What comes back is built from exact builtin types, so no object with an `__eq__`, `__bool__` or `__class__` of its own reaches
-an assertion; an instance of the program's own class stays there, and its handle refuses to be compared or used as a truth value.
+The test (the recipe's data) runs in a box of its own and holds the expected values. The program's functions are
+stand-ins there: calling one sends typed arguments over a socket and receives a typed value, the arguments as the call
+left them, or the name of a builtin
+exception. What comes back is built from exact builtin types, so no object with an `__eq__`, `__bool__` or `__class__`
+of its own reaches an assertion; an instance of the program's own class stays there, and its handle refuses to be
+compared or used as a truth value.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
+import contextlib
 import importlib
 import socket
 import sys
 import types
 from typing import Any
 
-import wire
+from rewards.sandbox.inside import wire
 
 MAX_REPLY_BYTES = 32 << 20
 
@@ -142,10 +145,8 @@ class Link:
     def _ask(self, request: dict[str, Any], args: tuple[Any, ...]) -> Any:
         if self.gone:
             raise ProgramGone(self.gone)
-        try:
+        with contextlib.suppress(OSError):  # the reply says how it ended
             wire.send_frame(self._sock, request)
-        except OSError:
-            pass  # the reply says how it ended
         reply = self._receive()
         while "callback" in reply:
             self._answer_callback(reply)
@@ -153,7 +154,7 @@ class Link:
         if "raised" in reply:
             raise exception(reply)
         try:
-            for argument, after in zip(args, reply.get("args") or ()):
+            for argument, after in zip(args, reply.get("args") or (), strict=False):
                 if after is not None:
                     _update(argument, wire.decode(after))
             return wire.decode(reply.get("value"), 0, self._object)
@@ -228,11 +229,12 @@ class Remote:
 
 
 def _update(old: Any, new: Any) -> None:
-    """Make the mutable `old` equal to `new` in place, keeping the identity of inner lists and dicts where shapes agree."""
+    """Make the mutable `old` equal to `new` in place, keeping the identity of inner lists and dicts where shapes
+    agree."""
     if type(old) is not type(new) and not (isinstance(old, dict) and isinstance(new, dict)):
         return
     if isinstance(old, list):
-        merged = [_merge(before, after) for before, after in zip(old, new)] + new[len(old) :]
+        merged = [_merge(before, after) for before, after in zip(old, new, strict=False)] + new[len(old) :]
         old[:] = merged
     elif isinstance(old, dict):
         merged_items = {key: _merge(old[key], value) if key in old else value for key, value in new.items()}
@@ -276,7 +278,8 @@ def judge(sock: socket.socket, test: str, prelude: str, entry_point: str) -> tup
 
 
 def _bind(tree: ast.Module, namespace: dict[str, Any], names: set[str], link: Link) -> None:
-    """Give the test's free names a meaning: never the program's own `abs` or `math`, which could make any assertion hold."""
+    """Give the test's free names a meaning: never the program's own `abs` or `math`, which could make any assertion
+    hold."""
     for name in _free_names(tree) - set(namespace):
         if hasattr(builtins, name):
             continue

@@ -1,7 +1,8 @@
 """Values as strictly typed JSON: what crosses a box's wall.
 
-Only exact builtin types (and a few stdlib containers whose equality is that of a builtin) pass: an object with an `__eq__` of
-its own cannot be spelt, so it cannot equal everything outside. Runs inside the box and outside of it; stdlib only.
+Only exact builtin types (and a few stdlib containers whose equality is that of a builtin) pass: an object with an
+`__eq__` of its own cannot be spelt, so it cannot equal everything outside. Runs inside the box and outside of it;
+stdlib only.
 
     1, 1.5, True, None, "x", [1]      as in JSON
     (1, 2)                            {"$": "tuple", "v": [1, 2]}
@@ -17,7 +18,8 @@ import fractions
 import json
 import socket
 import struct
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 MAX_DEPTH = 100
 SAFE_INT = 2**53
@@ -49,7 +51,7 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     fractions.Fraction: ("fraction", lambda value: [encode(value.numerator), encode(value.denominator)]),
 }
 _NESTED = {"tuple", "set", "frozenset", "deque"}
-_ITERATORS = (
+_ITERATORS: tuple[type, ...] = (
     type(iter(())),
     type(iter([])),
     type(iter({})),
@@ -67,7 +69,8 @@ MAX_ITERATED = 1_000_000
 
 
 def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None) -> Any:
-    """The JSON spelling of `value`. `other` spells what has no builtin type (an object handle); without it WireError."""
+    """The JSON spelling of `value`. `other` spells what has no builtin type (an object handle); without it
+    WireError."""
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value
@@ -113,7 +116,8 @@ def decode(tree: Any, depth: int = 0, other: Callable[[dict[str, Any]], Any] | N
         return [decode(item, depth + 1, other) for item in tree]
     if not isinstance(tree, dict) or not isinstance(tree.get("$"), str):
         raise WireError("not a typed value")
-    tag, body = tree["$"], tree.get("v")
+    tag: str = tree["$"]
+    body: Any = tree.get("v")
     try:
         if tag in _DECODERS:
             return _DECODERS[tag]([decode(item, depth + 1, other) for item in body])

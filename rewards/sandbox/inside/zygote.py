@@ -1,7 +1,8 @@
 """The warm interpreter: forks one box a job, so that a program costs a fork instead of an interpreter's start.
 
-Runs inside bubblewrap as an unprivileged user and never runs a stranger's code itself. Each box leaves all of the zygote's
-namespaces (and gives up the means to make new ones) before it says that it is ready, so boxes see neither it nor one another.
+Runs inside bubblewrap as an unprivileged user and never runs a stranger's code itself. Each box leaves all of the
+zygote's namespaces (and gives up the means to make new ones) before it says that it is ready, so boxes see neither it
+nor one another.
 
     supervisor ── datagram with 4 descriptors (report, job, stdin, stdout) ──► zygote
     zygote ─ fork ─► keeper (new namespaces; waits; reports the box's end and CPU) ─ fork ─► box (pid 1 of its own)
@@ -15,23 +16,23 @@ import socket
 import struct
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import confine
-import programs
+from rewards.sandbox.inside import confine, programs
 
 REPORT = struct.Struct("!iidq")
 """Wait status, 0 or an errno of the set-up, CPU seconds of the box and all its children, peak resident bytes of one."""
 
-PRELOADED = (
-    "array ast asyncio bisect calendar cmath collections copy ctypes dataclasses datetime decimal enum fractions functools hashlib heapq "
-    "inspect io itertools json math numbers operator queue random re statistics string struct textwrap threading time traceback "
-    "typing unicodedata"
-).split()
+_PRELOADED = """
+    array ast asyncio bisect calendar cmath collections copy ctypes dataclasses datetime decimal enum
+    fractions functools hashlib heapq inspect io itertools json math numbers operator queue random re
+    statistics string struct textwrap threading time traceback typing unicodedata
+"""
+PRELOADED = tuple(_PRELOADED.split())
+"""What programs import most: a fork has it already."""
 
 
 def main() -> None:
-    """Serve until the supervisor closes the socket. argv: number of that socket, bytes of /tmp, path of the seccomp program."""
+    """Serve until the supervisor closes the socket. argv: number of that socket, bytes of /tmp, path of the seccomp
+    program."""
     orders = socket.socket(fileno=int(sys.argv[1]))
     tmp_bytes = int(sys.argv[2])
     with open(sys.argv[3], "rb") as file:
@@ -97,7 +98,3 @@ def enter(job: int, stdin: int, stdout: int, seccomp: bytes) -> None:
     except BaseException:
         os._exit(120)
     programs.run(channel)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,8 @@ class SandboxSettings(Section):
     """Where a model's programs run. `sandbox: unsafe` is short for `sandbox: {backend: unsafe}`."""
 
     backend: Literal["auto", "bwrap", "landlock", "unsafe"] = "auto"
-    """`auto` takes bubblewrap, else Landlock, else refuses with the reason. `unsafe` is resource limits without isolation."""
+    """`auto` takes bubblewrap, else Landlock, else refuses with the reason. `unsafe` is resource limits without
+    isolation."""
     num_workers: int | None = Field(default=None, ge=1, le=1024)
     """Programs on the CPU at once in one judge; none: one a core."""
     python: str | None = None
