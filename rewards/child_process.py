@@ -15,6 +15,7 @@ from typing import Any
 
 from rewards.zygote import HEADER
 
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 FIRST_LOOK_S = 0.004
 """A child busy for so long is looked at, again after as long, then ever more seldom: quick items cost no look."""
 
@@ -50,7 +51,7 @@ class Child:
     """CPU seconds at the first look at this item."""
     used_s: float = 0.0
     """CPU seconds that this item has used since."""
-    last: tuple[float, int] = (0.0, 0)
+    last_s: float = 0.0
 
     def begin(self, now: float) -> None:
         """A new item starts."""
@@ -75,13 +76,14 @@ class Child:
 
     def looks_asleep(self, now: float) -> bool:
         """Sleeping, and no CPU used since the last look."""
-        state, total_s, ran_ns = usage_of(self.pid)
-        unchanged = self.first_s is not None and (total_s, ran_ns) == self.last
+        state, total_s = usage_of(self.pid)
+        unchanged = self.first_s is not None and total_s == self.last_s
         self.first_s = total_s if self.first_s is None else self.first_s
         self.used_s = max(0.0, total_s - self.first_s)
-        self.last = (total_s, ran_ns)
-        self.look_at = now + min(max(FIRST_LOOK_S, 0.25 * (now - self.started_at)), 0.1)
-        return unchanged and state in "SD"
+        self.last_s = total_s
+        asleep = unchanged and state in "SD"
+        self.look_at = now + min(max(FIRST_LOOK_S, 0.25 * (now - self.started_at)), 0.4 if asleep else 0.1)
+        return asleep
 
     def hang_up(self) -> None:
         """Close the channel: an idle child ends itself."""
@@ -176,14 +178,11 @@ class Zygote:
             self._control.close()
 
 
-def usage_of(pid: int) -> tuple[str, float, int]:
-    """State letter, CPU seconds of all threads, nanoseconds that the main thread ran; `("X", 0, 0)` when it is gone."""
+def usage_of(pid: int) -> tuple[str, float]:
+    """State letter and CPU seconds of all threads, to the clock tick; `("X", 0)` when it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return "X", 0.0, 0
-    ran_ns = 0
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/schedstat", "rb") as file:
-        ran_ns = int(file.read().split()[0])  # not every kernel has it: then a look is as fine as a clock tick
-    return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), ran_ns
+        return "X", 0.0
+    return fields[0].decode(), (int(fields[11]) + int(fields[12])) / TICKS_PER_S
