@@ -111,7 +111,8 @@ def tree_attention(
     return out[None], None
 
 
-AttentionInterface.register(ATTENTION_NAME, tree_attention)
+# Layouts differ in every micro-batch: inside a compiled graph each would be compiled anew.
+AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(tree_attention))  # type: ignore[no-untyped-call]
 
 
 class _MaskedAttention(torch.autograd.Function):

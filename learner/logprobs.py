@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of chosen tokens from hidden states, never a [T, V] tensor at full length.
 
 One autograd function does projection, softmax and gather a chunk of rows at a time, in fp32. The gradient needs the
-softmax again: chunks are kept from the forward pass while they fit a fixed budget, and projected again above it.
+softmax again: it is kept from the forward pass (in the compute dtype) while it fits a fixed budget, and computed again
+above it. On CPU the softmax goes through a chunk in blocks that stay in cache.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _CHUNK_BYTES = 64 * 2**20
-"""fp32 logits of one chunk."""
+"""fp32 logits of one chunk: enough rows to keep the matrix product busy."""
 _KEEP_BYTES = 256 * 2**20
-"""fp32 probabilities kept for the backward pass."""
+"""Probabilities kept for the backward pass."""
+_BLOCK_BYTES = 2**20
+"""fp32 logits of one block: half of a core's L2 cache, so that five passes read memory once."""
 
 
 def token_logprobs(
@@ -48,64 +51,85 @@ class _FusedLogprobs(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 chunk = slice(start, start + rows)
                 logits = project(hidden[chunk])
-                normalisers[chunk] = torch.logsumexp(logits, dim=-1)
-                log_probabilities = logits.sub_(normalisers[chunk, None])
-                logprobs[chunk] = log_probabilities.gather(1, targets[chunk, None])[:, 0]
-                probabilities = torch.exp(log_probabilities)
-                entropies[chunk] = -torch.linalg.vecdot(probabilities, log_probabilities)
-                if keep and (start + rows) * weight.shape[0] * 4 <= _KEEP_BYTES:
+                fits = (start + rows) * weight.shape[0] * hidden.element_size() <= _KEEP_BYTES
+                probabilities = torch.empty_like(logits, dtype=hidden.dtype) if keep and fits else None
+                for block in _blocks(logits):
+                    part = slice(start + block.start, start + block.stop)
+                    logprobs[part], entropies[part], normalisers[part] = _softmax(
+                        logits[block], targets[part], None if probabilities is None else probabilities[block]
+                    )
+                if probabilities is not None:
                     kept.append(probabilities)
-        ctx.save_for_backward(hidden, weight, targets, normalisers, entropies)
+        ctx.save_for_backward(hidden, weight, targets, logprobs, entropies, normalisers)
         ctx.kept, ctx.temperature, ctx.rows = kept, temperature, rows
         return logprobs, entropies
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, normalisers, entropies = ctx.saved_tensors
-        grad_hidden = torch.zeros_like(hidden)
+        hidden, weight, targets, logprobs, entropies, normalisers = ctx.saved_tensors
+        grad = torch.zeros_like(logprobs) if grad is None else grad / ctx.temperature
+        grad_hidden = torch.empty_like(hidden)
         grad_weight: Tensor | None = None
         kept: list[Tensor] = ctx.kept[::-1]
         ctx.kept = []
-        with _projection(weight, ctx.temperature, recompute=len(kept) * ctx.rows < len(hidden)) as project:
+        with _projection(weight, ctx.temperature, needed=len(kept) * ctx.rows < len(hidden)) as project:
             for start in range(0, len(hidden), ctx.rows):
                 chunk = slice(start, start + ctx.rows)
                 rows = hidden[chunk]
-                probabilities = kept.pop() if kept else torch.exp(project(rows) - normalisers[chunk, None])
-                grad_logits = _grad_logits(
-                    probabilities,
-                    targets[chunk],
-                    entropies[chunk],
-                    None if grad is None else grad[chunk] / ctx.temperature,
-                    None if grad_entropy is None else grad_entropy[chunk] / ctx.temperature,
-                ).to(hidden.dtype)
-                torch.mm(grad_logits, weight, out=grad_hidden[chunk])
-                part = torch.mm(grad_logits.t(), rows)
+                errors = kept.pop() if kept else _probabilities(project(rows), normalisers[chunk], hidden.dtype)
+                scale = -grad[chunk, None]
+                if grad_entropy is None:
+                    # d logprob / d logits = onehot - p. p - 1 of the target is exact: a sure token's error is tiny.
+                    errors.scatter_(1, targets[chunk, None], torch.expm1(logprobs[chunk, None]).to(errors.dtype))
+                else:
+                    weights = grad_entropy[chunk, None] / ctx.temperature
+                    errors = _grad_logits(errors, targets[chunk], entropies[chunk], -scale, weights)
+                    scale = torch.ones_like(scale)
+                # The rows' factors go to the small side of both products, never over [rows, V].
+                grad_hidden[chunk] = torch.mm(errors, weight).float().mul_(scale)
+                part = torch.mm(errors.t(), (rows.float() * scale).to(rows.dtype))
                 # Chunks add up in fp32: in bf16 the sum of many would lose the small ones.
                 grad_weight = part if grad_weight is None else grad_weight.float().add_(part)
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None, None
 
 
-def _grad_logits(
-    probabilities: Tensor, targets: Tensor, entropies: Tensor, grad: Tensor | None, grad_entropy: Tensor | None
-) -> Tensor:
-    """d loss / d logits [rows, V], written over `probabilities`.
+def _softmax(logits: Tensor, targets: Tensor, probabilities: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(logprobs, entropies, log of the normaliser) [rows]; overwrites `logits`, fills `probabilities` if given."""
+    peak = logits.amax(-1, keepdim=True)
+    exponentials = torch.exp(logits.sub_(peak))
+    total = exponentials.sum(-1)
+    log_total = total.log()
+    if probabilities is not None:
+        torch.mul(exponentials, (1.0 / total)[:, None], out=probabilities)
+    entropies = log_total - torch.linalg.vecdot(exponentials, logits) / total
+    return logits.gather(1, targets[:, None])[:, 0] - log_total, entropies, peak[:, 0] + log_total
 
-    d logprob / d logits = onehot - p;  d entropy / d logits = -p (log p + entropy).
-    """
-    entropy_part = None
-    if grad_entropy is not None:
-        entropy_part = torch.special.entr(probabilities).sub_(probabilities * entropies[:, None])
-        entropy_part.mul_(grad_entropy[:, None])
-    grad = torch.zeros_like(entropies) if grad is None else grad
-    grad_logits = probabilities.mul_(-grad[:, None])
-    grad_logits.scatter_add_(1, targets[:, None], grad[:, None])
-    return grad_logits if entropy_part is None else grad_logits.add_(entropy_part)
+
+def _probabilities(logits: Tensor, normalisers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Softmax of `logits`, which it overwrites, in `dtype`."""
+    for block in _blocks(logits):
+        logits[block].sub_(normalisers[block, None]).exp_()
+    return logits.to(dtype)
+
+
+def _grad_logits(probabilities: Tensor, targets: Tensor, entropies: Tensor, grad: Tensor, weights: Tensor) -> Tensor:
+    """grad * (onehot - p) - weights * p (log p + entropy) [rows, V]: fp32, rounded at the end."""
+    p = probabilities.float()
+    entropy_part = torch.special.entr(p).sub_(p * entropies[:, None]).mul_(weights)
+    gradient = p.mul_(-grad).scatter_add_(1, targets[:, None], grad).add_(entropy_part)
+    return gradient.to(probabilities.dtype)
+
+
+def _blocks(logits: Tensor) -> list[slice]:
+    """Row slices of a chunk: cache-sized on CPU, everything at once elsewhere."""
+    rows = max(1, _BLOCK_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else max(len(logits), 1)
+    return [slice(start, min(start + rows, len(logits))) for start in range(0, len(logits), rows)]
 
 
 @contextmanager
-def _projection(weight: Tensor, temperature: float, recompute: bool = True) -> Iterator[Callable[[Tensor], Tensor]]:
+def _projection(weight: Tensor, temperature: float, needed: bool = True) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function from hidden [rows, h] to fp32 logits [rows, V] at bf16 speed, where the weights are bf16."""
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and recompute:
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and needed:
         # bf16 x bf16 is exact in fp32: products in bf16 units with an fp32 result, not logits rounded to 8 bits.
         wide, setting = weight.float(), torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         before, setting.fp32_precision = setting.fp32_precision, "bf16"

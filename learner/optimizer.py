@@ -24,13 +24,14 @@ class MasterOptimizer:
                 self._pairs.append((name, parameter, parameter))
             else:
                 self._pairs.append((name, parameter, master))
-                parameter.register_post_accumulate_grad_hook(_accumulate_into(master))  # type: ignore[no-untyped-call]
+                hook = _accumulate_into(master, torch.zeros_like(master))
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         self.forget_moments()
 
     def forget_moments(self) -> None:
         """Start AdamW afresh from the weights of now."""
         settings = self._settings
-        self._adam = torch.optim.AdamW(
+        self._adam: Any = torch.optim.AdamW(
             [
                 {"params": [m for _, _, m in self._pairs if m.ndim >= 2], "weight_decay": settings.weight_decay},
                 {"params": [m for _, _, m in self._pairs if m.ndim < 2], "weight_decay": 0.0},
@@ -61,12 +62,12 @@ class MasterOptimizer:
     @torch.no_grad()
     def step(self, learning_rate: float, grad_norm: float) -> None:
         """Clip to `max_grad_norm`, step the masters, refresh the working copy, forget the gradient."""
-        limit = self._settings.max_grad_norm
-        if grad_norm > limit:
-            torch._foreach_mul_(self.gradients(), limit / (grad_norm + 1e-6))
+        gradients = self.gradients()
+        # The fused kernel divides by it on its way through the gradient: no pass of its own for clipping.
+        excess = max(1.0, (grad_norm + 1e-6) / self._settings.max_grad_norm)
+        self._adam.grad_scale = torch.tensor(excess, device=gradients[0].device)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
-        self.gradients()
         self._adam.step()
         for _, parameter, master in self._pairs:
             if parameter is not master:
@@ -105,14 +106,15 @@ def learning_rate(update: int, num_updates: int, settings: OptimizerSettings) ->
     return settings.learning_rate * (floor + (1.0 - floor) * falling)
 
 
-def _accumulate_into(master: Tensor) -> Any:
+def _accumulate_into(master: Tensor, buffer: Tensor) -> Any:
     def hook(parameter: Tensor) -> None:
         assert parameter.grad is not None
         # Sum in fp32 across micro-batches, and give the bf16 gradient back at once.
         if master.grad is None:
-            master.grad = parameter.grad.float()
+            # One buffer for the whole run: fresh memory costs four times the copy itself on CPU.
+            master.grad = buffer.copy_(parameter.grad)
         else:
-            master.grad.add_(parameter.grad)
+            master.grad.add_(parameter.grad.float())
         parameter.grad = None
 
     return hook
