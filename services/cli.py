@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 130 interrupted.
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,6 @@ from services.schema.errors import RayzeroError
 
 app = typer.Typer(
     name="rayzero",
-    help="Train language models with GRPO on verifiable rewards: an actor-learner service on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -145,6 +145,26 @@ def bench_rewards(json: AsJson = False) -> None:
     from services.bench.rewards import run
 
     run(json=json)
+
+
+@sandbox.command("doctor", epilog="Example: rayzero sandbox doctor --json")
+def sandbox_doctor(json: AsJson = False) -> None:
+    """What this machine can isolate: every promise of the sandbox attacked with a live probe. Exit 1: not all hold."""
+    from json import dumps
+
+    from rewards.sandbox.doctor import examine
+
+    report = examine()
+    typer.echo(dumps(report.to_dict(), indent=2) if json else report.format())
+    raise typer.Exit(0 if report.is_sound else 1)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Train language models with GRPO on verifiable rewards: an actor-learner service on Ray."""
+    if version:
+        typer.echo(metadata.version("rayzero"))
+        raise typer.Exit()
 
 
 @app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")
