@@ -14,7 +14,10 @@ _SUFFIX = re.compile(r" *(?:选项|项|option)? *[.。]?$", re.IGNORECASE)
 _ALONE = re.compile(rf"^{_LETTER}[.):]?$")
 _WITH_CONTENT = re.compile(rf"^{_LETTER}(?P<mark> *[.):,] *| +)(?P<content>.*\S.*)$")
 _SEVERAL = re.compile(r"^[(\[{⦃]?([A-H](?:(?:[, ]| *and *| *or *|和|以及|与|&)*[A-H])+)[)\]}⦄]?$")
-_ANOTHER = re.compile(r"(?:\bor\b|\band\b|[,/;&|和或]|\bnot\b) *[(\[]?[A-Ja-j](?:[)\].]|\b(?! *[=+*^]))")
+_ANOTHER = re.compile(
+    r"(?i:\b(?:maybe|perhaps|possibly|but|alternatively|otherwise|unless|instead|versus|vs)\b)|"
+    r"(?:\bor\b|\band\b|[,/;&|和或]|\bnot\b) *[(\[]?[A-Ja-j](?:[)\].]|\b(?! *[=+*^]))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,10 @@ def read_choice(text: str) -> Choice | None:
     if several := _several(stripped):
         return several
     match = _WITH_CONTENT.match(_PREFIX.sub("", plain))
-    if match is None or not (match["mark"].strip() or match["close"]) or (match["open"] and not match["close"]):
+    if match is None or (match["open"] and not match["close"]):
+        return None
+    bracketed = re.fullmatch(r"\((?!.*(?:[A-Za-z]{3}|\b[A-J]\b)).*\)", match["content"])  # B (42)
+    if not (match["mark"].strip() or match["close"] or bracketed):
         return None
     if match["mark"].strip() == "," and not match["close"]:
         return None

@@ -82,7 +82,7 @@ def read_colon(text: str) -> Clock | None:
 
 def same_clock(answer: Clock, gold: Clock) -> bool:
     """A gold answer without am or pm accepts either; one with it wants it, or the same hour of 24."""
-    if gold.half or answer.half == gold.half:
+    if gold.half or answer.half == gold.half or not 0 < gold.hour <= 12:
         return (answer.hour, answer.minute, answer.second) == (gold.hour, gold.minute, gold.second)
     return (answer.hour % 12, answer.minute, answer.second) == (gold.hour % 12, gold.minute, gold.second) or (
         (answer.hour, answer.minute, answer.second) == (gold.hour, gold.minute, gold.second)

@@ -31,11 +31,11 @@ from rewards.math.clock import Clock, Date, same_clock
 from rewards.math.equality import is_constant, same_expression
 from rewards.math.equations import as_equation, same_equation, same_inequality
 from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.labels import is_plain_symbol, label_names, normal_label
+from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, normal_label
 from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
 from rewards.math.text import same_words
-from rewards.math.tree import PI, Apply, Node, Num, apply, number
+from rewards.math.tree import PI, Apply, Node, Num, Symbol, apply, number
 from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
 from services.schema.config.math import MathSettings
 
@@ -66,6 +66,8 @@ class Comparison:
         as_sets = self._as_real_sets(answer, gold)
         if as_sets is not None:
             return as_sets
+        if Words("ℝ") in (answer, gold) and Scalar(Symbol("R")) in (answer, gold):
+            return True
         one, other = _only_element(answer), _only_element(gold)
         if (one is None) != (other is None):  # {3} and 3
             return self.same(one or answer, other or gold)
@@ -169,7 +171,8 @@ class Comparison:
                 return sets[0] is not None and sets[1] is not None and same_real_set(sets[0], sets[1])
             if isinstance(answer, Items) and self._is_assignment(answer):
                 return self._assignments(answer, gold)
-            return self.same(answer, gold.value)
+            # x + y = 5 may be a line, of which 5 alone says nothing.
+            return not is_sought_expression(gold.label) and self.same(answer, gold.value)
         assert isinstance(answer, Named)
         if isinstance(gold, Equation):
             equation = as_equation(answer)

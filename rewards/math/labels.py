@@ -37,7 +37,7 @@ def is_label(text: str) -> bool:
         return False
     if _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text):
         return True
-    return bool(label_names(text)) or _is_sought_expression(text)
+    return bool(label_names(text)) or is_sought_expression(text)
 
 
 def label_names(text: str) -> list[str]:
@@ -53,7 +53,7 @@ def label_names(text: str) -> list[str]:
 
 def is_plain_symbol(text: str) -> bool:
     """A variable or function name, as opposed to words: two of them that differ contradict each other."""
-    return _SIMPLE.match(text.strip()) is not None or _is_sought_expression(text)
+    return _SIMPLE.match(text.strip()) is not None or is_sought_expression(text)
 
 
 def normal_label(text: str) -> str:
@@ -63,8 +63,10 @@ def normal_label(text: str) -> str:
     return "".join(sorted(plain)) if re.fullmatch("[A-Z]{2}", plain) else plain
 
 
-def _is_sought_expression(text: str) -> bool:
+def is_sought_expression(text: str) -> bool:
     r"""`a+b`, `xy`, `\frac{a}{b}`, `\sin A`, `a^2+b^2`: no numbers but exponents, and two variables or a function."""
+    if _SIMPLE.match(text.strip()):
+        return False
     try:
         node = parse_expression(text)
     except UnreadableError:

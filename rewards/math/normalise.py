@@ -41,6 +41,7 @@ def normalise(text: str) -> str:
     text = _Rewriter(text).rewrite(0)
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
+    text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
     text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}
     text = re.sub(r"(?<=[0-9A-F])⟪ *([A-F]+) *⟫(?=[0-9A-F]*\)? *_)", r"\1", text)  # digits of another base

@@ -29,10 +29,14 @@ _MULTIPLIERS = {
     "千": 10**3,
     "万": 10**4,
     "亿": 10**8,
+    "十万": 10**5,
+    "百万": 10**6,
+    "千万": 10**7,
     "万亿": 10**12,
 }
 _MULTIPLIED = re.compile(
-    r"^(.*[\d}]) *⟪? *(hundred|dozen|thousand|million|billion|trillion|万亿|[百千万亿]) *⟫?"
+    r"^(.*[\d}]) *⟪? *(hundred|dozen|thousand|million|billion|trillion|万亿|[十百千]万|"
+    r"[百万亿]|千(?![克米瓦焦帕卡赫伏])) *⟫?"
     r"(?![\u4e00-\u9fff]*[一二三四五六七八九])(.*)$"
 )
 _CHINESE_PHRASE = re.compile(

@@ -68,7 +68,7 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 _MODULAR = re.compile(
-    r"^(?:(?P<label>[A-Za-z]) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
+    r"^(?:(?P<label>[^≡]{1,40}?) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
     r"(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$"
 )
 _INTEGER_PARAMETER = re.compile(

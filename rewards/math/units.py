@@ -166,7 +166,7 @@ _NOT_ATTACHED = frozenset(words("nm ms mi pt ha in cc gal"))
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3, "平方": 2, "立方": 3}
 _OF = re.compile(r"^(⟪? *[A-Za-z]+) +of +(?:the +|a +|an +)?([A-Za-z]{3,}(?: [A-Za-z]{3,})?)( *⟫)?$")
 _TOKEN = re.compile(
-    r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\b(?:per|an?)\b|每)|(?P<times>\*|·|-(?=[A-Za-z]))|"
+    r" *(?:(?P<power>\^ *\{? *(?P<exponent>-?\d) *\}?)|(?P<over>/|\b(?:per|an?)\b)|(?P<times>\*|·|-(?=[A-Za-z]))|"
     r"(?P<word>° *(?:⟪ *)?[CF]\b(?: *⟫)?|°|%|‰|[$€£¥₹¢Ω]|US\$|\\(?:mu|Omega) ?m?|"
     r"Rs\.|[A-Za-z]+\.?|[\u4e00-\u9fff]+)|(?P<mark>[⟪⟫(){}]))"
 )
@@ -218,7 +218,7 @@ def _tokens(text: str) -> list[re.Match[str]] | None:
     text = re.sub(r"(?i)\byears? old\b", "year", re.sub(r"(?i)\bpercentage points?\b", "percentagepoint", text))
     text = re.sub(r"(?i)\bdegrees? (celsius|fahrenheit)\b", r"\1", text)
     text = re.sub(r"° *(?:⟪ *)?([CF])(?: *⟫)?$", r"°\1", text)
-    text = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip()
+    text = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip().replace("每", "/")
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
