@@ -65,7 +65,8 @@ def math_reward(
         cpu_s=cpu_s,
         deadline_s=deadline_s,
         memory_bytes=memory_bytes,
-        preload=("rewards.child_work:warm_math",),
+        preload=("rewards.child_work", "rewards.math.verify"),
+        warm_up="rewards.warm_up:math_steps",
     )
     return MathReward(pool)
 

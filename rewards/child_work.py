@@ -27,14 +27,6 @@ def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]
     return grade
 
 
-def warm_math() -> None:
-    """Let the zygote do once what would otherwise be done in every child: lazy imports, first calls, tables."""
-    grade = math_verifier(None)
-    pairs = (("\\frac{1}{2}", "0.5"), ("x^2+2x+1", "(x+1)^2"), ("\\sqrt{2}", "2^{1/2}"), ("(1,2]", "1<x\\le2"))
-    for answer, gold in pairs:
-        grade((f"\\boxed{{{answer}}}", gold))
-
-
 def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], list[float | None]]:
     """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each.
 

@@ -37,8 +37,9 @@ class ChildPool:
     """Runs `resolve(target)(argument)(item)` in child processes.
 
     `target` is `module:factory`; the factory gets `argument` once a child and returns the function that is called with
-    every item. Items and argument are pickled on their way in, results are JSON. What `preload` names is imported
-    (`module`) or called (`module:function`) once, before children are forked; it must not start threads.
+    every item. Items and argument are pickled on their way in, results are JSON. The modules in `preload` are imported
+    once, before children are forked; they must not start threads. `warm_up` names a generator function whose steps the
+    zygote takes when children begin to be replaced.
 
     `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
     `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so
@@ -56,6 +57,7 @@ class ChildPool:
         cpu_s: float | None = None,
         max_asleep: int = 32,
         preload: Sequence[str] = (),
+        warm_up: str = "",
         items_per_child: int = 2000,
     ) -> None:
         self.target = target
@@ -64,6 +66,7 @@ class ChildPool:
         self.cpu_s = cpu_s
         self.max_asleep = max_asleep
         self.preload = tuple(preload)
+        self.warm_up = warm_up
         self.items_per_child = items_per_child
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
@@ -164,7 +167,7 @@ class ChildPool:
 
     async def _new_child(self) -> Child:
         if self._zygote is None or not self._zygote.alive:
-            self._zygote = Zygote(self.target, self.preload)
+            self._zygote = Zygote(self.target, self.preload, self.warm_up)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:

@@ -117,7 +117,8 @@ async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
         deadline_s=SLEEP_S if any(gold == ASLEEP for _, gold in items) else 60.0,
         cpu_s=SPIN_S,
         memory_bytes=2**30,
-        preload=("services.bench.reward_work", "rewards.child_work:warm_math"),
+        preload=("services.bench.reward_work", "rewards.math.verify"),
+        warm_up="rewards.warm_up:math_steps",
     )
     verdicts: list[bool | None] = [None] * len(items)
     latencies: list[float] = []

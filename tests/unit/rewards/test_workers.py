@@ -220,3 +220,12 @@ async def test_a_child_is_renewed_after_its_items() -> None:
     async with pool_of(num_children=1, items_per_child=3) as pool:
         pids = [await result_of(pool, "pid", 0) for _ in range(7)]
         assert len(set(pids)) == 3
+
+
+async def test_the_zygote_warms_up_once_children_are_replaced() -> None:
+    async with pool_of(num_children=1, warm_up=f"{MODULE}:warm_up_steps") as pool:
+        assert await result_of(pool, "warmth", 0) == 0
+        await failure_of(pool, "exit", 1)
+        await asyncio.sleep(0.2)
+        await failure_of(pool, "exit", 1)
+        assert await result_of(pool, "warmth", 0) == 3

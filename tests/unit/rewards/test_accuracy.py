@@ -1,0 +1,51 @@
+"""Math in child processes: what goes in, what comes out, and what is no verdict."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rewards.accuracy import gold_text, math_reward
+from rewards.base import Context
+from rewards.warm_up import NUM_PASSES, PAIRS, math_steps
+from services.schema.messages import VerdictStatus
+from tests.unit.rewards.cases import case
+
+
+async def test_scores_and_reasons_and_equal_cases_once() -> None:
+    reward = math_reward(num_children=1)
+    try:
+        await reward.start()
+        texts = ["\\boxed{\\frac12}", "\\boxed{1}", "no box", "\\boxed{\\frac12}"]
+        scores = await reward.score([case(text, answer="0.5") for text in texts], Context())
+        assert [score.value for score in scores] == [1.0, 0.0, 0.0, 1.0]
+        assert [score.status for score in scores[:2]] == [VerdictStatus.CORRECT, VerdictStatus.WRONG]
+        assert all(score.reason and 0 < score.seconds < 3 for score in scores)
+        assert reward.pool.counts["items"] == 3
+        (bad,) = await reward.score([case("\\boxed{1}", answer=["1"])], Context())
+        assert bad.is_error and bad.cause == "bad-prompt"
+    finally:
+        await reward.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [("9", "9"), (9, "9"), (0.5, "0.5"), (True, None), (None, None), (float("nan"), None), ({"a": 1}, None)],
+)
+def test_gold_answers_are_text_or_numbers(answer: Any, text: str | None) -> None:
+    assert gold_text(answer) == text
+
+
+def test_warming_up_is_quick_and_never_holds_up_the_zygote() -> None:
+    longest = total = 0.0
+    steps = math_steps()
+    for _ in range(NUM_PASSES * len(PAIRS)):
+        started = time.process_time()
+        next(steps)
+        longest = max(longest, time.process_time() - started)
+        total += time.process_time() - started
+    assert next(steps, "over") == "over"
+    assert longest < 0.2
+    assert total < 3.0
