@@ -78,7 +78,7 @@ def find_interpreter(wanted: str | None = None) -> Interpreter | None:
             continue
         prefix = os.path.dirname(os.path.dirname(real))
         return Interpreter(real, None if real.startswith("/usr/") else prefix)
-    if root_user and os.access(own, os.X_OK):
+    if root_user and not wanted and os.access(own, os.X_OK):
         real = os.path.realpath(own)
         return Interpreter(real, os.path.dirname(os.path.dirname(real)))
     return None
