@@ -47,5 +47,5 @@ def test_warming_up_is_quick_and_never_holds_up_the_zygote() -> None:
         longest = max(longest, time.process_time() - started)
         total += time.process_time() - started
     assert next(steps, "over") == "over"
-    assert longest < 0.2
-    assert total < 3.0
+    assert longest < 1.0, "a kill would wait for so long"
+    assert total < 4.0
