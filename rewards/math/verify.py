@@ -65,15 +65,18 @@ def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) ->
     return MathVerdict(correct, f"{_short(answer)} {'equals' if correct else 'does not equal'} {_short(gold)}")
 
 
-def _equal(answer: str, gold: str, settings: MathSettings) -> bool:
-    """Words, then multiple choice, then every reading of the answer against the gold answer's."""
+def _equal(answer: str, gold: str, settings: MathSettings, *, content: bool = False) -> bool:
+    """Words, then multiple choice, then every reading of the answer against the gold answer's.
+
+    `content`: what stands beside a choice's letter is compared, which is no choice again.
+    """
     if not clean(answer):
         return False
     if _visible(answer) == _visible(gold):
         return True
     if same_words(clean(answer), clean(gold)) and _is_words(read(gold)):
         return True
-    choice = is_choice(clean(gold))
+    choice = None if content else is_choice(clean(gold))
     if choice is not None:
         chosen = _same_choice(answer, choice, settings)
         if chosen is not None:
@@ -90,12 +93,12 @@ def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | No
     chosen = read_choice(clean(answer))
     if chosen is None:
         if gold.content:
-            return _equal(answer, gold.content, settings)
+            return _equal(answer, gold.content, settings, content=True)
         return None
     if chosen.letters != gold.letters:
         return False
     if gold.content and chosen.content:
-        return _equal(chosen.content, gold.content, settings)
+        return _equal(chosen.content, gold.content, settings, content=True)
     return True
 
 
