@@ -28,6 +28,7 @@ from typing import Any
 from rewards.sandbox import frames, host, selftest
 from rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
 from rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
+from rewards.sandbox.cgroup import SLACK_BYTES, Group, Groups
 from rewards.sandbox.gate import Gate
 from rewards.sandbox.limits import MIB, Limits, Outcome
 from rewards.sandbox.reaper import Reaper
@@ -46,6 +47,7 @@ class Supervisor:
         self._scratch = scratch
         self._reaper = Reaper()
         self._watch = Watch()
+        self._groups = Groups.find()
         cores = len(os.sched_getaffinity(0))
         slots = 2 * (
             config["num_workers"] or cores
@@ -118,6 +120,8 @@ class Supervisor:
         if self._backend is not None:
             self._backend.roots.close()
         self._reaper.close()
+        if self._groups is not None:
+            self._groups.close()
 
     async def _answer(self, header: dict[str, Any], blobs: list[bytes], writer: asyncio.StreamWriter) -> None:
         try:
@@ -181,16 +185,33 @@ class Supervisor:
     async def _run(self, run: Run, frame: bytes | None, stdin: bytes, link: socket.socket | None = None) -> Outcome:
         run.starvation = lambda: starved(run)
         self._watch.add(run)
+        group = self._hold(run)
         try:
             outcome = await run.work(frame, stdin, link)
             inner = await usage_of_inner(run.box, self._reaper)
-            return run.with_cpu(outcome, inner) if inner else outcome
+            outcome = run.with_cpu(outcome, inner) if inner else outcome
+            past_limit = group is not None and outcome.ended == "exited" and group.has_killed()
+            return replace(outcome, ended="memory") if past_limit else outcome
         finally:
+            if group is not None and self._groups is not None:
+                self._groups.give_back(group)
             self._watch.remove(run)
             if not run.box.end.done():
                 with contextlib.suppress(BoxError, TimeoutError):
                     await asyncio.wait_for(asyncio.shield(run.box.end), 5)
             run.box.close()
+
+    def _hold(self, run: Run) -> Group | None:
+        """The kernel's own limit on the run's memory, where there is one."""
+        if self._groups is None:
+            return None
+        group = self._groups.take()
+        try:
+            group.hold(run.box.pid, run.limits.memory_bytes + self._config["tmp_bytes"] + SLACK_BYTES)
+        except OSError:
+            self._groups.give_back(group)
+            return None
+        return group
 
     async def _pair(self, limits: Limits, program: bytes, test: bytes) -> Sequence[Outcome]:
         """The program answers, the test asks; the test's end is the run's end."""
