@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -60,6 +60,11 @@ class ProgressView:
         self.phase, self._phase_since = phase, time.monotonic()
         if self._live is None:
             self.console.print(phase, style="dim", soft_wrap=True)
+
+    def resume(self, update: int, accuracies: Mapping[int, float]) -> None:
+        """Show what the run had reached when it was interrupted."""
+        self.accuracies = sorted(accuracies.items())
+        self._bar.update(self._task, completed=update)
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""

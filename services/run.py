@@ -112,6 +112,7 @@ class _Run:
             controller = self._controller(learner, engines, rewards, progress)
             if self.resume:
                 await self._restore(controller, learner)
+                progress.resume(controller.buffer.version, controller.accuracies)
             elif self.recipe.cold_start is not None:
                 from services.cold_start import cold_start
 

@@ -66,6 +66,11 @@ class Recipe(Section):
                 raise ValueError(
                     f"reward.rubrics: data source {name!r} has no rubric: add one under {name!r} or under 'default'"
                 )
+        if self.reward.deadline_s >= self.deadlines.score_s:
+            raise ValueError(
+                f"deadlines.score_s ({self.deadlines.score_s:g}) must be longer than reward.deadline_s "
+                f"({self.reward.deadline_s:g}): else a worker that is about to answer is given up as dead"
+            )
         return self
 
     @property
