@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 from rewards.math.answer import (
     Answer,
@@ -35,7 +34,7 @@ from rewards.math.labels import is_plain_symbol, is_sought_expression, label_nam
 from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
 from rewards.math.text import same_words
-from rewards.math.tree import PI, Apply, Node, Num, Symbol, apply, number
+from rewards.math.tree import PI, Node, Symbol, apply, number
 from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
 from services.schema.config.math import MathSettings
 
@@ -401,6 +400,3 @@ def _as_matrix(answer: Answer) -> Matrix | None:
 
 def _is_vector(answer: Answer) -> bool:
     return isinstance(answer, Items) and answer.brackets in ("()", "⟨⟩")
-
-
-__all__ = ["Apply", "Comparison", "Fraction", "Num"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rewards.math.answer import Equation, Inequality, Named, Scalar
 from rewards.math.equality import is_constant, proportional, same_expression
 from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.tree import ONE, Apply, Node, Num, Symbol, apply, nodes_of, number, symbols_of
+from rewards.math.tree import ONE, Apply, Node, Num, apply, nodes_of, number, symbols_of
 
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 
@@ -104,6 +104,3 @@ def _constant_at_zero(node: Node, name: str) -> bool:
         except NotRationalError:
             return False
     return len(found) == 1 and 0 not in found
-
-
-__all__ = ["Symbol", "as_equation", "same_equation", "same_inequality"]

@@ -8,7 +8,7 @@ from rewards.math.errors import UnreadableError
 from rewards.math.parse import parse_expression
 from rewards.math.split import enclosed
 from rewards.math.symbols import FUNCTIONS
-from rewards.math.tree import Apply, Num, Symbol, nodes_of, symbols_of
+from rewards.math.tree import Apply, Num, nodes_of, symbols_of
 
 _GREEK_OR_LETTER = r"(?:[A-Za-z]|\\[A-Za-z]+ ?)"
 _SCRIPT = r"(?: *_ *(?:\{[^{}=]*\}|[A-Za-z0-9*]|⟪[^⟪⟫]*⟫)| *\^ *\{? *(?:[A-Z*']|-1 *\}? *(?=\()) *\}?)"
@@ -79,6 +79,3 @@ def is_sought_expression(text: str) -> bool:
     return len(names) >= 2 or (
         len(names) == 1 and isinstance(node, Apply) and (node.op in FUNCTIONS or node.op == "fact")
     )
-
-
-__all__ = ["Symbol", "is_label", "is_plain_symbol", "label_names", "normal_label"]

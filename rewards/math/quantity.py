@@ -12,7 +12,7 @@ from rewards.math.number_words import with_digits
 from rewards.math.parse import parse_expression
 from rewards.math.text import is_product
 from rewards.math.tree import Num, number, symbols_of
-from rewards.math.units import DEGREE, NO_UNIT, Unit, could_be_letters, is_single_letter, parse_unit
+from rewards.math.units import DEGREE, Unit, could_be_letters, is_single_letter, parse_unit
 
 _APPROXIMATE = re.compile(
     r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
@@ -198,6 +198,3 @@ def _last_place(text: str) -> Fraction | None:
     if match is None or not (match[1] or match[2]) or len(match[3] or "") > 4:
         return None
     return Fraction(10) ** (int(match[3] or 0) - len(match[2]))
-
-
-__all__ = ["NO_UNIT", "read_compound", "read_quantity"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -201,6 +200,3 @@ def _same_value(first: Any, second: Any) -> bool:
         return bool(first == second)
     with mpmath.workdps(60):
         return bool(abs(first - second) <= _EPSILON * max(1, abs(first), abs(second)))
-
-
-__all__ = ["Fraction", "RealSet", "real_set", "same_real_set"]
