@@ -2,8 +2,8 @@
 pipes included.
 
 A second fence behind the watch: it leaves no moment between two looks. Groups are kept and used again, because the
-kernel is slow
-to forget them. Without a writable hierarchy (no root, most containers) there are none, and the watch stands alone.
+kernel is slow to forget them. Without a writable hierarchy (no root, most containers) there are none, and the watch
+stands alone.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A deny list: namespaces and capabilities are the first wall, and interpreters of five languages must run. It closes
 what namespaces leave open (io_uring, keys, user namespaces within, BPF, userfaultfd, AF_ALG and AF_VSOCK sockets) and
-what holds memory that no
-process is seen to own (memfd, System V shared memory, message queues). Needs no libseccomp.
+what holds memory that no process is seen to own (memfd, System V shared memory, message queues). Needs no libseccomp.
 """
 
 from __future__ import annotations

@@ -85,6 +85,9 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
     "assert_callback": {"tests": [{"assert": "assert apply(lambda x: x * 2, [1, 2]) == [2, 4]"}]},
     "assert_object": {"tests": [{"assert": "s = Stack()\ns.push(1)\ns.push(2)\nassert s.pop() == 2\n"
                                             "assert s.size == 1"}]},
+    "assert_names": {
+        "tests": [{"assert": "LIMIT == 5"}, {"assert": "import asyncio\nassert asyncio.run(later(3)) == 3"}]
+    },
     "humaneval": {"tests": [{"assert": _HUMANEVAL}], "entry_point": "add"},
     "humaneval_helper": {
         "tests": [

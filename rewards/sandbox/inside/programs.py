@@ -11,7 +11,9 @@ A job is one frame: `{"mode": "stdio" | "call" | "serve" | "check", "source": ..
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import os
 import socket
 import sys
@@ -100,7 +102,8 @@ def load(source: str, name: str) -> types.ModuleType:
     sys.argv[:] = [module.__dict__["__file__"]]
     if name != "__main__" and "class Solution" in source:
         exec("from typing import *", module.__dict__)  # LeetCode's stubs name List and Optional without importing them
-    exec(compile(source, module.__dict__["__file__"], "exec"), module.__dict__)
+    # Without inheriting: this file's own `from __future__ import annotations` would change what the program means.
+    exec(compile(source, module.__dict__["__file__"], "exec", dont_inherit=True), module.__dict__)
     return module
 
 
@@ -114,6 +117,8 @@ def _call(job: dict[str, Any], channel: socket.socket, link: socket.socket | Non
     module = load(job["source"], "solution")
     args = [decode(argument) for argument in job["args"]]
     value = resolve(module, job["call"])(*args)
+    if inspect.iscoroutine(value):
+        value = asyncio.run(value)
     send(channel, {"value": encode(value), "args": [_spell(argument) for argument in args]})
     return 0
 

@@ -2,19 +2,20 @@
 
 The test (the recipe's data) runs in a box of its own and holds the expected values. The program's functions are
 stand-ins there: calling one sends typed arguments over a socket and receives a typed value, the arguments as the call
-left them, or the name of a builtin
-exception. What comes back is built from exact builtin types, so no object with an `__eq__`, `__bool__` or `__class__`
-of its own reaches an assertion; an instance of the program's own class stays there, and its handle refuses to be
-compared or used as a truth value.
+left them, or the name of a builtin exception. What comes back is built from exact builtin types, so no object with an
+`__eq__`, `__bool__` or `__class__` of its own reaches an assertion; an instance of the program's own class stays
+there, and its handle refuses to be compared or used as a truth value.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import collections
 import contextlib
 import importlib
+import inspect
 import socket
 import sys
 import types
@@ -70,6 +71,8 @@ class Server:
             return {"raised": type(error).__name__, "message": str(error)[:500]}
 
     def _find(self, target: Any) -> Any:
+        if target is None:
+            return self._module
         if isinstance(target, int):
             return self._objects[target]
         if hasattr(self._module, target):
@@ -77,6 +80,8 @@ class Server:
         return getattr(self._module.Solution(), target)  # type: ignore[union-attr]
 
     def _spell(self, value: Any) -> Any:
+        if inspect.iscoroutine(value):
+            return {"$": "awaitable", "v": self._spell(asyncio.run(value))}
         return wire.encode(value, 0, self._handle)
 
     def _handle(self, value: Any) -> dict[str, Any]:
@@ -186,6 +191,8 @@ class Link:
         return ProgramGone(reason)
 
     def _object(self, tree: dict[str, Any]) -> Any:
+        if tree.get("$") == "awaitable":
+            return _awaitable(wire.decode(tree.get("v"), 0, self._object))
         if tree.get("$") != "object" or type(tree.get("v")) is not int:
             raise wire.WireError("unknown tag")
         return Remote(self, tree["v"])
@@ -197,6 +204,10 @@ class Link:
             raise wire.WireError("a value of type " + type(value).__name__ + " has no JSON spelling")
         self._callbacks.append(value)
         return {"$": "callback", "v": len(self._callbacks) - 1}
+
+
+async def _awaitable(value: Any) -> Any:
+    return value
 
 
 class Remote:
@@ -262,12 +273,12 @@ def judge(sock: socket.socket, test: str, prelude: str, entry_point: str) -> tup
         names = set(link.hello())
         namespace: dict[str, Any] = {"__name__": "test"}
         if prelude:
-            exec(compile(prelude, "prelude", "exec"), namespace)
+            exec(compile(prelude, "prelude", "exec", dont_inherit=True), namespace)
         tree = _as_statements(test, set(namespace))
         _bind(tree, namespace, names, link)
         if entry_point:
             namespace[entry_point] = Remote(link, entry_point)
-        exec(compile(tree, "test", "exec"), namespace)
+        exec(compile(tree, "test", "exec", dont_inherit=True), namespace)
     except ProgramGone as error:
         return False, str(error)
     except AssertionError as error:
@@ -286,7 +297,7 @@ def _bind(tree: ast.Module, namespace: dict[str, Any], names: set[str], link: Li
         if name in sys.stdlib_module_names:
             namespace[name] = importlib.import_module(name)
         elif name in names:
-            namespace[name] = Remote(link, name)
+            namespace[name] = link.get(None, name)  # a constant as its value, a function or class as a stand-in
 
 
 def _as_statements(test: str, trusted: set[str]) -> ast.Module:

@@ -1,8 +1,7 @@
 """Values as strictly typed JSON: what crosses a box's wall.
 
-Only exact builtin types (and a few stdlib containers whose equality is that of a builtin) pass: an object with an
-`__eq__` of its own cannot be spelt, so it cannot equal everything outside. Runs inside the box and outside of it;
-stdlib only.
+Only builtin values pass, a subclass's instance without its class: an object with an `__eq__` of its own cannot be
+spelt, so it cannot equal everything outside. Runs inside the box and outside of it; stdlib only.
 
     1, 1.5, True, None, "x", [1]      as in JSON
     (1, 2)                            {"$": "tuple", "v": [1, 2]}
@@ -40,9 +39,6 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     frozenset: ("frozenset", list),
     collections.deque: ("deque", list),
     dict: ("dict", _mapping),
-    collections.OrderedDict: ("dict", _mapping),
-    collections.defaultdict: ("dict", _mapping),
-    collections.Counter: ("dict", _mapping),
     complex: ("complex", lambda value: [encode(value.real), encode(value.imag)]),
     bytes: ("bytes", lambda value: value.hex()),
     bytearray: ("bytearray", lambda value: value.hex()),
@@ -66,6 +62,17 @@ _ITERATORS: tuple[type, ...] = (
     reversed,
 )
 MAX_ITERATED = 1_000_000
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    int: lambda value: int.__add__(value, 0),
+    float: lambda value: float.__add__(value, 0.0),
+    str: lambda value: str.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+}
+"""What is left of an instance of a subclass (a named tuple, an IntEnum, a Counter): the builtin value without its
+class."""
 
 
 def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None) -> Any:
@@ -97,6 +104,9 @@ def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None
             if len(items) > MAX_ITERATED:
                 raise WireError("an iterator that does not end")
         return {"$": "iterator", "v": items}
+    for base, plain in _PLAIN.items():
+        if isinstance(value, base):
+            return encode(plain(value), depth, other)
     if other is not None:
         return other(value)
     raise WireError("a value of type " + str(kind.__name__) + " has no JSON spelling")

@@ -74,10 +74,18 @@ class _Int(int):
     __hash__ = int.__hash__
 
 
-@pytest.mark.parametrize("value", [_Int(3), object(), [object()], {"a": _Int(1)}, len, type, float])
+@pytest.mark.parametrize("value", [object(), [object()], {"a": object()}, len, type, float])
 def test_what_is_not_builtin_has_no_spelling(value: Any) -> None:
     with pytest.raises(wire.WireError):
         wire.encode(value)
+
+
+def test_of_a_subclass_only_the_builtin_value_crosses() -> None:
+    pair = collections.namedtuple("pair", "a b")
+    for value, plain in ((_Int(3), 3), (pair(1, _Int(2)), (1, 2)), ({"a": _Int(1)}, {"a": 1})):
+        back = wire.decode(wire.encode(value))
+        assert type(back) is type(plain)
+        assert repr(back) == repr(plain)
 
 
 def test_too_deep() -> None:
