@@ -118,7 +118,7 @@ def _flops(policy: Policy, fed_tokens: float, groups: list[Group], neutral_share
     embeddings = head if config.tie_word_embeddings else 2 * head
     trained = groups[round(neutral_share * len(groups)) :]
     predicted = sum(rollout.completion.num_tokens for group in trained for rollout in group.rollouts)
-    return 6.0 * ((policy.num_parameters - embeddings) * fed_tokens + head * predicted)
+    return float(6.0 * ((policy.num_parameters - embeddings) * fed_tokens + head * predicted))
 
 
 def _rows(figures: dict[str, Any], limits: MachineLimits) -> list[tuple[str, str]]:
