@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import xxhash
@@ -72,11 +73,13 @@ class WeightSender:
             self._buffer = SharedBuffer(sum(bucket_bytes))
         self._buckets = torch.split(self._buffer.memory, list(bucket_bytes))
         self._prepared_version = policy_version
-        return WeightManifest(
-            policy_version=policy_version,
-            tensors=tuple(self._place(*pair, extent) for pair, extent in zip(named, extents, strict=True)),
-            bucket_bytes=bucket_bytes,
-        )
+        with ThreadPoolExecutor(1, "weights-digest") as digester:  # beside the copying: both are bound by memory
+            placed = [
+                (name, tensor.shape, extent, digester.submit(_digest, self._place(tensor, extent)))
+                for (name, tensor), extent in zip(named, extents, strict=True)
+            ]
+        specs = (self._spec(name, shape, extent, checksum.result()) for name, shape, extent, checksum in placed)
+        return WeightManifest(policy_version=policy_version, tensors=tuple(specs), bucket_bytes=bucket_bytes)
 
     def broadcast(self) -> None:
         """Send what was prepared to all receivers at once, after each has said that it is ready.
@@ -103,15 +106,23 @@ class WeightSender:
             raise WeightSyncError("there is no transfer group: open one first")
         return self._group
 
-    def _place(self, name: str, tensor: torch.Tensor, extent: Extent) -> TensorSpec:
+    def _place(self, tensor: torch.Tensor, extent: Extent) -> torch.Tensor:
+        """Copy one tensor into the buffer; returns its bytes there."""
         room = self._buckets[extent.bucket][extent.offset_bytes : extent.offset_bytes + extent.num_bytes]
         room.view(self._dtype).view(tensor.shape).copy_(tensor.detach())
+        return room
+
+    def _spec(self, name: str, shape: Sequence[int], extent: Extent, checksum: str) -> TensorSpec:
         return TensorSpec(
             name=name,
             dtype=str(self._dtype).removeprefix("torch."),
-            shape=tuple(tensor.shape),
+            shape=tuple(shape),
             bucket=extent.bucket,
             offset_bytes=extent.offset_bytes,
             num_bytes=extent.num_bytes,
-            checksum=xxhash.xxh3_64_hexdigest(room.numpy().data),
+            checksum=checksum,
         )
+
+
+def _digest(data: torch.Tensor) -> str:
+    return xxhash.xxh3_64_hexdigest(data.numpy().data)

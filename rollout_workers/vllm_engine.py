@@ -41,7 +41,7 @@ PAUSE_MODES: dict[str, tuple[str, bool]] = {
 }
 """`rollout.on_weights` -> vLLM's pause mode, and whether keys and values are dropped."""
 
-FIRST_POLL_S, LAST_POLL_S = 0.001, 0.02
+FIRST_POLL_S, LAST_POLL_S = 0.001, 0.005
 """How often a transfer that runs in the engine's thread is asked whether it is done."""
 
 
@@ -222,6 +222,8 @@ class RolloutEngine:
         """End the engine and its processes; does nothing when they are gone already."""
         engine, self._engine = self._engine, None
         if engine is not None:
+            if engine.output_handler is not None:
+                engine.output_handler.cancel()  # it would take the end of the engine's process for a crash, and log one
             await asyncio.to_thread(engine_process.end, engine)
             engine_process.close_sockets(engine)
 
