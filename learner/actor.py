@@ -102,6 +102,8 @@ class LearnerActor:
             device="cuda" if torch.cuda.is_available() else "cpu",  # Ray hides the GPUs that are not its own
             temperature=recipe.rollout.sampling.temperature,
             compute=settings.compute,
+            lora=settings.lora,
+            seed=recipe.seed,
         )
         self._learner = Learner(
             policy,

@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from learner.attention import ATTENTION_NAME, AttentionLayout, build_layout
 from learner.batching import Microbatch
 from learner.logprobs import token_logprobs
-from services.schema.config.learner import ComputeSettings
+from learner.lora import inject, merged_weights
+from services.schema.config.learner import ComputeSettings, LoraSettings
 from services.schema.errors import RecipeError
 
 _TOKENIZER_FILES = (
@@ -52,6 +53,8 @@ class Policy:
         device: str = "cpu",
         temperature: float = 1.0,
         compute: ComputeSettings | None = None,
+        lora: LoraSettings | None = None,
+        seed: int = 0,
     ) -> None:
         """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause."""
         self.path = Path(path)
@@ -60,6 +63,9 @@ class Policy:
         self.temperature = temperature
         self.compute = compute or ComputeSettings()
         self.model = _load(self.path)
+        self._has_adapters = lora is not None
+        if lora is not None:
+            inject(self.model, lora, seed)
         self.masters: dict[str, Tensor] = {}
         self._split_masters()
         self.model.to(self.device)
@@ -97,7 +103,7 @@ class Policy:
 
     @property
     def num_parameters(self) -> int:
-        """Parameters, a tied embedding counted once."""
+        """Parameters, a tied embedding counted once, adapters included."""
         return sum(p.numel() for p in self.model.parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
@@ -105,14 +111,16 @@ class Policy:
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights as the engine loads them: Hugging Face names, compute dtype, a tied head left out."""
+        """Weights as the engine loads them: Hugging Face names, compute dtype, adapters merged, no tied head."""
+        if self._has_adapters:
+            return merged_weights(self.model)
         return ((name, p.detach()) for name, p in self.model.named_parameters())
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory)
+        self.model.save_pretrained(directory, state_dict=dict(self.named_weights()))
         for name in _TOKENIZER_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
@@ -158,9 +166,11 @@ class Policy:
     def _split_masters(self) -> None:
         """fp32 masters aside, compute dtype in the model. Buffers stay fp32: rotary frequencies in bf16 are wrong."""
         for name, parameter in self.model.named_parameters():
-            if self.dtype != torch.float32:
+            if self.dtype == torch.float32:
+                continue
+            if parameter.requires_grad:
                 self.masters[name] = parameter.detach().to(self.device, torch.float32, copy=True)
-                parameter.data = parameter.data.to(self.dtype)
+            parameter.data = parameter.data.to(self.dtype)
         self.model.config.dtype = self.dtype
 
     def _set_mode(self) -> None:
