@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from learner.checkpoint import load_learner, save_learner
 from learner.policy import Policy
+from learner.ranks import ONE_RANK, join, leave
 from learner.sft import SftExample, SftTrainer
 from learner.update import Learner
 from learner.weight_sender import WeightSender
@@ -33,9 +34,13 @@ class LearnerActor:
         self._recipe, self._model_path = recipe, model_path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
 
-    async def start(self) -> None:
-        """Load the model. Raises RecipeError when it cannot be trained."""
-        await self._run(self._load)
+    async def start(self, rank: int = 0, rendezvous: Rendezvous | None = None) -> None:
+        """Load the model. Raises RecipeError when it cannot be trained.
+
+        Where several learners shard one model, each is told its rank and where they meet; from then on every call
+        but the transfer's must be made to all of them at once.
+        """
+        await self._run(self._load, rank, rendezvous)
 
     async def describe(self) -> dict[str, Any]:
         """Who learns: process id, policy version, parameters, device, threads."""
@@ -81,8 +86,8 @@ class LearnerActor:
         await asyncio.to_thread(self._sender.accept)
 
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """Copy the policy into the send buffer; it may change as soon as this returns."""
-        return await self._run(lambda: self._sender.prepare(self._learner.policy.named_weights(), policy_version))
+        """Copy the policy into the send buffer; it may change as soon as this returns. Only rank 0's is sent."""
+        return await self._run(self._prepare, policy_version)
 
     async def broadcast_weights(self) -> None:
         """Send what was prepared, beside whatever the learner's own thread does."""
@@ -93,17 +98,20 @@ class LearnerActor:
         if hasattr(self, "_sender"):
             await asyncio.to_thread(self._sender.close)
         self._thread.shutdown(wait=False, cancel_futures=True)
+        leave()
 
-    def _load(self) -> None:
+    def _load(self, rank: int, rendezvous: Rendezvous | None) -> None:
         recipe, settings = self._recipe, self._recipe.learner
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that are not its own
         policy = Policy(
             self._model_path,
             dtype=recipe.model.dtype,
-            device="cuda" if torch.cuda.is_available() else "cpu",  # Ray hides the GPUs that are not its own
+            device=device,
             temperature=recipe.rollout.sampling.temperature,
             compute=settings.compute,
             lora=settings.lora,
             seed=recipe.seed,
+            ranks=ONE_RANK if rendezvous is None else join(rank, rendezvous, device, recipe.deadlines.update_s),
         )
         self._learner = Learner(
             policy,
@@ -116,6 +124,14 @@ class LearnerActor:
         self._sender = WeightSender(
             policy.dtype, host=ray.util.get_node_ip_address(), deadline_s=recipe.deadlines.sync_s
         )
+
+    def _prepare(self, policy_version: int) -> WeightManifest:
+        policy = self._learner.policy
+        if policy.ranks.rank == 0:
+            return self._sender.prepare(policy.named_weights(), policy_version)
+        for _ in policy.named_weights():
+            pass  # Putting shards together takes all ranks.
+        return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=())
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args))

@@ -16,11 +16,14 @@ STATE_FILE = Path("state") / "learner.pt"
 def save_learner(learner: Learner, directory: Path) -> None:
     """Write the model (Hugging Face format) and `state/learner.pt`: fp32 masters, moments, versions, random state.
 
-    Making all appear at once is services/checkpointing.py's: it hands over a fresh directory and renames it.
+    Where ranks shard the model all must call it; rank 0 writes, in the format of a single rank. Making all appear at
+    once is services/checkpointing.py's: it hands over a fresh directory and renames it.
     """
     learner.policy.save(directory)
-    (directory / STATE_FILE).parent.mkdir(exist_ok=True)
-    torch.save(learner.state_dict(), directory / STATE_FILE)
+    state = learner.state_dict()
+    if learner.policy.ranks.rank == 0:
+        (directory / STATE_FILE).parent.mkdir(exist_ok=True)
+        torch.save(state, directory / STATE_FILE)
 
 
 def load_learner(learner: Learner, directory: Path) -> None:

@@ -15,6 +15,7 @@ from learner import watch
 from learner.batching import Microbatch
 from learner.kl import KL_ESTIMATORS
 from learner.loss import LossInputs, LossOutputs
+from learner.ranks import Ranks
 from learner.samples import Batch
 
 
@@ -64,13 +65,14 @@ class StepRecord:
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
 
-    def finish(self, batch: Batch, policy_version: int) -> None:
+    def finish(self, batch: Batch, policy_version: int, ranks: Ranks) -> None:
         """Compute `figures`. Without a trained token only the gradient norm and a loss of 0 are known."""
+        self._gather(ranks)
         self.figures = {"loss": float(sum(self._losses)), "grad_norm": self.grad_norm, "fed_tokens": self.fed_tokens}
         if not self._tokens:
             return
         tokens = np.concatenate(self._tokens)
-        columns = {name: torch.cat(values).cpu() for name, values in self._columns.items()}
+        columns = {name: torch.cat(values) for name, values in self._columns.items()}
         rollout = torch.from_numpy(batch.rollout_logprobs[tokens])
         fresh = torch.from_numpy(batch.token_versions[tokens] == policy_version)
         self.figures |= watch.mismatch_metrics(columns["old"], rollout, fresh)
@@ -82,6 +84,16 @@ class StepRecord:
         }
         if "kl" in columns:
             self.figures["kl_reference"] = float(columns["kl"].mean())
+
+    def _gather(self, ranks: Ranks) -> None:
+        """Bring everything to the host, of all ranks: the figures, and what they stop, are the same on each."""
+        columns = {name: [value.cpu() for value in values] for name, values in self._columns.items()}
+        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, self._tokens))
+        self.fed_tokens = sum(fed for fed, _, _, _ in parts)
+        self._losses = [loss for _, losses, _, _ in parts for loss in losses]
+        names = {name: None for _, _, columns, _ in parts for name in columns}
+        self._columns = {name: [value for _, _, c, _ in parts for value in c.get(name, [])] for name in names}
+        self._tokens = [token for _, _, _, tokens in parts for token in tokens]
 
 
 def of_update(

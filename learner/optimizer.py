@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from learner.policy import Policy
+from learner.ranks import full, shard_like
 from services.schema.config.learner import OptimizerSettings
 
 
@@ -57,15 +59,18 @@ class MasterOptimizer:
 
     def grad_norm(self) -> float:
         """Global L2 norm of the gradient."""
-        return float(torch.nn.utils.get_total_norm(self.gradients()))
+        return float(full(torch.nn.utils.get_total_norm(self.gradients())))
 
     @torch.no_grad()
     def step(self, learning_rate: float, grad_norm: float) -> None:
         """Clip to `max_grad_norm`, step the masters, refresh the working copy, forget the gradient."""
         gradients = self.gradients()
-        # The fused kernel divides by it on its way through the gradient: no pass of its own for clipping.
         excess = max(1.0, (grad_norm + 1e-6) / self._settings.max_grad_norm)
-        self._adam.grad_scale = torch.tensor(excess, device=gradients[0].device)
+        if isinstance(gradients[0], DTensor):
+            torch._foreach_div_(gradients, excess)
+        else:
+            # The fused kernel divides by it on its way through the gradient: no pass of its own for clipping.
+            self._adam.grad_scale = torch.tensor(excess, device=gradients[0].device)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
         self._adam.step()
@@ -75,17 +80,27 @@ class MasterOptimizer:
         self.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Masters and moments, for a bit-exact resume."""
-        return {"masters": {name: master.detach() for name, _, master in self._pairs}, "adam": self._adam.state_dict()}
+        """Masters and moments, put together where ranks shard them, for a bit-exact resume."""
+        adam = self._adam.state_dict()
+        adam["state"] = {
+            index: {name: full(value) for name, value in moments.items()} for index, moments in adam["state"].items()
+        }
+        return {"masters": {name: full(master.detach()) for name, _, master in self._pairs}, "adam": adam}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, working copy included."""
         for name, parameter, master in self._pairs:
-            master.copy_(state["masters"][name])
+            master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:
                 parameter.copy_(master)
-        self._adam.load_state_dict(state["adam"])
+        adam = dict(state["adam"])
+        masters = [master for group in self._adam.param_groups for master in group["params"]]
+        adam["state"] = {
+            index: {name: shard_like(value, masters[index]) if value.ndim else value for name, value in moments.items()}
+            for index, moments in adam["state"].items()
+        }
+        self._adam.load_state_dict(adam)
 
 
 def learning_rate(update: int, num_updates: int, settings: OptimizerSettings) -> float:

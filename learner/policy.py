@@ -1,7 +1,7 @@
-"""The language model being trained: a transformers causal LM with tree attention and a fused head.
+"""The language model being trained: weights, forward pass, reference and saving.
 
 In bfloat16 the model computes on a bf16 working copy; the fp32 master weights are the optimizer's
-(learner/optimizer.py). In float32 the model's own parameters are the masters.
+(learner/optimizer.py). In float32, and where ranks shard the model, its own parameters are the masters.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import copy
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
-from learner.attention import ATTENTION_NAME, AttentionLayout, build_layout
+from learner.attention import ATTENTION_NAME
 from learner.batching import Microbatch
-from learner.logprobs import token_logprobs
 from learner.lora import inject, merged_weights
+from learner.ranks import ONE_RANK, Ranks, full, shard_like
+from learner.token_scorer import TokenScorer, to_device
 from services.schema.config.learner import ComputeSettings, LoraSettings
 from services.schema.errors import RecipeError
 
@@ -29,17 +29,6 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceBatch:
-    """A micro-batch as tensors on the policy's device, with its attention layout."""
-
-    token_ids: Tensor
-    position_ids: Tensor
-    predictors: Tensor
-    targets: Tensor
-    layout: AttentionLayout
 
 
 class Policy:
@@ -55,6 +44,7 @@ class Policy:
         compute: ComputeSettings | None = None,
         lora: LoraSettings | None = None,
         seed: int = 0,
+        ranks: Ranks = ONE_RANK,
     ) -> None:
         """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause."""
         self.path = Path(path)
@@ -62,130 +52,132 @@ class Policy:
         self.device = torch.device(device)
         self.temperature = temperature
         self.compute = compute or ComputeSettings()
-        self.model = _load(self.path)
-        self._has_adapters = lora is not None
-        if lora is not None:
-            inject(self.model, lora, seed)
+        self.ranks = ranks
         self.masters: dict[str, Tensor] = {}
-        self._split_masters()
-        self.model.to(self.device)
-        self._set_mode()
-        self._reference: PreTrainedModel | None = None
+        """fp32 weights by parameter name; empty where the parameters are fp32 themselves."""
+        self._lora, self._seed = lora, seed
+        self._scorer = self._build()
+        self.model = self._scorer.model
+        self._pair_cost = _pair_cost(self.model)
+        self._num_parameters = int(sum(p.numel() for p in self.model.parameters()))
+        self._split_masters(self.model)
+        self._shard(self._scorer)
+        self._reference: TokenScorer | None = None
 
     def logprobs(self, microbatch: Microbatch, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """(log-probabilities [n], entropies [n]) of the micro-batch's completion tokens, fp32, differentiable.
 
         Of the sampling distribution: at the policy's temperature, unless another is given.
         """
-        return self._logprobs(self.model, self._on_device(microbatch), temperature or self.temperature)
+        scores: tuple[Tensor, Tensor] = self._scorer(
+            to_device(microbatch, self.device), temperature or self.temperature
+        )
+        return scores
 
     @torch.no_grad()
     def reference_logprobs(self, microbatch: Microbatch) -> Tensor:
         """[n] under the reference policy. Needs `keep_reference` first."""
         if self._reference is None:
             raise RuntimeError("no reference policy is held: call keep_reference first")
-        return self._logprobs(self._reference, self._on_device(microbatch), self.temperature)[0]
+        logprobs: Tensor = self._reference(to_device(microbatch, self.device), self.temperature)[0]
+        return logprobs
 
+    @torch.no_grad()
     def keep_reference(self) -> None:
         """Make the policy of now the reference."""
         if self._reference is None:
-            self._reference = copy.deepcopy(self.model).requires_grad_(False).eval()
-        else:
-            self._reference.load_state_dict(self.model.state_dict())
+            self._reference = self._new_reference()
+        for mine, kept in zip(self.model.parameters(), self._reference.model.parameters(), strict=True):
+            kept.copy_(mine)
 
     @property
     def pair_cost(self) -> float:
         """Cost of one (query, key) pair of attention in tokens' worth of matrix products (for balancing)."""
-        layer_params = sum(p.numel() for p in self.model.model.layers[0].parameters())
-        config = self.model.config
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return float(2 * config.num_attention_heads * head_size / layer_params)
+        return self._pair_cost
 
     @property
     def num_parameters(self) -> int:
         """Parameters, a tied embedding counted once, adapters included."""
-        return sum(p.numel() for p in self.model.parameters())
+        return self._num_parameters
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Trained parameters; a tied embedding comes once."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights as the engine loads them: Hugging Face names, compute dtype, adapters merged, no tied head."""
-        if self._has_adapters:
-            return merged_weights(self.model)
-        return ((name, p.detach()) for name, p in self.model.named_parameters())
+        """Weights as the engine loads them: Hugging Face names, compute dtype, adapters merged, no tied head.
+
+        Where ranks shard the model all of them must go through it.
+        """
+        weights = merged_weights(self.model) if self._lora else self.model.named_parameters()
+        return ((name, full(weight.detach()).to(self.dtype)) for name, weight in weights)
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""
+        weights = dict(self.named_weights())
+        if self.ranks.rank != 0:
+            return
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory, state_dict=dict(self.named_weights()))
+        self.model.save_pretrained(directory, state_dict=weights)
         for name in _TOKENIZER_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
 
     def reference_state(self) -> dict[str, Tensor] | None:
         """The reference's weights for a checkpoint, or none."""
-        return None if self._reference is None else dict(self._reference.state_dict())
+        if self._reference is None:
+            return None
+        return {name: full(p.detach()) for name, p in self._reference.model.named_parameters()}
 
+    @torch.no_grad()
     def load_reference_state(self, state: dict[str, Tensor] | None) -> None:
         """Restore what `reference_state` gave."""
-        if state is not None:
-            self.keep_reference()
-            assert self._reference is not None
-            self._reference.load_state_dict(state)
+        if state is None:
+            return
+        self.keep_reference()
+        assert self._reference is not None
+        for name, parameter in self._reference.model.named_parameters():
+            parameter.copy_(shard_like(state[name], parameter))
 
-    def _logprobs(self, model: PreTrainedModel, batch: DeviceBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        hidden = model.model(
-            input_ids=batch.token_ids[None],
-            position_ids=batch.position_ids[None],
-            use_cache=False,
-            layout=batch.layout,
-        ).last_hidden_state[0]
-        return token_logprobs(
-            hidden.index_select(0, batch.predictors),
-            model.lm_head.weight,
-            batch.targets,
-            temperature=temperature,
-            chunk_rows=self.compute.head_chunk_tokens,
-        )
-
-    def _on_device(self, microbatch: Microbatch) -> DeviceBatch:
-        def tensor(array: Any) -> Tensor:
-            return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-        return DeviceBatch(
-            token_ids=tensor(microbatch.token_ids),
-            position_ids=tensor(microbatch.position_ids),
-            predictors=tensor(microbatch.predictors),
-            targets=tensor(microbatch.targets),
-            layout=build_layout(microbatch.trees, self.device),
-        )
-
-    def _split_masters(self) -> None:
-        """fp32 masters aside, compute dtype in the model. Buffers stay fp32: rotary frequencies in bf16 are wrong."""
-        for name, parameter in self.model.named_parameters():
-            if self.dtype == torch.float32:
-                continue
-            if parameter.requires_grad:
-                self.masters[name] = parameter.detach().to(self.device, torch.float32, copy=True)
-            parameter.data = parameter.data.to(self.dtype)
-        self.model.config.dtype = self.dtype
-
-    def _set_mode(self) -> None:
-        self.model.set_attn_implementation(ATTENTION_NAME)
+    def _build(self) -> TokenScorer:
+        model = _load(self.path)
+        if self._lora is not None:
+            inject(model, self._lora, self._seed)
+        model.config.dtype = self.dtype
+        model.set_attn_implementation(ATTENTION_NAME)
+        model.eval()
         if self.compute.activation_checkpointing:
-            self.model.train()
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self.model.eval()
+            model.train()
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if self.compute.compile:
-            for layer in self.model.model.layers:
+            for layer in model.model.layers:
                 layer.compile(dynamic=True)
+        return TokenScorer(model.to(self.device), self.compute.head_chunk_tokens)
+
+    def _split_masters(self, model: Any) -> None:
+        """fp32 masters aside, compute dtype in the model. Buffers stay fp32: rotary frequencies in bf16 are wrong."""
+        if self.dtype == torch.float32 or self.ranks.mesh is not None:
+            return
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                self.masters[name] = parameter.detach().clone()
+            parameter.data = parameter.data.to(self.dtype)
+
+    def _shard(self, scorer: TokenScorer) -> None:
+        self.ranks.shard(scorer, list(scorer.model.model.layers), self.dtype)
+
+    def _new_reference(self) -> TokenScorer:
+        """A frozen scorer of the same layout, its weights yet to be copied."""
+        if self.ranks.mesh is None:
+            return copy.deepcopy(self._scorer).requires_grad_(False).eval()
+        # What FSDP has wrapped cannot be copied: load and shard once more.
+        reference = self._build().requires_grad_(False).eval()
+        self._shard(reference)
+        return reference
 
 
-def _load(path: Path) -> PreTrainedModel:
+def _load(path: Path) -> Any:
     if not (path / "config.json").is_file():
         raise RecipeError(f"model.path: {path} holds no config.json: give a directory in Hugging Face format")
     config = json.loads((path / "config.json").read_text())
@@ -198,3 +190,10 @@ def _load(path: Path) -> PreTrainedModel:
     if not hasattr(model, "lm_head") or not hasattr(model, "model"):
         raise RecipeError(f"model.path: {type(model).__name__} is not supported: train a Llama, Qwen2 or Qwen3 model")
     return model
+
+
+def _pair_cost(model: Any) -> float:
+    layer_parameters = sum(p.numel() for p in model.model.layers[0].parameters())
+    config = model.config
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return float(2 * config.num_attention_heads * head_size / layer_parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from learner.batching import pack
@@ -34,14 +35,16 @@ class SftTrainer:
             samples,
             tokens_per_microbatch=self._compute.tokens_per_microbatch,
             pair_cost=self._policy.pair_cost,
+            multiple_of=self._policy.ranks.world_size,
         )
         num_tokens = max(sum(sample.num_tokens for sample in samples), 1)
-        total = 0.0
-        for microbatch in microbatches:
+        sums = torch.zeros((), device=self._policy.device)
+        for microbatch, counts in self._policy.ranks.deal(microbatches):
             logprobs, _ = self._policy.logprobs(microbatch)
-            loss = -logprobs.sum() / num_tokens
+            loss = -logprobs.sum() / num_tokens * counts
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            sums += loss.detach()
+        total = float(self._policy.ranks.sum(sums))
         grad_norm = self._optimizer.grad_norm()
         if not np.isfinite(total) or not np.isfinite(grad_norm):
             self._optimizer.zero_grad()

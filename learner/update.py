@@ -88,7 +88,8 @@ class Learner:
         """[T] log-probabilities of a completion, by the code that trains; at the policy's temperature or another."""
         sample = TrainingSample(row=0, group=0, prompt_token_ids=prompt_token_ids, token_ids=token_ids, start=0)
         with torch.no_grad():
-            parts = [self.policy.logprobs(microbatch, temperature)[0] for microbatch in self._pack([sample])]
+            # Not dealt: every rank computes it, and has it.
+            parts = [self.policy.logprobs(one, temperature)[0] for one in self._pack([sample]) if one.num_tokens]
         return np.concatenate([part.float().cpu().numpy() for part in parts] or [np.zeros(0, np.float32)])
 
     def restart(self) -> None:
@@ -135,16 +136,17 @@ class Learner:
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
         record = StepRecord()
-        for microbatch in microbatches:
+        for microbatch, counts in self.policy.ranks.deal(microbatches):
             with phases("forward"):
-                inputs = self._loss_inputs(microbatch, batch, advantages, shares, scores)
+                inputs = self._loss_inputs(microbatch, batch, advantages, shares * counts, scores)
                 outputs = microbatch_loss(inputs, self.settings)
             with phases("backward"):
                 outputs.loss.backward()  # type: ignore[no-untyped-call]
-            record.add(microbatch, inputs, outputs)
+            if counts:
+                record.add(microbatch, inputs, outputs)
         with phases("optimizer"):
             record.grad_norm = self.optimizer.grad_norm()
-            record.finish(batch, self.policy_version)
+            record.finish(batch, self.policy_version, self.policy.ranks)
             self._halt_or_warn(record)
             self.optimizer.step(rate, record.grad_norm)
         return record
@@ -197,13 +199,13 @@ class Learner:
         old = torch.zeros(batch.num_tokens) if needs_old else None
         reference = torch.zeros(batch.num_tokens) if kl.beta > 0 else None
         with torch.no_grad():
-            for microbatch in self._pack(batch.samples):
+            for microbatch, counts in self.policy.ranks.deal(self._pack(batch.samples)):
                 tokens = torch.from_numpy(microbatch.batch_tokens)
                 if old is not None:
-                    old[tokens] = self.policy.logprobs(microbatch)[0].cpu()
+                    old[tokens] = self.policy.logprobs(microbatch)[0].cpu() * counts
                 if reference is not None:
-                    reference[tokens] = self.policy.reference_logprobs(microbatch).cpu()
-        return Scores(old, reference)
+                    reference[tokens] = self.policy.reference_logprobs(microbatch).cpu() * counts
+        return Scores(*(None if scores is None else self._of_all_ranks(scores) for scores in (old, reference)))
 
     def _trained_rows(
         self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]
@@ -227,7 +229,12 @@ class Learner:
             tokens_per_microbatch=compute.tokens_per_microbatch,
             share_prompts=compute.share_prompts,
             pair_cost=self.policy.pair_cost,
+            multiple_of=self.policy.ranks.world_size,
         )
+
+    def _of_all_ranks(self, scores: Tensor) -> Tensor:
+        """[N]: each rank has filled in its own tokens and left 0 elsewhere."""
+        return self.policy.ranks.sum(scores.to(self.policy.device)).cpu()
 
     def _halt_or_warn(self, record: StepRecord) -> None:
         try:

@@ -42,7 +42,7 @@ def batch_advantages(groups: list[list[float]], name: str) -> list[list[float]]:
     mean = sum(valid) / len(valid)
     std = math.sqrt(sum((value - mean) ** 2 for value in valid) / len(valid))
     return [
-        [0.0 if math.isnan(r) or std == 0 else (centred[g][i] - mean) / std for i, r in enumerate(group)]
+        [0.0 if math.isnan(r) or std < 1e-8 else (centred[g][i] - mean) / std for i, r in enumerate(group)]
         for g, group in enumerate(groups)
     ]
 

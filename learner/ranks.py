@@ -1,0 +1,100 @@
+"""Several learner processes as one: FSDP2 shards the weights, micro-batches are dealt, everything else is the same.
+
+Every rank is given the same groups and computes the same denominators, so no normaliser is ever communicated; gradients
+are summed, not averaged. With one rank nothing is sharded and nothing communicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from learner.batching import Microbatch
+from services.schema.messages import Rendezvous
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process's place among the learner's."""
+
+    rank: int = 0
+    world_size: int = 1
+    mesh: DeviceMesh | None = None
+
+    def shard(self, scorer: nn.Module, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+        """Shard fp32 parameters; forward and backward compute in `dtype`, gradients are summed in fp32."""
+        if self.mesh is None:
+            return
+        precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for module in (*layers, scorer):
+            # The root too: left whole after a forward pass without gradient, it would miss the next step or copy.
+            sharded = fully_shard(module, mesh=self.mesh, mp_policy=precision, reshard_after_forward=True)
+            # Denominators are global already: dividing by the number of ranks would shrink every gradient.
+            sharded.set_gradient_divide_factor(1.0)
+            sharded.set_force_sum_reduction_for_comms(True)
+
+    def deal(self, microbatches: Sequence[Microbatch]) -> list[tuple[Microbatch, bool]]:
+        """This rank's micro-batches, each with whether it counts.
+
+        All ranks must run as many: where there is too little, a rank runs one again that does not count.
+        """
+        mine = microbatches[self.rank :: self.world_size]
+        return [(one, True) if one.num_tokens else (microbatches[0], False) for one in mine]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over all ranks."""
+        if self.mesh is not None:
+            dist.all_reduce(tensor, group=self.mesh.get_group())
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in order."""
+        if self.mesh is None:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.mesh.get_group())
+        return values
+
+
+ONE_RANK = Ranks()
+
+
+def join(rank: int, rendezvous: Rendezvous, device: str, deadline_s: float) -> Ranks:
+    """Meet the other ranks; blocks until all have come or the deadline has passed."""
+    if rendezvous.world_size == 1:
+        return ONE_RANK
+    dist.init_process_group(
+        backend="nccl" if device == "cuda" else "gloo",
+        init_method=f"tcp://{rendezvous.host}:{rendezvous.port}",
+        rank=rank,
+        world_size=rendezvous.world_size,
+        timeout=timedelta(seconds=deadline_s),
+    )
+    return Ranks(rank, rendezvous.world_size, init_device_mesh(device, (rendezvous.world_size,)))
+
+
+def leave() -> None:
+    """End this process's part in the group, if it has one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together (all ranks must ask), any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """A full tensor laid out as `like` is."""
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

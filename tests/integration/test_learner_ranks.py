@@ -1,0 +1,126 @@
+"""Two learner ranks over gloo give what one rank gives: weights, figures, and checkpoints that either can read."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from learner.checkpoint import load_learner, save_learner
+from learner.policy import Policy
+from learner.ranks import ONE_RANK, Ranks, join, leave
+from learner.sft import SftTrainer
+from learner.update import Learner
+from services.schema.config.learner import LearnerSettings
+from services.schema.messages import Group, Rendezvous
+from tests.unit.learner.kit import build_model, make_group
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "everything": {
+        "loss": {"name": "gspo"}, "kl": {"beta": 0.05, "refresh_every_updates": 2}, "inner_epochs": 2, "minibatches": 2,
+    },
+}  # fmt: skip
+
+
+def groups(update: int) -> list[Group]:
+    rng = np.random.default_rng(update)
+    return [
+        make_group(rng, [5, 7, 0, 1], [1, 0, 1, 0], group_id=0),
+        make_group(rng, [9, 2, 3, 1], [1, 0, 1, float("nan")], group_id=1, prompt_length=9),
+        make_group(rng, [4, 4], [1, 1], group_id=2, prompt_length=2),
+    ]
+
+
+def run(model: Path, recipe: str, dtype: str, ranks: Ranks, folder: Path, *, resume: bool) -> dict[str, Any]:
+    """Three updates and a supervised step, a checkpoint in between; a resumed run starts from that checkpoint."""
+    torch.set_num_threads(1)
+    settings = LearnerSettings.model_validate({
+        "optimizer": {"learning_rate": 1e-3}, "compute": {"tokens_per_microbatch": 20},
+        "watch": {"kl_warn": 1e6, "kl_stop": 1e6, "ess_warn": 0, "ess_stop": 0}, **RECIPES[recipe],
+    })  # fmt: skip
+    policy = Policy(model, dtype=dtype, compute=settings.compute, ranks=ranks)
+    learner = Learner(policy, settings, num_updates=5, max_completion_tokens=16)
+    if resume:
+        load_learner(learner, folder)
+    else:
+        learner.update(groups(0), 1)
+        save_learner(learner, folder)
+    figures = [dict(learner.update(groups(update), update + 1).metrics) for update in (1, 2)]
+    group = groups(0)[0]
+    prompt, ids = group.prompt_token_ids, group.rollouts[0].completion.token_ids
+    sft = SftTrainer(policy, learner.optimizer, settings.compute).step([(prompt, ids), (prompt[:2], ids[:3])], 1e-3)
+    return {
+        "figures": figures,
+        "sft": dict(sft),
+        "score": learner.score(prompt, ids),
+        "weights": {name: weight.float().numpy().copy() for name, weight in policy.named_weights()},
+    }
+
+
+def run_ranks(model: Path, recipe: str, dtype: str, folder: Path, *, resume: bool) -> list[dict[str, Any]]:
+    """`run` in two processes; what each returned."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    outputs = [folder.parent / f"{folder.name}_{rank}.pkl" for rank in (0, 1)]
+    arguments = [str(model), recipe, dtype, str(folder), str(int(resume)), str(port)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.test_learner_ranks", *arguments, str(rank), str(output)],
+            cwd=Path(__file__).parents[2],
+        )
+        for rank, output in enumerate(outputs)
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    return [pickle.loads(output.read_bytes()) for output in outputs]
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
+    for name, weight in one["weights"].items():
+        np.testing.assert_allclose(other["weights"][name], weight, rtol=tolerance, atol=tolerance, err_msg=name)
+    np.testing.assert_allclose(other["score"], one["score"], rtol=10 * tolerance, atol=10 * tolerance)
+    assert other["sft"] == pytest.approx(one["sft"], rel=10 * tolerance)
+    for mine, theirs in zip(one["figures"], other["figures"], strict=True):
+        untimed = {name: value for name, value in mine.items() if not name.endswith("_s") and name != "fed_tokens"}
+        assert {name: theirs[name] for name in untimed} == pytest.approx(untimed, rel=100 * tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dtype", "tolerance"), [("everything", "float32", 1e-4), ("plain", "bfloat16", 1e-2)]
+)  # fmt: skip
+def test_two_ranks_are_one(recipe: str, dtype: str, tolerance: float, tmp_path: Path) -> None:
+    model = build_model(tmp_path / "model", "llama")
+    single = run(model, recipe, dtype, ONE_RANK, tmp_path / "single", resume=False)
+    first, second = run_ranks(model, recipe, dtype, tmp_path / "sharded", resume=False)
+    assert_same(single, first, tolerance)
+    assert_same(first, second, 1e-7)
+    if recipe == "plain":
+        return
+    assert_same(single, run(model, recipe, dtype, ONE_RANK, tmp_path / "sharded", resume=True), tolerance)
+    resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "single", resume=True)
+    assert_same(single, resumed, tolerance)
+
+
+def main() -> None:
+    """One rank, in its own process."""
+    model, recipe, dtype, folder, resume, port, rank, output = sys.argv[1:]
+    ranks = join(int(rank), Rendezvous(host="127.0.0.1", port=int(port), world_size=2), "cpu", deadline_s=60)
+    result = run(Path(model), recipe, dtype, ranks, Path(folder), resume=bool(int(resume)))
+    Path(output).write_bytes(pickle.dumps(result))
+    leave()
+
+
+if __name__ == "__main__":
+    main()
