@@ -22,7 +22,7 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert json.loads(capsys.readouterr().out)["learner"]["trained_tokens"] == figures["learner"]["trained_tokens"]
     assert figures["packed"]["fed_tokens"] > figures["learner"]["fed_tokens"] > figures["half_neutral"]["fed_tokens"]
     assert figures["learner"]["trained_tokens_per_s"] > 0
-    assert 0 < figures["learner"]["share_of_gemm_peak"]
+    assert figures["learner"]["share_of_gemm_peak"] > 0
     run(str(tmp_path), mix="tiny", dtype="float32", repeats=1, with_trl=False)
     assert "prompts shared" in capsys.readouterr().out
 
@@ -33,6 +33,6 @@ def test_the_mix_is_fixed_and_counted() -> None:
     assert [g.prompt_token_ids.tolist() for g in groups] == [g.prompt_token_ids.tolist() for g in again]
     assert num_real_tokens(groups) == sum(8 * len(g.prompt_token_ids) + g.num_tokens for g in groups)
     lengths = [rollout.completion.num_tokens for g in groups for rollout in g.rollouts]
-    assert len(lengths) == 64 and 2 <= min(lengths) and max(lengths) <= 192
+    assert len(lengths) == 64 and min(lengths) >= 2 and max(lengths) <= 192
     neutral = make_groups(mix, 100, neutral_share=0.5)
     assert sum(len({r.verdict.reward for r in g.rollouts}) == 1 for g in neutral) == 4
