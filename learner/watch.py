@@ -22,7 +22,7 @@ def mismatch_metrics(old: Tensor, rollout: Tensor, fresh: Tensor) -> dict[str, f
     """
     difference = (old - rollout).double()
     finite = difference.isfinite()
-    metrics = {"nonfinite_logprobs": float((~finite).sum())}
+    metrics = {"nonfinite_logprobs": float((~finite).sum()), "fresh_tokens": float((finite & fresh).sum())}
     metrics |= {f"{name}": value for name, value in _figures(difference[finite]).items()}
     metrics |= {f"{name}_fresh": value for name, value in _figures(difference[finite & fresh]).items()}
     return metrics
@@ -35,7 +35,9 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str) -> li
     reasons = [
         f"{name} is {metrics[name]}" for name in ("loss", "grad_norm") if not math.isfinite(metrics.get(name, 0.0))
     ]
-    if not kl <= kl_stop:
+    # One unlucky token moves the mean of a hundred: a small batch may warn, but not stop a run.
+    enough = metrics.get("fresh_tokens", math.inf) >= limits.min_tokens
+    if not kl <= kl_stop and (enough or math.isnan(kl)):
         reasons.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_stop:g}")
     if not ess >= limits.ess_stop:
         reasons.append(f"effective sample size is {ess:.3g} of the tokens, under {limits.ess_stop:g}")

@@ -87,7 +87,8 @@ class _Run:
                     progress.say("syncing the first weights and evaluating the model as it is")
                     await controller.run()
         except asyncio.CancelledError:
-            console.print("interrupted before the first checkpoint; nothing is left running", style="yellow")
+            after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
+            console.print(f"interrupted; nothing is left running{after}", style="yellow")
             return INTERRUPTED
         finally:
             await asyncio.to_thread(session.stop)

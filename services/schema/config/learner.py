@@ -142,6 +142,8 @@ class WatchSettings(Section):
     """k3-KL between sampler and learner at equal versions that warns. Empty: 5e-3 in bfloat16, 1e-6 in float32."""
     kl_stop: float | None = Field(default=None, gt=0)
     """The same that stops the run. Empty: 2e-2 in bfloat16, 1e-4 in float32."""
+    min_tokens: int = Field(default=512, ge=1)
+    """With fewer tokens to compare, the KL warns and does not stop: one token would decide."""
     ess_warn: float = Field(default=0.3, ge=0, le=1)
     """Effective sample size of the importance weights, as a share of the tokens, that warns."""
     ess_stop: float = Field(default=0.05, ge=0, le=1)
