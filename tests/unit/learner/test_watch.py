@@ -84,3 +84,10 @@ def test_limits_of_the_recipe_come_first() -> None:
         WatchSettings(kl_warn=1.0, kl_stop=0.1)
     with pytest.raises(ValueError, match="ess_warn must not be below ess_stop"):
         WatchSettings(ess_warn=0.1, ess_stop=0.2)
+
+
+def test_too_few_tokens_warn_but_do_not_stop() -> None:
+    over = {**FINE, "kl_rollout_fresh": 0.05}
+    assert len(check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16")) == 1
+    with pytest.raises(RunHalted):
+        check({**over, "fresh_tokens": 600.0}, WatchSettings(), "bfloat16")
