@@ -3,8 +3,7 @@
 Registered with transformers under `ATTENTION_NAME`; the layout of the micro-batch travels through the model's keyword
 arguments. Three ways to compute the same thing, chosen by device and cost:
 
-- short trees on CPU: batches of whole trees under one mask (`dense`). torch's fused CPU kernel is several times slower
-  than three matrix products in the backward pass of short sequences.
+- short trees on CPU: batches of whole trees under one mask (learner/dense_attention.py).
 - long trees on CPU: the prompt, then each completion against prompt and self (`segments`), so that work grows with
   the sum of squares of the completions, not with the square of the sum.
 - CUDA: one varlen call whose key segments repeat the prompt for each completion.
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from learner.batching import Tree
+from learner.dense_attention import DenseBlock, dense_attention, dense_block
 
 ATTENTION_NAME = "rayzero_tree"
 
@@ -31,16 +31,6 @@ _DENSE_TOKENS = 512
 """Trees up to this length go through the dense path: above, the wasted half of the square costs more than it saves."""
 _PADDING = 0.8
 """Trees batched together are at least this share of the longest one's length."""
-
-
-@dataclass(frozen=True, slots=True)
-class DenseBlock:
-    """B trees of similar length, padded to S."""
-
-    index: Tensor
-    """[B, S] int64 position in the micro-batch; padding repeats the tree's first token."""
-    mask: Tensor
-    """[B, 1, S, S] float32, 0 where the query may see the key and -inf elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +72,9 @@ def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout
         return AttentionLayout((), (), _varlen(trees, device), None)
     short = sorted((tree for tree in trees if tree.num_tokens <= _DENSE_TOKENS), key=lambda tree: -tree.num_tokens)
     long = [tree for tree in trees if tree.num_tokens > _DENSE_TOKENS]
-    buckets = _buckets(short)
+    blocks = tuple(dense_block(bucket) for bucket in _buckets(short))
     segments = tuple(segment for tree in long for segment in _segments(tree))
-    scatter = _scatter(buckets, segments, sum(tree.num_tokens for tree in trees))
-    return AttentionLayout(tuple(_dense_block(bucket) for bucket in buckets), segments, None, scatter)
+    return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, sum(tree.num_tokens for tree in trees)))
 
 
 def tree_attention(
@@ -103,7 +92,7 @@ def tree_attention(
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
     if layout.varlen is not None:
         return _varlen_attention(q, k, v, scaling, layout.varlen)[None], None
-    outputs = [_dense_attention(q, k, v, scaling, block) for block in layout.dense]
+    outputs = [dense_attention(q, k, v, scaling, block) for block in layout.dense]
     outputs += [_segment_attention(q, k, v, scaling, segment) for segment in layout.segments]
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if layout.scatter is not None:
@@ -113,46 +102,6 @@ def tree_attention(
 
 # Layouts differ in every micro-batch: inside a compiled graph each would be compiled anew.
 AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(tree_attention))  # type: ignore[no-untyped-call]
-
-
-class _MaskedAttention(torch.autograd.Function):
-    """softmax(q k^T * scale + mask) v with the softmax in fp32, one matrix product for all heads of a key.
-
-    q [B, K, R * S, d] (the R query heads of a key head stacked), k and v [B, K, S, d], mask [B, 1, S, S].
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-        batch = len(q)
-        length = k.shape[2]
-        scores = torch.matmul(q, k.transpose(2, 3)).float().mul_(scale)
-        scores.view(batch, -1, length, length).add_(mask)
-        probabilities = torch.softmax(scores, dim=-1).to(q.dtype)
-        ctx.save_for_backward(q, k, v, probabilities)
-        ctx.scale = scale
-        return torch.matmul(probabilities, v)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, probabilities = ctx.saved_tensors
-        grad_v = torch.matmul(probabilities.transpose(2, 3), grad)
-        grad_p = torch.matmul(grad, v.transpose(2, 3))
-        grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32)
-        grad_s = grad_s.mul_(ctx.scale).to(q.dtype)
-        return torch.matmul(grad_s, k), torch.matmul(grad_s.transpose(2, 3), q), grad_v, None, None
-
-
-def _dense_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, block: DenseBlock) -> Tensor:
-    """[B * S, H, d] for the trees of one block."""
-    batch, length = block.index.shape
-    heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[2]
-    flat = block.index.view(-1)
-    keys = k.index_select(0, flat).view(batch, length, kv_heads, size).transpose(1, 2).contiguous()
-    values = v.index_select(0, flat).view(batch, length, kv_heads, size).transpose(1, 2).contiguous()
-    queries = q.index_select(0, flat).view(batch, length, heads, size).transpose(1, 2)
-    queries = queries.reshape(batch, kv_heads, (heads // kv_heads) * length, size)
-    out: Tensor = _MaskedAttention.apply(queries, keys, values, block.mask, scale)  # type: ignore[no-untyped-call]
-    return out.view(batch, heads, length, size).transpose(1, 2).reshape(batch * length, heads, size)
 
 
 def _segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, segment: Segment) -> Tensor:
@@ -196,35 +145,6 @@ def _buckets(trees: Sequence[Tree]) -> list[list[Tree]]:
     return buckets
 
 
-def _dense_block(trees: Sequence[Tree]) -> DenseBlock:
-    length = max(tree.num_tokens for tree in trees)
-    index = torch.stack([_padded_index(tree, length) for tree in trees])
-    visible = torch.stack([_visible(tree, length) for tree in trees])
-    mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
-    return DenseBlock(index, mask[:, None])
-
-
-def _padded_index(tree: Tree, length: int) -> Tensor:
-    index = torch.full((length,), tree.start)
-    index[: tree.num_tokens] = torch.arange(tree.start, tree.start + tree.num_tokens)
-    return index
-
-
-def _visible(tree: Tree, length: int) -> Tensor:
-    """[length, length] bool. Padding sees itself alone: a row that sees nothing would be NaN."""
-    branch = torch.full((length,), -1)
-    at = tree.prompt_length
-    for number, fed in enumerate(tree.completion_lengths):
-        branch[at : at + fed] = number
-        at += fed
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    in_prompt = torch.arange(length) < tree.prompt_length
-    visible = causal & (in_prompt[None, :] | (branch[:, None] == branch[None, :]))
-    padding = torch.arange(length) >= tree.num_tokens
-    visible[padding] = torch.eye(length, dtype=torch.bool)[padding]
-    return visible
-
-
 def _segments(tree: Tree) -> list[Segment]:
     segments = [Segment(tree.start, tree.prompt_length, tree.start, 0)]
     at = tree.start + tree.prompt_length
@@ -235,19 +155,14 @@ def _segments(tree: Tree) -> list[Segment]:
     return segments
 
 
-def _scatter(buckets: Sequence[Sequence[Tree]], segments: Sequence[Segment], num_tokens: int) -> Tensor | None:
-    """Row of the concatenated outputs for each position: blocks with their padding first, then segments."""
+def _scatter(blocks: Sequence[DenseBlock], segments: Sequence[Segment], num_tokens: int) -> Tensor | None:
+    """Row of the concatenated outputs for each position."""
+    parts = [block.positions for block in blocks]
+    parts += [torch.arange(segment.start, segment.start + segment.length) for segment in segments]
+    positions = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
     scatter = torch.empty(num_tokens, dtype=torch.int64)
-    offset = 0
-    for bucket in buckets:
-        length = max(tree.num_tokens for tree in bucket)
-        for tree in bucket:
-            scatter[tree.start : tree.start + tree.num_tokens] = torch.arange(offset, offset + tree.num_tokens)
-            offset += length
-    for segment in segments:
-        scatter[segment.start : segment.start + segment.length] = torch.arange(offset, offset + segment.length)
-        offset += segment.length
-    return None if torch.equal(scatter, torch.arange(offset)) else scatter
+    scatter[positions] = torch.arange(num_tokens)
+    return None if torch.equal(scatter, torch.arange(num_tokens)) else scatter
 
 
 def _varlen(trees: Sequence[Tree], device: torch.device) -> VarlenLayout:
