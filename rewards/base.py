@@ -1,6 +1,6 @@
 """What every reward speaks: a case goes in, a score comes out.
 
-    Prompt + Completion -> Case -> Reward -> Score -> rubric -> Verdict
+Prompt + Completion -> Case -> Reward -> Score -> rubric -> Verdict
 """
 
 from __future__ import annotations
@@ -145,7 +145,6 @@ class PureReward:
                 score = failed("exception", f"{type(error).__name__}: {error}")
             scores.append(replace(score, seconds=time.perf_counter() - started))
         return scores
-
 
 
 async def score_each(

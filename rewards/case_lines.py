@@ -1,7 +1,7 @@
 """Lines of `rayzero grade`: one JSON object a line in, one out.
 
-    {"id": 1, "completion": "<think>…</think>\\boxed{9}", "answer": "9"}
-    {"id": 1, "reward": 1.0, "status": "correct", "components": {"math": 1.0}, "reason": "…", "seconds": 0.002, …}
+{"id": 1, "completion": "<think>…</think>\\boxed{9}", "answer": "9"}
+{"id": 1, "reward": 1.0, "status": "correct", "components": {"math": 1.0}, "reason": "…", "seconds": 0.002, …}
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ class Scorer:
         self.settings = settings
         self.counts: Counter[str] = Counter()
         """Verdicts by status (`correct`, `wrong`, `error`) and errors by cause (`error:deadline`, …)."""
-        self._capacity = Capacity(
-            num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep
-        )
+        self._capacity = Capacity(num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep)
         self._rubrics: dict[str, Rubric] = {}
         self._rewards: dict[str, Reward] = {}
         """By settings: rubrics that ask for the same share one, with its children."""

@@ -34,9 +34,7 @@ class RolloutWorker(Protocol):
         """Sample all completions of one group."""
         ...
 
-    async def logprobs(
-        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of given tokens under the served weights, at temperature 1."""
         ...
 
@@ -78,9 +76,7 @@ class Learner(Protocol):
         """One batch; the policy becomes `policy_version`."""
         ...
 
-    async def logprobs(
-        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of given tokens under the current policy, at temperature 1."""
         ...
 

@@ -36,9 +36,7 @@ def batch_advantages(groups: list[list[float]], name: str) -> list[list[float]]:
     if name in ("std_normalised", "mean_centred", "leave_one_out"):
         return [group_advantages(group, name) for group in groups]
     centred = [group_advantages(g, "mean_centred") for g in groups] if name == "centred_batch_normalised" else groups
-    valid = [
-        centred[g][i] for g in range(len(groups)) for i in range(len(groups[g])) if not math.isnan(groups[g][i])
-    ]
+    valid = [centred[g][i] for g in range(len(groups)) for i in range(len(groups[g])) if not math.isnan(groups[g][i])]
     mean = sum(valid) / len(valid)
     std = math.sqrt(sum((value - mean) ** 2 for value in valid) / len(valid))
     return [

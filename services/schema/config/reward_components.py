@@ -13,6 +13,7 @@ from services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
+
 class Component(Section):
     """One named reward of a rubric. The key it stands under is its name in verdicts and metrics."""
 
