@@ -73,16 +73,26 @@ def test_odd_text_is_graded_like_any_other(tmp_path: Path, reward: str, keys: di
         assert [verdict["id"] for verdict in verdicts if verdict["status"] == "correct"] == [len(ODD_TEXTS) - 1]
 
 
+SYSTEM_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="is a plain user already")
 @needs("setpriv")
-def test_a_plain_user_gets_the_same_verdicts(tmp_path: Path) -> None:
-    interpreter = Path(sys.executable).resolve()
-    if not all(folder.stat().st_mode & 0o005 == 0o005 for folder in interpreter.parents):
-        pytest.skip(f"no other user can run {interpreter}")
-    tmp_path.chmod(0o755)
-    source = tmp_path / "cases.jsonl"
-    source.write_text(json.dumps({"id": 1, "completion": "\\boxed{9}", "answer": "9"}) + "\n")
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "services.cli"]
-    command += ["grade", "--reward", "math", "--in", str(source)]
-    output = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+def test_a_plain_user_gets_the_same_verdicts() -> None:
+    interpreter = next(filter(_others_may_run, (Path(sys.executable).resolve(), SYSTEM_PYTHON)), None)
+    if interpreter is None:
+        pytest.skip(f"no other user can run {sys.executable}, and there is no {SYSTEM_PYTHON}")
+    case = json.dumps({"id": 1, "completion": "\\boxed{9}", "answer": "9"}) + "\n"
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(interpreter), "-m", "services.cli"]
+    command += ["grade", "--reward", "math", "--in", "-"]
+    packages = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": packages, "HOME": "/nonexistent"}
+    output = subprocess.run(
+        command, check=True, timeout=60, input=case, text=True, stdout=subprocess.PIPE, env=environment
+    ).stdout
     assert json.loads(output)["status"] == "correct"
+
+
+def _others_may_run(interpreter: Path) -> bool:
+    """An interpreter below root's home cannot be reached by anybody else."""
+    return interpreter.is_file() and all(folder.stat().st_mode & 0o005 == 0o005 for folder in interpreter.parents)
