@@ -227,7 +227,7 @@ def test_a_nan_stops_before_the_step(tiny_model: Path) -> None:
 
 
 def test_a_sampler_that_disagrees_at_equal_weights_stops(tiny_model: Path) -> None:
-    learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0})
+    learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0, "min_tokens": 1})
     before = weights(learner)
     with pytest.raises(RunHalted, match=r"k3-KL between sampler and learner.*Figures: .*grad_norm="):
         learner.update(some_groups(), 1)
@@ -244,7 +244,7 @@ def test_a_sampler_that_agrees_does_not_even_warn(tiny_model: Path) -> None:
 
 
 def test_stale_tokens_are_not_held_against_the_sampler(tiny_model: Path) -> None:
-    learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0})
+    learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0, "min_tokens": 1})
     learner.policy_version = 4
     assert "kl_rollout_fresh" not in learner.update(some_groups(), 5).metrics
 
