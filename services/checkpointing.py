@@ -66,15 +66,6 @@ class Checkpointer:
             ) from None
         self._prune()
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint that is whole; damaged ones are named and passed over."""
-        for path in sorted(self.folder.glob("update_*"), reverse=True):
-            problem = find_damage(path)
-            if problem is None:
-                return path
-            logger.warning("checkpoint %s is damaged (%s): using the one before it", path.name, problem)
-        return None
-
     def best(self) -> Path | None:
         """The one with the highest held-out accuracy; the newer of equals."""
         rated = [(accuracy_of(path), path) for path in sorted(self.folder.glob("update_*"))]
@@ -87,6 +78,16 @@ class Checkpointer:
         for path in paths:
             if path not in keep:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; damaged ones are named and passed over."""
+    for path in sorted(folder.glob("update_*"), reverse=True):
+        problem = find_damage(path)
+        if problem is None:
+            return path
+        logger.warning("checkpoint %s is damaged (%s): using the one before it", path.name, problem)
+    return None
 
 
 def load_run_state(path: Path) -> dict[str, Any]:

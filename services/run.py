@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from services.checkpointing import Checkpointer, load_run_state
+from services.checkpointing import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from services.controller import Controller
 from services.evaluation import Evaluator
 from services.fleet import Fleet
@@ -67,6 +67,7 @@ class _Run:
     console: Console
     controller: Controller | None = None
     started_s: float = 0.0
+    checkpoint: Path | None = None
 
     async def run(self) -> int:
         """Bring everything up, train, take everything down."""
@@ -106,25 +107,12 @@ class _Run:
         progress.say("starting the learner, the engines and the reward workers")
         try:
             learner, _, _ = await _all_or_first_error(
-                placement.learner(),
+                self._ready_learner(placement, progress),
                 engines.start(self.recipe.rollout.num_workers),
                 rewards.start(self.recipe.reward.num_workers),
             )
             controller = self._controller(learner, engines, rewards, progress)
-            if self.resume:
-                await self._restore(controller, learner)
-                progress.resume(controller.buffer.version, controller.accuracies)
-            elif self.recipe.cold_start is not None:
-                from services.cold_start import cold_start
-
-                await cold_start(
-                    learner,
-                    self.prepared.demonstrations,
-                    self.recipe,
-                    self.prepared.model_path,
-                    self.directory,
-                    progress,
-                )
+            self._restore(controller, progress)
             yield controller
         finally:
             ends = [engines.close(), rewards.close(), *([learner.shutdown()] if learner is not None else [])]
@@ -160,19 +148,40 @@ class _Run:
             observers=[recorder, progress],
         )
 
-    async def _restore(self, controller: Controller, learner: RemoteLearner) -> None:
-        """Continue from the newest whole checkpoint; what was written after it is rolled back."""
-        saver = controller.saver
-        assert isinstance(saver, Checkpointer)
-        path = saver.latest()
-        if path is None:
+    async def _ready_learner(self, placement: Placement, progress: ProgressView) -> RemoteLearner:
+        """The learner as the loop needs it: from the checkpoint, or cold-started, while the engines come up."""
+        self.checkpoint = latest_checkpoint(self.directory.checkpoints) if self.resume else None
+        learner = await placement.learner()
+        try:
+            if self.checkpoint is not None:
+                await learner.load_checkpoint(str(self.checkpoint))
+            elif self.recipe.cold_start is not None:
+                from services.cold_start import cold_start
+
+                demonstrations, model_path = self.prepared.demonstrations, self.prepared.model_path
+                await cold_start(learner, demonstrations, self.recipe, model_path, self.directory, progress)
+        except BaseException:
+            await learner.shutdown()
+            raise
+        return learner
+
+    def _restore(self, controller: Controller, progress: ProgressView) -> None:
+        """Continue from the checkpoint, if there is one; what was written after it is rolled back."""
+        if not self.resume:
+            return
+        for path in sorted(self.directory.checkpoints.glob("update_*")):
+            if self.checkpoint is None or path.name > self.checkpoint.name:
+                self.console.print(
+                    f"checkpoint {path.name} is damaged and is not used: {find_damage(path)}", style="yellow"
+                )
+        if self.checkpoint is None:
             self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
             Recorder(self.directory).roll_back(-1, 0)
             return
-        await learner.load_checkpoint(str(path))
-        controller.load_state_dict(load_run_state(path))
+        controller.load_state_dict(load_run_state(self.checkpoint))
         Recorder(self.directory).roll_back(controller.buffer.version, controller.buffer.next_group_id)
-        self.console.print(f"continuing from {path.name}", style="cyan")
+        progress.resume(controller.buffer.version, controller.accuracies)
+        self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
 
     def _catch_signals(self, task: asyncio.Task[Any]) -> None:
         """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""

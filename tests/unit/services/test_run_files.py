@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.checkpointing import Checkpointer, find_damage, load_run_state
+from services.checkpointing import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from services.json_lines import append_lines, read_lines
 from services.recorder import Recorder
 from services.rollout_file import read_groups, rollout_lines
@@ -119,15 +119,15 @@ async def saved(tmp_path: Path, versions: list[int], accuracies: dict[int, float
 
 
 async def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
-    saver = await saved(tmp_path, [1, 2, 3, 4, 5], {1: 0.2, 2: 0.9, 3: 0.5})
+    await saved(tmp_path, [1, 2, 3, 4, 5], {1: 0.2, 2: 0.9, 3: 0.5})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["update_000002", "update_000004", "update_000005"]
-    assert saver.latest() == tmp_path / "update_000005"
+    assert latest_checkpoint(tmp_path) == tmp_path / "update_000005"
     assert load_run_state(tmp_path / "update_000005")["buffer"]["version"] == 5
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
 async def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, damage: str) -> None:
-    saver = await saved(tmp_path, [1, 2], {})
+    await saved(tmp_path, [1, 2], {})
     file = tmp_path / "update_000002" / ("manifest.json" if damage == "manifest" else "model.safetensors")
     content = file.read_bytes()
     if damage == "remove":
@@ -135,7 +135,7 @@ async def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path
     else:
         file.write_bytes(content[:-1] + b"?" if damage == "flip" else content[: len(content) // 2])
     assert find_damage(tmp_path / "update_000002") is not None
-    assert saver.latest() == tmp_path / "update_000001"
+    assert latest_checkpoint(tmp_path) == tmp_path / "update_000001"
 
 
 async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
