@@ -139,6 +139,21 @@ def bench_sync(
     run(model, dtype, engines, syncs, as_json=json)
 
 
+@bench.command("learner", epilog="Example: rayzero bench learner --mix demo --threads 1")
+def bench_learner(
+    model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,
+    mix: Annotated[str, typer.Option(help="Lengths of prompts and completions: ragged, demo or long.")] = "ragged",
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    trl: Annotated[bool, typer.Option(help="A column for TRL's step, where TRL is installed.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Trained tokens a second, beside the machine's own limits and beside TRL. Needs neither Ray nor vLLM."""
+    from services.bench.learner import run
+    from services.models import resolve_model
+
+    run(str(resolve_model(model)), mix=mix, num_threads=threads, with_trl=trl, as_json=json)
+
+
 @bench.command("rewards", epilog="Example: rayzero bench rewards --json")
 def bench_rewards(json: AsJson = False) -> None:
     """Verdicts a second, latency, what the sandbox costs, and what hanging items do to healthy ones."""
