@@ -93,7 +93,7 @@ def processes_of(marker: str) -> list[str]:
 
 
 def assert_nothing_is_left(marker: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (left := processes_of(marker)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert left == []
