@@ -211,10 +211,14 @@ async def test_uniform_groups_are_resampled_when_asked_for() -> None:
 
 async def test_groups_whose_verdicts_are_errors_are_dropped() -> None:
     run = Run(num_updates=1, rewards=(float("nan"), float("nan"), 1.0))
-    with pytest.raises((DeadlineError, TimeoutError, RunHalted)):
-        await run.start()
+    await run.start()
+    run.controller.evaluator.prompts = []
+    run.controller.accuracies = {0: 0.0}
+    with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await run.controller.run()
+    assert run.controller.buffer.dropped["verdict errors"] > 0
+    assert run.learner.trained == []
 
 
 async def test_stop_finishes_the_update_saves_and_returns() -> None:
