@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from services.activity import Activity, Phase
 from services.evaluation import Evaluation, Evaluator, is_accurate
 from services.fleet import Fleet
 from services.group_buffer import Entry, GroupBuffer, GroupState
@@ -78,12 +79,25 @@ class Controller:
     num_tokens: int = 0
     num_samples: int = 0
     saved_version: int = -1
+    """Version of the last checkpoint; -1: none yet."""
+    activity: Activity = field(default_factory=Activity)
+    _running: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while the run is paused."""
+    _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
     _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the learner's weights change or travel: a joining worker is never given half an update."""
     _carrying: set[asyncio.Task[None]] = field(default_factory=set)
     _evaluating: asyncio.Task[None] | None = None
     _failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _last_progress_s: float = 0.0
+    _held_back: bool = False
+    """Nothing is admitted: at max_staleness 0 an evaluation has the engines to itself."""
+
+    def __post_init__(self) -> None:
+        """A run starts unpaused, and its parts share one clock."""
+        self._running.set()
+        self.activity.clock = self.clock
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -92,7 +106,8 @@ class Controller:
             RayzeroError: whatever ended the run early; state is saved where there is anything to save.
         """
         self._last_progress_s = self.clock()
-        await self.sync.broadcast(self.buffer.version)
+        with self.activity(Phase.SYNC):
+            await self.sync.broadcast(self.buffer.version)
         if self.buffer.version == 0 and not self.accuracies:
             await self._evaluate()
         named = (self._train_loop, self._admit_loop, self._join_loop, self._watch_loop)
@@ -101,7 +116,8 @@ class Controller:
             done, _ = await asyncio.wait([*loops, self._failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except RunHalted:
+        except RunHalted as halt:
+            self.buffer.give_up_batch(f"halted: {halt}")
             await self._save()
             raise
         finally:
@@ -112,24 +128,64 @@ class Controller:
         self.stopping = True
         self.buffer.interrupt()
 
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` was called and `resume` was not."""
+        return not self._running.is_set()
+
+    async def pause(self) -> None:
+        """Start no more groups and no more updates; returns when what was in hand is finished."""
+        self._running.clear()
+        async with self._boundary:
+            while self._moving():
+                await self.buffer.wait_for_change()
+            await self._finish_evaluation()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._last_progress_s = self.clock()
+        self._running.set()
+
+    async def checkpoint(self) -> int:
+        """Save between two updates; returns the saved version."""
+        async with self._boundary:
+            await self._save()
+            return self.buffer.version
+
+    def _moving(self) -> bool:
+        return any(entry.state in (GroupState.GENERATING, GroupState.SCORING) for entry in self.buffer.entries.values())
+
     async def _train_loop(self) -> None:
         """Batches to versions."""
         while self.buffer.version < self.recipe.training.num_updates and not self.stopping:
+            await self._running.wait()
             waited = self.clock()
-            groups = await self.buffer.take(self.recipe.deadlines.stall_s)
-            if groups is None:
-                break
-            started = self.clock()
-            version = self.buffer.version + 1
-            async with self._weights:
-                result = await self.learner.update(groups, version)
-                updated = self.clock()
-                report = await self.sync.broadcast(version)
-            timings = {"wait_s": started - waited, "update_s": updated - started, "sync_s": report.seconds}
-            await self._finish(groups, result, report, timings)
+            try:
+                with self.activity(Phase.WAIT):
+                    await self.buffer.wait_for_batch(self.recipe.deadlines.stall_s)
+            except DeadlineError:
+                if not self.paused:
+                    raise
+            async with self._boundary:
+                groups = None if self.paused or self.stopping else self.buffer.take_now()
+                if groups is not None:
+                    await self._update(groups, waited)
         await self._finish_evaluation()
         if self.saved_version != self.buffer.version:
             await self._save()
+
+    async def _update(self, groups: list[Group], waited: float) -> None:
+        """One batch: update, sync, and what follows."""
+        started = self.clock()
+        version = self.buffer.version + 1
+        async with self._weights:
+            with self.activity(Phase.UPDATE):
+                result = await self.learner.update(groups, version)
+            updated = self.clock()
+            with self.activity(Phase.SYNC):
+                report = await self.sync.broadcast(version)
+        timings = {"wait_s": started - waited, "update_s": updated - started, "sync_s": report.seconds}
+        await self._finish(groups, result, report, timings)
 
     async def _finish(
         self, groups: list[Group], result: UpdateResult, report: SyncReport, timings: dict[str, float]
@@ -155,16 +211,17 @@ class Controller:
         }
         every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
-        if self.recipe.training.max_staleness > 0:
-            self.buffer.retire(groups, version)
-        if last or (every and version % every == 0):
+        evaluate = last or bool(every and version % every == 0)
+        apart = evaluate and (self.recipe.training.max_staleness == 0 or last)
+        self._held_back = apart
+        self.buffer.retire(groups, version)
+        if evaluate:
             await self._finish_evaluation()
-            if self.recipe.training.max_staleness == 0 or last:
-                await self._evaluate(version)
-            else:
-                self._evaluating = asyncio.create_task(self._evaluate(version))
-        if self.recipe.training.max_staleness == 0:
-            self.buffer.retire(groups, version)
+            self._evaluating = asyncio.create_task(self._evaluate(version))
+        if apart:
+            await self._finish_evaluation()
+            self._held_back = False
+            self.buffer.notify()
         for observer in self.observers:
             observer.on_update(row, groups)
         every = self.recipe.checkpoint.every_updates
@@ -177,9 +234,14 @@ class Controller:
             self._carry_in_background(entry)
         total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
         while True:
-            while self.buffer.room > 0 and self.buffer.num_needed(total) > 0 and not self.stopping:
+            await self._running.wait()
+            while self._may_admit(total):
                 self._carry_in_background(self.buffer.admit(self.prompts.next()))
             await self.buffer.wait_for_change()
+
+    def _may_admit(self, total: int) -> bool:
+        open_ = not (self.stopping or self._held_back or self.paused)
+        return open_ and self.buffer.room > 0 and self.buffer.num_needed(total) > 0
 
     async def _join_loop(self) -> None:
         """New and replaced workers to the current weights, while the learner waits for groups."""
@@ -194,7 +256,7 @@ class Controller:
         while True:
             await asyncio.sleep(min(5.0, limit / 4))
             silent = self.clock() - self._last_progress_s
-            if silent > limit:
+            if silent > limit and not self.paused:
                 raise DeadlineError(f"stalled: nothing was finished for {silent:.0f} s\n{self.buffer.describe()}")
 
     def _carry_in_background(self, entry: Entry) -> None:
@@ -213,6 +275,7 @@ class Controller:
         """One group, from admission to `commit` or `drop`."""
         sampling = self.recipe.training_sampling(entry.group_id)
         request = GroupRequest(group_id=entry.group_id, prompt=entry.prompt, sampling=sampling)
+        await self._running.wait()
         try:
             group = await self.carrier.carry(request, lambda state, holder: self.buffer.move(entry, state, holder))
         except WorkerError as error:
@@ -242,19 +305,22 @@ class Controller:
         return None
 
     async def _evaluate(self, version: int | None = None) -> None:
-        evaluation = await self.evaluator.run(self.buffer.version if version is None else version)
+        with self.activity(Phase.EVALUATION):
+            evaluation = await self.evaluator.run(self.buffer.version if version is None else version)
         self._last_progress_s = self.clock()
         self.accuracies[evaluation.policy_version] = evaluation.accuracy
         for observer in self.observers:
             observer.on_evaluation(evaluation)
 
     async def _finish_evaluation(self) -> None:
-        if self._evaluating is not None:
-            await self._evaluating
-            self._evaluating = None
+        task = self._evaluating
+        if task is not None:
+            await task
+            self._evaluating = None if self._evaluating is task else self._evaluating
 
     async def _save(self) -> None:
-        await self.saver.save(self, self.accuracies.get(self.buffer.version))
+        with self.activity(Phase.CHECKPOINT):
+            await self.saver.save(self, self.accuracies.get(self.buffer.version))
         self.saved_version = self.buffer.version
 
     async def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:

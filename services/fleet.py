@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ class Seat(Generic[W]):
     state: SeatState = SeatState.STARTING
     in_flight: int = 0
     policy_version: int = -1
+    since_s: float = 0.0
+    """When it came into its state."""
+    filling: asyncio.Task[Any] | None = None
+    """Brings the first worker up; ended when the seat is given up before."""
 
     @property
     def taken(self) -> W:
@@ -72,10 +77,16 @@ class Fleet(Generic[W]):
     needs_weights: bool = False
     max_restarts: int = 20
     """Restarts in a row without any work done in between, before the fleet gives up."""
+    backoff_s: float = 1.0
+    """Wait before a replacement that follows a failed one; doubles each time, up to a minute."""
+    drain_s: float = 600.0
+    """How long a worker that leaves may take to finish its groups; then they are handed over."""
+    clock: Callable[[], float] = time.monotonic
     seats: list[Seat[W]] = field(default_factory=list)
     target: int = 0
     restarts: int = 0
     failure: RayzeroError | None = None
+    _started: bool = False
     _streak: int = 0
     _spawned: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -87,6 +98,7 @@ class Fleet(Generic[W]):
         await asyncio.gather(*(self._fill(self._new_seat()) for _ in range(num_workers)))
         if self.failure is not None:
             raise self.failure
+        self._started = True
 
     @asynccontextmanager
     async def lease(self, deadline_s: float) -> AsyncIterator[Seat[W]]:
@@ -119,25 +131,43 @@ class Fleet(Generic[W]):
         if self._streak > self.max_restarts:
             self.failure = WorkerError(f"{self.role} workers failed {self._streak} times in a row; the last: {error}")
         elif len(self.seats) < self.target:
-            self._background(self._fill(self._new_seat()))
+            self._background(self._fill(self._new_seat(), self._backoff()))
         self._background(self._notify())
 
     async def admit(self, seat: Seat[W], policy_version: int) -> None:
         """The worker has proved that it holds this version: it serves."""
         seat.policy_version = policy_version
         if seat.state is SeatState.JOINING:
-            seat.state = SeatState.SERVING
+            self._move(seat, SeatState.SERVING)
         await self._notify()
 
     async def scale(self, num_workers: int) -> None:
-        """Grow or shrink to `num_workers`; who leaves finishes its leases first."""
+        """Grow or shrink to `num_workers`; who leaves finishes its leases first. Idle and unready workers go first."""
         self.target = num_workers
+        order = list(SeatState)
+        leaving = sorted(
+            self._staying(), key=lambda seat: (order.index(seat.state), seat.in_flight, -self.seats.index(seat))
+        )
+        for seat in leaving[: max(0, len(leaving) - num_workers)]:
+            self._dismiss(seat)
+            self._background(self._see_off(seat, self.drain_s))
+        for seat in self.seats:
+            holds_weights = seat.policy_version >= 0 or not self.needs_weights
+            if len(self._staying()) < num_workers and seat.state is SeatState.DRAINING and holds_weights:
+                self._move(seat, SeatState.SERVING)
         while len(self._staying()) < num_workers:
             self._background(self._fill(self._new_seat()))
-        for seat in self._staying()[num_workers:]:
-            seat.state = SeatState.DRAINING
-            self._background(self._drain(seat))
         await self._notify()
+
+    async def drain(self, name: str, deadline_s: float | None = None) -> None:
+        """Let one worker finish its leases, end it, and fill its place anew. Returns when it has left."""
+        seat = next((seat for seat in self.seats if seat.name == name), None)
+        if seat is None:
+            raise WorkerError(f"no {self.role} worker is called {name}")
+        self._dismiss(seat)
+        if len(self._staying()) < self.target:
+            self._background(self._fill(self._new_seat()))
+        await self._see_off(seat, self.drain_s if deadline_s is None else deadline_s)
 
     def joining(self) -> list[Seat[W]]:
         """Workers that are up but do not hold the current weights."""
@@ -166,29 +196,64 @@ class Fleet(Generic[W]):
         return [seat for seat in self.seats if seat.state is not SeatState.DRAINING]
 
     def _new_seat(self) -> Seat[W]:
-        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}")
+        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", since_s=self.clock())
         self._spawned += 1
         self.seats.append(seat)
         return seat
 
-    async def _fill(self, seat: Seat[W]) -> None:
+    def _move(self, seat: Seat[W], state: SeatState) -> None:
+        seat.state, seat.since_s = state, self.clock()
+
+    def _backoff(self) -> float:
+        """A node that is gone, or a broken installation, must not use up the restarts within a second."""
+        return 0.0 if self._streak <= 1 else min(60.0, self.backoff_s * 2 ** (self._streak - 2))
+
+    async def _fill(self, seat: Seat[W], after_s: float = 0.0) -> None:
+        if seat not in self.seats:
+            return
+        seat.filling = asyncio.current_task()
         try:
-            seat.worker = await self.spawn(seat.name)
+            if after_s > 0:
+                await asyncio.sleep(after_s)
+            worker = await self.spawn(seat.name)
         except (ActorStartError, WorkerError, DeadlineError) as error:
-            if self._streak == 0 and not self.serving():
+            if not self._started:
                 self.failure = error if isinstance(error, ActorStartError) else ActorStartError(str(error))
             self.fail(seat, error)
             return
-        seat.state = SeatState.JOINING if self.needs_weights else SeatState.SERVING
+        finally:
+            seat.filling = None
+        seat.worker = worker
+        self._move(seat, SeatState.JOINING if self.needs_weights else SeatState.SERVING)
         await self._notify()
 
-    async def _drain(self, seat: Seat[W]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: seat.in_flight == 0)
+    def _dismiss(self, seat: Seat[W]) -> None:
+        """It gets no more work; one that is not up yet goes at once."""
+        if seat.state is not SeatState.STARTING:
+            self._move(seat, SeatState.DRAINING)
+            return
+        self.seats.remove(seat)
+        if seat.filling is not None:
+            seat.filling.cancel()
+
+    async def _see_off(self, seat: Seat[W], deadline_s: float) -> None:
+        """A dismissed worker finishes what it holds, as long as the deadline allows, and is ended."""
+        await self._notify()
         if seat in self.seats:
+            await self._idle(seat, deadline_s)
+        if seat in self.seats and seat.state is SeatState.DRAINING:
+            # Out of its seat first: whoever holds a lease on it then fails, and carries its group to another worker.
             self.seats.remove(seat)
-            if seat.worker is not None:
-                await seat.worker.shutdown()
+            await self._notify()
+            await seat.taken.shutdown()
+
+    async def _idle(self, seat: Seat[W], deadline_s: float) -> None:
+        """Until the worker holds nothing, is wanted again, or has had its time."""
+        try:
+            async with asyncio.timeout(deadline_s), self._changed:
+                await self._changed.wait_for(lambda: seat.in_flight == 0 or seat.state is not SeatState.DRAINING)
+        except TimeoutError:
+            logger.warning("%s leaves with %d groups in flight: they are handed over", seat.name, seat.in_flight)
 
     async def _acquire(self, deadline_s: float) -> Seat[W]:
         def free() -> Seat[W] | None:

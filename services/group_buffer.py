@@ -84,7 +84,7 @@ class GroupBuffer:
     def move(self, entry: Entry, state: GroupState, holder: str = "") -> None:
         """Note that a group went one step on (or back, after a failure), and who has it now."""
         entry.state, entry.holder, entry.since_s = state, holder, self.clock()
-        self._notify()
+        self.notify()
 
     def commit(self, entry: Entry, group: Group) -> None:
         """A group is scored: ready for the learner."""
@@ -98,27 +98,33 @@ class GroupBuffer:
         if self.entries.pop(entry.group_id, None) is not None:
             self.dropped[reason] += 1
             self.record("dropped", entry.group_id, version=self.version, reason=reason)
-            self._notify()
+            self.notify()
 
     async def take(self, deadline_s: float) -> list[Group] | None:
-        """The next batch of exactly `groups_per_update` groups, oldest first, none of them past its bound.
+        """`wait_for_batch`, then `take_now`."""
+        await self.wait_for_batch(deadline_s)
+        return self.take_now()
 
-        None after `interrupt`.
+    async def wait_for_batch(self, deadline_s: float) -> None:
+        """Sleep until there is a batch to take, or `interrupt` was called.
 
         Raises:
             DeadlineError: no batch came together in time; the message says which groups are where.
         """
         try:
             async with asyncio.timeout(deadline_s):
-                while (batch := self._batch()) is None:
-                    if self._interrupted:
-                        return None
-                    self._changed.clear()
-                    await self._changed.wait()
+                while self._batch() is None and not self._interrupted:
+                    await self.wait_for_change()
         except TimeoutError:
             raise DeadlineError(
                 f"the learner waited {deadline_s:g} s for {self.groups_per_update} groups\n{self.describe()}"
             ) from None
+
+    def take_now(self) -> list[Group] | None:
+        """The next batch of exactly `groups_per_update` groups, oldest first, none of them past its bound; or None."""
+        batch = self._batch()
+        if batch is None:
+            return None
         for entry in batch:
             self.move(entry, GroupState.TRAINING, "learner")
         return [entry.group for entry in batch if entry.group is not None]
@@ -132,17 +138,26 @@ class GroupBuffer:
         if self.drop_stale:
             for entry in [entry for entry in self.entries.values() if self._deadline(entry) < new_version]:
                 self.drop(entry, "stale")
-        self._notify()
+        self.notify()
 
     async def wait_for_change(self) -> None:
         """Sleep until a group moved or retired."""
         self._changed.clear()
         await self._changed.wait()
 
+    def give_up_batch(self, reason: str) -> None:
+        """The batch that was taken cannot be trained on: retire its groups untrained."""
+        for entry in [entry for entry in self.entries.values() if entry.state is GroupState.TRAINING]:
+            self.drop(entry, reason)
+
+    def notify(self) -> None:
+        """Wake whoever waits for a change."""
+        self._changed.set()
+
     def interrupt(self) -> None:
         """Let `take` return without a batch: the run is being stopped."""
         self._interrupted = True
-        self._notify()
+        self.notify()
 
     def num_needed(self, total: int) -> int:
         """Groups yet to be admitted for `total` to be trained on in the whole run."""
@@ -216,6 +231,3 @@ class GroupBuffer:
             if total > max(0, deadline - self.version) * self.groups_per_update:
                 return False
         return True
-
-    def _notify(self) -> None:
-        self._changed.set()

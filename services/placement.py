@@ -157,7 +157,7 @@ class Placement:
         log = str(self.logs / f"{actor.name}.log")
         redirected = handle.__ray_call__.remote(redirect_output, log)
         try:
-            await asyncio.wait_for(asyncio.wrap_future(redirected.future()), deadline_s)
+            actor.pid, actor.node = await asyncio.wait_for(asyncio.wrap_future(redirected.future()), deadline_s)
         except TimeoutError:
             raise DeadlineError(f"{actor.name} was not placed within {deadline_s:g} s") from None
         except ray.exceptions.RayError as error:
@@ -165,12 +165,14 @@ class Placement:
         await actor.call("start", deadline_s=deadline_s)
 
 
-def redirect_output(_actor: object, path: str) -> None:
-    """Runs in the actor's process: all it and its children print goes to one file from here on."""
+def redirect_output(_actor: object, path: str) -> tuple[int, str]:
+    """Runs in the actor's process: all it and its children print goes to one file from here on. Says where it lives:
+    process id and Ray's id of the node."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     os.close(descriptor)
+    return os.getpid(), ray.get_runtime_context().get_node_id()
 
 
 def required_cpus(recipe: Recipe) -> int:

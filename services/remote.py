@@ -42,6 +42,10 @@ class RemoteActor:
         self.name = name
         self.handle = handle
         self.deadlines = deadlines
+        self.pid: int | None = None
+        """Of the actor's process, once it is placed."""
+        self.node = ""
+        """Ray's id of the node it lives on."""
 
     async def call(self, method: str, *args: Any, deadline_s: float) -> Any:
         """One call, bounded. A call that ran out is cancelled, so that an async actor stops working on it."""

@@ -260,6 +260,15 @@ async def test_nothing_finished_for_too_long_is_a_stall_with_a_report() -> None:
             await run.controller.run()
 
 
+async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
+    run = Run()
+    run.watcher.on_row = lambda row: run.learner.failures.update(update=RunHalted("loss is NaN"))
+    with pytest.raises(RunHalted):
+        await run.go()
+    assert {reason for reason in run.controller.buffer.dropped} == {"halted: loss is NaN"}
+    assert run.fate()[2] == run.fate()[3] == ["dropped"]
+
+
 def test_batch_metrics_leave_errors_out() -> None:
     groups = [make_group(0, rewards=(1.0, 0.0)), make_group(1, rewards=(float("nan"), 1.0))]
     metrics = batch_metrics(groups)

@@ -136,9 +136,53 @@ async def test_scaling_down_drains_before_it_ends_a_worker() -> None:
     assert [seat.name for seat in cluster.fleet.seats] == ["rollout-0"]
 
 
+async def test_a_worker_that_leaves_before_it_is_up_is_not_started_at_all() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(1)
+    await cluster.sync.broadcast(0)
+    loading = asyncio.Event()
+
+    async def spawn(name: str) -> FakeRolloutWorker:
+        await loading.wait()
+        return await cluster.spawn(name)
+
+    cluster.fleet.spawn = spawn
+    await cluster.fleet.scale(3)
+    await cluster.settle()
+    await cluster.fleet.scale(1)
+    loading.set()
+    await cluster.settle()
+    assert list(cluster.workers) == ["rollout-0"]
+    assert [seat.name for seat in cluster.fleet.seats] == ["rollout-0"]
+
+
+async def test_a_leaving_worker_that_is_wanted_again_stays() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    async with cluster.fleet.lease(1.0), cluster.fleet.lease(1.0):
+        await cluster.fleet.scale(1)
+        await cluster.fleet.scale(2)
+    await cluster.settle()
+    assert [seat.state for seat in cluster.fleet.seats] == [SeatState.SERVING] * 2
+    assert list(cluster.workers) == ["rollout-0", "rollout-1"]
+
+
+async def test_a_drained_worker_hands_its_groups_over_when_its_time_is_up() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(1)
+    await cluster.sync.broadcast(0)
+    async with cluster.fleet.lease(1.0):
+        await cluster.fleet.drain("rollout-0", deadline_s=0.0)
+        assert cluster.workers["rollout-0"].dead
+    await cluster.settle()
+    assert [seat.name for seat in cluster.fleet.joining()] == ["rollout-1"]
+
+
 async def test_workers_that_keep_dying_end_the_fleet_with_the_cause() -> None:
     cluster = Cluster()
     cluster.fleet.max_restarts = 2
+    cluster.fleet.backoff_s = 0
     await cluster.fleet.start(1)
     cluster.spawn_failures = [WorkerError("out of memory")] * 5
     cluster.fleet.fail(cluster.fleet.seats[0], WorkerError("killed"))
