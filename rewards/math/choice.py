@@ -62,7 +62,7 @@ def is_choice(text: str) -> Choice | None:
 
 
 def _several(text: str) -> Choice | None:
-    match = _SEVERAL.match(text)
+    match = _SEVERAL.match(re.sub(r"[(\[] *([A-H]) *[)\]]", r"\1", text))
     if match is None or " or " in text:
         return None
     letters = re.findall(r"[A-H]", re.sub(r"and", "", match[1]))

@@ -24,7 +24,6 @@ from rewards.math.answer import (
     Scalar,
     SetOperation,
     Words,
-    flattened,
 )
 from rewards.math.clock import Clock, Date, same_clock
 from rewards.math.equality import is_constant, same_expression
@@ -33,10 +32,22 @@ from rewards.math.exact import NotRationalError, rational_value
 from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, normal_label
 from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
+from rewards.math.shapes import (
+    as_matrix,
+    as_text,
+    assigned,
+    brackets_agree,
+    is_proper_fraction,
+    is_surely_a_set,
+    is_vector,
+    only_element,
+)
 from rewards.math.text import same_words
-from rewards.math.tree import PI, Node, Symbol, apply, number
+from rewards.math.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
 from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
 from services.schema.config.math import MathSettings
+
+_DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 
 
 class Comparison:
@@ -67,7 +78,7 @@ class Comparison:
             return as_sets
         if Words("ℝ") in (answer, gold) and Scalar(Symbol("R")) in (answer, gold):
             return True
-        one, other = _only_element(answer), _only_element(gold)
+        one, other = only_element(answer), only_element(gold)
         if (one is None) != (other is None):  # {3} and 3
             return self.same(one or answer, other or gold)
         if isinstance(gold, Scalar):
@@ -91,7 +102,7 @@ class Comparison:
             return self._clock(answer, gold)
         if isinstance(gold, Date):
             return answer == gold
-        return isinstance(gold, Words) and same_words(_as_text(answer), gold.text)
+        return isinstance(gold, Words) and same_words(as_text(answer), gold.text)
 
     # -- numbers
 
@@ -109,16 +120,19 @@ class Comparison:
         if not answer.unit.dimensions or not gold.unit.dimensions:
             if self._strict and gold.unit.dimensions:
                 return False
-            return self._value(answer.node, gold)
+            return self._value(answer.node, gold) or self._angle(answer, gold)
         if answer.unit.commensurable(gold.unit):
             ratio = answer.unit.factor / gold.unit.factor
             return self._value(answer.node if ratio == 1 else apply("mul", answer.node, number(ratio)), gold)
         if self._same_currency_rate(answer, gold):
             return self._value(answer.node, gold)
-        degrees, radians = {"angle in degrees": 1}, {"angle in radians": 1}
-        if answer.unit.dimensions == radians and gold.unit.dimensions == degrees:
+        return self._angle(answer, gold)
+
+    def _angle(self, answer: Scalar, gold: Scalar) -> bool:
+        """60° is π/3."""
+        if _is_angle(answer, _RADIANS) and _is_angle(gold, _DEGREES):
             return self._value(apply("div", apply("mul", answer.node, number(180)), PI), gold)
-        if answer.unit.dimensions == degrees and gold.unit.dimensions == radians:
+        if _is_angle(answer, _DEGREES) and _is_angle(gold, _RADIANS):
             return self._value(apply("div", apply("mul", answer.node, PI), number(180)), gold)
         return False
 
@@ -139,7 +153,7 @@ class Comparison:
             return self._value(answer.node, gold) or self._value(apply("mul", answer.node, number(100)), gold)
         if gold.unit != NO_UNIT:
             return False
-        return self._value(as_fraction, gold) or (not _is_proper_fraction(gold.node) and self._value(answer.node, gold))
+        return self._value(as_fraction, gold) or (not is_proper_fraction(gold.node) and self._value(answer.node, gold))
 
     def _value(self, node: Node, gold: Scalar) -> bool:
         if same_expression(node, gold.node):
@@ -202,7 +216,7 @@ class Comparison:
         )
 
     def _assignments(self, answer: Answer, gold: Answer) -> bool:
-        first, second = _assigned(answer), _assigned(gold)
+        first, second = assigned(answer), assigned(gold)
         if first is None or second is None:
             return False
         if isinstance(first, dict) and isinstance(second, dict):
@@ -222,7 +236,7 @@ class Comparison:
     def _as_real_sets(self, answer: Answer, gold: Answer) -> bool | None:
         """Decides where at least one side can only be a set of reals (or both are intervals); else None."""
         certain = (Inequality, Junction, SetOperation)
-        if not any(isinstance(side, certain) or _is_surely_a_set(side) for side in (answer, gold)):
+        if not any(isinstance(side, certain) or is_surely_a_set(side) for side in (answer, gold)):
             return None
         if isinstance(answer, Items) and answer.brackets == "" and answer.joiner != "or":
             return None
@@ -235,14 +249,14 @@ class Comparison:
         if isinstance(answer, Matrix):
             return self._matrix(answer, gold)
         if not isinstance(answer, Items):
-            return gold.is_set and not gold.items and same_words(_as_text(answer), "∅")
+            return gold.is_set and not gold.items and same_words(as_text(answer), "∅")
         if gold.brackets in ("", "⦃⦄"):
             if answer.brackets not in ("", "⦃⦄"):
                 return self._lenient and gold.brackets == "" and self._in_order(answer.items, gold.items)
             return self._in_any_order(answer, gold)
         if answer.brackets == "" and self._lenient:
             return self._in_order(answer.items, gold.items)
-        return _brackets_agree(answer, gold) and self._in_order(answer.items, gold.items)
+        return brackets_agree(answer, gold) and self._in_order(answer.items, gold.items)
 
     def _in_order(self, answers: tuple[Answer, ...], golds: tuple[Answer, ...]) -> bool:
         return len(answers) == len(golds) and all(map(self.same, answers, golds))
@@ -275,10 +289,10 @@ class Comparison:
         return kept
 
     def _matrix(self, answer: Answer, gold: Matrix | Items) -> bool:
-        first, second = _as_matrix(answer), _as_matrix(gold)
+        first, second = as_matrix(answer), as_matrix(gold)
         if first is None or second is None or first.kind != second.kind:
             return False
-        if _is_vector(answer) != _is_vector(gold) and 1 in (len(second.rows), len(second.rows[0])):
+        if is_vector(answer) != is_vector(gold) and 1 in (len(second.rows), len(second.rows[0])):
             cells = [tuple(cell for row in matrix.rows for cell in row) for matrix in (first, second)]
             flat = all(1 in (len(matrix.rows), len(matrix.rows[0])) for matrix in (first, second))
             return flat and self._in_order(cells[0], cells[1])
@@ -332,71 +346,11 @@ class Comparison:
         return isinstance(answer, Clock) and same_clock(answer, gold)
 
 
-def _as_text(answer: Answer) -> str:
-    """Words as they are; the empty set by its symbol; nothing for mathematics."""
-    if isinstance(answer, Items) and answer.is_set and not answer.items:
-        return "∅"
-    return answer.text if isinstance(answer, Words) else ""
-
-
-def _only_element(answer: Answer) -> Answer | None:
-    """What a set of one element holds."""
-    return answer.items[0] if isinstance(answer, Items) and answer.is_set and len(answer.items) == 1 else None
-
-
-def _is_proper_fraction(node: Node) -> bool:
-    """0 < value < 1: a gold answer that is a share, not a number of percent."""
-    try:
-        return 0 < rational_value(node) < 1
-    except NotRationalError:
-        return False
-
-
-def _is_surely_a_set(answer: Answer) -> bool:
-    """ℝ, a half-open interval, or `x = 1 or x > 2`."""
-    if not isinstance(answer, Items):
-        return answer == Words("ℝ")
-    joined = answer.joiner == "or" and any(isinstance(item, Inequality | Junction) for item in answer.items)
-    return joined or answer.brackets in ("(]", "[)")
-
-
-def _brackets_agree(answer: Items, gold: Items) -> bool:
-    vectors = ("()", "⟨⟩")
-    if answer.brackets == gold.brackets or (answer.brackets in vectors and gold.brackets in vectors):
-        return True
-    ordered = ("()", "⟨⟩", "[]")
-    return len(gold.items) > 2 and answer.brackets in ordered and gold.brackets in ordered
-
-
-def _assigned(answer: Answer) -> dict[str, Answer] | Items | None:
-    """Names to values, in the order of the text; a list of values where the names differ at most in the subscript."""
-    if isinstance(answer, Named):
-        names = label_names(answer.label)
-        if names and isinstance(answer.value, Items) and len(names) == len(answer.value.items):
-            return dict(zip(map(normal_label, names), answer.value.items, strict=True))
-        return answer.value if isinstance(answer.value, Items) else None
-    if not isinstance(answer, Items):
-        return None
-    named = [item for item in answer.items if isinstance(item, Named)]
-    if len(named) != len(answer.items):
-        return answer
-    labels = [normal_label(item.label) for item in named]
-    stems = {label.partition("_")[0] for label in labels}
-    if len(stems) == 1 and (len(set(labels)) == 1 or all("_" in label for label in labels)):
-        return flattened(Items("", tuple(item.value for item in named)))
-    return dict(zip(labels, (item.value for item in named), strict=True)) if len(set(labels)) == len(labels) else None
-
-
-def _as_matrix(answer: Answer) -> Matrix | None:
-    """A matrix, a list of lists, or a vector as a column."""
-    if isinstance(answer, Matrix):
-        return answer
-    if not isinstance(answer, Items) or answer.brackets not in ("[]", "()", "⟨⟩"):
-        return None
-    if all(isinstance(item, Items) and item.brackets == "[]" for item in answer.items) and answer.brackets == "[]":
-        return Matrix(tuple(item.items for item in answer.items if isinstance(item, Items)))
-    return Matrix(tuple((item,) for item in answer.items)) if answer.brackets in ("()", "⟨⟩") else None
-
-
-def _is_vector(answer: Answer) -> bool:
-    return isinstance(answer, Items) and answer.brackets in ("()", "⟨⟩")
+def _is_angle(scalar: Scalar, unit: str) -> bool:
+    """In that unit, as written; without a unit, what holds π or is an inverse function's value is in radians."""
+    if unit == _RADIANS and scalar.unit == NO_UNIT:
+        return any(
+            part == PI or (isinstance(part, Apply) and part.op in ("asin", "acos", "atan"))
+            for part in nodes_of(scalar.node)
+        )
+    return scalar.unit.dimensions == {unit: 1}

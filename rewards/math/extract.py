@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from services.schema.config.math import Fallback
 
-_BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*\{")
+_BOX = re.compile(r"\\(?:f?box(?:ed)?|framebox)(?![A-Za-z])\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?")
 _MAX_SCANNED_CHARS = 1_000_000

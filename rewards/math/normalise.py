@@ -28,6 +28,10 @@ _MAX_DEPTH = 40
 _MACRO = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
 _RESERVED = re.compile("[⟪⟫⦃⦄]")
 _FULL_WIDTH_COMMA_IN_NUMBER = re.compile(r"(?<=[０-９])，(?=[０-９]{3}(?![０-９]))|(?<=\d)，(?=0\d\d(?!\d))")
+_REVERSED = re.compile(r"(?<![^ ∪∩∈∖=])([\[\]])([^\[\]()]+,[^\[\]()]+)([\[\]])(?![^ ∪∩∖.,])")
+_GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3}){2,})(?![\w'.]\d|\w)")
+"""1'234'567, 1.234.567 and 1_234_567: no base has three digits."""
+_ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
 _FUNCTION_IN_TEXT = frozenset(
     words("sin cos tan cot sec csc arcsin arccos arctan ln log lg lcm gcd exp max min sinh cosh tanh")
@@ -38,6 +42,7 @@ def normalise(text: str) -> str:
     """Rewrite to the small language. Raises UnreadableError for unbalanced groups, TooLargeError for deep ones."""
     text = _unicode(_RESERVED.sub("", text))
     text = _without_math_delimiters(text)
+    text = _ROOT_OF.sub(r"\\sqrt[\1]", text)
     text = _Rewriter(text).rewrite(0)
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
@@ -47,7 +52,15 @@ def normalise(text: str) -> str:
     text = re.sub(r"(?<=[0-9A-F])⟪ *([A-F]+) *⟫(?=[0-9A-F]*\)? *_)", r"\1", text)  # digits of another base
     text = re.sub(r"<=|=<", "≤", re.sub(r">=", "≥", re.sub(r"(?<!\d)!=|=/=|<>", "≠", re.sub(r"={2,3}", "=", text))))
     text = re.sub(r"\.{3,}", "…", re.sub(r"\*\*", "^", text))
+    text = _GROUPED.sub(lambda match: re.sub("['_.]", "", match[0]), text)
+    text = _REVERSED.sub(_half_open, text)
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _half_open(match: re.Match[str]) -> str:
+    """`]2, 3[` is `(2, 3)`."""
+    opening, inside, closing = match.groups()
+    return f"{'(' if opening == ']' else '['}{inside}{')' if closing == '[' else ']'}"
 
 
 def _unicode(text: str) -> str:

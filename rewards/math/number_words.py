@@ -45,6 +45,13 @@ _CHINESE_PHRASE = re.compile(
 )
 
 
+_AND_A_PART = re.compile(
+    r"^⟪? *(?P<whole>\d+|[A-Za-z][A-Za-z -]*?) and (?:a|one)[ -](?P<part>half|third|quarter|fourth|fifth|eighth)\b"
+    r" *(?P<rest>[A-Za-z ]*?) *⟫?$",
+    re.IGNORECASE,
+)
+
+
 def with_digits(text: str) -> str:
     """Rewrite a leading number in words to digits; other text comes back as it is."""
     if text.strip() in ("一半", "⟪一半⟫"):
@@ -56,6 +63,18 @@ def with_digits(text: str) -> str:
         return rewritten
     english = _from_english(plain)
     return _multiplied(english if english is not None else text)
+
+
+def with_part(text: str) -> str:
+    """Rewrite `two and a half hours` to a mixed number; other text comes back as it is."""
+    match = _AND_A_PART.match(text)
+    if match is None:
+        return text
+    whole = match["whole"] if match["whole"].isdigit() else _from_english(match["whole"])
+    if whole is None or not whole.isdigit():
+        return text
+    rest = f" ⟪{match['rest']}⟫" if match["rest"] else ""
+    return f"{whole}\\frac{{1}}{{{_PARTS[match['part'].lower()]}}}{rest}"
 
 
 def _multiplied(text: str) -> str:
@@ -71,6 +90,8 @@ def _from_english(text: str) -> str | None:
     words = text.lower().replace("-", " ").split()
     if words[:2] in (["half", "an"], ["half", "a"]):
         return _joined("", "\\frac{1}{2}", words[2:])
+    if words[:2] == ["a", "dozen"]:
+        return _joined("", "12", words[2:])
     if not words or not words[0].isalpha() or len(words) > 20:
         return None
     sign = ""

@@ -13,6 +13,7 @@ import re
 
 from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.numerals import match_number
+from rewards.math.scanner import TERMINATORS, Scanner
 from rewards.math.symbols import FUNCTIONS, GREEK
 from rewards.math.tree import ONE, PI, Constant, Node, Num, Symbol, apply, is_integer, nodes_of, number
 
@@ -26,6 +27,9 @@ _NAMED = sorted(
     reverse=True,
 )
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "lg": "log", "infinity": "inf", "infty": "inf"}
+_ACCENTS = {"hat": "hat", "widehat": "hat", "vec": "vec", "overrightarrow": "vec", "bar": "bar", "overline": "bar",
+            "tilde": "tilde"}  # fmt: skip
+_ACCENTED = re.compile(r" *(?:\{ *([A-Za-z]|[A-Z]{2}) *\}|([A-Za-z]))")
 _USUAL_VARIABLES = frozenset("abcdxyz")
 _COUNT = r" *(?:_ *\{? *(\d+) *\}? *\^ *\{? *(\d+) *\}?|\( *(\d+) *, *(\d+) *\))"
 _COMBINATIONS = re.compile(r"([CAP])" + _COUNT)
@@ -33,7 +37,6 @@ _CHOOSE = re.compile(r"(?:\{ *\} *)?(?:[_^] *\{? *)?(\d+) *\}? *([CP]) *_? *\{? 
 _SCRIPT = re.compile(
     r"\{([^{}]{1,40}|[^{}]{0,20}\{[^{}]{1,20}\}[^{}]{0,20})\}|⟪([^⟫]{1,20})⟫|(\d+|[A-Za-z])|\\([a-z]+) ?"
 )
-_TERMINATORS = frozenset("+-*/^_)]}|,;:=<>≤≥≠≈≡∪∩∖∈∉±∓!°%'⟫⦄⟩⌋⌉→⇒⇔&?.@#\"…")
 
 
 def parse_expression(text: str) -> Node:
@@ -41,13 +44,11 @@ def parse_expression(text: str) -> Node:
     return _Parser(text).whole()
 
 
-class _Parser:
+class _Parser(Scanner):
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
+        super().__init__(text)
         self._depth = 0
         self._operands = 0
-        self._bars = 0
 
     def whole(self) -> Node:
         node = self._sum()
@@ -249,18 +250,18 @@ class _Parser:
             return self._function(name)
         if name == "pi":
             return PI
-        if name in ("hat", "vec", "bar", "tilde"):
-            return self._accented(name)
+        if name in _ACCENTS:
+            return self._accented(_ACCENTS[name])
         if name in _GREEK_NAMES or name == "ell":
             return self._symbol(name)
         raise UnreadableError(f"unknown macro \\{name}")
 
     def _accented(self, accent: str) -> Node:
-        match = re.compile(r"\{? *([A-Za-z]) *\}?").match(self._text, self._at)
+        match = _ACCENTED.match(self._text, self._at)
         if match is None:
             raise UnreadableError("unknown accent")
         self._at = match.end()
-        return Symbol(f"{accent} {match[1]}")
+        return Symbol(f"{accent} {match[1] or match[2]}")
 
     def _argument(self) -> Node:
         r"""Of \frac and the like: a group, or one character or macro."""
@@ -303,7 +304,7 @@ class _Parser:
         if match is None:
             return self._superscript()
         follows = self._text[match.end() : match.end() + 1]
-        whole = not match[2] or (follows and follows not in _TERMINATORS)  # \log_10 100, but \log_28
+        whole = not match[2] or (follows and follows not in TERMINATORS)  # \log_10 100, but \log_28
         self._at = match.end(2) if whole else match.end(1)
         return number(int(match[1] + match[2]) if whole else int(match[1]))
 
@@ -382,31 +383,3 @@ class _Parser:
             self._at = match.end()
             name += "_" + re.sub(r"[ {}⟪⟫]", "", next(filter(None, match.groups())))
         return Symbol(name)
-
-    # -- characters
-
-    def _skip(self) -> int:
-        while self._text[self._at : self._at + 1] == " ":
-            self._at += 1
-        return self._at
-
-    def _peek(self) -> str:
-        at = self._skip()
-        return self._text[at : at + 1]
-
-    def _take(self) -> str:
-        char = self._peek()
-        self._at += 1
-        return char
-
-    def _expect(self, char: str) -> None:
-        if self._take() != char:
-            raise UnreadableError(f"missing {char}")
-
-    def _starts_operand(self) -> bool:
-        char = self._peek()
-        if char == "|":
-            return not self._bars
-        if self._text.startswith(("\\choose ", "\\over "), self._at):
-            return False
-        return bool(char) and char not in _TERMINATORS

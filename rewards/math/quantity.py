@@ -34,6 +34,7 @@ _TAIL = re.compile(
 _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\})?$")
 _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]+\.?|[\u4e00-\u9fff]+|°|''|')"
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")
+_WORD_AND = re.compile(r",? +and *⟫(?= *\d)")
 _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)}
 _TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|\b(?:sin|cos|tan)|\\ln|\\log")
 _MAX_TAILS = 24
@@ -58,7 +59,7 @@ def read_quantity(text: str, *, attached: bool = False) -> Scalar:
 
 def read_compound(text: str) -> Scalar | None:
     """`2 hours 30 minutes`, `5 ft 3 in`, `30°15'`: falling units, each part less than one of the unit before."""
-    match = _COMPOUND.match(text)
+    match = _COMPOUND.match(_WORD_AND.sub(" ⟫", text))
     if match is None:
         return None
     pairs = [(match[i], match[i + 1]) for i in (1, 3, 5) if match[i]]

@@ -25,12 +25,14 @@ from rewards.math.answer import (
     Words,
     flattened,
 )
+from rewards.math.clean import clean
 from rewards.math.clock import read_clock, read_colon, read_date
 from rewards.math.equality import is_constant, same_expression
 from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.labels import is_label, label_names
+from rewards.math.lists import spread_label, without_parameters
 from rewards.math.nearness import within
-from rewards.math.number_words import with_digits
+from rewards.math.number_words import with_digits, with_part
 from rewards.math.parse import parse_expression
 from rewards.math.quantity import read_compound, read_quantity
 from rewards.math.split import enclosed, split_outside
@@ -41,26 +43,19 @@ from rewards.math.units import PERCENT
 _MAX_ITEMS = 40
 _MAX_DEPTH = 12
 
-_PREAMBLE = re.compile(
-    r"^(?:⟪? *(?:(?:so|thus|hence|therefore)[, ]+)?(?:the )?(?:final |correct )?"
-    r"(?:answer|ans|result|solution|solutions|value)s?(?: is| are|:|=)+:?|答案?(?:是|为)?[::]|答案(?:是|为)|"
-    r"解得?[::]|(?:一|总)?共(?:有|计)?(?=[\d ])|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
-    re.IGNORECASE,
-)
 _LIST = re.compile(
     r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|且|以及|及)[ ,:]*⟫|"
     r"(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|且|以及",
     re.IGNORECASE,
 )
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
-_BASE_IN_WORDS = re.compile(r"^([0-9A-F.]+) *[(⟪ ]*(?:in )?base[ -]*⟫? *(\d+|[a-z]{3,9}) *[)⟫]*$")
-_BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
 _SET_OPERATION = re.compile(r"[∪∩∖]")
 _EQUALS = re.compile("=")
 _COLON = re.compile(r":|⟪ *to *⟫|(?<=[\d) ])to(?=[\d( ])|比")
 _COMMA = re.compile(r"[,;]")
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr\b")
 _CELL = re.compile(r"&")
+_PARAMETER_IN_BRACKETS = re.compile(r"(?<=\S) *[,;]? *\(( *[a-z] *∈ *[ℤZ] *)\)$")
 _MATRIX = re.compile(
     r"^(?P<open>[(\[|⟨]?) *\\begin *\{(?P<kind>[pbvVB]?(?:small)?matrix|smallmatrix|array|cases|aligned|align)\*?\} *"
     r"(?:\[[a-z]\])? *(?P<spec>\{ *[lcr| ]+\})?"
@@ -70,10 +65,6 @@ _MATRIX = re.compile(
 _MODULAR = re.compile(
     r"^(?:(?P<label>[^≡]{1,40}?) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
     r"(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$"
-)
-_INTEGER_PARAMETER = re.compile(
-    r"^(?:⟪? *(?:where|for|其中|for any|for all|with)? *⟫?)? *\(? *([A-Za-z]) *"
-    r"(?:∈ *(?:ℤ|Z)|⟪? *is (?:an|any) integer *⟫?|⟪? *为整数 *⟫?|⟪? *∈ *整数 *⟫?) *\)?$"
 )
 
 
@@ -90,28 +81,6 @@ def read(text: str, style: Style | None = None) -> Answer:
     return _Reader(style or Style()).read(text, 0)
 
 
-def clean(text: str) -> str:
-    """Without a preamble ("the answer is"), final punctuation, or a group around all of it."""
-    for _ in range(4):
-        before = text
-        text = re.sub(r"^<([^<>]*,[^<>]*)>$", r"⟨\1⟩", re.sub(r'^"([^"]*)"$', r"\1", text.strip()))
-        text = _PREAMBLE.sub("", text.strip())
-        text = re.sub(r"(?<![.\s]) *[.,;:]+$", "", text).strip() if not text.endswith("…") else text
-        around = enclosed(text)
-        if around and around[0] == "{}" and not _COMMA.search(around[1]) and not _BUILDER.match(around[1]):
-            text = around[1]
-        if (
-            around
-            and around[0] == "⟪⟫"
-            and (re.search(r"[\d=<>≤≥]", around[1]) or re.fullmatch(r" *[A-Za-z] *", around[1]))
-        ):
-            text = around[1]
-        text = _BASE_IN_WORDS.sub(r"\1_{\2}", text)
-        if text == before:
-            break
-    return text
-
-
 class _Reader:
     def __init__(self, style: Style) -> None:
         self._style = style
@@ -119,7 +88,7 @@ class _Reader:
     def read(self, text: str, depth: int) -> Answer:
         if depth > _MAX_DEPTH:
             raise TooLargeError("nested too deeply")
-        text = clean(text)
+        text = with_part(clean(text))
         if not text or is_synonym(text):
             return Words("ℝ" if canonical_words(text) == "ℝ" else text)
         if looks_like_words(text):
@@ -154,6 +123,8 @@ class _Reader:
             return self._scaled_matrix(text, depth)
         if "\\begin" in match["body"]:
             return None
+        if match["kind"] == "array" and not match["open"] and not re.search(r"&|\\\\", match["body"]):
+            return self.read(match["body"], depth)  # a layout of one cell
         body = re.sub(r"\\hline|\\midrule", " ", match["body"])
         rows = [row for row in split_outside(body, _ROW)[0] if row.strip()]
         cells = [split_outside(row, _CELL)[0] for row in rows]
@@ -194,6 +165,7 @@ class _Reader:
 
     def _list(self, text: str, depth: int) -> Answer | None:
         text = re.sub(r"^\\?\{?(?:either|both) ", "", text)
+        text = _PARAMETER_IN_BRACKETS.sub(r", \1", text)
         parts, separators = split_outside(text, _LIST)
         if len(parts) == 1:
             return None
@@ -201,7 +173,7 @@ class _Reader:
             raise TooLargeError("a list too long")
         if any(not part.strip() for part in parts):
             raise UnreadableError("an empty element")
-        parts, renamed = _without_parameters(parts)
+        parts, renamed = without_parameters(parts)
         if len(parts) == 1:
             return self.read(renamed(parts[0]), depth)
         items = [self.read(renamed(part), depth) for part in parts]
@@ -215,7 +187,7 @@ class _Reader:
             item.ops == ("≠",) for item in items if isinstance(item, Inequality)
         ):
             return Junction("and", tuple(items))  # x > 0, x ≠ 1
-        return flattened(Items("", tuple(_spread_label(items)), "or" if by_or else ","))
+        return flattened(Items("", tuple(spread_label(items)), "or" if by_or else ","))
 
     def _set_operation(self, text: str, depth: int) -> Answer | None:
         text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
@@ -311,7 +283,7 @@ class _Reader:
             raise UnreadableError("the sides of an equality differ")
 
     def _plus_minus(self, text: str, depth: int) -> Answer | None:
-        if "±" not in text and "∓" not in text:
+        if ("±" not in text and "∓" not in text) or text[:1] == "⦃":  # ⦃0, ±1⦄ is one set
             return None
         if text.count("±") + text.count("∓") > 1 and not ("∓" in text and text.count("±") == 1):
             raise UnreadableError("several ±")
@@ -379,31 +351,6 @@ def _number_in_words(text: str) -> Answer | None:
 
 _UPPER = str.maketrans("±∓", "+-")
 _LOWER = str.maketrans("±∓", "-+")
-
-
-def _without_parameters(parts: list[str]) -> tuple[list[str], Callable[[str], str]]:
-    """Drop `k ∈ ℤ` from a list and call the parameter k everywhere."""
-    kept, names = [], []
-    for part in parts:
-        match = _INTEGER_PARAMETER.match(part.strip())
-        if match:
-            names.append(match[1])
-        else:
-            kept.append(part)
-    if len(names) != 1 or names[0] == "k" or not kept:
-        return (kept or parts), lambda part: part
-    own = re.compile(rf"(?<![A-Za-z\\]){names[0]}(?![A-Za-z])")
-    return kept, lambda part: own.sub("k", part)
-
-
-def _spread_label(items: list[Answer]) -> list[Answer]:
-    """`x = 3 or 4`: the label of the first holds for the others."""
-    first = items[0]
-    if isinstance(first, Named) and not any(
-        isinstance(item, Named | Inequality | Equation | Words) for item in items[1:]
-    ):
-        return [first, *(Named(first.label, item, first.label_node) for item in items[1:])]
-    return items
 
 
 def _parsed_or_none(text: str) -> Node | None:

@@ -87,6 +87,7 @@ SPACING = frozenset(
             "quad qquad enspace enskip thinspace medspace thickspace displaystyle textstyle scriptstyle limits "
             "nolimits hfill newline left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl "
             "Biggr nonumber centering small large Large normalsize strut allowbreak noindent "
+            "bf it sf tt bfseries itshape rmfamily sffamily ttfamily scshape "
             "checkmark square blacksquare qed"
         )
     )

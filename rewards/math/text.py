@@ -36,6 +36,9 @@ _NOISE = re.compile(r"[⟪⟫{}$\"“”\"`*_]")
 def same_words(answer: str, gold: str) -> bool:
     """Whole-word equality of two texts in the small language."""
     first, second = canonical_words(answer), canonical_words(gold)
+    marks = [sorted(re.findall("[①-⑳]", words)) for words in (first, second)]
+    if all(re.fullmatch("[①-⑳][①-⑳, 和与及]*", words) for words in (first, second)):  # ①③: statements, in any order
+        return marks[0] == marks[1]
     parts = [sorted(map(canonical_words, _JOINT.split(words))) for words in (first, second)]
     if min(map(len, parts)) > 1:  # a list of words has no order
         return parts[0] == parts[1]

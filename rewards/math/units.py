@@ -130,7 +130,7 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     ({"pound sterling": 1}, "1", "£ GBP 英镑"),
     ({"yuan": 1}, "1", "¥ yuan RMB CNY 元 块 块钱 元钱 人民币"),
     ({"yuan": 1}, "1/10", "角 毛"),
-    ({"yen": 1}, "1", "yen JPY 日元"),
+    ({"yen": 1}, "1", "yen JPY 日元 円"),
     ({"rupee": 1}, "1", "₹ rupee Rs Rs. INR"),
     ({"unit": 1}, "1", "unit 单位 个单位"),
     ({"byte": 1}, "1", "byte B 字节"),
@@ -156,7 +156,7 @@ _NOT_NOUNS = frozenset(
         "cubic sq cu of the by with without no none any all some where when per answer correct wrong true "
         "false mod modulo base pi sqrt sin cos tan log ln infinity percent degree degrees we get have so thus "
         "hence therefore a an i it this that these those could be can may might would should must also which "
-        "for as equals equal solution solutions remainder ie eg etc am pm ad bc bce ce first second option "
+        "for as equals equal solution remainder ie eg etc am pm ad bc bce ce first second option "
         "choice ignore only else otherwise except instead actually wait both each every alpha beta gamma "
         "delta theta lambda sigma omega phi psi rho tau epsilon"
     )

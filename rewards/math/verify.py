@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from rewards.math.answer import Answer, Items, Words
 from rewards.math.choice import Choice, is_choice, read_choice
+from rewards.math.clean import clean
 from rewards.math.compare import Comparison
 from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.extract import extract
 from rewards.math.normalise import normalise
-from rewards.math.read import Style, clean, read
+from rewards.math.read import Style, read
 from rewards.math.text import same_words
 from rewards.math.thousands import joined_thousands, split_thousands
 from services.schema.config.math import MathSettings
