@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewards.base import Case, Context, Score, failed, score_distinct, scored
 from rewards.child_process import ChildFailure
+from rewards.math.rules import rules_of
 from rewards.workers import ChildPool
+
+if TYPE_CHECKING:
+    from services.schema.config.math import MathSettings
 
 
 class MathReward:
@@ -48,7 +52,7 @@ class MathReward:
 
 
 def math_reward(
-    rules: Any = None,
+    rules: MathSettings | None = None,
     *,
     num_children: int,
     max_asleep: int = 32,
@@ -56,10 +60,10 @@ def math_reward(
     deadline_s: float = 8.0,
     memory_bytes: int = 2**30,
 ) -> MathReward:
-    """The reward with a pool of its own. `rules` are `MathSettings`; None: the defaults."""
+    """The reward with a pool of its own. `rules` None: the defaults."""
     pool = ChildPool(
         "rewards.child_work:math_verifier",
-        rules,
+        rules_of(rules),
         num_children=num_children,
         max_asleep=max_asleep,
         cpu_s=cpu_s,

@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewards.zygote import resolve
 
+if TYPE_CHECKING:
+    from rewards.math.rules import Rules
 
-def math_verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]]:
-    """Compares `(completion, gold answer)`; returns whether they agree and why. No settings: the defaults."""
+
+def math_verifier(rules: Rules) -> Callable[[tuple[str, str]], tuple[bool, str]]:
+    """Compares `(completion, gold answer)`; returns whether they agree and why."""
     from rewards.math.verify import verify
-    from services.schema.config.math import MathSettings
-
-    settings = settings or MathSettings()
 
     def grade(item: tuple[str, str]) -> tuple[bool, str]:
-        verdict = verify(item[0], item[1], settings)
+        verdict = verify(item[0], item[1], rules)
         return verdict.correct, verdict.reason
 
     return grade

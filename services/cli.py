@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 130 interrupted.
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -178,6 +177,8 @@ def sandbox_doctor(json: AsJson = False) -> None:
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Train language models with GRPO on verifiable rewards: an actor-learner service on Ray."""
     if version:
+        from importlib import metadata
+
         typer.echo(metadata.version("rayzero"))
         raise typer.Exit()
 

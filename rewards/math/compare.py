@@ -32,6 +32,7 @@ from rewards.math.exact import NotRationalError, rational_value
 from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, normal_label
 from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
+from rewards.math.rules import Rules
 from rewards.math.shapes import (
     as_matrix,
     as_text,
@@ -45,7 +46,6 @@ from rewards.math.shapes import (
 from rewards.math.text import same_words
 from rewards.math.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
 from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
-from services.schema.config.math import MathSettings
 
 _DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 
@@ -53,7 +53,7 @@ _DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 class Comparison:
     """Compares answers under one setting."""
 
-    def __init__(self, settings: MathSettings) -> None:
+    def __init__(self, settings: Rules) -> None:
         self._settings = settings
         self._strict = settings.strictness == "strict"
         self._lenient = settings.strictness == "lenient"

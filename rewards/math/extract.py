@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from services.schema.config.math import Fallback
+if TYPE_CHECKING:
+    from services.schema.config.math import Fallback
 
 _BOX = re.compile(r"\\(?:f?box(?:ed)?|framebox)(?![A-Za-z])\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)

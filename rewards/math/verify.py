@@ -18,11 +18,11 @@ from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.extract import extract
 from rewards.math.normalise import normalise
 from rewards.math.read import Style, read
+from rewards.math.rules import Rules
 from rewards.math.text import same_words
 from rewards.math.thousands import joined_thousands, split_thousands
-from services.schema.config.math import MathSettings
 
-_DEFAULTS = MathSettings()
+_DEFAULTS = Rules()
 _SHOWN_CHARS = 80
 _WITH_BASE = re.compile(r"^\(?([0-9A-F]+)\)? *_ *(?:\d+|\{[^{}]*\}|⟪[^⟪⟫]*⟫)$")
 
@@ -35,7 +35,7 @@ class MathVerdict:
     reason: str
 
 
-def verify(completion: str, gold: str, settings: MathSettings = _DEFAULTS) -> MathVerdict:
+def verify(completion: str, gold: str, settings: Rules = _DEFAULTS) -> MathVerdict:
     r"""Judge a completion by its last box after the last </think>: `verify(r"\boxed{0.5}", r"\frac12").correct`.
 
     Never raises for any two strings.
@@ -46,7 +46,7 @@ def verify(completion: str, gold: str, settings: MathSettings = _DEFAULTS) -> Ma
     return verify_answer(found.answer, gold, settings)
 
 
-def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) -> MathVerdict:
+def verify_answer(answer: str, gold: str, settings: Rules = _DEFAULTS) -> MathVerdict:
     """Compare an answer's text with the gold answer's. `verify_answer("50%", "1/2").correct` is True."""
     gold = _gold_text(gold)
     if not answer.strip() or not gold.strip():
@@ -66,7 +66,7 @@ def verify_answer(answer: str, gold: str, settings: MathSettings = _DEFAULTS) ->
     return MathVerdict(correct, f"{_short(answer)} {'equals' if correct else 'does not equal'} {_short(gold)}")
 
 
-def _equal(answer: str, gold: str, settings: MathSettings, *, content: bool = False) -> bool:
+def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) -> bool:
     """Words, then multiple choice, then every reading of the answer against the gold answer's.
 
     `content`: what stands beside a choice's letter is compared, which is no choice again.
@@ -89,7 +89,7 @@ def _equal(answer: str, gold: str, settings: MathSettings, *, content: bool = Fa
     return any(comparison.same(one, other) for one, other in _readings(answer, gold))
 
 
-def _same_choice(answer: str, gold: Choice, settings: MathSettings) -> bool | None:
+def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
     """None where the answer names no choice, and the gold answer may be mathematics after all."""
     chosen = read_choice(clean(answer))
     if chosen is None:
