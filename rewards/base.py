@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -116,15 +117,15 @@ class Reward(Protocol):
         ...
 
 
-class PureReward:
+class PureReward(ABC):
     """Base of rewards that are a quick, linear function of one case: no process, no network, nothing to end."""
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027  most have nothing to start or to end
         """Nothing to start."""
 
+    @abstractmethod
     def judge(self, case: Case) -> Score:
         """The score of one case."""
-        raise NotImplementedError
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
         """One score a case, in order. Long texts are judged in a thread: this event loop also keeps deadlines."""
@@ -132,7 +133,7 @@ class PureReward:
             return await asyncio.to_thread(self._judge_all, cases)
         return self._judge_all(cases)
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Nothing to end."""
 
     def _judge_all(self, cases: Sequence[Case]) -> list[Score]:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Program:
     """Needs a writable `{tmp}` even where no private tmpfs can be made (compilers)."""
 
 
-class Backend:
+class Backend(ABC):
     """What all backends share: the scratch folder that holds the drivers, the filter and the artifacts."""
 
     name = ""
@@ -68,13 +69,13 @@ class Backend:
             raise BoxError(f"no system-call numbers for this machine type: {error}") from error
         Path(self.filter_path).write_bytes(program)
 
+    @abstractmethod
     def python_boxes(self) -> BoxMaker:
         """The maker of boxes that wait for a Python job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start_program(self, program: Program, limits: Limits) -> Box:
         """Start another program in a box of its own."""
-        raise NotImplementedError
 
     def _python(self) -> list[str]:
         return [self.interpreter.path, "-I", "-S", "-B", "-X", "utf8"]
@@ -164,8 +165,9 @@ class Launched(Backend):
         self._uids = [] if uid is None else [uid + offset for offset in range(self.identity.num_uids)]
         self._num_started = 0
 
+    @abstractmethod
     def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
-        raise NotImplementedError
+        """What the box's first process does to itself."""
 
     def _user(self) -> tuple[int | None, list[int]]:
         if self.identity.uid is None:

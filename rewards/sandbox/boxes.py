@@ -125,6 +125,7 @@ class Zygote:
         self._end: asyncio.Future[Ended] | None = None
         self._pid = 0
         self._starting = asyncio.Lock()
+        self._is_closed = False
 
     async def start(self) -> None:
         """Start the interpreter and wait until it is warm."""
@@ -145,10 +146,13 @@ class Zygote:
     async def make(self, memory_bytes: int) -> Box:
         """Fork a box."""
         async with self._starting:
+            if self._is_closed:
+                raise BoxError("the zygote is closed")
             if self._end is None or self._end.done():
-                self.close()
+                self._end_process()
                 await self.start()
-        assert self._orders is not None
+        if self._orders is None:
+            raise BoxError("the zygote is closed")
         report, theirs_report = socket.socketpair()
         job, theirs_job = _job_pair()
         stdin_read, stdin = os.pipe()
@@ -179,7 +183,11 @@ class Zygote:
         return Box(pid, pidfd, end, stdin, stdout, job)
 
     def close(self) -> None:
-        """End the zygote, and with it every box."""
+        """End the zygote, and with it every box; it makes no more."""
+        self._is_closed = True
+        self._end_process()
+
+    def _end_process(self) -> None:
         if self._orders is not None:
             self._orders.close()
             self._orders = None

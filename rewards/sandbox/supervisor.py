@@ -96,6 +96,8 @@ class Supervisor:
         raise reason
 
     def _close_boxes(self) -> None:
+        if self._refilling is not None:
+            self._refilling.cancel()
         for box in self._warm:
             box.kill()
             box.close()

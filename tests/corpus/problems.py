@@ -97,6 +97,19 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
         "entry_point": "find_zero",
         "prelude": _PRELUDE_POLY,
     },
+    "add_two": {"tests": [{"call": "addTwoNumbers", "args": [[2, 4, 3], [5, 6, 4]], "expected": [7, 0, 8]},
+                          {"call": "addTwoNumbers", "args": [[9, 9], [1]], "expected": [0, 0, 1]}]},
+    "merge_k": {"tests": [{"call": "mergeKLists", "args": [[[1, 4, 5], [1, 3, 4], [2, 6]]],
+                           "expected": [1, 1, 2, 3, 4, 4, 5, 6]},
+                          {"call": "mergeKLists", "args": [[]], "expected": []}]},
+    "reverse": {"tests": [{"call": "rev", "args": [[1, 2, 3]], "expected": [3, 2, 1]},
+                          {"call": "rev", "args": [[]], "expected": []}]},
+    "reorder": {"tests": [{"call": "reorderList", "args": [[1, 2, 3, 4]], "expected": [1, 4, 2, 3], "argument": 0}]},
+    "invert": {"tests": [{"call": "invertTree", "args": [[4, 2, 7, 1, 3, 6, 9]], "expected": [4, 7, 2, 9, 6, 3, 1]},
+                         {"call": "invertTree", "args": [[1, 2]], "expected": [1, None, 2]},
+                         {"call": "invertTree", "args": [[]], "expected": []}]},
+    "lca": {"tests": [{"call": "lowestCommonAncestor", "args": [[3, 5, 1, 6, 2, 0, 8, None, None, 7, 4], 5, 1],
+                       "expected": 3}]},
 }  # fmt: skip
 
 

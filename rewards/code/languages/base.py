@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -33,7 +34,7 @@ class Prepared:
     roots: Sequence[str] = ()
 
 
-class Language:
+class Language(ABC):
     """One language. Subclasses fill in the attributes and `prepare`."""
 
     name = ""
@@ -45,10 +46,10 @@ class Language:
     address_space = True
     """False for runtimes that reserve far more address space than they use."""
 
+    @abstractmethod
     async def prepare(self, sandbox: Sandbox, source: str, call: str | None, build_limits: Limits) -> Prepared:
         """Compile `source`, to read stdin itself or (`call`) to have one function called. BuildError, BuildFailure,
         ToolchainError."""
-        raise NotImplementedError
 
     def limits(self, limits: Limits) -> Limits:
         """A test's limits with the runtime's own needs added."""

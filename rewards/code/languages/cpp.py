@@ -23,11 +23,13 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
+from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
 
 FLAGS = ("-O2", "-std=gnu++20", "-pipe", "-w", "-fmax-errors=3", "-fno-diagnostics-color")
 _DRIVER = Path(__file__).parent / "drivers" / "call.hpp"
+_NODES = _DRIVER.with_name("nodes.hpp")
 _HEADER = "bits/stdc++.h"
 _LOG = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Cpp(Language):
             files = {
                 "main.cpp": _calling(source, call).encode(),
                 "call.hpp": _DRIVER.read_bytes(),
+                "nodes.hpp": _NODES.read_bytes(),
                 "program.hpp": encoded(source),
             }
         key = "cpp-" + digest(version, " ".join(FLAGS), *files.values())
@@ -134,6 +137,8 @@ def _calling(source: str, call: str) -> str:
     lines = [
         f"#include <{_HEADER}>",
         '#include "call.hpp"',
+        *(f"#define RAYZERO_{name}" for name in undefined_nodes(source)),
+        '#include "nodes.hpp"',
         "using namespace std;",
         "#define main program_main",
         '#include "program.hpp"',

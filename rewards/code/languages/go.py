@@ -20,6 +20,7 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
+from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
 
@@ -34,6 +35,12 @@ def toolchain() -> tuple[str, tuple[str, ...]]:
         raise ToolchainError("go is not installed (apt install golang-go)")
     real = os.path.realpath(found)
     return real, () if real.startswith("/usr/") else (str(Path(real).parents[1]),)
+
+
+_NODES = {
+    "ListNode": "\ntype ListNode struct {\n\tVal  int\n\tNext *ListNode\n}\n",
+    "TreeNode": "\ntype TreeNode struct {\n\tVal         int\n\tLeft, Right *TreeNode\n}\n",
+}
 
 
 class Go(Language):
@@ -54,7 +61,7 @@ class Go(Language):
             # The program may be `package main` without a main of its own, or with one: its main is renamed.
             program = re.sub(r"\bfunc\s+main\s*\(\s*\)", "func programMain()", source)
             program = program if re.search(r"^\s*package\s", program, re.MULTILINE) else "package main\n" + program
-            files = {"main.go": encoded(program), "call.go": _DRIVER.read_text().replace("TARGET", call).encode()}
+            files = {"main.go": encoded(program), "call.go": _driver(call, program)}
         key = "go-" + digest(path, *files.values())
         environment = (
             "HOME={tmp} TMPDIR={tmp} GOTMPDIR={tmp} GOCACHE={tmp}/cache "
@@ -68,3 +75,8 @@ class Go(Language):
         )
         compiled(await sandbox.build(key, steps, limits, output="main", files=files, roots=roots))
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})
+
+
+def _driver(call: str, program: str) -> bytes:
+    text = _DRIVER.read_text().replace("TARGET", call)
+    return (text + "".join(_NODES[name] for name in undefined_nodes(program))).encode()

@@ -19,10 +19,17 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
+from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
 
 _DRIVER = Path(__file__).parent / "drivers" / "Call.java"
+_NODES = {
+    "ListNode": "class ListNode { int val; ListNode next; ListNode() {} ListNode(int val) { this.val = val; } "
+    "ListNode(int val, ListNode next) { this.val = val; this.next = next; } }",
+    "TreeNode": "class TreeNode { int val; TreeNode left, right; TreeNode() {} TreeNode(int val) { this.val = val; } "
+    "TreeNode(int val, TreeNode left, TreeNode right) { this.val = val; this.left = left; this.right = right; } }",
+}
 _PUBLIC = re.compile(
     r"^\s*public\s+(?:(?:final|abstract|sealed|strictfp)\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE
 )
@@ -59,6 +66,7 @@ class Java(Language):
             if not re.fullmatch(r"[A-Za-z_$][\w$]*", call):
                 raise BuildError(f"{call!r} is no Java method name")
             files["RayzeroCall.java"] = _DRIVER.read_bytes()
+            files |= {f"{name}.java": _NODES[name].encode() for name in undefined_nodes(source)}
         key = "java-" + digest(folder, main, *files, *files.values())
         sources = " ".join(f"{{job}}/{name}" for name in files)
         steps = shell(

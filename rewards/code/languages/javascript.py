@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rewards.code.languages.base import BuildError, Language, Prepared, ToolchainError, encoded
+from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
 
@@ -45,4 +46,5 @@ class JavaScript(Language):
         if not re.fullmatch(r"[A-Za-z_$][\w$]*", call):
             raise BuildError(f"{call!r} is no JavaScript function name")
         files["call.js"] = _DRIVER.read_bytes()
-        return Prepared(argv=[*command, "{job}/call.js", "{job}/main.js", call], files=files, roots=roots)
+        argv = [*command, "{job}/call.js", "{job}/main.js", call, *undefined_nodes(source)]
+        return Prepared(argv=argv, files=files, roots=roots)

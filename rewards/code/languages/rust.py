@@ -1,15 +1,27 @@
-"""Rust by rustc. Programs read stdin; calls are not offered: Rust has no reflection, and a typed driver would need
-crates."""
+"""Rust by rustc. Programs read stdin; functions, and those of `impl Solution`, are called by a driver whose traits
+follow the function's own signature."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
-from rewards.code.languages.base import Language, Prepared, ToolchainError, compiled, digest, encoded, roomy, shell
+from rewards.code.languages.base import (
+    BuildError,
+    Language,
+    Prepared,
+    ToolchainError,
+    compiled,
+    digest,
+    encoded,
+    roomy,
+    shell,
+)
+from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import Limits
 
@@ -30,6 +42,19 @@ def toolchain() -> tuple[str, tuple[str, ...]]:
     return path, () if root.startswith("/usr") else (root,)
 
 
+_DRIVER = Path(__file__).parent / "drivers" / "call.rs"
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_NODES = {
+    "ListNode": "#[derive(PartialEq, Eq, Clone, Debug)]\n"
+    "pub struct ListNode { pub val: i32, pub next: Option<Box<ListNode>> }\n"
+    "impl ListNode { #[inline] pub fn new(val: i32) -> Self { ListNode { next: None, val } } }\n",
+    "TreeNode": "#[derive(Debug, PartialEq, Eq)]\npub struct TreeNode { pub val: i32, "
+    "pub left: Option<std::rc::Rc<std::cell::RefCell<TreeNode>>>, "
+    "pub right: Option<std::rc::Rc<std::cell::RefCell<TreeNode>>> }\n"
+    "impl TreeNode { #[inline] pub fn new(val: i32) -> Self { TreeNode { val, left: None, right: None } } }\n",
+}
+
+
 class Rust(Language):
     """rustc -O, edition 2021."""
 
@@ -38,10 +63,8 @@ class Rust(Language):
 
     async def prepare(self, sandbox: Sandbox, source: str, call: str | None, build_limits: Limits) -> Prepared:
         """Compile to one executable."""
-        if call is not None:
-            raise ToolchainError("function calls are not offered for Rust: use stdin tests")
         path, roots = toolchain()
-        files = {"main.rs": encoded(source)}
+        files = {"main.rs": encoded(source if call is None else _calling(source, call))}
         key = "rust-" + digest(path, *files.values())
         flags = "-O --edition 2021 -A warnings -C codegen-units=1 -C linker=/usr/bin/gcc"
         command = f"TMPDIR={{tmp}} {path} {flags} -o {{tmp}}/out {{job}}/main.rs"
@@ -50,3 +73,22 @@ class Rust(Language):
         )
         compiled(outcome)
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})
+
+
+def _calling(source: str, call: str) -> str:
+    """The program with a `main` that calls its function: by that name, or by the name in Rust's own spelling."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", call):
+        raise BuildError(f"{call!r} is no Rust function name")
+    code = _COMMENT.sub(" ", source)
+    snake = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda letter: "_" + letter[1].lower(), call)
+    name = call if re.search(rf"\bfn\s+{call}\b", code) else snake
+    in_solution = re.search(r"\bimpl\s+Solution\b", code) is not None
+    driver = _DRIVER.read_text().replace("TARGET", f"Solution::{name}" if in_solution else name)
+    for node, mark in (("ListNode", "LISTS"), ("TreeNode", "TREES")):
+        if re.search(rf"\b{node}\b", source):
+            driver = driver.replace(f"/*{mark}\n", "").replace(f"    {mark}*/\n", "")
+    missing = "".join(_NODES[node] for node in undefined_nodes(source))
+    if in_solution and not re.search(r"\bstruct\s+Solution\b", code):
+        missing += "struct Solution;\n"
+    program = re.sub(r"\bfn\s+main\s*\(", "fn program_main(", source)
+    return f"{program}\n{missing}{driver}"

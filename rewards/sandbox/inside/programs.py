@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rewards.sandbox.inside import confine, proxy, wire
+from rewards.sandbox.inside import confine, nodes, proxy, wire
 
 MAX_MESSAGE_BYTES = 256 << 20
 
@@ -102,6 +102,8 @@ def load(source: str, name: str) -> types.ModuleType:
     sys.argv[:] = [module.__dict__["__file__"]]
     if name != "__main__" and "class Solution" in source:
         exec("from typing import *", module.__dict__)  # LeetCode's stubs name List and Optional without importing them
+    if name != "__main__":
+        nodes.offer(module, source)
     # Without inheriting: this file's own `from __future__ import annotations` would change what the program means.
     exec(compile(source, module.__dict__["__file__"], "exec", dont_inherit=True), module.__dict__)
     return module
@@ -114,18 +116,21 @@ def _stdio(job: dict[str, Any], channel: socket.socket, link: socket.socket | No
 
 def _call(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
     send, encode, decode = wire.send_frame, wire.encode, wire.decode
+    built, result = nodes.built, nodes.result
     module = load(job["source"], "solution")
-    args = [decode(argument) for argument in job["args"]]
-    value = resolve(module, job["call"])(*args)
+    function = resolve(module, job["call"])
+    given = [decode(argument) for argument in job["args"]]
+    args = built(function, given, module)
+    value = function(*args)
     if inspect.iscoroutine(value):
         value = asyncio.run(value)
-    send(channel, {"value": encode(value), "args": [_spell(argument) for argument in args]})
+    send(channel, {"value": encode(result(function, given, value)), "args": [_spell(argument) for argument in args]})
     return 0
 
 
 def _spell(argument: Any) -> Any:
     try:
-        return wire.encode(argument)
+        return wire.encode(nodes.spelt(argument))
     except Exception:
         return None
 

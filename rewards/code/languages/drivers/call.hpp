@@ -211,6 +211,78 @@ template <class T> struct Convert<std::optional<T>> {
     static void to(std::ostream& o, const std::optional<T>& v) { if (v) rayzero::to<T>(o, *v); else o << "null"; }
 };
 
+// LeetCode's linked lists and trees: [1,2,3], and [3,9,20,null,null,15,7] level by level.
+constexpr size_t MAX_NODES = 1000000;
+template <class T> T* node(const Json& j) {
+    auto value = rayzero::from<decltype(T::val)>(j);
+    if constexpr (std::is_constructible_v<T, decltype(T::val)>) return new T(value);
+    else { T* made = new T(); made->val = value; return made; }
+}
+template <class T> requires requires(T* n) { n->val; n->next; } struct Convert<T*> {
+    static T* from(const Json& j) {
+        T* head = nullptr;
+        for (size_t k = j.items.size(); k-- > 0;) { T* made = node<T>(j.items[k]); made->next = head; head = made; }
+        return head;
+    }
+    static void to(std::ostream& o, T* head) {
+        o << '[';
+        size_t count = 0;
+        for (T* n = head; n; n = n->next) {
+            if (++count > MAX_NODES) throw std::runtime_error("a linked list without an end");
+            if (n != head) o << ',';
+            rayzero::to<decltype(T::val)>(o, n->val);
+        }
+        o << ']';
+    }
+};
+template <class T> requires requires(T* n) { n->val; n->left; n->right; } struct Convert<T*> {
+    static inline std::vector<T*> known;  // an integer argument names a node of the tree before it, and so does the result
+    static inline bool named = false;
+    static T* from(const Json& j) {
+        if (j.kind == Json::Number) {
+            named = true;
+            auto wanted = rayzero::from<decltype(T::val)>(j);
+            for (T* n : known) if (n->val == wanted) return n;
+            return node<T>(j);
+        }
+        if (j.items.empty() || j.items[0].kind == Json::Null) return nullptr;
+        std::vector<T*> level{node<T>(j.items[0])};
+        for (size_t k = 0, at = 1; k < level.size(); ++k) {
+            T* sides[2] = {nullptr, nullptr};
+            for (T*& side : sides) {
+                if (at >= j.items.size()) break;
+                if (j.items[at].kind != Json::Null) level.push_back(side = node<T>(j.items[at]));
+                ++at;
+            }
+            level[k]->left = sides[0];
+            level[k]->right = sides[1];
+        }
+        known.insert(known.end(), level.begin(), level.end());
+        return level[0];
+    }
+    static void to(std::ostream& o, T* root) {
+        if (named && root) { rayzero::to<decltype(T::val)>(o, root->val); return; }
+        std::vector<T*> level{root};
+        for (size_t k = 0; k < level.size(); ++k) {
+            if (level.size() > MAX_NODES) throw std::runtime_error("a tree without an end");
+            if (T* n = level[k]) { level.push_back(n->left); level.push_back(n->right); }
+        }
+        while (!level.empty() && !level.back()) level.pop_back();
+        o << '[';
+        for (size_t k = 0; k < level.size(); ++k) {
+            if (k) o << ',';
+            if (level[k]) rayzero::to<decltype(T::val)>(o, level[k]->val); else o << "null";
+        }
+        o << ']';
+    }
+};
+
+// An argument as the call left it. What a node points to may be freed by then, unless the call's effect is all there is.
+template <class R, class A> void left(std::ostream& o, const A& value) {
+    if constexpr (std::is_pointer_v<A> && !std::is_void_v<R>) o << "null";
+    else to<A>(o, value);
+}
+
 inline int answer(int out, const std::string& text) {
     for (size_t done = 0; done < text.size();) {
         ssize_t n = write(out, text.data() + done, text.size() - done);
@@ -234,7 +306,7 @@ template <class R, class... A, class F> int invoke(F function) {
         if constexpr (std::is_void_v<R>) { function(std::get<I>(values)...); text << "null"; }
         else to<std::decay_t<R>>(text, function(std::get<I>(values)...));
         text << ",\"args\":[";
-        ((I ? (void)(text << ',') : (void)0, to<std::decay_t<A>>(text, std::get<I>(values))), ...);
+        ((I ? (void)(text << ',') : (void)0, left<R, std::decay_t<A>>(text, std::get<I>(values))), ...);
         text << "]}";
         return answer(out, text.str());
     }(std::index_sequence_for<A...>{});

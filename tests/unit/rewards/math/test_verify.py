@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards.math.rules import Rules
 from rewards.math.verify import verify, verify_answer
-from services.schema.config.math import MathSettings
 
 _LATEX = r"""
     \frac \sqrt { } ( ) [ ] \left \right \{ \} , ; 1 2 0 42 99999 10^ ^ _ 9^ ! x y n e i \pi \infty + - * / = < > \le
@@ -108,7 +108,7 @@ def test_reasons_name_both_sides() -> None:
 )
 def test_strictness(answer: str, gold: str, strict: bool, standard: bool, lenient: bool) -> None:
     found = [
-        verify_answer(answer, gold, MathSettings(strictness=strictness)).correct
+        verify_answer(answer, gold, Rules(strictness=strictness)).correct
         for strictness in ("strict", "standard", "lenient")
     ]
     assert found == [strict, standard, lenient]
@@ -116,9 +116,9 @@ def test_strictness(answer: str, gold: str, strict: bool, standard: bool, lenien
 
 def test_a_tolerance_only_where_the_recipe_asks() -> None:
     assert not verify_answer("3.14", r"\pi").correct
-    assert verify_answer("3.14", r"\pi", MathSettings(relative_tolerance=1e-3)).correct
-    assert not verify_answer("3.1", r"\pi", MathSettings(relative_tolerance=1e-3)).correct
-    assert not verify_answer("3.14x", r"\pi x", MathSettings(relative_tolerance=1e-3)).correct
+    assert verify_answer("3.14", r"\pi", Rules(relative_tolerance=1e-3)).correct
+    assert not verify_answer("3.1", r"\pi", Rules(relative_tolerance=1e-3)).correct
+    assert not verify_answer("3.14x", r"\pi x", Rules(relative_tolerance=1e-3)).correct
 
 
 def test_gold_answers_may_be_whole_solutions() -> None:
