@@ -21,6 +21,7 @@ from services.schema.config.reward_components import (
     LanguageComponent,
     MathComponent,
     OverlongComponent,
+    ReasoningGymComponent,
     RemoteComponent,
     RepetitionComponent,
 )
@@ -130,6 +131,12 @@ def _repetition(component: RepetitionComponent, capacity: Capacity) -> Reward:
     return RepetitionReward(component)
 
 
+def _reasoning_gym(component: ReasoningGymComponent, capacity: Capacity) -> Reward:
+    from rewards.reasoning_gym import ReasoningGymReward
+
+    return ReasoningGymReward(child_pool("rewards.reasoning_gym:scorer", None, component.limits, capacity))
+
+
 def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
     from rewards.custom import CustomReward
 
@@ -160,6 +167,7 @@ BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "overlong": _overlong,
     "cosine_length": _cosine_length,
     "repetition": _repetition,
+    "reasoning_gym": _reasoning_gym,
     "custom": _custom,
     "remote": _remote,
     "judge": _judge,

@@ -1,4 +1,4 @@
-"""Rows of a reasoning-gym task. The entry travels along, so that a custom reward can call the task's own scorer."""
+"""Rows of a reasoning-gym task. The entry travels along, so that the task's own scorer can judge the answer."""
 
 from __future__ import annotations
 

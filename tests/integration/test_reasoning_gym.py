@@ -6,11 +6,16 @@ import json
 
 import pytest
 
+from rewards.base import Case, Context
+from rewards.registry import Capacity, build_reward
 from services.schema.config.data import ReasoningGymSource
+from services.schema.config.reward_components import ReasoningGymComponent
 from services.schema.errors import RecipeError
+from services.schema.messages import VerdictStatus
 from services.sources.registry import read_rows
 from services.sources.rows import to_prompt
 from tests.system import needs
+from tests.unit.rewards.cases import case
 
 pytestmark = needs("reasoning_gym", "pycosat")
 
@@ -31,3 +36,20 @@ def test_a_misspelt_task_or_parameter_is_named() -> None:
         read_rows(ReasoningGymSource(task="chainsum"))
     with pytest.raises(RecipeError, match="min_digit"):
         read_rows(ReasoningGymSource(task="chain_sum", parameters={"min_digit": 1}))
+
+
+async def test_the_tasks_own_score_decides() -> None:
+    settings = ReasoningGymSource(task="countdown", num_prompts=1, seed=1)
+    row = read_rows(settings)[0]
+    prompt = to_prompt(row, settings, "p")
+    entry = json.loads(prompt.columns["reasoning_gym_entry"])
+    reward = build_reward(ReasoningGymComponent(), Capacity(num_children=1))
+    try:
+        texts = [f"\\boxed{{{entry['answer']}}}", "\\boxed{1}", entry["answer"]]
+        scores = await reward.score([Case(prompt=prompt, text=text) for text in texts], Context())
+        stranger = await reward.score([case("\\boxed{1}")], Context())
+    finally:
+        await reward.close()
+    assert [score.status for score in scores] == [VerdictStatus.CORRECT, VerdictStatus.WRONG, VerdictStatus.WRONG]
+    assert "no \\boxed" in scores[2].reason
+    assert stranger[0].cause == "bad-prompt"

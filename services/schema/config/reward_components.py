@@ -125,6 +125,14 @@ class CodeComponent(Component):
     """Isolation, and what a program may use. `unsafe` runs programs without isolation."""
 
 
+class ReasoningGymComponent(Component):
+    """A task's own score of what stands in the last box, 0 … 1. For prompts of `reasoning_gym` sources."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    limits: ChildLimits = ChildLimits(cpu_s=5.0, deadline_s=20.0)
+    """Of the child processes that score."""
+
+
 class CustomComponent(Component):
     """Your own function, with the signature that TRL users know. Runs in child processes.
 
@@ -202,6 +210,7 @@ AnyComponent = Annotated[
     | CosineLengthComponent
     | RepetitionComponent
     | CodeComponent
+    | ReasoningGymComponent
     | CustomComponent
     | RemoteComponent
     | JudgeComponent,
