@@ -42,7 +42,7 @@ def read_choice(text: str) -> Choice | None:
     match = _WITH_CONTENT.match(_PREFIX.sub("", plain))
     if match is None or (match["open"] and not match["close"]):
         return None
-    bracketed = re.fullmatch(r"\((?!.*(?:[A-Za-z]{3}|\b[A-J]\b)).*\)", match["content"])  # B (42)
+    bracketed = re.fullmatch(r"\((?!.*\b[A-J]\b).*\)", match["content"])  # B (42)
     if not (match["mark"].strip() or match["close"] or bracketed):
         return None
     if match["mark"].strip() == "," and not match["close"]:

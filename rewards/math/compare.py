@@ -45,7 +45,7 @@ from rewards.math.shapes import (
 )
 from rewards.math.text import same_words
 from rewards.math.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
-from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT
+from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT, is_pound_either_way
 
 _DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 
@@ -124,7 +124,7 @@ class Comparison:
         if answer.unit.commensurable(gold.unit):
             ratio = answer.unit.factor / gold.unit.factor
             return self._value(answer.node if ratio == 1 else apply("mul", answer.node, number(ratio)), gold)
-        if self._same_currency_rate(answer, gold):
+        if self._same_currency_rate(answer, gold) or is_pound_either_way(answer.unit, gold.unit):
             return self._value(answer.node, gold)
         return self._angle(answer, gold)
 

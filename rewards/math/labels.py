@@ -25,6 +25,7 @@ _WORDS = re.compile(
     r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:\\(?:triangle|angle|odot) *)?[A-Z]{0,5}|[A-Za-z][A-Za-z ]{2,40}|"
     r"[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$"
 )
+_VECTOR = re.compile(r"^\\begin *\{[pb]matrix\} *[a-z](?: *\\\\ *[a-z])+ *\\end *\{[pb]matrix\}$")
 _COMPUTATION = re.compile(r"^\\(?:sum|prod|int|lim|max|min|det|iint|oint|limsup|liminf)\b|^\[[A-Z]{3,5}\]$")
 _NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)
 _CONSTANTS = frozenset(["e", "i", "\\pi"])
@@ -35,7 +36,7 @@ def is_label(text: str) -> bool:
     text = text.strip()
     if not text or len(text) > 80 or _NO_LABEL.search(text) or text in _CONSTANTS:
         return False
-    if _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text):
+    if _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text) or _VECTOR.match(text):
         return True
     return bool(label_names(text)) or is_sought_expression(text)
 

@@ -158,7 +158,8 @@ _NOT_NOUNS = frozenset(
         "hence therefore a an i it this that these those could be can may might would should must also which "
         "for as equals equal solution remainder ie eg etc am pm ad bc bce ce first second option "
         "choice ignore only else otherwise except instead actually wait both each every alpha beta gamma "
-        "delta theta lambda sigma omega phi psi rho tau epsilon"
+        "delta theta lambda sigma omega phi psi rho tau epsilon "
+        "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty"
     )
 )
 _NOT_ATTACHED = frozenset(words("nm ms mi pt ha in cc gal"))
@@ -270,6 +271,7 @@ def _powered_word(word: str, pending: int) -> tuple[Unit | None, int] | None:
 
 def _noun(text: str) -> Unit | None:
     plain = re.sub(r"[⟪⟫]", " ", text).strip()
+    plain = re.sub(r"^\((.*)\)$", r"\1", plain)
     if re.fullmatch(r"[\u4e00-\u9fff]{1,6}", plain) and plain[0] in _COUNTERS:
         return Unit({f"noun {plain}": 1}, noun=True)
     words = plain.lower().split()
@@ -299,3 +301,9 @@ def could_be_letters(text: str) -> bool:
 def is_single_letter(text: str) -> bool:
     """The unit is written like one variable."""
     return text.strip() in _SINGLE_LETTER
+
+
+def is_pound_either_way(first: Unit, second: Unit) -> bool:
+    """`pounds`, a word for a mass and for a currency, against £."""
+    both = (parse_unit("pound"), parse_unit("£"))
+    return (first, second) in (both, both[::-1])
