@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rewards.sandbox.inside import confine, nodes, proxy, wire
+from rewards.sandbox.inside import confine, nodes, proxy, signals, wire
 
 MAX_MESSAGE_BYTES = 256 << 20
 
@@ -32,6 +32,7 @@ def run(channel: socket.socket) -> None:
     try:
         job, link = _receive_job(channel)
         confine.limit(job["limits"])
+        signals.be_mortal()
         _reopen_stdio(null=job["mode"] != "stdio")
         code = _MODES[job["mode"]](job, channel, link)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of the program end here as well
