@@ -97,6 +97,8 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
         "entry_point": "find_zero",
         "prelude": _PRELUDE_POLY,
     },
+    "shift": {"tests": [{"call": "shift", "args": [[[-1.5, 2e3], []], -2, "a\"\\\n\u00e9\U0001f642", True],
+                         "expected": [[-3.5, 1998.0], []]}]},
     "add_two": {"tests": [{"call": "addTwoNumbers", "args": [[2, 4, 3], [5, 6, 4]], "expected": [7, 0, 8]},
                           {"call": "addTwoNumbers", "args": [[9, 9], [1]], "expected": [0, 0, 1]}]},
     "merge_k": {"tests": [{"call": "mergeKLists", "args": [[[1, 4, 5], [1, 3, 4], [2, 6]]],

@@ -250,7 +250,8 @@ class RayzeroCall {
             } else if (c == '"') made = string();
             else {
                 int start = i;
-                while (i < s.length() && "+-.".indexOf(s.charAt(i)) >= 0 | i < s.length() && Character.isLetterOrDigit(s.charAt(i))) i++;
+                while (i < s.length() && ("+-.".indexOf(s.charAt(i)) >= 0 || Character.isLetterOrDigit(s.charAt(i)))) i++;
+                if (i == start) throw new IllegalArgumentException("bad JSON");
                 String word = s.substring(start, i);
                 made = word.equals("null") ? null : word.equals("true") ? (Object) true : word.equals("false") ? (Object) false : new Num(word);
             }
