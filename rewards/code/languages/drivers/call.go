@@ -70,7 +70,15 @@ func rayzeroNode(text rayzeroJSON.RawMessage, kind rayzeroReflect.Type) (rayzero
 func rayzeroBuild(text rayzeroJSON.RawMessage, slot rayzeroReflect.Value) error {
 	kind := slot.Type()
 	isList, isTree := rayzeroIsNode(kind, "Next"), rayzeroIsNode(kind, "Left")
-	if kind.Kind() == rayzeroReflect.Slice && (rayzeroIsNode(kind.Elem(), "Next") || rayzeroIsNode(kind.Elem(), "Left")) {
+	if kind.Kind() == rayzeroReflect.Uint8 && len(text) > 0 && text[0] == '"' { // a character
+		var letter string
+		err := rayzeroJSON.Unmarshal(text, &letter)
+		if err == nil && len(letter) == 1 {
+			slot.SetUint(uint64(letter[0]))
+		}
+		return err
+	}
+	if kind.Kind() == rayzeroReflect.Slice {
 		var items []rayzeroJSON.RawMessage
 		if err := rayzeroJSON.Unmarshal(text, &items); err != nil {
 			return err
@@ -137,7 +145,10 @@ func rayzeroBuild(text rayzeroJSON.RawMessage, slot rayzeroReflect.Value) error 
 
 func rayzeroPlain(value rayzeroReflect.Value) any {
 	kind := value.Type()
-	if kind.Kind() == rayzeroReflect.Slice && (rayzeroIsNode(kind.Elem(), "Next") || rayzeroIsNode(kind.Elem(), "Left")) {
+	if kind.Kind() == rayzeroReflect.Uint8 { // a character
+		return string(rune(value.Uint()))
+	}
+	if kind.Kind() == rayzeroReflect.Slice { // nil is the empty one
 		items := make([]any, value.Len())
 		for i := range items {
 			items[i] = rayzeroPlain(value.Index(i))
