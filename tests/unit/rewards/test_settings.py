@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "overlong": {"max_tokens": 8, "margin_tokens": 2},
     "cosine_length": {"of": "math", "max_tokens": 8},
     "repetition": {},
+    "reasoning_gym": {},
     "custom": {"function": "module:function"},
     "remote": {"url": "http://127.0.0.1:1/score"},
     "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "judge"},
