@@ -264,8 +264,10 @@ class _Reader:
             if len(parts) > 2:
                 self._check_equal(parts[1:])
             return self._named(parts[0], parts[-1], depth)
-        if len(parts) == 2 and not is_constant(parse_expression(parts[0])):
-            return Equation(parse_expression(parts[0]), parse_expression(parts[1]))
+        if len(parts) == 2:
+            left, right = map(parse_expression, parts)
+            if not (is_constant(left) and is_constant(right)):
+                return Equation(left, right)
         self._check_equal(parts)
         return self.read(parts[-1], depth)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from rewards.child_work import math_verifier
+from rewards.math.rules import Rules, rules_of
 
 ASLEEP, SPINNING = "asleep", "spinning"
 
 
-def verifier(settings: Any) -> Callable[[tuple[str, str]], tuple[bool, str]]:
+def verifier(settings: Rules | None) -> Callable[[tuple[str, str]], tuple[bool, str]]:
     """Grades `(completion, gold)`; hangs in C code where the gold says so."""
-    grade = math_verifier(settings)
+    grade = math_verifier(rules_of(settings))
 
     def work(item: tuple[str, str]) -> tuple[bool, str]:
         if item[1] == ASLEEP:
