@@ -112,6 +112,7 @@ class LearnerActor:
             lora=settings.lora,
             seed=recipe.seed,
             ranks=ONE_RANK if rendezvous is None else join(rank, rendezvous, device, recipe.deadlines.update_s),
+            reference_path=settings.kl.reference,
         )
         self._learner = Learner(
             policy,

@@ -44,12 +44,18 @@ def centred_batch_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rew
     return _by_group(mean_centred(rewards, groups), np.zeros_like(groups), _standardised, where=np.isfinite(rewards))
 
 
+def none(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """0 for all: the KL to the reference is the only teacher (on-policy distillation)."""
+    return np.zeros(len(rewards), dtype=np.float64)
+
+
 ADVANTAGES: dict[str, Advantage] = {
     "std_normalised": std_normalised,
     "mean_centred": mean_centred,
     "leave_one_out": leave_one_out,
     "batch_normalised": batch_normalised,
     "centred_batch_normalised": centred_batch_normalised,
+    "none": none,
 }
 
 

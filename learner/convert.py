@@ -61,9 +61,25 @@ def build_tiny_addition(directory: Path) -> None:
     save_tiny_model(directory, seed=0)
 
 
+def build_tiny_words(directory: Path) -> None:
+    """The from-scratch base model of the tiny R1 pipeline."""
+    from learner.tiny_words import save_words_model
+
+    save_words_model(directory, seed=0)
+
+
+def build_tiny_words_small(directory: Path) -> None:
+    """The smaller model that it is distilled into."""
+    from learner.tiny_words import save_words_model
+
+    save_words_model(directory, seed=0, small=True)
+
+
 BUILDERS: Mapping[str, Callable[[Path], None]] = {
     "smollm2-135m-instruct": convert_smollm2,
     "tiny-addition": build_tiny_addition,
+    "tiny-words": build_tiny_words,
+    "tiny-words-small": build_tiny_words_small,
 }
 """By the name in the recipe (`model.path`)."""
 

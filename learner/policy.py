@@ -45,9 +45,14 @@ class Policy:
         lora: LoraSettings | None = None,
         seed: int = 0,
         ranks: Ranks = ONE_RANK,
+        reference_path: str | Path | None = None,
     ) -> None:
-        """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause."""
+        """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause.
+
+        `reference_path` names another model as the reference; else it is the policy when `keep_reference` is called.
+        """
         self.path = Path(path)
+        self._reference_path = None if reference_path is None else Path(reference_path)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device(device)
         self.temperature = temperature
@@ -84,7 +89,11 @@ class Policy:
 
     @torch.no_grad()
     def keep_reference(self) -> None:
-        """Make the policy of now the reference."""
+        """Make the policy of now the reference; a reference of its own is loaded once and stays."""
+        if self._reference_path is not None:
+            if self._reference is None:
+                self._reference = self._load_reference(self._reference_path)
+            return
         if self._reference is None:
             self._reference = self._new_reference()
         for mine, kept in zip(self.model.parameters(), self._reference.model.parameters(), strict=True):
@@ -125,8 +134,8 @@ class Policy:
                 shutil.copyfile(self.path / name, directory / name)
 
     def reference_state(self) -> dict[str, Tensor] | None:
-        """The reference's weights for a checkpoint, or none."""
-        if self._reference is None:
+        """The reference's weights for a checkpoint, or none: one that was read from disk is read again."""
+        if self._reference is None or self._reference_path is not None:
             return None
         return {name: full(p.detach()) for name, p in self._reference.model.named_parameters()}
 
@@ -139,6 +148,24 @@ class Policy:
         assert self._reference is not None
         for name, parameter in self._reference.model.named_parameters():
             parameter.copy_(shard_like(state[name], parameter))
+
+    def _load_reference(self, path: Path) -> TokenScorer:
+        """Another model, frozen, in the compute dtype: it needs no masters."""
+        model = _load(path)
+        vocabulary = self.model.config.vocab_size
+        if model.config.vocab_size != vocabulary:
+            raise RecipeError(
+                f"learner.kl.reference: {path} has {model.config.vocab_size} tokens and the policy {vocabulary}: name "
+                "a reference with the policy's tokenizer"
+            )
+        model.set_attn_implementation(ATTENTION_NAME)
+        if self.ranks.mesh is None:
+            # Parameter by parameter: rotary frequencies, which are buffers, stay fp32.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(self.dtype)
+        scorer = TokenScorer(model.to(self.device), self.compute.head_chunk_tokens).requires_grad_(False).eval()
+        self._shard(scorer)
+        return scorer
 
     def _build(self) -> TokenScorer:
         model = _load(self.path)

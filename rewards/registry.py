@@ -24,6 +24,7 @@ from services.schema.config.reward_components import (
     ReasoningGymComponent,
     RemoteComponent,
     RepetitionComponent,
+    RewardModelComponent,
 )
 
 
@@ -159,6 +160,12 @@ def _judge(component: JudgeComponent, capacity: Capacity) -> Reward:
     return JudgeReward(component)
 
 
+def _reward_model(component: RewardModelComponent, capacity: Capacity) -> Reward:
+    from rewards.reward_model import RewardModelReward
+
+    return RewardModelReward(component)
+
+
 BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "math": _math,
     "code": _code,
@@ -171,5 +178,6 @@ BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "custom": _custom,
     "remote": _remote,
     "judge": _judge,
+    "reward_model": _reward_model,
 }
 """Imports happen inside: a run loads what its recipe names."""

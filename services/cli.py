@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from services.schema.errors import RayzeroError
+from services.stages.commands import pipeline
 
 app = typer.Typer(
     name="rayzero",
@@ -26,6 +27,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the loop, 
 sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-written programs.")
 app.add_typer(bench, name="bench")
 app.add_typer(sandbox, name="sandbox")
+app.add_typer(pipeline, name="pipeline")
 
 SMALL_MODEL = "smollm2-135m-instruct"
 AsJson = Annotated[bool, typer.Option("--json", help="The figures as JSON.")]
@@ -56,10 +58,16 @@ def check(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Validate a recipe and print the plan. Starts nothing."""
+    """Validate a recipe, or a pipeline, and print the plan. Starts nothing."""
     from services.plan import check as run
+    from services.stages.loading import is_pipeline
 
-    run(recipe, overrides or [], as_json=json)
+    if is_pipeline(recipe):
+        from services.stages.commands import check as check_pipeline
+
+        check_pipeline(recipe, overrides, json)
+    else:
+        run(recipe, overrides or [], as_json=json)
 
 
 @app.command(epilog="Example: rayzero replay runs/demo --updates 5")

@@ -15,7 +15,7 @@ from services.progress import ProgressView
 from services.remote import RemoteLearner
 from services.run_directory import RunDirectory
 from services.schema.config.recipe import Recipe
-from services.schema.config.training import ColdStartSettings
+from services.schema.config.training import SupervisedSettings
 from services.schema.messages import Prompt
 
 Example = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -62,7 +62,7 @@ def encode(demonstrations: Sequence[tuple[Prompt, str]], template: str, model_pa
     return examples
 
 
-def batches(examples: Sequence[Example], settings: ColdStartSettings, seed: int) -> Iterator[list[Example]]:
+def batches(examples: Sequence[Example], settings: SupervisedSettings, seed: int) -> Iterator[list[Example]]:
     """`num_updates` batches; every epoch in a new order."""
     random, order = np.random.default_rng(seed), np.zeros(0, dtype=np.int64)
     for _ in range(settings.num_updates):
@@ -72,7 +72,7 @@ def batches(examples: Sequence[Example], settings: ColdStartSettings, seed: int)
         yield [examples[index] for index in chosen]
 
 
-def rate_at(number: int, settings: ColdStartSettings) -> float:
+def rate_at(number: int, settings: SupervisedSettings) -> float:
     """Learning rate of update `number` (from 1): linear warm-up, then linear decay to a tenth."""
     optimizer = settings.optimizer
     if number <= optimizer.warmup_updates:

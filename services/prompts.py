@@ -122,15 +122,24 @@ def load_demonstrations(settings: ColdStartSettings) -> tuple[tuple[Prompt, str]
     Raises:
         RecipeError: the source cannot be read, or a row has no completion.
     """
+    return read_demonstrations(settings.source, settings.completion_column)
+
+
+def read_demonstrations(source: DataSource, completion_column: str) -> tuple[tuple[Prompt, str], ...]:
+    """The (prompt, completion) pairs of one source, in its order.
+
+    Raises:
+        RecipeError: the source cannot be read, or a row has no completion.
+    """
     demonstrations = []
-    for row in read_rows(settings.source):
-        completion = row.values.get(settings.completion_column)
+    for row in read_rows(source):
+        completion = row.values.get(completion_column)
         if not isinstance(completion, str) or not completion:
             raise RecipeError(
-                f"{row.origin}: column {settings.completion_column!r} must hold the demonstrated completion; "
-                "give it, or name another in cold_start.completion_column"
+                f"{row.origin}: column {completion_column!r} must hold the demonstrated completion; "
+                "give it, or name another in completion_column"
             )
-        prompt = to_prompt(row, settings.source, f"demonstration/{row.number}", needs_answer=False)
+        prompt = to_prompt(row, source, f"demonstration/{row.number}", needs_answer=False)
         demonstrations.append((prompt, completion))
     return tuple(demonstrations)
 

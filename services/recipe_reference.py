@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from services.schema.config.pipeline import Pipeline
 from services.schema.config.recipe import Recipe
 
 INTRODUCTION = """\
@@ -23,12 +24,30 @@ Written from the settings in services/schema/config by `rayzero recipe`; a test 
 """
 
 
+PIPELINES = """
+# Pipelines
+
+Several runs as one job: `rayzero pipeline run PIPELINE`. A stage's `recipe` takes the keys above, `name`, `seed`,
+`description`, `model` and `cold_start` aside.
+"""
+
+
 def markdown() -> str:
     """The whole reference; a section that stands in several places is described at the first."""
+    recipes = _places(Recipe)
+    pipelines = {model: paths for model, paths in _places(Pipeline).items() if model not in recipes}
+    return INTRODUCTION + _described(recipes) + PIPELINES + _described(pipelines)
+
+
+def _places(root: type[BaseModel]) -> dict[type[BaseModel], list[str]]:
     places: dict[type[BaseModel], list[str]] = {}
-    for path, model in _sections("", Recipe):
+    for path, model in _sections("", root):
         places.setdefault(model, []).append(path)
-    return INTRODUCTION + "".join(_section(model, paths) for model, paths in places.items())
+    return places
+
+
+def _described(places: dict[type[BaseModel], list[str]]) -> str:
+    return "".join(_section(model, paths) for model, paths in places.items())
 
 
 def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -48,6 +48,11 @@ def train(recipe_path: Path, overrides: Sequence[str], runs_root: Path, explicit
     recipe = load_recipe(recipe_path, overrides)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
+    return train_in(directory, recipe, prepared, resume, console)
+
+
+def train_in(directory: RunDirectory, recipe: Recipe, prepared: Prepared, resume: bool, console: Console) -> int:
+    """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
     directory.prepare(recipe)
     _log_to(directory.logs / "driver.log")
     try:

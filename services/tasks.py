@@ -26,7 +26,7 @@ def number_after(
 
     Columns: `messages`, `answer` and `number` (n). The shown number lies in the same range and is never n.
     """
-    numbers = [number for number in range(min_number, max_number + 1) if _split_of(f"number {number}") == split]
+    numbers = [number for number in range(min_number, max_number + 1) if split_of(f"number {number}") == split]
     for number, shown in _draw_numbers(numbers, (min_number, max_number), num_prompts, f"number_after {split} {seed}"):
         yield {
             "messages": [
@@ -43,7 +43,7 @@ def addition(
     num_prompts: int = 1000, split: Split = "train", seed: int = 0, min_number: int = 10, max_number: int = 99
 ) -> Iterator[Row]:
     """`57+68=`, for the model `tiny-addition`. Columns: `prompt`, `answer`."""
-    for left, right in _draw_sums(num_prompts, split, seed, min_number, max_number):
+    for left, right in draw_sums(num_prompts, split, seed, min_number, max_number):
         yield {"prompt": f"{left}+{right}=", "answer": str(left + right)}
 
 
@@ -61,7 +61,7 @@ def addition_demonstrations(
     if not 0.0 <= damaged_share <= 1.0:
         raise RecipeError(f"addition_demonstrations: damaged_share is {damaged_share}, not a share between 0 and 1")
     rng = random.Random(f"addition_demonstrations {seed}")
-    pairs = _sums_of("train", min_number, max_number)
+    pairs = sums_of("train", min_number, max_number)
     for _ in range(num_prompts):
         left, right = rng.choice(pairs)
         completion = work_out_sum(left, right)
@@ -89,15 +89,15 @@ def damage_sum(completion: str, rng: random.Random) -> str:
     """The same text with one digit of the boxed number replaced by another, and with even odds one of the thought."""
     thought, separator, box = completion.partition("</think>")
     if rng.random() < 0.5:
-        thought = _replace_digit(thought, rng)
-    return thought + separator + _replace_digit(box, rng)
+        thought = replace_digit(thought, rng)
+    return thought + separator + replace_digit(box, rng)
 
 
 def _ask_number_after(number: int) -> str:
     return f"Which number comes after {number}? Answer in \\boxed{{}}."
 
 
-def _split_of(question: str) -> Split:
+def split_of(question: str) -> Split:
     """The same for ever: by the question's own hash, not by a seed that a recipe could give differently twice."""
     return "held_out" if xxhash.xxh3_64_intdigest(question.encode()) < HELD_OUT_SHARE * 2**64 else "train"
 
@@ -112,24 +112,26 @@ def _draw_numbers(numbers: list[int], shown_range: tuple[int, int], count: int, 
         yield number, shown if shown < number else shown + 1
 
 
-def _sums_of(split: Split, low: int, high: int) -> list[tuple[int, int]]:
+def sums_of(split: Split, low: int, high: int) -> list[tuple[int, int]]:
     """a+b and b+a stand on the same side: one is no test of the other."""
     return [
         (left, right)
         for left in range(low, high + 1)
         for right in range(low, high + 1)
-        if _split_of(f"sum {min(left, right)} {max(left, right)}") == split
+        if split_of(f"sum {min(left, right)} {max(left, right)}") == split
     ]
 
 
-def _draw_sums(count: int, split: Split, seed: int, low: int, high: int) -> list[tuple[int, int]]:
-    pairs = _sums_of(split, low, high)
+def draw_sums(count: int, split: Split, seed: int, low: int, high: int) -> list[tuple[int, int]]:
+    """`count` different sums of a split, drawn by the seed. Raises RecipeError where there are not so many."""
+    pairs = sums_of(split, low, high)
     if count > len(pairs):
         raise RecipeError(f"only {len(pairs)} such sums exist, and {count} are asked for: raise max_number")
     return random.Random(f"addition {split} {seed}").sample(pairs, count)
 
 
-def _replace_digit(text: str, rng: random.Random) -> str:
+def replace_digit(text: str, rng: random.Random) -> str:
+    """The text with one of its digits replaced by another."""
     places = [index for index, character in enumerate(text) if character.isdigit()]
     place = rng.choice(places)
     other = rng.choice([digit for digit in "0123456789" if digit != text[place]])

@@ -33,6 +33,8 @@ def group_advantages(rewards: list[float], name: str) -> list[float]:
 
 def batch_advantages(groups: list[list[float]], name: str) -> list[list[float]]:
     """Every advantage by its recipe name, for a batch of groups of rewards."""
+    if name == "none":
+        return [[0.0] * len(group) for group in groups]
     if name in ("std_normalised", "mean_centred", "leave_one_out"):
         return [group_advantages(group, name) for group in groups]
     centred = [group_advantages(g, "mean_centred") for g in groups] if name == "centred_batch_normalised" else groups

@@ -18,7 +18,7 @@ MAX_FUNCTION_LINES = 75
 
 RAY = {"services/placement.py", "services/remote.py", "services/health.py", "services/cli.py"}
 VLLM = {"learner/weight_sender.py"}
-REWARD_MODELS = {"rewards/reward_model.py"}
+REWARD_MODELS = {"rewards/reward_model.py", "rewards/reward_model_training.py"}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from services.schema.config.base import Section
 from services.schema.config.loss import GrpoLoss, LossSettings
 
 AdvantageName = Literal[
-    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised"
+    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"
 ]
 
 PUBLISHED_ADVANTAGES: dict[str, AdvantageName] = {
@@ -37,6 +37,17 @@ class KlSettings(Section):
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
     """The reference becomes a copy of the policy after every so many updates (DeepSeek-R1: 400). 0: frozen."""
+    reference: str | None = None
+    """Directory of another model, with the policy's tokenizer, as the reference: with `advantage: none` and k2 that is
+    on-policy distillation. Empty: the policy as the run begins."""
+
+    @model_validator(mode="after")
+    def _reference_is_used(self) -> KlSettings:
+        if self.reference is not None and self.beta == 0:
+            raise ValueError("reference is never read while beta is 0: raise beta, or leave reference out")
+        if self.reference is not None and self.refresh_every_updates:
+            raise ValueError("a reference of its own is not refreshed: leave refresh_every_updates at 0")
+        return self
 
 
 class TokenTruncation(Section):
@@ -172,7 +183,8 @@ class LearnerSettings(Section):
     loss: LossSettings = GrpoLoss()
     """What is minimised."""
     advantage: AdvantageName | None = None
-    """How rewards become advantages. Empty: as the loss was published (grpo: std_normalised)."""
+    """How rewards become advantages. Empty: as the loss was published (grpo: std_normalised). `none`: rewards are only
+    watched, and the KL term alone trains."""
     kl: KlSettings = KlSettings()
     """Reference policy."""
     entropy_coefficient: float = Field(default=0.0, ge=0)

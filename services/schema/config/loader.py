@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,7 @@ from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 
 KeyPath = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -23,6 +24,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: every problem at once, each with its key, its file and line (or override) and a fix.
+    """
+    content, origins = read_document(path, overrides)
+    return validate_recipe(content, origins, default_origin=str(path))
+
+
+def read_document(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """A YAML file with overrides applied, as plain data, and where each key was written.
+
+    Raises:
+        RecipeError: it cannot be read, is not YAML, or an override does not fit.
     """
     path = Path(path)
     try:
@@ -35,15 +46,26 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     content = _parse(text, path, origins)
     for override in overrides:
         _apply(content, override, origins)
-    return validate_recipe(content, origins, default_origin=str(path))
+    return content, origins
 
 
 def validate_recipe(content: Mapping[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> Recipe:
     """Build a Recipe from plain data; `origins` says where each key was written, for the error."""
+    return validate_document(Recipe, content, origins, default_origin)
+
+
+def validate_document(
+    root: type[M], content: Mapping[str, Any], origins: Mapping[KeyPath, str], default_origin: str
+) -> M:
+    """Build a document of the kind `root` from plain data.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
     try:
-        return Recipe.model_validate(content)
+        return root.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(dict(problem), origins, default_origin) for problem in error.errors()]
+        lines = [_explain(dict(problem), origins, default_origin, root) for problem in error.errors()]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -105,25 +127,27 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
     origins[tuple(parts)] = f"override {override!r}"
 
 
-def _explain(problem: dict[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> str:
+def _explain(
+    problem: dict[str, Any], origins: Mapping[KeyPath, str], default_origin: str, root: type[BaseModel]
+) -> str:
     location = tuple(problem["loc"])
-    origin = _origin(location, origins) or default_origin
-    key = _dotted(_without_tags(location, origins)) or "recipe"
+    origin = _origin(location, origins, root) or default_origin
+    key = _dotted(_without_tags(location, origins, root)) or "recipe"
     if problem["type"] == "extra_forbidden":
-        names = _siblings(location)
+        names = _siblings(location, root)
         close = difflib.get_close_matches(str(location[-1]), names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(sorted(names))}"
         return f"{origin}: {key}: unknown key; {hint}"
     if problem["type"] == "missing":
-        return f"{origin}: {key}: missing; add it{_doc(location)}"
+        return f"{origin}: {key}: missing; add it{_doc(location, root)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{origin}: {key}: {message[:1].lower()}{message[1:]}{shown}"
 
 
-def _origin(location: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
-    known = _without_tags(location, origins)
+def _origin(location: KeyPath, origins: Mapping[KeyPath, str], root: type[BaseModel]) -> str | None:
+    known = _without_tags(location, origins, root)
     while known:
         if known in origins:
             return origins[known]
@@ -131,19 +155,19 @@ def _origin(location: KeyPath, origins: Mapping[KeyPath, str]) -> str | None:
     return None
 
 
-def _without_tags(location: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
+def _without_tags(location: KeyPath, origins: Mapping[KeyPath, str], root: type[BaseModel]) -> KeyPath:
     """Drop the union tags that pydantic puts into a location (`data.train.jsonl.path`): no user wrote them."""
     kept: list[str | int] = []
     for index, part in enumerate(location):
         inside = index < len(location) - 1 and tuple(kept) in origins and (*kept, part) not in origins
-        if not (inside and isinstance(part, str) and not _is_field(tuple(kept), part)):
+        if not (inside and isinstance(part, str) and not _is_field(tuple(kept), part, root)):
             kept.append(part)
     return tuple(kept)
 
 
-def _models_at(location: Iterable[str | int]) -> list[type[BaseModel]]:
+def _models_at(location: Iterable[str | int], root: type[BaseModel]) -> list[type[BaseModel]]:
     """The section classes that a location can mean: several where a key holds a union of variants."""
-    models: list[type[BaseModel]] = [Recipe]
+    models: list[type[BaseModel]] = [root]
     for part in location:
         found: list[type[BaseModel]] = []
         for model in models:
@@ -161,16 +185,16 @@ def _section_classes(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in getattr(value, "__args__", ()) for model in _section_classes(argument)]
 
 
-def _is_field(prefix: KeyPath, name: str) -> bool:
-    return any(name in model.model_fields for model in _models_at(prefix))
+def _is_field(prefix: KeyPath, name: str, root: type[BaseModel]) -> bool:
+    return any(name in model.model_fields for model in _models_at(prefix, root))
 
 
-def _siblings(location: KeyPath) -> list[str]:
-    return sorted({name for model in _models_at(location[:-1]) for name in model.model_fields})
+def _siblings(location: KeyPath, root: type[BaseModel]) -> list[str]:
+    return sorted({name for model in _models_at(location[:-1], root) for name in model.model_fields})
 
 
-def _doc(location: KeyPath) -> str:
-    for model in _models_at(location[:-1]):
+def _doc(location: KeyPath, root: type[BaseModel]) -> str:
+    for model in _models_at(location[:-1], root):
         field = model.model_fields.get(str(location[-1]))
         if field is not None and field.description:
             return f" ({field.description.splitlines()[0].rstrip('.')})"

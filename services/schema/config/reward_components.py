@@ -202,6 +202,23 @@ class JudgeComponent(Component):
     """Environment variable of the reward workers that holds the API key."""
 
 
+class RewardModelComponent(Component):
+    """A sequence classifier in Hugging Face format judges the answer; score = sigmoid of its logit, within (0, 1).
+
+    It computes in the reward workers themselves: give them the CPUs for it.
+    """
+
+    kind: Literal["reward_model"] = "reward_model"
+    path: str = Field(min_length=1)
+    """Directory of the classifier (one label). In a pipeline `stage:NAME`: what a stage of kind reward_model wrote."""
+    part: Literal["answer", "whole"] = "answer"
+    """What it reads: only what follows the thought (DeepSeek-R1: helpfulness), or all of it (harmlessness)."""
+    full_score: float = Field(default=0.5, gt=0, lt=1)
+    """From this score on a completion counts as correct."""
+    tokens_per_batch: int = Field(default=16384, ge=1)
+    """Most tokens, padding included, in one forward pass."""
+
+
 AnyComponent = Annotated[
     MathComponent
     | FormatComponent
@@ -213,7 +230,8 @@ AnyComponent = Annotated[
     | ReasoningGymComponent
     | CustomComponent
     | RemoteComponent
-    | JudgeComponent,
+    | JudgeComponent
+    | RewardModelComponent,
     Field(discriminator="kind"),
 ]
 

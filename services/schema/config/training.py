@@ -37,11 +37,9 @@ class TrainingSettings(Section):
         return self.groups_per_update * self.group_size
 
 
-class ColdStartSettings(Section):
-    """A short supervised start before the first rollout: loss on the completions' tokens alone."""
+class SupervisedSettings(Section):
+    """Supervised updates: loss on the completions' tokens alone."""
 
-    source: DataSource
-    """Where the demonstrations come from: rows with a prompt and, in `completion_column`, what to answer."""
     completion_column: str = "completion"
     """Column that holds the demonstrated completion as text; the end-of-sequence token is added."""
     num_updates: int = Field(ge=1)
@@ -49,7 +47,14 @@ class ColdStartSettings(Section):
     demonstrations_per_update: int = Field(default=32, ge=1)
     """Batch size."""
     optimizer: OptimizerSettings
-    """Of the cold start alone: the loop begins with fresh moments."""
+    """Of these updates alone: what follows begins with fresh moments."""
+
+
+class ColdStartSettings(SupervisedSettings):
+    """A short supervised start before the first rollout."""
+
+    source: DataSource
+    """Where the demonstrations come from: rows with a prompt and, in `completion_column`, what to answer."""
 
 
 class EvaluationSettings(Section):

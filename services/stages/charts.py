@@ -1,0 +1,78 @@
+"""The report's drawing: figures by model as bars with their intervals, RL stages as curves over updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SHOWN = ("accuracy", "format", "language", "length")
+SMOOTHED = 5
+"""Updates that a point of a curve averages: a batch has few prompts."""
+
+
+def draw(
+    results: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[str, Mapping[str, Sequence[Any]]],
+    png: Path,
+    svg: Path,
+) -> None:
+    """Write both files. A figure that no model has gets no axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    verifiable = {model: _most_figures(by_source) for model, by_source in results.items()}
+    names = [name for name in SHOWN if any(name in figures for figures in verifiable.values())]
+    drawn = [name for name in ("accuracy", "length") if curves]
+    figure, axes = pyplot.subplots(
+        1, max(1, len(names) + len(drawn)), figsize=(3.6 * max(1, len(names) + len(drawn)), 4.2), squeeze=False
+    )
+    try:
+        for axis, name in zip(axes[0], names, strict=False):
+            _bars(axis, name, verifiable)
+        for axis, name in zip(axes[0][len(names) :], drawn, strict=False):
+            _lines(axis, name, curves)
+        figure.tight_layout()
+        figure.savefig(png, dpi=120)
+        figure.savefig(svg)
+    finally:
+        pyplot.close(figure)
+
+
+def smoothed(values: Sequence[float | None], width: int = SMOOTHED) -> list[float]:
+    """The mean of each value and those before it, `width` in all; gaps are left out."""
+    found = []
+    for end in range(1, len(values) + 1):
+        window = [value for value in values[max(0, end - width) : end] if value is not None]
+        found.append(sum(window) / len(window) if window else float("nan"))
+    return found
+
+
+def _most_figures(by_source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The source with most to show: of a mix, the one with thoughts to judge."""
+    apart = {source: figures for source, figures in by_source.items() if source != "all"} or by_source
+    return max(apart.values(), key=len)
+
+
+def _bars(axis: Any, name: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    measured = [(model, figures[name]) for model, figures in results.items() if name in figures]
+    places = range(len(measured))
+    means = [value["mean"] for _, value in measured]
+    spread = [1.96 * (value["se"] or 0.0) for _, value in measured]
+    axis.barh(places, means, xerr=spread, color="#4a78a8", ecolor="#222222", capsize=2)
+    axis.set_yticks(places, [model for model, _ in measured])
+    axis.invert_yaxis()
+    axis.set_title("tokens a completion" if name == "length" else name)
+    if name != "length":
+        axis.set_xlim(0, 1)
+
+
+def _lines(axis: Any, name: str, curves: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+    for stage, curve in curves.items():
+        if name in curve:
+            axis.plot(curve["update"], smoothed(curve[name]), label=stage)
+    axis.set_xlabel("update")
+    axis.set_title("training accuracy" if name == "accuracy" else "tokens a completion")
+    axis.legend(fontsize=7)

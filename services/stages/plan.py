@@ -1,0 +1,197 @@
+"""`rayzero pipeline check`: what every stage takes, in memory and time, from the recipe and the models' shapes alone.
+
+Times are bounds and a rule of thumb: arithmetic at EFFICIENCY of the peak, every completion as long as it may be,
+and a start for each stage. They tell hours from days; the first stage that runs tells more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from services.model_shape import ModelShape
+from services.models import BUILT_IN, describe_model
+from services.plan import make_plan
+from services.preflight import check_devices, check_lengths, count_gpus, gpus_wanted
+from services.published_shapes import PUBLISHED
+from services.schema.config.pipeline import DistillStage, EvalStage, RejectionSampleStage, RewardModelStage, SftStage
+from services.schema.config.recipe import Recipe
+from services.schema.errors import RecipeError
+from services.stages.loading import LoadedPipeline
+
+EFFICIENCY = 0.3
+"""Share of the peak that such loops reach: 15–40 % is what others report."""
+START_S = 45.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Peak arithmetic in bf16 and memory bandwidth of one device that computes."""
+
+    name: str
+    flops: float
+    bytes_per_s: float
+
+
+GPU = Machine(name="H100 (989 TFLOP/s, 3.35 TB/s)", flops=989e12, bytes_per_s=3.35e12)
+CPU = Machine(name="two CPU cores (0.2 TFLOP/s, 42 GB/s)", flops=0.2e12, bytes_per_s=42e9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagePlan:
+    """One line of the plan."""
+
+    stage: str
+    kind: str
+    num_parameters: int
+    num_gpus: int
+    memory_bytes: Mapping[str, int]
+    """By role, of each actor."""
+    sampled_tokens: int
+    """At most."""
+    trained_tokens: int
+    """At most."""
+    seconds: float
+
+
+def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> None:
+    """Validate and print.
+
+    Raises:
+        RecipeError: a stage asks for what its model or the machine cannot hold.
+    """
+    num_gpus = count_gpus()
+    plans = [plan_stage(loaded, name, num_gpus) for name in loaded.graph.order]
+    if as_json:
+        print(json.dumps([asdict(plan) for plan in plans], indent=2))
+        return
+    _print(loaded, plans, _machine(loaded.recipes[plans[0].stage], num_gpus), console)
+
+
+def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
+    """The arithmetic of one stage; takes nothing but numbers."""
+    recipe, stage = loaded.recipes[name], loaded.pipeline.stages[name]
+    shapes = [shape_of(loaded, each) for each in (stage.models if isinstance(stage, EvalStage) else (stage.model,))]
+    largest = max(shapes, key=lambda shape: shape.num_parameters)
+    try:
+        check_devices(recipe, num_gpus)
+        check_lengths(recipe, largest)
+    except RecipeError as error:
+        raise RecipeError(f"stage {name}: {error}") from None
+    plan = make_plan(recipe, largest, 1, 0, num_gpus)
+    trains, samples = _tokens(loaded, name)
+    roles = _roles(loaded, name)
+    machine = _machine(recipe, num_gpus)
+    engines = recipe.rollout.num_workers * recipe.rollout.tensor_parallel_size
+    seconds = START_S * len(shapes)
+    seconds += sum(samples / len(shapes) / (decode_rate(shape, recipe, machine) * engines) for shape in shapes)
+    seconds += trains * _train_flops(largest, recipe) / (machine.flops * EFFICIENCY)
+    return StagePlan(
+        stage=name,
+        kind=stage.kind,
+        num_parameters=largest.num_parameters,
+        num_gpus=sum(round(a.count * a.num_gpus) for a in plan.actors if a.role in roles)
+        if gpus_wanted(recipe, num_gpus)
+        else 0,
+        memory_bytes={actor.role: actor.memory_bytes for actor in plan.actors if actor.role in roles},
+        sampled_tokens=samples,
+        trained_tokens=trains,
+        seconds=seconds,
+    )
+
+
+def shape_of(loaded: LoadedPipeline, name: str) -> ModelShape:
+    """The shape of a model by the name that stages give it. Published models are not fetched for it."""
+    path = loaded.pipeline.models[loaded.graph.root_model(name)]
+    if path not in BUILT_IN and not Path(path).expanduser().is_dir() and path.partition("@")[0] in PUBLISHED:
+        return PUBLISHED[path.partition("@")[0]]
+    return describe_model(path)
+
+
+def decode_rate(shape: ModelShape, recipe: Recipe, machine: Machine) -> float:
+    """Tokens a second of one device: a step reads all weights and keys once, and computes 2 N a sequence."""
+    batch = recipe.rollout.max_num_seqs
+    context = recipe.rollout.max_model_tokens // 2
+    read = shape.weight_bytes(recipe.model.dtype) + batch * context * shape.kv_bytes_per_token(recipe.model.dtype)
+    step_s = max(read / machine.bytes_per_s, 2 * shape.num_matmul_parameters * batch / machine.flops)
+    return batch / step_s * EFFICIENCY
+
+
+def _train_flops(shape: ModelShape, recipe: Recipe) -> float:
+    """A token forward and backward: 6 N; with adapters nothing is computed for the frozen weights' gradient: 4 N."""
+    passes = 4 if recipe.learner.lora is not None else 6
+    passes += 2 if recipe.learner.kl.beta > 0 else 0
+    return passes * shape.num_matmul_parameters * recipe.learner.steps_per_update
+
+
+def _tokens(loaded: LoadedPipeline, name: str) -> tuple[int, int]:
+    """(trained, sampled), both at most."""
+    recipe, stage = loaded.recipes[name], loaded.pipeline.stages[name]
+    longest = recipe.rollout.sampling.max_tokens
+    if isinstance(stage, SftStage | DistillStage):
+        return stage.num_updates * stage.demonstrations_per_update * recipe.rollout.max_model_tokens, 0
+    if isinstance(stage, RewardModelStage):
+        return stage.num_updates * stage.pairs_per_update * 2 * recipe.rollout.max_model_tokens, 0
+    if isinstance(stage, RejectionSampleStage):
+        return 0, stage.num_prompts * stage.num_completions * longest
+    evaluated = recipe.evaluation.num_prompts * recipe.evaluation.num_completions * longest
+    if isinstance(stage, EvalStage):
+        return 0, evaluated * len(stage.models)
+    training = recipe.training
+    times = 2 + (training.num_updates // recipe.evaluation.every_updates if recipe.evaluation.every_updates else 0)
+    sampled = training.num_updates * training.samples_per_update * longest
+    return sampled, sampled + times * evaluated
+
+
+def _roles(loaded: LoadedPipeline, name: str) -> set[str]:
+    stage = loaded.pipeline.stages[name]
+    if isinstance(stage, SftStage | DistillStage | RewardModelStage):
+        return {"learner"}
+    if isinstance(stage, EvalStage | RejectionSampleStage):
+        return {"rollout worker", "reward worker"}
+    return {"learner", "rollout worker", "reward worker"}
+
+
+def _machine(recipe: Recipe, num_gpus: int) -> Machine:
+    return CPU if recipe.cluster.address is None and not gpus_wanted(recipe, num_gpus) else GPU
+
+
+def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Machine, console: Console) -> None:
+    console.print(f"[bold]{loaded.pipeline.name}[/bold]  {loaded.pipeline.description}")
+    table = Table(title=f"at most, on {machine.name} at {EFFICIENCY:.0%} of the peak")
+    columns = ("stage", "kind", "model", "GPUs", "learner", "engine", "sampled", "trained", "time")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("stage", "kind") else "right", no_wrap=True)
+    for plan in plans:
+        memory = [plan.memory_bytes.get(role) for role in ("learner", "rollout worker")]
+        table.add_row(
+            plan.stage,
+            plan.kind,
+            _count(plan.num_parameters),
+            str(plan.num_gpus),
+            *("–" if size is None else f"{size / 2**30:.1f} GiB" for size in memory),
+            _count(plan.sampled_tokens),
+            _count(plan.trained_tokens),
+            _clock(plan.seconds),
+        )
+    console.print(table)
+    console.print(f"all stages, one after another: {_clock(sum(plan.seconds for plan in plans))}")
+
+
+def _count(number: float) -> str:
+    for unit in ("", " k", " M"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} G"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"

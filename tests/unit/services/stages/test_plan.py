@@ -1,0 +1,59 @@
+"""`rayzero check` of a pipeline: the shipped ones stand, and the plan's arithmetic is that of the shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from services.cli import app
+from services.model_shape import ModelShape
+from services.published_shapes import PUBLISHED
+from services.schema.errors import RecipeError
+from services.stages.loading import load_pipeline
+from services.stages.plan import CPU, check_pipeline, decode_rate, plan_stage
+
+RECIPES = Path("deploy/recipes")
+
+
+@pytest.mark.parametrize("name", ["r1_tiny_cpu", "r1_zero_tiny_cpu", "r1_qwen_gpu"])
+def test_every_shipped_pipeline_passes_rayzero_check(name: str) -> None:
+    result = CliRunner().invoke(app, ["check", str(RECIPES / f"{name}.yaml"), "--json"])
+    assert result.exit_code == 0, result.output
+    plans = json.loads(result.output)
+    assert all(plan["seconds"] > 0 for plan in plans)
+
+
+def test_published_shapes_have_their_published_sizes() -> None:
+    sizes = {name: round(shape.num_parameters / 1e9, 2) for name, shape in PUBLISHED.items()}
+    assert sizes == {"Qwen/Qwen2.5-0.5B": 0.49, "Qwen/Qwen2.5-1.5B": 1.54, "Qwen/Qwen2.5-7B": 7.62}
+
+
+def test_a_7b_learner_with_adapters_fits_where_all_weights_would_not() -> None:
+    loaded = load_pipeline(RECIPES / "r1_qwen_gpu.yaml")
+    adapters = plan_stage(loaded, "zero", 0)
+    whole = plan_stage(load_pipeline(RECIPES / "r1_qwen_gpu.yaml", ["recipe.learner.lora=null"]), "zero", 0)
+    assert adapters.memory_bytes["learner"] < 60 * 2**30 < 140 * 2**30 < whole.memory_bytes["learner"]
+    assert adapters.num_gpus == 8
+    assert adapters.trained_tokens == 1000 * 32 * 16 * 8192
+
+
+def test_a_stage_whose_model_is_too_short_is_named() -> None:
+    loaded = load_pipeline(RECIPES / "r1_zero_tiny_cpu.yaml", ["recipe.rollout.max_model_tokens=512"])
+    with pytest.raises(RecipeError, match=r"stage pretrain: rollout\.max_model_tokens: 512 is more"):
+        check_pipeline(loaded, Console(quiet=True), as_json=False)
+
+
+def test_decoding_is_bound_by_reading_or_by_computing() -> None:
+    shape = ModelShape(
+        hidden_size=64, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=64, intermediate_size=64, vocab_size=100,
+        max_positions=128, tied_embeddings=True, attention_bias=False, qk_norm=False,
+    )  # fmt: skip
+    recipe = load_pipeline(RECIPES / "r1_zero_tiny_cpu.yaml").recipes["zero"]
+    read = 4 * shape.num_parameters + 256 * 32 * 2 * 64 * 4
+    computed = 2 * shape.num_parameters * 256
+    expected = 256 / max(read / 42e9, computed / 0.2e12) * 0.3
+    assert decode_rate(shape, recipe, CPU) == pytest.approx(expected)
