@@ -1,6 +1,7 @@
 """Two models from nothing that read words of English and Chinese: one token a word, one a Chinese character.
 
-The larger is a Qwen2 of 1.6 M parameters, the smaller a Llama of 0.3 M with the same tokenizer.
+Llamas of 1.6 M and 0.3 M parameters with the same tokenizer. (Of a Qwen2 transformers would load Qwen2's own tokenizer
+class, which splits texts at other places than tokenizer.json says.)
 """
 
 from __future__ import annotations
@@ -22,31 +23,43 @@ mia noa ola pia bell cole dale ford gray hill lake moss nash park reed wood"""
 CHINESE = list("零一二三四五六七八九十加得")
 FIRST_WORDS = ["greet", "hello", "welcome", "go", "who"]
 """Words that a text may begin with; all others come after a space, which is part of their token."""
+LARGE = {
+    "hidden_size": 192,
+    "intermediate_size": 448,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+}
+SMALL = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 PATTERN = r"<think>|</think>|\\boxed\{| ?[a-z]+|[\s\S]"
 
 
 def save_words_model(directory: Path, seed: int, small: bool = False) -> None:
     """Write a randomly initialised model with its tokenizer in Hugging Face format; equal seeds give equal ones."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = word_tokenizer()
-    common: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": True,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    sizes = SMALL if small else LARGE
+    config = LlamaConfig(
+        **sizes,
+        head_dim=64,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if small:
-            shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
-            model = LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=1, head_dim=64, **common))
-        else:
-            shape = {"hidden_size": 192, "intermediate_size": 448, "num_hidden_layers": 4, "num_attention_heads": 3}
-            model = Qwen2ForCausalLM(Qwen2Config(**shape, num_key_value_heads=3, **common))
+        model = LlamaForCausalLM(config)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 

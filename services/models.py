@@ -94,7 +94,7 @@ BUILT_IN: Mapping[str, BuiltIn] = {
             vocab_size=110,
             max_positions=128,
             tied_embeddings=True,
-            attention_bias=True,
+            attention_bias=False,
             qk_norm=False,
         ),
     ),

@@ -6,10 +6,12 @@ import random
 import re
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
-from learner.tiny_words import vocabulary, word_tokenizer
+from learner.tiny_words import save_words_model, vocabulary
 from rewards.base import Case
 from rewards.format import format_fault
 from rewards.language import LanguageReward
@@ -69,8 +71,10 @@ def test_held_out_sums_and_names_never_occur_in_training() -> None:
     assert len(names_of("held_out")) >= 10
 
 
-def test_every_text_is_read_and_written_back_without_unknowns() -> None:
-    tokenizer = word_tokenizer()
+def test_every_text_is_read_and_written_back_without_unknowns(tmp_path: Path) -> None:
+    """By the tokenizer as everybody else will load it: from the model's directory."""
+    save_words_model(tmp_path, seed=0, small=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     rows = [*base_text(500), *cold_start_demonstrations(50), *greeting_demonstrations(50)]
     texts = [row["prompt"] + row["completion"] for row in rows]
     texts += [row["prompt"] + row[name] for row in islice(helpful_pairs(), 50) for name in ("chosen", "rejected")]
