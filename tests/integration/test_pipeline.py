@@ -49,7 +49,7 @@ stages:
       - kind: function
         function: services.tasks_words:cold_start_demonstrations
         arguments: {num_rows: 300, wrong_share: 0.0}
-    num_updates: 120
+    num_updates: 80
     demonstrations_per_update: 32
     optimizer: {learning_rate: 3.0e-3, warmup_updates: 5}
     checkpoint_every_updates: 20
@@ -80,7 +80,7 @@ stages:
   on_policy: {kind: on_policy_distill, model: distilled, teacher: reasoning}
   measured:
     kind: eval
-    models: [reasoning, on_policy]
+    models: [on_policy]
     recipe: {evaluation: {num_completions: 2}}
 """
 
@@ -132,8 +132,8 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(finished: Path) -> None:
     assert "continuing from update_" in (finished / "again.log").read_text()
     assert record["attempts"] == 2 and record["state"] == "done"
     rows = read_lines(directory / "work" / "metrics.jsonl")
-    assert [row["update"] for row in rows] == list(range(1, 121))
-    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert [row["update"] for row in rows] == list(range(1, 81))
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
 
 
 def test_every_stage_is_done_and_names_what_it_read(finished: Path) -> None:
@@ -163,8 +163,8 @@ def test_the_teacher_was_the_reference(finished: Path) -> None:
 
 def test_the_report_shows_the_models_that_were_measured(finished: Path) -> None:
     results = json.loads((finished / "run" / "report.json").read_text())["results"]
-    assert list(results) == ["reasoning", "on_policy"]
-    assert set(results["reasoning"]["sums"]) >= {"accuracy", "pass@2", "majority@2", "language", "length"}
+    assert list(results) == ["on_policy"]
+    assert set(results["on_policy"]["sums"]) >= {"accuracy", "pass@2", "majority@2", "language", "length"}
     assert "<svg" in (finished / "run" / "report.html").read_text()
     assert (finished / "run" / "report.png").is_file()
 
@@ -172,5 +172,6 @@ def test_the_report_shows_the_models_that_were_measured(finished: Path) -> None:
 def test_a_finished_pipeline_starts_nothing(finished: Path) -> None:
     started = time.monotonic()
     result = subprocess.run(command(finished), capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0 and result.stdout.count("done before") == 0, result.stdout + result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[1/7]" not in result.stdout and "report: " in result.stdout
     assert time.monotonic() - started < 60
