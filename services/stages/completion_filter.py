@@ -36,8 +36,8 @@ class Sieve:
             self._seen.add(text)
             good.append(candidate)
         good.sort(key=lambda candidate: (-candidate["reward"], candidate["num_tokens"], candidate["index"]))
-        if surplus := len(good) - self.settings.max_per_prompt:
-            self.reasons["not among the best"] += max(0, surplus)
+        if (surplus := len(good) - self.settings.max_per_prompt) > 0:
+            self.reasons["not among the best"] += surplus
         return good[: self.settings.max_per_prompt]
 
 
