@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "custom": {"function": "module:function"},
     "remote": {"url": "http://127.0.0.1:1/score"},
     "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "judge"},
+    "reward_model": {"path": "somewhere"},
 }
 
 
