@@ -26,6 +26,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: every problem at once, each with its key, its file and line (or override) and a fix.
     """
     content, origins = read_document(path, overrides)
+    if "stages" in content:
+        raise RecipeError(f"{path} is a pipeline: rayzero pipeline run {path}")
     return validate_recipe(content, origins, default_origin=str(path))
 
 

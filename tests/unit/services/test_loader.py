@@ -8,6 +8,7 @@ import pytest
 
 from services.schema.config.loader import load_recipe
 from services.schema.errors import RecipeError
+from services.stages.loading import is_pipeline, load_pipeline
 
 GOOD = """\
 name: small
@@ -122,4 +123,12 @@ def test_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("deploy/recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_recipe_loads(path: Path) -> None:
-    assert load_recipe(path).name == path.stem.replace("_", "-")
+    if is_pipeline(path):
+        assert load_pipeline(path).pipeline.name in path.stem.replace("_", "-")
+    else:
+        assert load_recipe(path).name == path.stem.replace("_", "-")
+
+
+def test_a_pipeline_is_not_the_recipe_of_one_run() -> None:
+    with pytest.raises(RecipeError, match=r"r1_tiny_cpu\.yaml is a pipeline: rayzero pipeline run deploy/recipes/r1_tiny"):
+        load_recipe("deploy/recipes/r1_tiny_cpu.yaml")
