@@ -130,5 +130,5 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 
 
 def test_a_pipeline_is_not_the_recipe_of_one_run() -> None:
-    with pytest.raises(RecipeError, match=r"r1_tiny_cpu\.yaml is a pipeline: rayzero pipeline run deploy/recipes/r1_tiny"):
+    with pytest.raises(RecipeError, match=r"yaml is a pipeline: rayzero pipeline run deploy/recipes/r1_tiny"):
         load_recipe("deploy/recipes/r1_tiny_cpu.yaml")
