@@ -63,7 +63,8 @@ def write_report(directory: Path, title: str, description: str, report: Report) 
     if report.results or report.curves:
         draw(report.results, report.curves, directory / "report.png", directory / "report.svg")
         lines += ["![what each stage added](report.png)", ""]
-        page.append((directory / "report.svg").read_text(encoding="utf-8").partition("?>")[2])
+        drawing = (directory / "report.svg").read_text(encoding="utf-8")
+        page.append(drawing[drawing.index("<svg") :])
     note = "± is half of a 95 % interval, from the spread over prompts."
     write_atomically(directory / "report.md", "\n".join([*lines, note, ""]))
     page.append(f"<h2>stages</h2>{_html(rows)}<small>{html.escape(note)}</small>")
