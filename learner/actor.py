@@ -85,6 +85,10 @@ class LearnerActor:
         """Wait until every receiver has joined."""
         await asyncio.to_thread(self._sender.accept)
 
+    async def abort_transfer(self) -> None:
+        """A receiver is lost: whoever waits for it in `accept_transfer` or `broadcast_weights` fails now."""
+        self._sender.abort()
+
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
         """Copy the policy into the send buffer; it may change as soon as this returns. Only rank 0's is sent."""
         return await self._run(self._prepare, policy_version)

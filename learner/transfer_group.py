@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -43,6 +44,7 @@ class SenderGroup:
         self._store.set(PROBE_KEY, str(self._probe.name))
         self._group: Any = None
         self._met = False
+        self._aborted = threading.Event()
         self.rendezvous = Rendezvous(host=host, port=self._store.port, world_size=num_receivers + 1)
 
     def accept(self) -> None:
@@ -91,6 +93,10 @@ class SenderGroup:
         except RuntimeError as error:
             raise WeightSyncError(f"the broadcast broke off, a receiver has died or hangs: {error}") from None
 
+    def abort(self) -> None:
+        """From another thread: nobody waits any longer for receivers that have not answered."""
+        self._aborted.set()
+
     def close(self) -> None:
         """Hang up. Receivers that still wait get an error."""
         self._probe.close()
@@ -118,8 +124,10 @@ class SenderGroup:
         missing = dict(keys)
         while missing:
             missing = {rank: key for rank, key in missing.items() if not self._store.check([key])}
+            ranks = ", ".join(map(str, missing))
+            if missing and self._aborted.is_set():
+                raise WeightSyncError(f"the transfer was given up before rank {ranks} came")
             if missing and time.monotonic() > give_up:
-                ranks = ", ".join(map(str, missing))
                 raise WeightSyncError(f"rank {ranks} {what} in {self._deadline_s:g} s")
             if missing:
                 time.sleep(POLL_S)

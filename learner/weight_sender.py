@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 import xxhash
@@ -57,7 +58,13 @@ class WeightSender:
         Raises:
             WeightSyncError: names the ranks that did not come in time.
         """
-        self._opened.accept()
+        with self._closing_on_failure() as group:
+            group.accept()
+
+    def abort(self) -> None:
+        """From another thread: let `accept` or `broadcast` stop waiting for a receiver that is known to be lost."""
+        if self._group is not None:
+            self._group.abort()
 
     def prepare(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
         """Copy `tensors` (Hugging Face names, any dtype, full and on any device) into the send buffer, in order.
@@ -89,16 +96,26 @@ class WeightSender:
         """
         if self._prepared_version is None:
             raise WeightSyncError("nothing to broadcast: prepare weights first")
-        self._opened.await_ready(self._prepared_version)
-        self._opened.publish(self._prepared_version, self._buffer.name)
-        for bucket in self._buckets:
-            self._opened.send(bucket)
+        with self._closing_on_failure() as group:
+            group.await_ready(self._prepared_version)
+            group.publish(self._prepared_version, self._buffer.name)
+            for bucket in self._buckets:
+                group.send(bucket)
 
     def close(self) -> None:
         """Leave the transfer group."""
         if self._group is not None:
             self._group.close()
             self._group = None
+
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[SenderGroup]:
+        """A group that failed cannot be used again; hanging up also frees the receivers that still wait in it."""
+        try:
+            yield self._opened
+        except WeightSyncError:
+            self.close()
+            raise
 
     @property
     def _opened(self) -> SenderGroup:

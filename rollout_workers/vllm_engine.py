@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rollout_workers import engine_process
 from rollout_workers.completions import completion_of, eos_token_ids, spread_seed
 from rollout_workers.load_meter import LoadMeter
+from rollout_workers.start_gate import StartGate
 from rollout_workers.templates import render
 from rollout_workers.weight_client import DeadlineWeightSyncClient
 from services.schema.errors import DeadlineError, RayzeroError, RecipeError, WeightSyncError, WorkerError
@@ -41,8 +42,14 @@ PAUSE_MODES: dict[str, tuple[str, bool]] = {
 }
 """`rollout.on_weights` -> vLLM's pause mode, and whether keys and values are dropped."""
 
+DEATH_POLL_S = 0.25
+"""How often it is looked after an engine that has not answered yet."""
+
 FIRST_POLL_S, LAST_POLL_S = 0.001, 0.005
 """How often a transfer that runs in the engine's thread is asked whether it is done."""
+
+BATCH_PATIENCE_S = 30.0
+"""How long a batch waits to be whole: its groups are sent at one time, so one that is missing is lost."""
 
 
 class RolloutEngine:
@@ -68,6 +75,8 @@ class RolloutEngine:
         self._numbers = itertools.count()
         self._broken: BaseException | None = None
         self._sync_lock = asyncio.Lock()
+        self._receive_s = 0.0
+        self._gate: StartGate[Any] = StartGate(self.held, min(deadline_s, BATCH_PATIENCE_S))
 
     async def start(self) -> None:
         """Load the model and be ready to generate.
@@ -97,6 +106,7 @@ class RolloutEngine:
         text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
         room = self._settings.max_model_tokens - len(prompt)
         if room < 1:
+            self._gate.withdraw(request.batch)
             raise RecipeError(
                 f"prompt {request.prompt.prompt_id} has {len(prompt)} tokens, rollout.max_model_tokens is "
                 f"{self._settings.max_model_tokens}: raise it or drop the prompt"
@@ -111,7 +121,8 @@ class RolloutEngine:
         request_id = f"{request.group_id}-{next(self._numbers)}"
         self._requests.setdefault(request.group_id, set()).add(request_id)
         try:
-            output = await self._complete(engine, prompt, params, request_id)
+            salt = "" if request.batch is None else request.batch.batch_id
+            output = await self._complete(engine, prompt, params, request_id, salt, request)
         finally:
             self._requests[request.group_id].discard(request_id)
             if not self._requests[request.group_id]:
@@ -137,7 +148,9 @@ class RolloutEngine:
             return np.zeros(0, dtype=np.float32)
         tokens = np.concatenate([prompt_token_ids, token_ids]).astype(np.int32)
         params = self._sampling_params(n=1, max_tokens=1, temperature=1.0, seed=None, prompt_logprobs=0)
-        output = await self._complete(self._ready(), tokens, params, f"score-{next(self._numbers)}")
+        # A salt of its own: a proof of the weights must be computed with them, not found in the cache.
+        number = next(self._numbers)
+        output = await self._complete(self._ready(), tokens, params, f"score-{number}", salt=f"score {number}")
         # The flat form holds one entry a prompt token after the first, and none for the first.
         return np.asarray(output.prompt_logprobs.logprobs[-len(token_ids) :], dtype=np.float32)
 
@@ -160,9 +173,11 @@ class RolloutEngine:
             WeightSyncError: the broadcast did not come, or is not what the manifest says. Nothing was loaded: the
                 engine goes on with its old weights.
         """
+        begun = time.monotonic()
         call = self._ready().collective_rpc("begin_receive", args=(pickle.dumps(manifest), self._deadline_s))
         await self._in_time(call, "begin to receive weights")
         await self._transferred(f"receive version {manifest.policy_version}")
+        self._receive_s = time.monotonic() - begun
 
     async def apply_weights(self, policy_version: int) -> WeightReceipt:
         """Pause, load what was received, resume; every token from here on is of `policy_version`.
@@ -187,7 +202,11 @@ class RolloutEngine:
             await self._in_time(engine.resume_generation(), "resume the engine")
             pause_s = time.monotonic() - paused
         return WeightReceipt(
-            worker=self.name, policy_version=policy_version, num_tensors=num_tensors, receive_s=0.0, pause_s=pause_s
+            worker=self.name,
+            policy_version=policy_version,
+            num_tensors=num_tensors,
+            receive_s=self._receive_s,
+            pause_s=pause_s,
         )
 
     async def leave_transfer(self) -> None:
@@ -253,20 +272,34 @@ class RolloutEngine:
         output = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False, "flat_logprobs": True}
         return SamplingParams(**neutral, **output, **given)
 
-    async def _complete(self, engine: Any, prompt: NDArray[np.int32], params: Any, request_id: str) -> Any:
+    async def _complete(
+        self,
+        engine: Any,
+        prompt: NDArray[np.int32],
+        params: Any,
+        request_id: str,
+        salt: str = "",
+        group: GroupRequest | None = None,
+    ) -> Any:
+        """The finished output of one request; `salt` names who may share its cached prefix."""
         from vllm.inputs.engine import tokens_input
 
         # Salted with the version: a cached prefix can only be found by requests of the version that computed it.
-        tokens = tokens_input(prompt.tolist(), cache_salt=f"version {self.policy_version}")
-        final = None
+        tokens = tokens_input(prompt.tolist(), cache_salt=f"version {self.policy_version} {salt}")
+        batch, position = (None, 0) if group is None else (group.batch, group.group_id)
+        collector: Any = None
         try:
-            async for output in engine.generate(tokens, params, request_id):
-                final = output
+            collector = await self._gate.start(batch, position, lambda: engine.add_request(request_id, tokens, params))
+            while True:
+                output = collector.get_nowait() or await collector.get()
+                if output.finished:
+                    return output
+        except asyncio.CancelledError:
+            if collector is not None:
+                await engine.abort(collector.request_id, internal=True)
+            raise
         except Exception as error:
             raise WorkerError(f"the engine of {self.name} failed: {error!r}") from None
-        if final is None:
-            raise WorkerError(f"the engine of {self.name} ended request {request_id} without an answer")
-        return final
 
     def _client(self) -> DeadlineWeightSyncClient:
         return DeadlineWeightSyncClient(self._ready(), asyncio.get_running_loop(), self._deadline_s, self.name)
@@ -311,12 +344,20 @@ class RolloutEngine:
             await self._in_time(self._engine.abort(running), "abort what is running")
 
     async def _in_time(self, call: Awaitable[T], what: str) -> T:
+        """The answer of the engine; not waited for any longer than the engine lives: vLLM leaves such calls open."""
+        answer = asyncio.ensure_future(call)
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await call
+                while not answer.done():
+                    await asyncio.wait([answer], timeout=DEATH_POLL_S)
+                    if not answer.done() and self._engine is not None and self._engine.errored:
+                        raise WorkerError(f"the engine of {self.name} died and could not {what}")
+                return answer.result()
         except TimeoutError:
             raise DeadlineError(f"the engine of {self.name} did not {what} in {self._deadline_s:g} s") from None
         except RayzeroError:
             raise
         except Exception as error:
             raise WorkerError(f"the engine of {self.name} could not {what}: {error!r}") from None
+        finally:
+            answer.cancel()

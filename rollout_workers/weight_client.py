@@ -6,15 +6,24 @@ vLLM's own clients wait with a bare `ray.get` or without a look at the answer: a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol
 
-from services.schema.errors import DeadlineError
+from services.schema.errors import DeadlineError, WorkerError
+
+DEATH_POLL_S = 0.25
+"""How often it is looked after an engine that has not answered yet."""
 
 
 class WeightTransferEngineClient(Protocol):
     """The part of vLLM's `AsyncLLM` that the four phases need."""
+
+    @property
+    def errored(self) -> bool:
+        """Whether the engine's process is dead."""
+        ...
 
     async def collective_rpc(
         self,
@@ -38,6 +47,7 @@ class DeadlineWeightSyncClient:
 
     Raises:
         DeadlineError: a phase was not over in time. The engine may be stuck: end it.
+        WorkerError: the engine died; vLLM leaves the calls to it open.
     """
 
     def __init__(
@@ -68,8 +78,15 @@ class DeadlineWeightSyncClient:
 
     def _wait(self, call: Coroutine[Any, Any, Any], what: str) -> Any:
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        try:
-            return future.result(self._deadline_s)
-        except FutureTimeoutError:
-            future.cancel()
-            raise DeadlineError(f"{what} of the engine of {self._name} not over after {self._deadline_s:g} s") from None
+        give_up = time.monotonic() + self._deadline_s
+        while (left_s := give_up - time.monotonic()) > 0:
+            try:
+                return future.result(min(DEATH_POLL_S, left_s))
+            except FutureTimeoutError:
+                if future.done():
+                    raise
+            if self._engine.errored:
+                future.cancel()
+                raise WorkerError(f"the engine of {self._name} died in {what}")
+        future.cancel()
+        raise DeadlineError(f"{what} of the engine of {self._name} not over after {self._deadline_s:g} s")

@@ -75,9 +75,9 @@ class Checkpointer:
     def _prune(self) -> None:
         paths = sorted(self.folder.glob("update_*"))
         keep = {*paths[-self.keep_last :], self.best()}
-        for path in paths:
-            if path not in keep:
-                shutil.rmtree(path, ignore_errors=True)
+        left_by_kills = self.folder.glob(".update_*.tmp")
+        for path in (*left_by_kills, *(path for path in paths if path not in keep)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -88,6 +88,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
             return path
         logger.warning("checkpoint %s is damaged (%s): using the one before it", path.name, problem)
     return None
+
+
+def version_of(path: Path) -> int:
+    """The learner's version that a checkpoint's directory is named after."""
+    return int(path.name.removeprefix("update_"))
 
 
 def load_run_state(path: Path) -> dict[str, Any]:

@@ -83,6 +83,32 @@ def replay(
     raise typer.Exit(start(run, updates, tolerance, as_json=json))
 
 
+@app.command(epilog="Example: rayzero audit runs/demo")
+def audit(
+    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    json: AsJson = False,
+) -> None:
+    """Check that a run trained on every group once or dropped it with a reason. Exit 1: one was lost or doubled."""
+    from services.ledger import report
+
+    raise typer.Exit(report(run, as_json=json))
+
+
+@app.command(epilog="Example: rayzero chaos deploy/recipes/tiny_addition.yaml --minutes 10 --seed 1")
+def chaos(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long, from the first update on.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Of the choice of victims and moments.")] = 0,
+    nodes: Annotated[int, typer.Option(min=1, help="Ray nodes that may be killed, besides the head.")] = 2,
+    json: AsJson = False,
+) -> None:
+    """Train while every kind of process is killed in every phase, then audit. Exit 1: a group was lost or doubled."""
+    from services.chaos.storm import run
+
+    raise typer.Exit(run(recipe, overrides or [], minutes, seed, nodes, as_json=json))
+
+
 @app.command(epilog="Example: rayzero recipe > deploy/recipes/README.md")
 def recipe() -> None:
     """Print the reference of every key that a recipe can have, as Markdown."""
@@ -159,6 +185,25 @@ def bench_learner(
     from services.models import resolve_model
 
     run(str(resolve_model(model)), mix=mix, num_threads=threads, with_trl=trl, as_json=json)
+
+
+@bench.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
+def bench_scale(
+    engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,
+    json: AsJson = False,
+) -> None:
+    """The control plane on actors that do nothing: cost a sample, capacity, weak scaling. No Ray, no vLLM."""
+    from services.bench.scale import run
+
+    run(engines or [1, 8, 64, 256, 512], as_json=json)
+
+
+@bench.command("pipeline", epilog="Example: rayzero bench pipeline --json")
+def bench_pipeline(json: AsJson = False) -> None:
+    """What scheduling gives away, with simulated engines and learner: overlap, long tails. Needs no Ray and no vLLM."""
+    from services.bench.pipeline import run
+
+    run(as_json=json)
 
 
 @bench.command("rewards", epilog="Example: rayzero bench rewards --json")

@@ -4,31 +4,33 @@
        ▲                                                                                  │
        └───────────────── retire ◄── evaluate, checkpoint ◄── sync (weights to every engine) ◄┘
 
-The loops share the buffer. `_admit_loop` gives every prompt that has room a task which carries it; `_train_loop` takes
-batches and turns them into versions. At max_staleness 0 a version's groups are admitted only after its weights are
-served, so the two take turns; above 0 they overlap, and the buffer holds the bound. `_join_loop` brings new workers to
-the current weights, `_watch_loop` ends a run in which nothing moves any more, with a report.
+The loops share the buffer. `Admission.run` gives every prompt that has room a task which carries it; `_train_loop`
+takes batches and turns them into versions. At max_staleness 0 a version's groups are admitted only after its weights
+are served, so the two take turns; above 0 they overlap, and the buffer holds the bound. `_join_loop` brings new
+workers to the current weights, `_watch_loop` ends a run in which nothing moves any more, with a report.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services.activity import Activity, Phase
-from services.evaluation import Evaluation, Evaluator, is_accurate
+from services.admission import Admission
+from services.batch_metrics import batch_metrics
+from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
-from services.group_buffer import Entry, GroupBuffer, GroupState
+from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
 from services.schema.config.recipe import Recipe
-from services.schema.errors import DeadlineError, RecipeError, RunHalted, WorkerError
+from services.schema.errors import DeadlineError, RunHalted
 from services.schema.interfaces import Learner, PromptSource, RolloutWorker
-from services.schema.messages import Group, GroupRequest, UpdateResult, VerdictStatus
+from services.schema.messages import Group, UpdateResult
+from services.stall import describe_stall
 from services.weight_sync import SyncReport, WeightSync
 
 logger = logging.getLogger(__name__)
@@ -81,23 +83,20 @@ class Controller:
     saved_version: int = -1
     """Version of the last checkpoint; -1: none yet."""
     activity: Activity = field(default_factory=Activity)
-    _running: asyncio.Event = field(default_factory=asyncio.Event)
-    """Cleared while the run is paused."""
+    _admission: Admission = field(init=False)
     _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
     _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the learner's weights change or travel: a joining worker is never given half an update."""
-    _carrying: set[asyncio.Task[None]] = field(default_factory=set)
     _evaluating: asyncio.Task[None] | None = None
-    _failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _saving: asyncio.Task[None] | None = None
     _last_progress_s: float = 0.0
-    _held_back: bool = False
-    """Nothing is admitted: at max_staleness 0 an evaluation has the engines to itself."""
 
     def __post_init__(self) -> None:
         """A run starts unpaused, and its parts share one clock."""
-        self._running.set()
         self.activity.clock = self.clock
+        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
+        self._admission.running.set()
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -110,10 +109,10 @@ class Controller:
             await self.sync.broadcast(self.buffer.version)
         if self.buffer.version == 0 and not self.accuracies:
             await self._evaluate()
-        named = (self._train_loop, self._admit_loop, self._join_loop, self._watch_loop)
+        named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
         loops = [asyncio.create_task(loop()) for loop in named]
         try:
-            done, _ = await asyncio.wait([*loops, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*loops, self._admission.failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except RunHalted as halt:
@@ -121,30 +120,30 @@ class Controller:
             await self._save()
             raise
         finally:
-            await self._cancel([*loops, *self._carrying])
+            await self._cancel(loops)
 
     def stop(self) -> None:
         """Finish the update in hand, save, and return from `run`."""
-        self.stopping = True
+        self.stopping, self._admission.is_open = True, False
         self.buffer.interrupt()
 
     @property
     def paused(self) -> bool:
         """Whether `pause` was called and `resume` was not."""
-        return not self._running.is_set()
+        return not self._admission.running.is_set()
 
     async def pause(self) -> None:
         """Start no more groups and no more updates; returns when what was in hand is finished."""
-        self._running.clear()
+        self._admission.running.clear()
         async with self._boundary:
-            while self._moving():
-                await self.buffer.wait_for_change()
+            while self._admission.is_busy():
+                await asyncio.sleep(0.01)
             await self._finish_evaluation()
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self._last_progress_s = self.clock()
-        self._running.set()
+        self._admission.running.set()
 
     async def checkpoint(self) -> int:
         """Save between two updates; returns the saved version."""
@@ -152,17 +151,13 @@ class Controller:
             await self._save()
             return self.buffer.version
 
-    def _moving(self) -> bool:
-        return any(entry.state in (GroupState.GENERATING, GroupState.SCORING) for entry in self.buffer.entries.values())
-
     async def _train_loop(self) -> None:
         """Batches to versions."""
         while self.buffer.version < self.recipe.training.num_updates and not self.stopping:
-            await self._running.wait()
+            await self._admission.running.wait()
             waited = self.clock()
             try:
-                with self.activity(Phase.WAIT):
-                    await self.buffer.wait_for_batch(self.recipe.deadlines.stall_s)
+                await self._wait_for_batch()
             except DeadlineError:
                 if not self.paused:
                     raise
@@ -171,14 +166,23 @@ class Controller:
                 if groups is not None:
                     await self._update(groups, waited)
         await self._finish_evaluation()
+        await self._finish_saving()
         if self.saved_version != self.buffer.version:
             await self._save()
+
+    async def _wait_for_batch(self) -> None:
+        with self.activity(Phase.WAIT):
+            try:
+                await self.buffer.wait_for_batch(self.recipe.deadlines.stall_s)
+            except DeadlineError:
+                raise self._stall() from None
 
     async def _update(self, groups: list[Group], waited: float) -> None:
         """One batch: update, sync, and what follows."""
         started = self.clock()
         version = self.buffer.version + 1
         async with self._weights:
+            await self._finish_saving()
             with self.activity(Phase.UPDATE):
                 result = await self.learner.update(groups, version)
             updated = self.clock()
@@ -195,6 +199,7 @@ class Controller:
         self._last_progress_s = self.clock()
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.num_samples += sum(len(group.rollouts) for group in groups)
+        self.sync.canary.learn(groups)
         staleness = [version - 1 - group.oldest_version for group in groups]
         row = {
             "update": version,
@@ -202,6 +207,7 @@ class Controller:
             **result.metrics,
             **timings,
             "sync_pause_s": report.pause_s,
+            "sync_receive_s": report.receive_s,
             "staleness_mean": sum(staleness) / len(staleness),
             "staleness_max": max(staleness),
             "dropped_groups": sum(self.buffer.dropped.values()),
@@ -212,36 +218,22 @@ class Controller:
         every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
         evaluate = last or bool(every and version % every == 0)
+        # At max_staleness 0 an evaluation has the engines to itself.
         apart = evaluate and (self.recipe.training.max_staleness == 0 or last)
-        self._held_back = apart
+        self._admission.is_open = not (apart or self.stopping)
         self.buffer.retire(groups, version)
         if evaluate:
             await self._finish_evaluation()
             self._evaluating = asyncio.create_task(self._evaluate(version))
         if apart:
             await self._finish_evaluation()
-            self._held_back = False
+            self._admission.is_open = not self.stopping
             self.buffer.notify()
         for observer in self.observers:
             observer.on_update(row, groups)
         every = self.recipe.checkpoint.every_updates
         if last or (every and version % every == 0):
-            await self._save()
-
-    async def _admit_loop(self) -> None:
-        """Prompts to tasks: as many as the staleness bound has room for."""
-        for entry in [entry for entry in self.buffer.entries.values() if entry.state is GroupState.WAITING]:
-            self._carry_in_background(entry)
-        total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
-        while True:
-            await self._running.wait()
-            while self._may_admit(total):
-                self._carry_in_background(self.buffer.admit(self.prompts.next()))
-            await self.buffer.wait_for_change()
-
-    def _may_admit(self, total: int) -> bool:
-        open_ = not (self.stopping or self._held_back or self.paused)
-        return open_ and self.buffer.room > 0 and self.buffer.num_needed(total) > 0
+            await self._begin_save()
 
     async def _join_loop(self) -> None:
         """New and replaced workers to the current weights, while the learner waits for groups."""
@@ -257,57 +249,25 @@ class Controller:
             await asyncio.sleep(min(5.0, limit / 4))
             silent = self.clock() - self._last_progress_s
             if silent > limit and not self.paused:
-                raise DeadlineError(f"stalled: nothing was finished for {silent:.0f} s\n{self.buffer.describe()}")
+                raise self._stall()
 
-    def _carry_in_background(self, entry: Entry) -> None:
-        task = asyncio.create_task(self._carry(entry))
-        self._carrying.add(task)
-        task.add_done_callback(self._carried)
+    def _stall(self) -> DeadlineError:
+        report = describe_stall(self.activity, self.buffer, [self.carrier.rollouts, self.carrier.rewards])
+        return DeadlineError(
+            f"stalled: nothing was finished for {self.clock() - self._last_progress_s:.0f} s\n{report}"
+        )
 
-    def _carried(self, task: asyncio.Task[None]) -> None:
-        """A group's task ended; one that failed ends the run now, not when somebody misses its group."""
-        self._carrying.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._failed.done():
-            self._failed.set_exception(error)
-
-    async def _carry(self, entry: Entry) -> None:
-        """One group, from admission to `commit` or `drop`."""
-        sampling = self.recipe.training_sampling(entry.group_id)
-        request = GroupRequest(group_id=entry.group_id, prompt=entry.prompt, sampling=sampling)
-        await self._running.wait()
-        try:
-            group = await self.carrier.carry(request, lambda state, holder: self.buffer.move(entry, state, holder))
-        except WorkerError as error:
-            if self.rollouts.failure is not None:
-                raise
-            self.buffer.drop(entry, f"failed: {error}")
-            return
-        except RecipeError as error:
-            # A prompt that does not fit the engine costs itself, not the run.
-            self.buffer.drop(entry, f"refused: {error}")
-            return
+    def _on_finish(self, group: Group, reason: str | None) -> None:
         self._last_progress_s = self.clock()
-        reason = self._reason_to_drop(group)
-        if reason is None:
-            self.buffer.commit(entry, group)
-            return
-        self.buffer.drop(entry, reason)
-        for observer in self.observers:
-            observer.on_drop(group, reason)
-
-    def _reason_to_drop(self, group: Group) -> str | None:
-        rewards = [r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR]
-        if len(rewards) < 2:
-            return "verdict errors"
-        if self.recipe.training.skip_uniform_groups and max(rewards) == min(rewards):
-            return "uniform rewards"
-        return None
+        if reason is not None:
+            for observer in self.observers:
+                observer.on_drop(group, reason)
 
     async def _evaluate(self, version: int | None = None) -> None:
         with self.activity(Phase.EVALUATION):
             evaluation = await self.evaluator.run(self.buffer.version if version is None else version)
         self._last_progress_s = self.clock()
+        self.sync.canary.learn(evaluation.groups)
         self.accuracies[evaluation.policy_version] = evaluation.accuracy
         for observer in self.observers:
             observer.on_evaluation(evaluation)
@@ -319,15 +279,31 @@ class Controller:
             self._evaluating = None if self._evaluating is task else self._evaluating
 
     async def _save(self) -> None:
+        await self._begin_save()
+        await self._finish_saving()
+
+    async def _begin_save(self) -> None:
+        """Save beside the next groups being generated; the next update waits for it."""
+        await self._finish_saving()
+        self._saving = asyncio.create_task(self._save_now(self.buffer.version))
+        # The run's own state is taken in the task's first step: before anything else can change it.
+        await asyncio.sleep(0)
+
+    async def _save_now(self, version: int) -> None:
         with self.activity(Phase.CHECKPOINT):
-            await self.saver.save(self, self.accuracies.get(self.buffer.version))
-        self.saved_version = self.buffer.version
+            await self.saver.save(self, self.accuracies.get(version))
+        self.saved_version = version
+
+    async def _finish_saving(self) -> None:
+        if self._saving is not None:
+            await self._saving
+            self._saving = None
 
     async def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
-        tasks = [*tasks, *([self._evaluating] if self._evaluating is not None else [])]
+        tasks = [*tasks, *(task for task in (self._evaluating, self._saving) if task is not None)]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(self._admission.cancel(), *tasks, return_exceptions=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What resumes with the learner's own checkpoint."""
@@ -346,31 +322,3 @@ class Controller:
         self.accuracies = dict(state["accuracies"])
         self.num_tokens, self.num_samples = state["num_tokens"], state["num_samples"]
         self.saved_version = self.buffer.version
-
-
-def batch_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What the controller itself can say of a batch: rewards by component, accuracy, lengths, uniform groups."""
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
-    names = sorted({name for rollout in judged for name in rollout.verdict.components})
-    metrics = {
-        "reward_mean": _mean([rollout.verdict.reward for rollout in judged]),
-        "train_accuracy": _mean([float(is_accurate(rollout)) for rollout in judged]),
-        "verdict_errors": float(len(rollouts) - len(judged)),
-        "samples": float(len(rollouts)),
-        "completion_tokens": float(sum(group.num_tokens for group in groups)),
-        "uniform_group_share": _mean([float(_is_uniform(group)) for group in groups]),
-    }
-    for name in names:
-        scores = [r.verdict.components[name] for r in judged if name in r.verdict.components]
-        metrics[f"reward/{name}"] = _mean(scores)
-    return metrics
-
-
-def _is_uniform(group: Group) -> bool:
-    rewards = {r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR}
-    return len(rewards) <= 1
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from services.group_carrier import GroupCarrier
 from services.schema.errors import RunHalted
 from services.schema.messages import Group, GroupRequest, Prompt, Rollout, Sampling, VerdictStatus
+from services.waves import deal
 
 ACCURACY = "accuracy"
 """The component that counts as accuracy where a rubric has one; elsewhere a rollout is accurate when it is correct."""
@@ -35,6 +36,8 @@ class Evaluator:
     carrier: GroupCarrier
     prompts: Sequence[Prompt]
     sampling: Sampling
+    as_wave: bool = False
+    """Deal the prompts out by position: for a strict run, whose evaluations have the engines to themselves."""
 
     async def run(self, policy_version: int) -> Evaluation:
         """Sample and judge every held-out prompt.
@@ -42,7 +45,14 @@ class Evaluator:
         Raises:
             RunHalted: not one verdict could be had.
         """
-        groups = await asyncio.gather(*(self._group(index, prompt) for index, prompt in enumerate(self.prompts)))
+        requests = [self._request(index, prompt) for index, prompt in enumerate(self.prompts)]
+        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self.as_wave else []
+        if workers:
+            wave = deal(requests, workers, f"evaluation {policy_version}")
+            carried = [self.carrier.carry(dealt.request, worker=dealt.worker) for dealt in wave]
+        else:
+            carried = [self.carrier.carry(request) for request in requests]
+        groups = await asyncio.gather(*carried)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
         if not judged:
@@ -58,7 +68,7 @@ class Evaluator:
             groups=tuple(groups),
         )
 
-    async def _group(self, index: int, prompt: Prompt) -> Group:
+    def _request(self, index: int, prompt: Prompt) -> GroupRequest:
         seed = None if self.sampling.seed is None else self.sampling.seed + index * self.sampling.num_completions
         sampling = Sampling(
             num_completions=self.sampling.num_completions,
@@ -67,7 +77,7 @@ class Evaluator:
             seed=seed,
         )
         # Negative: evaluation groups are not in the ledger.
-        return await self.carrier.carry(GroupRequest(group_id=-1 - index, prompt=prompt, sampling=sampling))
+        return GroupRequest(group_id=-1 - index, prompt=prompt, sampling=sampling)
 
 
 def is_accurate(rollout: Rollout) -> bool:

@@ -6,8 +6,10 @@ spawn ─► STARTING ─► READY (rollout workers: JOINING until they hold the
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,6 +41,8 @@ class SeatState(StrEnum):
     JOINING = "joining"
     SERVING = "serving"
     DRAINING = "draining"
+    GONE = "gone"
+    """Out of its seat: dead, or on its way out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +50,8 @@ class Seat(Generic[W]):
     """One place in the fleet and the worker that has it."""
 
     name: str
+    number: int = 0
+    """How many seats there were before it."""
     worker: W | None = None
     state: SeatState = SeatState.STARTING
     in_flight: int = 0
@@ -89,7 +95,13 @@ class Fleet(Generic[W]):
     _started: bool = False
     _streak: int = 0
     _spawned: int = 0
+    _free: list[tuple[int, int]] = field(default_factory=list)
+    """A heap of (leases, number of the seat); entries that are no longer true are passed over."""
+    _numbered: dict[int, Seat[W]] = field(default_factory=dict)
+    _waiters: deque[asyncio.Future[Seat[W]]] = field(default_factory=deque)
+    """First come, first served. Everyone else sleeps: thousands of groups may wait for a few hundred workers."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    """Somebody changed its state. Leases do not count, except a leaving worker's."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, num_workers: int) -> None:
@@ -101,13 +113,12 @@ class Fleet(Generic[W]):
         self._started = True
 
     @asynccontextmanager
-    async def lease(self, deadline_s: float) -> AsyncIterator[Seat[W]]:
-        """The least loaded serving worker, as soon as one has room.
+    async def lease(self, deadline_s: float, wanted: str = "") -> AsyncIterator[Seat[W]]:
+        """The worker called `wanted`, however busy, if it serves; else the least loaded, as soon as one has room.
 
         A `WorkerError` or `DeadlineError` that leaves the block costs the worker its seat: it is replaced.
         """
-        seat = await self._acquire(deadline_s)
-        seat.in_flight += 1
+        seat = self._take(wanted) or await self._acquire(deadline_s)
         try:
             yield seat
             self._streak = 0
@@ -115,14 +126,13 @@ class Fleet(Generic[W]):
             self.fail(seat, error)
             raise
         finally:
-            seat.in_flight -= 1
-            await self._notify()
+            self._release(seat)
 
     def fail(self, seat: Seat[W], error: BaseException) -> None:
         """A worker is dead or cannot be trusted: take its seat and fill it anew."""
         if seat not in self.seats:
             return  # several groups were in flight on it: the first to fail has reported it
-        self.seats.remove(seat)
+        self._remove(seat)
         logger.warning("%s %s failed and is replaced: %s", self.role, seat.name, error)
         if seat.worker is not None:
             self._background(seat.worker.shutdown())
@@ -130,6 +140,7 @@ class Fleet(Generic[W]):
         self._streak += 1
         if self._streak > self.max_restarts:
             self.failure = WorkerError(f"{self.role} workers failed {self._streak} times in a row; the last: {error}")
+            self._hand_out()
         elif len(self.seats) < self.target:
             self._background(self._fill(self._new_seat(), self._backoff()))
         self._background(self._notify())
@@ -196,13 +207,20 @@ class Fleet(Generic[W]):
         return [seat for seat in self.seats if seat.state is not SeatState.DRAINING]
 
     def _new_seat(self) -> Seat[W]:
-        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", since_s=self.clock())
+        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", number=self._spawned, since_s=self.clock())
         self._spawned += 1
         self.seats.append(seat)
+        self._numbered[seat.number] = seat
         return seat
+
+    def _remove(self, seat: Seat[W]) -> None:
+        self.seats.remove(seat)
+        del self._numbered[seat.number]
+        seat.state = SeatState.GONE
 
     def _move(self, seat: Seat[W], state: SeatState) -> None:
         seat.state, seat.since_s = state, self.clock()
+        self._offer(seat)
 
     def _backoff(self) -> float:
         """A node that is gone, or a broken installation, must not use up the restarts within a second."""
@@ -219,6 +237,7 @@ class Fleet(Generic[W]):
         except (ActorStartError, WorkerError, DeadlineError) as error:
             if not self._started:
                 self.failure = error if isinstance(error, ActorStartError) else ActorStartError(str(error))
+                self._hand_out()
             self.fail(seat, error)
             return
         finally:
@@ -232,7 +251,7 @@ class Fleet(Generic[W]):
         if seat.state is not SeatState.STARTING:
             self._move(seat, SeatState.DRAINING)
             return
-        self.seats.remove(seat)
+        self._remove(seat)
         if seat.filling is not None:
             seat.filling.cancel()
 
@@ -243,7 +262,7 @@ class Fleet(Generic[W]):
             await self._idle(seat, deadline_s)
         if seat in self.seats and seat.state is SeatState.DRAINING:
             # Out of its seat first: whoever holds a lease on it then fails, and carries its group to another worker.
-            self.seats.remove(seat)
+            self._remove(seat)
             await self._notify()
             await seat.taken.shutdown()
 
@@ -255,21 +274,66 @@ class Fleet(Generic[W]):
         except TimeoutError:
             logger.warning("%s leaves with %d groups in flight: they are handed over", seat.name, seat.in_flight)
 
-    async def _acquire(self, deadline_s: float) -> Seat[W]:
-        def free() -> Seat[W] | None:
-            seats = [seat for seat in self.seats if seat.state is SeatState.SERVING and seat.in_flight < self.limit]
-            return min(seats, key=lambda seat: seat.in_flight, default=None)
-
-        try:
-            async with asyncio.timeout(deadline_s), self._changed:
-                await self._changed.wait_for(lambda: free() is not None or self.failure is not None)
-        except TimeoutError:
-            states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"
-            raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})") from None
-        seat = free()
-        if seat is None:
-            raise self.failure or WorkerError(f"no {self.role} worker")
+    def _take(self, name: str) -> Seat[W] | None:
+        """A lease on one worker, past the others who wait; None when it does not serve."""
+        if not name:
+            return None
+        seat = next((seat for seat in self.seats if seat.name == name and seat.state is SeatState.SERVING), None)
+        if seat is not None:
+            seat.in_flight += 1
         return seat
+
+    async def _acquire(self, deadline_s: float) -> Seat[W]:
+        """A lease on the least loaded worker that has room."""
+        waiter: asyncio.Future[Seat[W]] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._hand_out()
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._release(waiter.result())  # handed out in the moment in which it was given up
+            if not isinstance(error, TimeoutError):
+                raise
+        states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"
+        raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})")
+
+    def _release(self, seat: Seat[W]) -> None:
+        seat.in_flight -= 1
+        self._offer(seat)
+        if seat.state is SeatState.DRAINING:
+            self._background(self._notify())
+
+    def _offer(self, seat: Seat[W]) -> None:
+        """It may have room: hand it to who waits."""
+        if seat.state is SeatState.SERVING and seat.in_flight < self.limit:
+            heapq.heappush(self._free, (seat.in_flight, seat.number))
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiters:
+            if self._waiters[0].done():
+                self._waiters.popleft()
+                continue
+            if self.failure is not None:
+                self._waiters.popleft().set_exception(self.failure)
+                continue
+            seat = self._least_loaded()
+            if seat is None:
+                return
+            seat.in_flight += 1
+            if seat.in_flight < self.limit:
+                heapq.heappush(self._free, (seat.in_flight, seat.number))
+            self._waiters.popleft().set_result(seat)
+
+    def _least_loaded(self) -> Seat[W] | None:
+        while self._free:
+            in_flight, number = heapq.heappop(self._free)
+            seat = self._numbered.get(number)
+            if seat is not None and seat.state is SeatState.SERVING and seat.in_flight == in_flight:
+                return seat
+        return None
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -45,6 +45,8 @@ class Entry:
     holder: str = ""
     """Which worker has it, for the stall report."""
     group: Group | None = None
+    oldest_version: int = 0
+    """Of the group's tokens, once there is one."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,12 @@ class GroupBuffer:
     next_group_id: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
+    _ready: dict[int, Entry] = field(default_factory=dict)
+    """Those of `entries` that are READY: looked at on every change, so not searched for among thousands."""
+    _live_until: Counter[int] = field(default_factory=Counter)
+    """How many of `entries` have which deadline."""
+    _ready_until: Counter[int] = field(default_factory=Counter)
+    """How many of those are READY."""
     _interrupted: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -77,25 +85,30 @@ class GroupBuffer:
             raise ValueError(f"no room at version {self.version}: {len(self.entries)} groups are live")
         entry = Entry(self.next_group_id, prompt, self.version, since_s=self.clock())
         self.next_group_id += 1
-        self.entries[entry.group_id] = entry
+        self._enter(entry)
         self.record("admitted", entry.group_id, version=self.version, prompt_id=prompt.prompt_id)
         return entry
 
     def move(self, entry: Entry, state: GroupState, holder: str = "") -> None:
         """Note that a group went one step on (or back, after a failure), and who has it now."""
         entry.state, entry.holder, entry.since_s = state, holder, self.clock()
-        self.notify()
+        if state is GroupState.READY:
+            self._ready[entry.group_id] = entry
+            self._ready_until[self._deadline(entry)] += 1
+            self.notify()
+        else:
+            self._no_longer_ready(entry)
 
     def commit(self, entry: Entry, group: Group) -> None:
         """A group is scored: ready for the learner."""
         if entry.group_id not in self.entries:
             return  # dropped as stale while it was being scored: it is in the ledger already
-        entry.group = group
-        self.move(entry, GroupState.READY)
+        self._ready_with(entry, group)
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Retire a group untrained, with its reason."""
-        if self.entries.pop(entry.group_id, None) is not None:
+        if entry.group_id in self.entries:
+            self._leave(entry)
             self.dropped[reason] += 1
             self.record("dropped", entry.group_id, version=self.version, reason=reason)
             self.notify()
@@ -132,7 +145,7 @@ class GroupBuffer:
     def retire(self, groups: Iterable[Group], new_version: int) -> None:
         """An update was made of these groups: they are trained on, and the learner is at `new_version`."""
         for group in groups:
-            del self.entries[group.group_id]
+            self._leave(self.entries[group.group_id])
             self.record("trained", group.group_id, version=new_version)
         self.version = new_version
         if self.drop_stale:
@@ -141,7 +154,7 @@ class GroupBuffer:
         self.notify()
 
     async def wait_for_change(self) -> None:
-        """Sleep until a group moved or retired."""
+        """Sleep until a group is ready, dropped or retired."""
         self._changed.clear()
         await self._changed.wait()
 
@@ -198,36 +211,57 @@ class GroupBuffer:
         """Restore; unfinished groups wait again, under their old numbers and deadlines."""
         self.version, self.next_group_id = state["version"], state["next_group_id"]
         self.dropped = Counter(state["dropped"])
-        self.entries = {}
+        self.entries, self._ready = {}, {}
+        self._live_until, self._ready_until = Counter(), Counter()
         for group_id, prompt, admitted_version, group in state["entries"]:
             entry = Entry(group_id, prompt, admitted_version, since_s=self.clock(), group=group)
-            entry.state = GroupState.WAITING if group is None else GroupState.READY
-            self.entries[group_id] = entry
+            self._enter(entry)
+            if group is not None:
+                self._ready_with(entry, group)
+
+    def _ready_with(self, entry: Entry, group: Group) -> None:
+        entry.group, entry.oldest_version = group, group.oldest_version
+        self.move(entry, GroupState.READY)
 
     def _deadline(self, entry: Entry) -> int:
         return entry.admitted_version + self.max_staleness
 
+    def _enter(self, entry: Entry) -> None:
+        self.entries[entry.group_id] = entry
+        self._live_until[self._deadline(entry)] += 1
+
+    def _leave(self, entry: Entry) -> None:
+        del self.entries[entry.group_id]
+        self._no_longer_ready(entry)
+        deadline = self._deadline(entry)
+        self._live_until[deadline] -= 1
+        if self._live_until[deadline] == 0:
+            del self._live_until[deadline], self._ready_until[deadline]
+
+    def _no_longer_ready(self, entry: Entry) -> None:
+        if self._ready.pop(entry.group_id, None) is not None:
+            self._ready_until[self._deadline(entry)] -= 1
+
     def _batch(self) -> list[Entry] | None:
         """Earliest deadlines first; None while there are too few, or while a group must be waited for."""
-        for entry in [entry for entry in self.entries.values() if self._too_stale(entry)]:
-            self.drop(entry, "stale")
-        ready = [entry for entry in self.entries.values() if entry.state is GroupState.READY]
-        ready.sort(key=lambda entry: (self._deadline(entry), entry.group_id))
-        batch = sorted(ready[: self.groups_per_update], key=lambda entry: entry.group_id)
-        if len(batch) < self.groups_per_update or not (self.drop_stale or self._feasible_without(batch)):
-            return None
-        return batch
+        while len(self._ready) >= self.groups_per_update and (self.drop_stale or self._is_feasible()):
+            ready = sorted(self._ready.values(), key=lambda entry: (self._deadline(entry), entry.group_id))
+            batch = sorted(ready[: self.groups_per_update], key=lambda entry: entry.group_id)
+            # The check at use: holds even if admission were wrong.
+            stale = [entry for entry in batch if self.version - entry.oldest_version > self.max_staleness]
+            if not stale:
+                return batch
+            for entry in stale:
+                self.drop(entry, "stale")
+        return None
 
-    def _too_stale(self, entry: Entry) -> bool:
-        """The check at use: holds even if admission were wrong."""
-        return entry.group is not None and self.version - entry.group.oldest_version > self.max_staleness
-
-    def _feasible_without(self, batch: list[Entry]) -> bool:
-        taken = {entry.group_id for entry in batch}
-        left = Counter(self._deadline(entry) for key, entry in self.entries.items() if key not in taken)
-        total = 0
-        for deadline in sorted(left):
-            total += left[deadline]
-            if total > max(0, deadline - self.version) * self.groups_per_update:
+    def _is_feasible(self) -> bool:
+        """Whether, with the most urgent batch taken away, the rest can still be trained on in time."""
+        left_in_batch, rest = self.groups_per_update, 0
+        for deadline in sorted(self._live_until):
+            taken = min(self._ready_until[deadline], left_in_batch)
+            left_in_batch -= taken
+            rest += self._live_until[deadline] - taken
+            if rest > max(0, deadline - self.version) * self.groups_per_update:
                 return False
         return True

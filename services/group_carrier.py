@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.fleet import Fleet
 from services.group_buffer import GroupState
@@ -30,13 +30,13 @@ class GroupCarrier:
     max_attempts: int
     lease_deadline_s: float
 
-    async def carry(self, request: GroupRequest, on_move: OnMove = _no_move) -> Group:
-        """One finished group. A failed step is tried again on whichever worker is free next.
+    async def carry(self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "") -> Group:
+        """One finished group, from `worker` if one is given. A failed step is tried again on whichever is free next.
 
         Raises:
             WorkerError: a step failed `max_attempts` times; the message holds the last cause.
         """
-        made = await self._generate(request, on_move)
+        made = await self._generate(request, on_move, worker)
         verdicts = await self._score(request, made, on_move)
         return Group(
             group_id=request.group_id,
@@ -49,12 +49,15 @@ class GroupCarrier:
             worker=made.worker,
         )
 
-    async def _generate(self, request: GroupRequest, on_move: OnMove) -> GroupCompletions:
+    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str) -> GroupCompletions:
         for attempt in range(1, self.max_attempts + 1):
             on_move(GroupState.WAITING, "")
             try:
-                async with self.rollouts.lease(self.lease_deadline_s) as seat:
+                async with self.rollouts.lease(self.lease_deadline_s, worker) as seat:
                     on_move(GroupState.GENERATING, seat.name)
+                    # Its batch waits for it at one worker and one attempt alone.
+                    if request.batch is not None and (attempt > 1 or seat.name != worker):
+                        request = replace(request, batch=None)
                     return await seat.taken.generate(request)
             except (WorkerError, DeadlineError) as error:
                 if self.rollouts.failure is not None:

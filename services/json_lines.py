@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from services.schema.errors import RunDirectoryError
 
 
 def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = False) -> None:
-    """Append (or begin anew with) whole lines.
+    """Append whole lines, or put them in the place of the file: a kill then leaves the old file or the new one.
 
     Raises:
         RunDirectoryError: the disk is full or the file cannot be written; says which.
     """
     text = "".join(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    written = file.with_name(f".{file.name}.{os.getpid()}.tmp") if replace else file
     try:
-        with open(file, "w" if replace else "a", encoding="utf-8") as stream:
+        with open(written, "w" if replace else "a", encoding="utf-8") as stream:
             stream.write(text)
+        if replace:
+            written.replace(file)
     except OSError as error:
         raise RunDirectoryError(f"{file} cannot be written: {error.strerror}; the last checkpoint is intact") from None
 

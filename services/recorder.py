@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any
 
 from services.evaluation import Evaluation
@@ -51,17 +52,22 @@ class Recorder:
         """A group was admitted, trained on or dropped."""
         append_lines(self.directory.file("ledger.jsonl"), [{"event": event, "group_id": group_id, **details}])
 
-    def roll_back(self, policy_version: int, next_group_id: int) -> None:
-        """Forget what came after a checkpoint: a resumed run writes those lines again, once."""
+    def roll_back(self, policy_version: int, next_group_id: int, live: Container[int] = ()) -> None:
+        """Forget what came after a checkpoint: a resumed run writes those lines again, once.
+
+        `live` are the groups that the checkpoint holds: whatever ended them since has not happened.
+        """
+
+        def stands(row: dict[str, Any]) -> bool:
+            ended = row.get("event") != "admitted"
+            return bool(row["group_id"] < next_group_id and not (ended and row["group_id"] in live))
+
         for name in ("metrics.jsonl", "evaluations.jsonl"):
-            file = self.directory.file(name)
-            kept = [row for row in read_lines(file) if row["update"] <= policy_version]
-            append_lines(file, kept, replace=True)
-        ledger = self.directory.file("ledger.jsonl")
-        append_lines(
-            ledger, [row for row in read_lines(ledger) if _survives(row, policy_version, next_group_id)], replace=True
-        )
+            _keep(self.directory.file(name), lambda row: bool(row["update"] <= policy_version))
+        _keep(self.directory.file("ledger.jsonl"), stands)
+        _keep(self.directory.rollouts / "dropped.jsonl", stands)
 
 
-def _survives(row: dict[str, Any], policy_version: int, next_group_id: int) -> bool:
-    return bool(row["group_id"] < next_group_id and (row["event"] != "trained" or row["version"] <= policy_version))
+def _keep(file: Path, stands: Callable[[dict[str, Any]], bool]) -> None:
+    if file.is_file():
+        append_lines(file, [row for row in read_lines(file) if stands(row)], replace=True)

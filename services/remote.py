@@ -148,6 +148,10 @@ class RemoteLearner(RemoteActor):
         """See `Learner`."""
         await self.call("accept_transfer", deadline_s=self.deadlines.sync_s)
 
+    async def abort_transfer(self) -> None:
+        """See `Learner`."""
+        await self.call("abort_transfer", deadline_s=self.deadlines.sync_s)
+
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
         """See `Learner`."""
         manifest: WeightManifest = await self.call("prepare_weights", policy_version, deadline_s=self.deadlines.sync_s)

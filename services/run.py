@@ -10,25 +10,28 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from services.canary import Canary
 from services.checkpointing import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from services.controller import Controller
 from services.evaluation import Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
+from services.learner_keeper import LearnerKeeper
 from services.placement import Placement, RaySession
 from services.preflight import Prepared, prepare
 from services.progress import ProgressView
 from services.recorder import Recorder
 from services.remote import RemoteLearner
 from services.report import print_report, write_summary
+from services.run_control import RunControl
 from services.run_directory import RunDirectory, choose_run_directory
 from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
@@ -38,8 +41,19 @@ from services.weight_sync import WeightSync
 INTERRUPTED = 130
 
 
-def train(recipe_path: Path, overrides: Sequence[str], runs_root: Path, explicit: Path | None, fresh: bool) -> int:
-    """Run a recipe to its end; returns the exit code.
+Companion = Callable[[RunControl], Coroutine[Any, Any, None]]
+"""Somebody who goes along with a run."""
+
+
+def train(
+    recipe_path: Path,
+    overrides: Sequence[str],
+    runs_root: Path,
+    explicit: Path | None,
+    fresh: bool,
+    companion: Companion | None = None,
+) -> int:
+    """Run a recipe to its end; returns the exit code. `companion` runs beside it, and is ended with it.
 
     Raises:
         RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
@@ -48,15 +62,22 @@ def train(recipe_path: Path, overrides: Sequence[str], runs_root: Path, explicit
     recipe = load_recipe(recipe_path, overrides)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
-    return train_in(directory, recipe, prepared, resume, console)
+    return train_in(directory, recipe, prepared, resume, console, companion)
 
 
-def train_in(directory: RunDirectory, recipe: Recipe, prepared: Prepared, resume: bool, console: Console) -> int:
+def train_in(
+    directory: RunDirectory,
+    recipe: Recipe,
+    prepared: Prepared,
+    resume: bool,
+    console: Console,
+    companion: Companion | None = None,
+) -> int:
     """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
     directory.prepare(recipe)
     _log_to(directory.logs / "driver.log")
     try:
-        return asyncio.run(_Run(recipe, prepared, directory, resume, console).run())
+        return asyncio.run(_Run(recipe, prepared, directory, resume, console, companion=companion).run())
     finally:
         directory.release()
 
@@ -70,6 +91,7 @@ class _Run:
     directory: RunDirectory
     resume: bool
     console: Console
+    companion: Companion | None = None
     controller: Controller | None = None
     started_s: float = 0.0
     checkpoint: Path | None = None
@@ -91,7 +113,8 @@ class _Run:
                 async with self._actors(progress) as controller:
                     self.controller = controller
                     progress.say("syncing the first weights and evaluating the model as it is")
-                    await controller.run()
+                    async with self._accompanied(controller):
+                        await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
             console.print(f"interrupted; nothing is left running{after}", style="yellow")
@@ -101,6 +124,16 @@ class _Run:
         return self._close(controller)
 
     @contextlib.asynccontextmanager
+    async def _accompanied(self, controller: Controller) -> AsyncIterator[None]:
+        going = None if self.companion is None else asyncio.create_task(self.companion(RunControl(controller)))
+        try:
+            yield
+        finally:
+            if going is not None:
+                going.cancel()
+                await asyncio.gather(going, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
         placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.num_gpus)
@@ -108,24 +141,25 @@ class _Run:
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
         )
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
-        learner: RemoteLearner | None = None
+        learner = LearnerKeeper(placement.learner, self.directory.checkpoints, self.directory.rollouts)
         progress.say("starting the learner, the engines and the reward workers")
         try:
-            learner, _, _ = await _all_or_first_error(
-                self._ready_learner(placement, progress),
+            await _all_or_first_error(
+                self._ready_learner(learner, progress),
                 engines.start(self.recipe.rollout.num_workers),
                 rewards.start(self.recipe.reward.num_workers),
             )
             controller = self._controller(learner, engines, rewards, progress)
             self._restore(controller, progress)
+            if self.recipe.cold_start is not None and self.checkpoint is None:
+                await controller.checkpoint()  # what the cold start made, for whoever has to begin again from here
             yield controller
         finally:
-            ends = [engines.close(), rewards.close(), *([learner.shutdown()] if learner is not None else [])]
-            await asyncio.gather(*ends, return_exceptions=True)
+            await asyncio.gather(engines.close(), rewards.close(), learner.shutdown(), return_exceptions=True)
 
     def _controller(
         self,
-        learner: RemoteLearner,
+        learner: LearnerKeeper,
         engines: Fleet[RolloutWorker],
         rewards: Fleet[RewardWorker],
         progress: ProgressView,
@@ -147,44 +181,49 @@ class _Run:
             carrier=carrier,
             rollouts=engines,
             learner=learner,
-            sync=WeightSync(learner, engines, recipe.deadlines.sync_s),
-            evaluator=Evaluator(carrier, self.prepared.eval_prompts, recipe.evaluation_sampling),
+            sync=WeightSync(
+                learner,
+                engines,
+                recipe.deadlines.sync_s,
+                canary=Canary.of(recipe),
+                ranks_per_worker=recipe.rollout.tensor_parallel_size,
+            ),
+            evaluator=Evaluator(
+                carrier,
+                self.prepared.eval_prompts,
+                recipe.evaluation_sampling,
+                as_wave=recipe.training.max_staleness == 0,
+            ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, progress],
         )
 
-    async def _ready_learner(self, placement: Placement, progress: ProgressView) -> RemoteLearner:
+    async def _ready_learner(self, learner: LearnerKeeper, progress: ProgressView) -> None:
         """The learner as the loop needs it: from the checkpoint, or cold-started, while the engines come up."""
         self.checkpoint = latest_checkpoint(self.directory.checkpoints) if self.resume else None
-        learner = await placement.learner()
-        try:
-            if self.checkpoint is not None:
-                await learner.load_checkpoint(str(self.checkpoint))
-            elif self.recipe.cold_start is not None:
-                from services.cold_start import cold_start
+        first = await learner.start(self.checkpoint)
+        if self.checkpoint is None and self.recipe.cold_start is not None:
+            from services.cold_start import cold_start
 
-                demonstrations, model_path = self.prepared.demonstrations, self.prepared.model_path
-                await cold_start(learner, demonstrations, self.recipe, model_path, self.directory, progress)
-        except BaseException:
-            await learner.shutdown()
-            raise
-        return learner
+            assert isinstance(first, RemoteLearner)
+            demonstrations, model_path = self.prepared.demonstrations, self.prepared.model_path
+            await cold_start(first, demonstrations, self.recipe, model_path, self.directory, progress)
 
     def _restore(self, controller: Controller, progress: ProgressView) -> None:
         """Continue from the checkpoint, if there is one; what was written after it is rolled back."""
-        if not self.resume:
-            return
         for path in sorted(self.directory.checkpoints.glob("update_*")):
             if self.checkpoint is None or path.name > self.checkpoint.name:
                 self.console.print(
                     f"checkpoint {path.name} is damaged and is not used: {find_damage(path)}", style="yellow"
                 )
         if self.checkpoint is None:
-            self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
+            if self.resume:
+                self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
             Recorder(self.directory).roll_back(-1, 0)
             return
         controller.load_state_dict(load_run_state(self.checkpoint))
-        Recorder(self.directory).roll_back(controller.buffer.version, controller.buffer.next_group_id)
+        buffer = controller.buffer
+        Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
         progress.resume(controller.buffer.version, controller.accuracies)
         self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
 
@@ -214,18 +253,15 @@ class _Run:
         return 0
 
 
-async def _all_or_first_error(*starts: Any) -> list[Any]:
+async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:
     """Side by side; the first failure cancels the others and is raised."""
     tasks = [asyncio.ensure_future(start) for start in starts]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, RemoteLearner):
-                await result.shutdown()
+        await asyncio.gather(*tasks, return_exceptions=True)
         raise
 
 

@@ -133,7 +133,8 @@ class RunControl:
             last_checkpoint=controller.saved_version,
             accuracies=dict(controller.accuracies),
             targets={role: fleet.target for role, fleet in fleets.items()},
-            restarts={role: fleet.restarts for role, fleet in fleets.items()},
+            restarts={role: fleet.restarts for role, fleet in fleets.items()}
+            | {"learner": getattr(controller.learner, "revivals", 0)},
             workers=tuple(status for role, fleet in fleets.items() for status in _workers(role, fleet)),
         )
 

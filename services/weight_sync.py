@@ -7,6 +7,7 @@ One broadcast, every step with a deadline:
 
 A worker that fails any step loses its seat (services/fleet.py replaces it) and the others go on. A failure during the
 broadcast itself leaves the transfer group unusable, so it is met anew, without the dead, and the broadcast repeated.
+Before a new worker serves, and every so many syncs, a canary (services/canary.py) proves that the weights are in place.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from services.fleet import Fleet, Seat
-from services.schema.errors import DeadlineError, WeightSyncError, WorkerError
+from services.canary import Canary
+from services.fleet import Fleet, Seat, SeatState
+from services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
 from services.schema.interfaces import Learner, RolloutWorker
-from services.schema.messages import WeightManifest, WeightReceipt
+from services.schema.messages import WeightReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class SyncReport:
     """Update ready → every engine has acknowledged."""
     pause_s: float
     """Longest time an engine could not generate."""
+    receive_s: float = 0.0
+    """Longest time an engine took to receive and check the bytes, beside generation."""
 
 
 @dataclass(slots=True)
@@ -47,8 +52,12 @@ class WeightSync:
     learner: Learner
     fleet: Fleet[RolloutWorker]
     deadline_s: float
+    canary: Canary = field(default_factory=lambda: Canary(every_syncs=0, max_difference=1.0))
+    ranks_per_worker: int = 1
+    """Receivers in one engine: its tensor-parallel size."""
     max_attempts: int = 3
     _members: tuple[Seat[RolloutWorker], ...] = ()
+    _num_bytes: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def broadcast(self, policy_version: int) -> SyncReport:
@@ -61,16 +70,16 @@ class WeightSync:
         """
         async with self._lock:
             start = time.monotonic()
-            manifest = await self.learner.prepare_weights(policy_version)
             for attempt in range(1, self.max_attempts + 1):
-                receipts = await self._attempt(manifest, [*self.fleet.serving(), *self.fleet.joining()])
+                receipts = await self._attempt(policy_version, [*self.fleet.serving(), *self.fleet.joining()])
                 if receipts:
                     return SyncReport(
                         policy_version=policy_version,
                         num_workers=len(receipts),
-                        num_bytes=manifest.num_bytes,
+                        num_bytes=self._num_bytes,
                         seconds=time.monotonic() - start,
                         pause_s=max(receipt.pause_s for receipt in receipts),
+                        receive_s=max(receipt.receive_s for receipt in receipts),
                     )
                 logger.warning("sync of version %d reached no worker (attempt %d)", policy_version, attempt)
                 await self._wait_for_a_worker()
@@ -83,42 +92,85 @@ class WeightSync:
         """
         async with self._lock:
             if joining := self.fleet.joining():
-                manifest = await self.learner.prepare_weights(policy_version)
-                await self._attempt(manifest, joining)
+                await self._attempt(policy_version, joining)
 
-    async def _attempt(self, manifest: WeightManifest, seats: Sequence[Seat[RolloutWorker]]) -> list[WeightReceipt]:
+    async def _attempt(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[WeightReceipt]:
         members = tuple(seat for seat in seats if seat.worker is not None)
         if not members:
             return []
+        # Anew at every attempt: a learner that died in the one before has nothing prepared.
+        manifest = await self.learner.prepare_weights(policy_version)
+        self._num_bytes = manifest.num_bytes
         if set(members) != set(self._members) and not await self._meet(members):
             return []
-        receives = [seat.taken.receive_weights(manifest) for seat in members]
-        received = await self._each([*receives, self.learner.broadcast_weights()])
-        if not self._survivors(members, received):
+        receives = [seat.taken.receive_weights(manifest) for seat in self._members]
+        if not await self._together(self._members, receives, self.learner.broadcast_weights()):
             return []
-        applied = await self._each([seat.taken.apply_weights(manifest.policy_version) for seat in self._members])
-        receipts = []
+        applied = await self._each([seat.taken.apply_weights(policy_version) for seat in self._members])
+        receipts = {}
         for seat, receipt in zip(self._members, applied, strict=True):
-            if isinstance(receipt, WeightReceipt) and receipt.policy_version == manifest.policy_version:
-                await self.fleet.admit(seat, manifest.policy_version)
-                receipts.append(receipt)
+            if isinstance(receipt, WeightReceipt) and receipt.policy_version == policy_version:
+                receipts[seat] = receipt
             else:
                 self.fleet.fail(seat, _as_error(receipt, f"{seat.name} did not acknowledge the version"))
-        return receipts
+        return [receipts[seat] for seat in await self._admit(policy_version, list(receipts))]
+
+    async def _admit(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[Seat[RolloutWorker]]:
+        """Workers that acknowledged the version serve it, unless the canary tells that they do not hold it."""
+        due = self.canary.is_due(policy_version)
+        tried = [seat for seat in seats if due or seat.state is SeatState.JOINING]
+        problems = await self.canary.try_all(self.learner, [seat.taken for seat in tried])
+        for seat, problem in zip(tried, problems, strict=True):
+            if problem is not None:
+                self.fleet.fail(seat, problem)
+        admitted = [seat for seat in seats if seat in self.fleet.seats]
+        for seat in admitted:
+            await self.fleet.admit(seat, policy_version)
+        return admitted
 
     async def _meet(self, members: Sequence[Seat[RolloutWorker]]) -> bool:
         """Build the transfer group anew. A group that lost a member cannot be used: gloo and NCCL would hang in it."""
         self._members = ()
-        rendezvous = await self.learner.open_transfer(len(members))
-        joins = [seat.taken.join_transfer(rendezvous, rank) for rank, seat in enumerate(members, start=1)]
-        *joined, accepted = await self._each([*joins, self.learner.accept_transfer()])
-        for seat, result in zip(members, joined, strict=True):
-            if isinstance(result, BaseException):
+        rendezvous = await self.learner.open_transfer(len(members) * self.ranks_per_worker)
+        ranks = range(1, 1 + len(members) * self.ranks_per_worker, self.ranks_per_worker)
+        joins = [seat.taken.join_transfer(rendezvous, rank) for rank, seat in zip(ranks, members, strict=True)]
+        if await self._together(members, joins, self.learner.accept_transfer()):
+            self._members = tuple(members)
+        return bool(self._members)
+
+    async def _together(
+        self,
+        seats: Sequence[Seat[RolloutWorker]],
+        calls: Sequence[Coroutine[Any, Any, None]],
+        sending: Coroutine[Any, Any, None],
+    ) -> bool:
+        """Receivers and learner at once; False when it must be repeated with a new group: somebody failed in it.
+
+        The learner is told of the first failure, so that nobody waits for the dead until the deadline. Whoever failed
+        by itself loses its seat; receivers that only lost the transfer keep theirs.
+        """
+        tasks = [asyncio.ensure_future(call) for call in (*calls, sending)]
+        sender, culprits = tasks[-1], set[asyncio.Future[None]]()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if not sender.done() and (culprits := {task for task in tasks if task.done() and task.exception()}):
+                await self._each([self.learner.abort_transfer()])
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        *received, sent = await self._each(tasks)
+        if not any(isinstance(result, BaseException) for result in (*received, sent)):
+            return True
+        self._members = ()
+        for seat, task, result in zip(seats, tasks[:-1], received, strict=True):
+            alone = task in culprits or sent is None
+            if isinstance(result, WorkerError | DeadlineError) or (isinstance(result, BaseException) and alone):
                 self.fleet.fail(seat, result)
-        if any(isinstance(result, BaseException) for result in (*joined, accepted)):
-            return False
-        self._members = tuple(members)
-        return True
+        if isinstance(sent, LearnerRestarted):
+            logger.warning("the transfer is repeated: %s", sent)
+        return False
 
     async def _each(self, calls: Sequence[Awaitable[object]]) -> list[object]:
         """All calls at once; a worker's failure stands in the place of its result, anything else is raised."""
@@ -127,19 +179,6 @@ class WeightSync:
             if isinstance(result, BaseException) and not isinstance(result, WORKER_FAILURES):
                 raise result
         return results
-
-    def _survivors(self, members: Sequence[Seat[RolloutWorker]], results: Sequence[object]) -> bool:
-        """False when the broadcast must be repeated: somebody failed in it, and the group with them."""
-        *received, sent = results
-        healthy = True
-        for seat, result in zip(members, received, strict=True):
-            if isinstance(result, BaseException):
-                self.fleet.fail(seat, result)
-                healthy = False
-        if isinstance(sent, BaseException) or not healthy:
-            self._members = ()
-            return False
-        return True
 
     async def _wait_for_a_worker(self) -> None:
         """A replacement is on its way: wait for it rather than use up the attempts."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,9 @@ class FakeRolloutWorker:
         self.failures: dict[str, Exception] = {}
         self.on_generate: Callable[[GroupRequest], float] = lambda request: self.delay_s
         self.rendezvous: Rendezvous | None = None
+        self.rank = -1
+        self.wrong_by = 0.0
+        """How far its log-probabilities are from the learner's."""
 
     def _step(self, step: str) -> None:
         self.events.append(f"{self.name}.{step}")
@@ -121,11 +126,12 @@ class FakeRolloutWorker:
         )
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        return np.zeros(len(token_ids), dtype=np.float32)
+        self._step("logprobs")
+        return np.full(len(token_ids), self.wrong_by, dtype=np.float32)
 
     async def join_transfer(self, rendezvous: Rendezvous, rank: int) -> None:
         self._step("join")
-        self.rendezvous = rendezvous
+        self.rendezvous, self.rank = rendezvous, rank
 
     async def receive_weights(self, manifest: WeightManifest) -> None:
         self._step("receive")
@@ -164,7 +170,7 @@ class FakeRewardWorker:
 
 
 class FakeLearner:
-    """Counts updates; `trained` holds the group ids of every batch."""
+    """Counts updates; `trained`, the group ids of every batch, is its policy: saved and loaded."""
 
     def __init__(self, events: Events, delay_s: float = 0.0) -> None:
         self.events = events
@@ -173,15 +179,20 @@ class FakeLearner:
         self.staleness: list[int] = []
         self.num_transfers = 0
         self.failures: dict[str, Exception] = {}
+        self.dead = False
 
     def _step(self, step: str) -> None:
         self.events.append(f"learner.{step}")
+        if self.dead:
+            raise WorkerError("learner is dead")
         if step in self.failures:
             raise self.failures.pop(step)
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
         self._step("update")
         await asyncio.sleep(self.delay_s)
+        if self.dead:
+            raise WorkerError("learner died")
         self.trained.append([group.group_id for group in groups])
         self.staleness += [policy_version - 1 - group.oldest_version for group in groups]
         return UpdateResult(policy_version=policy_version, metrics={"loss": 0.0, "entropy": 1.0})
@@ -197,6 +208,9 @@ class FakeLearner:
     async def accept_transfer(self) -> None:
         self._step("accept")
 
+    async def abort_transfer(self) -> None:
+        self.events.append("learner.abort")
+
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
         self._step("prepare")
         return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=(100,))
@@ -206,12 +220,15 @@ class FakeLearner:
 
     async def save_checkpoint(self, directory: str) -> None:
         self._step("save")
+        Path(directory, "learner.json").write_text(json.dumps(self.trained))
 
     async def load_checkpoint(self, directory: str) -> None:
         self._step("load")
+        self.trained = json.loads(Path(directory, "learner.json").read_text())
 
     async def shutdown(self) -> None:
         self.events.append("learner.shutdown")
+        self.dead = True
 
 
 class FakePrompts:

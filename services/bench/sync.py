@@ -51,6 +51,7 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
             (f"{state}: update ready to all acknowledged", f"{medians['total_s'] * 1000:.0f} ms"),
             ("cast, lay out, digest", f"{medians['prepare_s'] * 1000:.0f} ms"),
             ("broadcast, digest, load beside generation", f"{medians['transfer_s'] * 1000:.0f} ms"),
+            ("of it, inside the slowest engine", f"{medians['receive_s'] * 1000:.0f} ms"),
             ("engine paused", f"{medians['pause_s'] * 1000:.1f} ms"),
         ]
     return rows
@@ -116,6 +117,7 @@ class _Bench:
             "total_s": time.monotonic() - begun,
             "prepare_s": prepared - begun,
             "transfer_s": received - prepared,
+            "receive_s": max(receipt.receive_s for receipt in receipts),
             "pause_s": max(receipt.pause_s for receipt in receipts),
         }
 

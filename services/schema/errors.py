@@ -31,6 +31,10 @@ class WeightSyncError(RayzeroError):
     """Weights did not arrive as sent: names the worker and the tensor."""
 
 
+class LearnerRestarted(WeightSyncError):
+    """The learner died within a broadcast and was started anew: its receivers are not to blame."""
+
+
 class RunDirectoryError(RayzeroError):
     """The run directory cannot be written, or what it holds is damaged."""
 

@@ -88,6 +88,10 @@ class Learner(Protocol):
         """Wait, as rank 0, until every receiver has joined."""
         ...
 
+    async def abort_transfer(self) -> None:
+        """A receiver is lost: let `accept_transfer` or `broadcast_weights`, where under way, fail now."""
+        ...
+
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
         """Cast, lay out and digest the current weights for one broadcast."""
         ...

@@ -58,6 +58,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupBatch:
+    """Groups that one worker starts together, so that they are computed the same way every time."""
+
+    batch_id: str
+    """Never used twice."""
+    size: int
+    """Requests that belong to it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GroupRequest:
     """One prompt to be completed `sampling.num_completions` times. Made by the controller, read by a rollout worker."""
 
@@ -65,6 +75,8 @@ class GroupRequest:
     """The ledger's number of the group: admission order, never reused."""
     prompt: Prompt
     sampling: Sampling
+    batch: GroupBatch | None = None
+    """The batch that it waits for; None: it starts at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +109,8 @@ class Completion:
     @property
     def oldest_version(self) -> int:
         """The policy version of the stalest token: what staleness is counted from."""
+        if len(self.version_spans) == 1:  # nearly always, and asked for every completion of a run
+            return self.version_spans[0].policy_version
         return min(span.policy_version for span in self.version_spans)
 
     @property
@@ -235,6 +249,7 @@ class WeightReceipt:
     policy_version: int
     num_tensors: int
     receive_s: float
+    """Seconds from the announcement until every byte was there and held against its digest; generation goes on."""
     pause_s: float
     """Seconds in which the engine could not generate."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.json_lines import read_lines
+from services.ledger import audit
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
@@ -114,6 +115,45 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert again.returncode == 0, again.stdout + again.stderr
     assert "continuing from update_000002" in again.stdout
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def revived(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
+    """The same run, whose learner alone was killed after the third update, between two checkpoints."""
+    run_dir = tmp_path_factory.mktemp("revived") / "run"
+    process = start(run_dir)
+    wait_for_update(run_dir, 3, process)
+    os.kill(process_called("ray::LearnerActor", str(run_dir)), signal.SIGKILL)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    assert "the learner is back at version" in (run_dir / "logs" / "driver.log").read_text()
+    return run_dir
+
+
+def process_called(name: str, marker: str) -> int:
+    found = [line.split(":")[0] for line in processes_of(marker) if name in line]
+    assert len(found) == 1, found
+    return int(found[0])
+
+
+TIMINGS = ("_s", "_per_s")
+
+
+def test_a_killed_driver_and_a_killed_learner_leave_the_same_run_bit_for_bit(finished: Path, revived: Path) -> None:
+    """Two runs, each disturbed in a way of its own, are equal in every figure but the timings and in every weight."""
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        one, other = (
+            [{key: value for key, value in row.items() if not key.endswith(TIMINGS)} for row in read_lines(run / name)]
+            for run in (finished, revived)
+        )
+        assert one == other
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (finished, revived)]
+    assert weights[0] == weights[1]
+
+
+def test_the_audits_find_nothing_lost_and_nothing_doubled(finished: Path, revived: Path) -> None:
+    for run in (finished, revived):
+        assert audit(run).problems == ()
 
 
 def test_every_update_is_there_once_and_in_order(finished: Path) -> None:

@@ -53,6 +53,12 @@ class RolloutSettings(Section):
     on_weights: Literal["keep_recompute", "keep_stale", "abort"] = "keep_recompute"
     """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
     and values; or end with finish_reason `abort`, to be asked for again."""
+    canary_every_syncs: int = Field(default=10, ge=0)
+    """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
+    that does not agree is replaced. 0: never."""
+    canary_max_difference: float | None = Field(default=None, gt=0)
+    """Largest mean difference of a token's log-probability that passes. Empty: 0.002 where the engine computes in
+    float32, 0.25 in bfloat16."""
     concurrent_groups: int = Field(default=32, ge=1)
     """Groups a worker holds at a time; more than the engine computes side by side wait inside it."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rollout_workers.weight_client import DeadlineWeightSyncClient
-from services.schema.errors import DeadlineError
+from services.schema.errors import DeadlineError, WorkerError
 
 
 class FakeEngine:
@@ -18,6 +18,7 @@ class FakeEngine:
     def __init__(self, hangs_in: str = "") -> None:
         self.events: list[str] = []
         self.hangs_in = hangs_in
+        self.errored = False
 
     async def collective_rpc(
         self,
@@ -76,3 +77,14 @@ async def test_hanging_phase_ends_at_the_deadline_and_says_who_and_what() -> Non
 async def test_client_is_vllms_protocol_by_its_methods() -> None:
     names = ("init_weight_transfer_engine", "start_weight_update", "update_weights", "finish_weight_update")
     assert all(callable(getattr(DeadlineWeightSyncClient, name)) for name in names)
+
+
+async def test_an_engine_that_dies_is_not_waited_for() -> None:
+    engine = FakeEngine(hangs_in="start_weight_update")
+    starting = asyncio.create_task(asyncio.to_thread(client(engine, deadline_s=60.0).start_weight_update))
+    await asyncio.sleep(0.01)
+    engine.errored = True
+    begun = time.monotonic()
+    with pytest.raises(WorkerError, match="rollout-3 died in start_weight_update"):
+        await starting
+    assert time.monotonic() - begun < 5

@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from services.canary import Canary
 from services.fleet import Fleet, SeatState
-from services.schema.errors import ActorStartError, DeadlineError, WeightSyncError, WorkerError
+from services.schema.errors import ActorStartError, DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
 from services.schema.interfaces import RolloutWorker
+from services.schema.messages import WeightManifest
 from services.weight_sync import WeightSync
-from tests.fakes import Events, FakeLearner, FakeRolloutWorker
+from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_group
 
 
 class Cluster:
@@ -101,6 +103,82 @@ async def test_a_failed_broadcast_is_repeated_with_a_new_group() -> None:
     await cluster.sync.broadcast(1)
     assert cluster.learner.num_transfers == 2
     assert cluster.workers["rollout-0"].version == 1
+
+
+async def test_when_one_receiver_dies_nobody_waits_for_it_and_the_others_keep_their_seats() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(3)
+    await cluster.sync.broadcast(0)
+    aborted = asyncio.Event()
+    original = cluster.learner.abort_transfer
+
+    async def abort() -> None:
+        await original()
+        aborted.set()
+
+    async def wait_until_aborted() -> None:
+        await aborted.wait()
+        raise WeightSyncError("the transfer broke off")
+
+    cluster.learner.abort_transfer = abort  # type: ignore[method-assign]
+    first = iter([wait_until_aborted])
+    send, receive = cluster.learner.broadcast_weights, cluster.workers["rollout-2"].receive_weights
+
+    async def broadcast() -> None:
+        await next(first, send)()
+
+    waiting = iter([wait_until_aborted])
+
+    async def receive_late(manifest: WeightManifest) -> None:
+        await (waited() if (waited := next(waiting, None)) is not None else receive(manifest))
+
+    cluster.learner.broadcast_weights = broadcast  # type: ignore[method-assign]
+    cluster.workers["rollout-2"].receive_weights = receive_late  # type: ignore[method-assign]
+    cluster.workers["rollout-0"].failures["receive"] = WorkerError("killed")
+    async with asyncio.timeout(2.0):
+        report = await cluster.sync.broadcast(1)
+    assert cluster.events.count("learner.abort") == 1
+    assert report.num_workers >= 2
+    assert not cluster.workers["rollout-1"].dead and not cluster.workers["rollout-2"].dead
+    assert cluster.workers["rollout-2"].version == 1
+
+
+async def test_a_learner_that_was_started_anew_prepares_anew_and_costs_no_worker_its_seat() -> None:
+    cluster = Cluster()
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    cluster.learner.failures["broadcast"] = LearnerRestarted("killed")
+    for worker in cluster.workers.values():
+        worker.failures["receive"] = WeightSyncError("lost the learner")
+    await cluster.sync.broadcast(1)
+    assert cluster.events.count("learner.prepare") == 3
+    assert list(cluster.workers) == ["rollout-0", "rollout-1"]
+
+
+async def test_tensor_parallel_workers_take_as_many_ranks_as_they_have_receivers() -> None:
+    cluster = Cluster()
+    cluster.sync.ranks_per_worker = 2
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(0)
+    assert [worker.rank for worker in cluster.workers.values()] == [1, 3]
+    rendezvous = cluster.workers["rollout-0"].rendezvous
+    assert rendezvous is not None and rendezvous.world_size == 5
+
+
+async def test_a_worker_that_fails_the_canary_does_not_serve() -> None:
+    cluster = Cluster()
+    cluster.sync.canary = Canary(every_syncs=2, max_difference=0.01)
+    cluster.sync.canary.learn([make_group(0)])
+    await cluster.fleet.start(2)
+    await cluster.sync.broadcast(1)
+    cluster.workers["rollout-0"].wrong_by = 0.5
+    assert (await cluster.sync.broadcast(3)).num_workers == 2  # not due
+    assert (await cluster.sync.broadcast(4)).num_workers == 1
+    await cluster.settle()
+    assert cluster.workers["rollout-0"].dead
+    cluster.workers["rollout-2"].wrong_by = 0.5
+    await cluster.sync.refit(4)  # due before it serves for the first time
+    assert [seat.name for seat in cluster.fleet.serving()] == ["rollout-1"]
 
 
 async def test_a_first_start_that_fails_names_the_cause() -> None:

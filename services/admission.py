@@ -1,0 +1,125 @@
+"""Brings groups in: a prompt for every place that the staleness bound has, and a task that carries each to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from services.group_buffer import Entry, GroupBuffer, GroupState
+from services.group_carrier import GroupCarrier
+from services.schema.config.recipe import Recipe
+from services.schema.errors import RecipeError, WorkerError
+from services.schema.interfaces import PromptSource
+from services.schema.messages import Group, GroupRequest, VerdictStatus
+from services.waves import deal
+
+ON_THEIR_WAY = (GroupState.GENERATING, GroupState.SCORING)
+
+
+@dataclass(slots=True)
+class Admission:
+    """`run` admits for as long as it is open; `on_finish` hears of every group that came to its end."""
+
+    recipe: Recipe
+    prompts: PromptSource
+    buffer: GroupBuffer
+    carrier: GroupCarrier
+    on_finish: Callable[[Group, str | None], None]
+    """The group, and why it was dropped untrained (None: it is ready)."""
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while the run is paused: nothing is admitted, and what waits does not begin."""
+    is_open: bool = True
+    """False while nothing may be admitted for another reason: the run stops, or an evaluation has the engines."""
+    failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Fails with the first group whose failure must end the run."""
+    _carrying: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Prompts to tasks: as many as the staleness bound has room for."""
+        entries = [entry for entry in self.buffer.entries.values() if entry.state is GroupState.WAITING]
+        total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
+        while True:
+            await self.running.wait()
+            if self.is_open and self.buffer.room > 0 and not (self._is_strict and self.is_busy()):
+                while self.buffer.room > 0 and self.buffer.num_needed(total) > 0:
+                    entries.append(self.buffer.admit(self.prompts.next()))
+            self._carry_all(entries)
+            entries = []
+            await self.buffer.wait_for_change()
+
+    def is_busy(self) -> bool:
+        """Whether a group is being generated or scored. Those that wait have not begun."""
+        return any(entry.state in ON_THEIR_WAY for entry in self.buffer.entries.values())
+
+    async def cancel(self) -> None:
+        """Give up every group on its way."""
+        tasks = list(self._carrying)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def _is_strict(self) -> bool:
+        """Then groups are admitted in waves: none while another is on its way."""
+        return self.recipe.training.max_staleness == 0
+
+    def _carry_all(self, entries: Sequence[Entry]) -> None:
+        """Each in a task of its own; in a strict run dealt out as one wave."""
+        requests = [
+            GroupRequest(
+                group_id=entry.group_id, prompt=entry.prompt, sampling=self.recipe.training_sampling(entry.group_id)
+            )
+            for entry in entries
+        ]
+        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self._is_strict else []
+        if workers and requests:
+            wave = deal(requests, workers, f"groups {entries[0].group_id} to {entries[-1].group_id}")
+            for entry, dealt in zip(entries, wave, strict=True):
+                self._carry_in_background(entry, dealt.request, dealt.worker)
+            return
+        for entry, request in zip(entries, requests, strict=True):
+            self._carry_in_background(entry, request)
+
+    def _carry_in_background(self, entry: Entry, request: GroupRequest, worker: str = "") -> None:
+        task = asyncio.create_task(self._carry(entry, request, worker))
+        self._carrying.add(task)
+        task.add_done_callback(self._carried)
+
+    def _carried(self, task: asyncio.Task[None]) -> None:
+        """A group's task ended; one that failed ends the run now, not when somebody misses its group."""
+        self._carrying.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _carry(self, entry: Entry, request: GroupRequest, worker: str) -> None:
+        """One group, from admission to `commit` or `drop`."""
+        await self.running.wait()
+        try:
+            group = await self.carrier.carry(
+                request, lambda state, holder: self.buffer.move(entry, state, holder), worker
+            )
+        except WorkerError as error:
+            if self.carrier.rollouts.failure is not None:
+                raise
+            self.buffer.drop(entry, f"failed: {error}")
+            return
+        except RecipeError as error:
+            # A prompt that does not fit the engine costs itself, not the run.
+            self.buffer.drop(entry, f"refused: {error}")
+            return
+        reason = self._reason_to_drop(group)
+        if reason is None:
+            self.buffer.commit(entry, group)
+        else:
+            self.buffer.drop(entry, reason)
+        self.on_finish(group, reason)
+
+    def _reason_to_drop(self, group: Group) -> str | None:
+        rewards = [r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR]
+        if len(rewards) < 2:
+            return "verdict errors"
+        if self.recipe.training.skip_uniform_groups and max(rewards) == min(rewards):
+            return "uniform rewards"
+        return None

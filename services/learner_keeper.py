@@ -1,0 +1,174 @@
+"""A learner that outlives its process.
+
+    call fails ─► a new actor ─► the last checkpoint ─► the batches trained on since, again ─► the call once more
+
+The batches are those that were recorded, so the policy comes back as it was, bit for bit, and no group is trained on
+twice: an update either is part of the policy that came back, or is made once more on the same groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.checkpointing import latest_checkpoint, version_of
+from services.rollout_file import read_groups
+from services.schema.errors import DeadlineError, LearnerRestarted, RunDirectoryError, WorkerError
+from services.schema.interfaces import Learner
+from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class LearnerKeeper:
+    """A `Learner`: hands every call to the one that lives, and replaces it when it dies or does not answer."""
+
+    def __init__(
+        self, spawn: Callable[[], Awaitable[Learner]], checkpoints: Path, rollouts: Path, max_revivals: int = 5
+    ) -> None:
+        """`spawn` returns a fresh learner at version 0; more than `max_revivals` without an update end the run."""
+        self.spawn, self.checkpoints, self.rollouts = spawn, checkpoints, rollouts
+        self.max_revivals = max_revivals
+        self.revivals = 0
+        """Since the run began."""
+        self.policy_version = 0
+        """What the learner holds, and what a new one is brought to."""
+        self._learner: Learner | None = None
+        self._last_batch: tuple[int, Sequence[Group]] = (0, ())
+        self._streak = 0
+        self._reviving = asyncio.Lock()
+        self._closed = False
+
+    async def start(self, checkpoint: Path | None) -> Learner:
+        """Spawn the first learner and load the checkpoint; returns it, for what only a cold start asks of it."""
+        learner = self._learner = await self.spawn()
+        if checkpoint is not None:
+            await learner.load_checkpoint(str(checkpoint))
+            self.policy_version = version_of(checkpoint)
+        return learner
+
+    @property
+    def current(self) -> Learner | None:
+        """The learner that lives."""
+        return self._learner
+
+    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
+        """See `Learner`."""
+        result = await self._call(lambda learner: learner.update(groups, policy_version))
+        self.policy_version, self._last_batch, self._streak = policy_version, (policy_version, groups), 0
+        return result
+
+    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Learner`."""
+        return await self._call(lambda learner: learner.logprobs(prompt_token_ids, token_ids))
+
+    async def open_transfer(self, num_receivers: int) -> Rendezvous:
+        """See `Learner`."""
+        return await self._call(lambda learner: learner.open_transfer(num_receivers))
+
+    async def accept_transfer(self) -> None:
+        """See `Learner`. Raises LearnerRestarted when it died: the group must be opened anew."""
+        await self._call_in_transfer(lambda learner: learner.accept_transfer())
+
+    async def abort_transfer(self) -> None:
+        """See `Learner`. A dead one has aborted it already; whoever waits in the transfer finds out."""
+        if self._learner is not None:
+            await self._learner.abort_transfer()
+
+    async def prepare_weights(self, policy_version: int) -> WeightManifest:
+        """See `Learner`."""
+        return await self._call(lambda learner: learner.prepare_weights(policy_version))
+
+    async def broadcast_weights(self) -> None:
+        """See `Learner`. Raises LearnerRestarted when it died: prepare and open anew."""
+        await self._call_in_transfer(lambda learner: learner.broadcast_weights())
+
+    async def save_checkpoint(self, directory: str) -> None:
+        """See `Learner`."""
+        await self._call(lambda learner: learner.save_checkpoint(directory))
+
+    async def load_checkpoint(self, directory: str) -> None:
+        """See `Learner`."""
+        await self._call(lambda learner: learner.load_checkpoint(directory))
+        self.policy_version = version_of(Path(directory))
+
+    async def shutdown(self) -> None:
+        """End the learner; a call under way fails instead of starting another."""
+        self._closed = True
+        if self._learner is not None:
+            await self._learner.shutdown()
+
+    async def _call(self, call: Callable[[Learner], Awaitable[T]]) -> T:
+        while True:
+            learner = await self._living()
+            try:
+                return await call(learner)
+            except (WorkerError, DeadlineError) as error:
+                await self._revive(learner, error)
+
+    async def _call_in_transfer(self, call: Callable[[Learner], Awaitable[None]]) -> None:
+        learner = await self._living()
+        try:
+            await call(learner)
+        except (WorkerError, DeadlineError) as error:
+            await self._revive(learner, error)
+            raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None
+
+    async def _living(self) -> Learner:
+        async with self._reviving:
+            if self._learner is None:
+                raise WorkerError("the learner has not started")
+            return self._learner
+
+    async def _revive(self, failed: Learner, error: Exception) -> None:
+        """Put a learner in the place of one that failed, at the same version.
+
+        Raises:
+            WorkerError: it keeps failing, or the run is being ended.
+        """
+        async with self._reviving:
+            while self._learner is failed:
+                self._streak += 1
+                if self._closed or self._streak > self.max_revivals:
+                    raise WorkerError(f"the learner failed {self._streak} times in a row; the last: {error}") from None
+                logger.warning("the learner failed and is started anew at version %d: %s", self.policy_version, error)
+                self.revivals += 1
+                await failed.shutdown()
+                try:
+                    self._learner = await self._restored()
+                except (WorkerError, DeadlineError) as again:
+                    error = again
+
+    async def _restored(self) -> Learner:
+        """A new learner at `policy_version`."""
+        learner = await self.spawn()
+        try:
+            checkpoint = await asyncio.to_thread(latest_checkpoint, self.checkpoints)
+            version = 0
+            if checkpoint is not None:
+                await learner.load_checkpoint(str(checkpoint))
+                version = version_of(checkpoint)
+            for following in range(version + 1, self.policy_version + 1):
+                await learner.update(await asyncio.to_thread(self._batch, following), following)
+        except BaseException:
+            await learner.shutdown()
+            raise
+        logger.info("the learner is back at version %d, from %s", self.policy_version, checkpoint or "the beginning")
+        return learner
+
+    def _batch(self, version: int) -> Sequence[Group]:
+        """The groups that made a version. The last ones may not be recorded yet."""
+        if version == self._last_batch[0]:
+            return self._last_batch[1]
+        file = self.rollouts / f"update_{version:06d}.jsonl"
+        if not file.is_file():
+            raise RunDirectoryError(f"the learner cannot be brought back to version {version}: {file} is missing")
+        return read_groups(file)

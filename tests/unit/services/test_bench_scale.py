@@ -1,0 +1,42 @@
+"""The benchmarks of the control plane, small; in simulated time they measure scheduling alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.bench import pipeline, scale
+from tests.simulated_time import run_simulated
+
+
+def test_cost_counts_every_sample() -> None:
+    figures = asyncio.run(scale.cost(num_updates=3, groups_per_update=8))
+    assert figures["samples"] == 3 * 8 * scale.GROUP_SIZE
+    assert 0 < figures["cpu_us_per_sample"] < 5000
+
+
+@pytest.mark.parametrize("num_engines", [4, 32])
+def test_scheduling_leaves_no_engine_idle(num_engines: int) -> None:
+    figures = run_simulated(scale.weak_scaling(num_engines))
+    assert figures["efficiency"] > 0.95
+
+
+def test_a_strict_run_takes_turns_and_an_overlapped_one_hides_the_shorter_half() -> None:
+    strict, overlapped = (run_simulated(pipeline.measure(staleness, sigma=0.0)) for staleness in (0, 1))
+    assert strict["shared_efficiency"] == pytest.approx(1.0, abs=0.02)
+    assert overlapped["disjoint_efficiency"] > 0.93
+    assert strict["goodput"] > 0.999 and overlapped["goodput"] > 0.999
+
+
+def test_long_tails_cost_no_tokens() -> None:
+    assert run_simulated(pipeline.measure(2, sigma=1.0))["goodput"] >= 0.95
+
+
+def test_tables_say_all() -> None:
+    measured = run_simulated(pipeline.measure(0, sigma=0.0))
+    rows = pipeline.table_rows({"strict": measured, "overlapped": measured, "long_tail": measured})
+    assert len(rows) == 7
+    sizes = [{"num_engines": 8, "samples_per_s": 100.0, "efficiency": 0.95}]
+    rows = scale.table_rows({"cost": {"cpu_us_per_sample": 20.0, "samples_per_s": 1e4}, "scaling": sizes})
+    assert rows[-1] == ("weak scaling ≥ 90% up to", "8 engines")
