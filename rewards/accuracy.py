@@ -59,6 +59,7 @@ def math_reward(
     cpu_s: float | None = 2.0,
     deadline_s: float = 8.0,
     memory_bytes: int = 2**30,
+    warm_first: bool = False,
 ) -> MathReward:
     """The reward with a pool of its own. `rules` None: the defaults."""
     pool = ChildPool(
@@ -71,6 +72,7 @@ def math_reward(
         memory_bytes=memory_bytes,
         preload=("rewards.child_work", "rewards.math.verify"),
         warm_up="rewards.warm_up:math_steps",
+        warm_first=warm_first,
     )
     return MathReward(pool)
 

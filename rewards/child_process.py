@@ -93,15 +93,15 @@ class Child:
 class Zygote:
     """The process that forks, kills and reaps the children."""
 
-    def __init__(self, target: str, preload: Sequence[str], warm_up: str) -> None:
+    def __init__(self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.zygote import main; "
-        code += f"main({theirs.fileno()}, *sys.argv[2:4], sys.argv[4:])"
+        code += f"main({theirs.fileno()}, *sys.argv[2:5], sys.argv[5:])"
         path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, path, target, warm_up, *preload],
+                [sys.executable, "-c", code, path, target, warm_up, "1" if warm_first else "", *preload],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a reward prints must not end up between the caller's results
                 pass_fds=[theirs.fileno()],

@@ -91,6 +91,7 @@ def _math(component: MathComponent, capacity: Capacity) -> Reward:
         cpu_s=limits.cpu_s,
         deadline_s=limits.deadline_s,
         memory_bytes=limits.memory_bytes,
+        warm_first=True,  # a run replaces children for hours, and waits for this once
     )
 
 

@@ -39,7 +39,7 @@ class ChildPool:
     `target` is `module:factory`; the factory gets `argument` once a child and returns the function that is called with
     every item. Items and argument are pickled on their way in, results are JSON. The modules in `preload` are imported
     once, before children are forked; they must not start threads. `warm_up` names a generator function whose steps the
-    zygote takes when children begin to be replaced.
+    zygote takes when children begin to be replaced, or, with `warm_first`, before it forks any.
 
     `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
     `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so
@@ -58,6 +58,7 @@ class ChildPool:
         max_asleep: int = 32,
         preload: Sequence[str] = (),
         warm_up: str = "",
+        warm_first: bool = False,
         items_per_child: int = 2000,
     ) -> None:
         self.target = target
@@ -67,6 +68,7 @@ class ChildPool:
         self.max_asleep = max_asleep
         self.preload = tuple(preload)
         self.warm_up = warm_up
+        self.warm_first = warm_first
         self.items_per_child = items_per_child
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
@@ -167,7 +169,7 @@ class ChildPool:
 
     async def _new_child(self) -> Child:
         if self._zygote is None or not self._zygote.alive:
-            self._zygote = Zygote(self.target, self.preload, self.warm_up)
+            self._zygote = Zygote(self.target, self.preload, self.warm_up, self.warm_first)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:

@@ -26,6 +26,7 @@ import signal
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,11 +36,12 @@ HEADER = struct.Struct(">I")
 _OVER: Any = object()
 
 
-def main(control_fd: int, target: str, warm_up: str, preload: list[str]) -> None:
+def main(control_fd: int, target: str, warm_up: str, warm_first: str, preload: list[str]) -> None:
     """Serve fork and kill requests until the pool closes its end; then end every child.
 
     `warm_up` names a generator function whose steps are taken between requests, from the first kill on: a pool that
-    replaces children profits from warm ones, and a tool that grades one case does not wait for them.
+    replaces children profits from warm ones, and a tool that grades one case does not wait for them. With `warm_first`
+    they are taken before the first fork: a pool that lives long waits once.
     """
     control = socket.socket(fileno=control_fd)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +49,9 @@ def main(control_fd: int, target: str, warm_up: str, preload: list[str]) -> None
     for module in preload:
         with contextlib.suppress(Exception):  # the child reports it in full when it imports the module itself
             importlib.import_module(module)
+    if warm_first and warm_up:
+        deque(resolve(warm_up)(), maxlen=0)
+        warm_up = ""
     gc.freeze()  # children share these pages as long as no collection touches them
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)

@@ -119,6 +119,7 @@ async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
         memory_bytes=2**30,
         preload=("services.bench.reward_work", "rewards.math.verify"),
         warm_up="rewards.warm_up:math_steps",
+        warm_first=True,  # as in training
     )
     verdicts: list[bool | None] = [None] * len(items)
     latencies: list[float] = []
