@@ -77,6 +77,8 @@ class Server:
             return self._objects[target]
         if hasattr(self._module, target):
             return getattr(self._module, target)
+        if not hasattr(self._module, "Solution"):
+            raise NameError(f"the program defines no function {target}")
         return getattr(self._module.Solution(), target)  # type: ignore[union-attr]
 
     def _spell(self, value: Any) -> Any:
