@@ -86,10 +86,8 @@ def work_out_sum(left: int, right: int) -> str:
 
 
 def damage_sum(completion: str, rng: random.Random) -> str:
-    """The same text with one digit of the boxed number replaced by another, and with even odds one of the thought."""
+    """The same text with one digit of the boxed number replaced by another: a right thought, a wrong answer."""
     thought, separator, box = completion.partition("</think>")
-    if rng.random() < 0.5:
-        thought = replace_digit(thought, rng)
     return thought + separator + replace_digit(box, rng)
 
 

@@ -23,7 +23,9 @@ def read(settings: JsonLinesSource) -> Rows:
                 if line.strip():
                     yield Row(number=number, origin=f"{path}:{number}", values=_parse(line, f"{path}:{number}"))
     except OSError as error:
-        raise RecipeError(f"prompts file {path} cannot be read: {error.strerror}") from None
+        raise RecipeError(
+            f"prompts file {path} cannot be read: {error.strerror}; correct `path` of this {settings.kind} source"
+        ) from None
 
 
 def _parse(line: bytes, origin: str) -> dict[str, object]:

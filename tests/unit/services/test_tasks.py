@@ -89,11 +89,12 @@ def test_demonstrations_never_show_a_held_out_sum() -> None:
     assert not held_out & {row["prompt"] for row in addition_demonstrations(num_prompts=5000)}
 
 
-def test_damage_changes_digits_and_nothing_else() -> None:
+def test_damage_changes_one_digit_of_the_box_and_nothing_else() -> None:
     text = work_out_sum(57, 68)
     for seed in range(50):
         damaged = damage_sum(text, random.Random(seed))
-        assert damaged != text and len(damaged) == len(text)
+        assert damaged.partition("</think>")[0] == text.partition("</think>")[0]
+        assert sum(old != new for old, new in zip(text, damaged, strict=True)) == 1
         assert re.sub(r"\d", "0", damaged) == re.sub(r"\d", "0", text)
 
 
