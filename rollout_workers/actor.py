@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
+from rollout_workers.metrics_server import serve_metrics
 from rollout_workers.vllm_engine import RolloutEngine
 from services.schema.config.recipe import Recipe
 
@@ -26,3 +27,11 @@ class RolloutActor(RolloutEngine):
             settings=recipe.rollout,
         )
         super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)
+
+    async def serve_metrics(self, local: bool) -> str:
+        """Where Prometheus finds this engine's figures, as `host:port`; `local`: on this machine alone."""
+        if local:
+            return serve_metrics("127.0.0.1")
+        import ray
+
+        return serve_metrics(ray.util.get_node_ip_address())

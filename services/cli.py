@@ -1,7 +1,7 @@
 """The command line: `rayzero …`, or `python -m services.cli …` as a Ray job's entry point.
 
 Nothing heavy is imported before a command runs: `--help` answers in a fraction of a second.
-Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 3 the run does not answer, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from services.cli_runs import commands
 from services.schema.errors import RayzeroError
 from services.stages.commands import pipeline
 
@@ -115,6 +116,19 @@ def recipe() -> None:
     from services.recipe_reference import markdown
 
     typer.echo(markdown(), nl=False)
+
+
+@app.command(epilog="Example: rayzero dashboards --deploy deploy")
+def dashboards(
+    deploy: Annotated[Path, typer.Option(help="A checkout's deploy folder.")] = Path("deploy"),
+) -> None:
+    """Write the Grafana dashboards, and with the alerts also as Kubernetes takes them."""
+    from services.dashboards import write_dashboards, write_kubernetes
+
+    alerts = deploy / "prometheus" / "alerts.yml"
+    kubernetes = write_kubernetes(alerts, deploy / "kuberay" / "monitoring")
+    for file in (*write_dashboards(deploy / "grafana" / "dashboards"), *kubernetes):
+        typer.echo(file)
 
 
 @app.command(epilog="Example: rayzero eval runs/demo/model --recipe deploy/recipes/demo.yaml evaluation.temperature=0")
@@ -247,6 +261,9 @@ def grade(
     from rewards.grade import run
 
     raise typer.Exit(run(reward, in_path, out_path, workers))
+
+
+app.add_typer(commands)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=RemoteActor)
 TEMPORARY_PREFIX = "rayzero-"
+METRICS_S = 10.0
 
 
 class RaySession:
@@ -123,9 +124,13 @@ class Placement:
             "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
             "max_concurrency": 1000,
         }
-        return await self._spawn(
+        worker = await self._spawn(
             name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name
         )
+        local = self.recipe.cluster.address is None
+        with contextlib.suppress(RayzeroError):  # an engine is not given up because nobody can watch it
+            worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
+        return worker
 
     async def reward_worker(self, name: str) -> RemoteRewardWorker:
         """A reward worker, its children forked."""

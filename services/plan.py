@@ -13,7 +13,7 @@ from rich.table import Table
 
 from services.model_shape import ModelShape
 from services.models import describe_model
-from services.preflight import check_devices, check_lengths, count_gpus, gpus_wanted
+from services.preflight import check_devices, check_lengths, check_observation, count_gpus, gpus_wanted
 from services.prompts import load_demonstrations, load_prompts
 from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
@@ -58,6 +58,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
     recipe = load_recipe(recipe_path, overrides)
     num_gpus = count_gpus()
     check_devices(recipe, num_gpus)
+    check_observation(recipe)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.api.guard import check_api
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
 from services.prompts import PromptStream, load_demonstrations, load_prompts
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Prompt
+from services.trackers import check_trackers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     Raises:
         RecipeError: an input is missing, broken or impossible; names the key or the line, and the fix.
     """
+    check_observation(recipe)
     num_gpus = count_gpus()
     check_devices(recipe, num_gpus)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
@@ -50,6 +53,16 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
         eval_prompts=held_out,
         demonstrations=demonstrations,
     )
+
+
+def check_observation(recipe: Recipe) -> None:
+    """An API that would stand open, or a tracker that is not installed, is refused.
+
+    Raises:
+        RecipeError: names the key and the fix.
+    """
+    check_api(recipe.observe.api)
+    check_trackers(recipe.observe.trackers)
 
 
 def check_devices(recipe: Recipe, num_gpus: int) -> None:

@@ -74,6 +74,9 @@ class RemoteActor:
 class RemoteRolloutWorker(RemoteActor):
     """A `RolloutWorker` on Ray."""
 
+    metrics_target = ""
+    """`host:port` of its engine's own metrics, for Prometheus."""
+
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """See `RolloutWorker`."""
         completions: GroupCompletions = await self.call("generate", request, deadline_s=self.deadlines.group_s)

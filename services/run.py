@@ -13,13 +13,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from services.canary import Canary
 from services.checkpointing import Checkpointer, find_damage, latest_checkpoint, load_run_state
-from services.controller import Controller
+from services.controller import Controller, Observer
 from services.evaluation import Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
@@ -37,6 +37,9 @@ from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker
 from services.weight_sync import WeightSync
+
+if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
+    from services.api.room import ControlRoom
 
 INTERRUPTED = 130
 
@@ -92,6 +95,7 @@ class _Run:
     resume: bool
     console: Console
     companion: Companion | None = None
+    watchers: Sequence[Observer] = ()
     controller: Controller | None = None
     started_s: float = 0.0
     checkpoint: Path | None = None
@@ -110,8 +114,9 @@ class _Run:
                 progress.say("starting Ray")
                 await asyncio.to_thread(session.start)
                 self._catch_signals(task)
-                async with self._actors(progress) as controller:
+                async with self._watched(progress) as room, self._actors(progress) as controller:
                     self.controller = controller
+                    room.attach(RunControl(controller))
                     progress.say("syncing the first weights and evaluating the model as it is")
                     async with self._accompanied(controller):
                         await controller.run()
@@ -149,7 +154,7 @@ class _Run:
                 engines.start(self.recipe.rollout.num_workers),
                 rewards.start(self.recipe.reward.num_workers),
             )
-            controller = self._controller(learner, engines, rewards, progress)
+            controller = self._controller(learner, engines, rewards, [progress, *self.watchers])
             self._restore(controller, progress)
             if self.recipe.cold_start is not None and self.checkpoint is None:
                 await controller.checkpoint()  # what the cold start made, for whoever has to begin again from here
@@ -162,7 +167,7 @@ class _Run:
         learner: LearnerKeeper,
         engines: Fleet[RolloutWorker],
         rewards: Fleet[RewardWorker],
-        progress: ProgressView,
+        watchers: Sequence[Observer],
     ) -> Controller:
         recipe, recorder = self.recipe, Recorder(self.directory)
         carrier = GroupCarrier(
@@ -195,7 +200,7 @@ class _Run:
                 as_wave=recipe.training.max_staleness == 0,
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
-            observers=[recorder, progress],
+            observers=[recorder, *watchers],
         )
 
     async def _ready_learner(self, learner: LearnerKeeper, progress: ProgressView) -> None:
@@ -226,6 +231,20 @@ class _Run:
         Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
         progress.resume(controller.buffer.version, controller.accuracies)
         self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, progress: ProgressView) -> AsyncIterator[ControlRoom]:
+        """The run as others see it, from now on until the block is left."""
+        from services.observation import watch
+
+        async with watch(self.recipe, self.directory, self.prepared.model_path, lambda: progress.phase) as (room, url):
+            if url is not None:
+                self.console.print(f"live page and control: {url}", style="dim", soft_wrap=True)
+            try:
+                self.watchers = room.observers
+                yield room
+            finally:
+                room.detach()
 
     def _catch_signals(self, task: asyncio.Task[Any]) -> None:
         """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""

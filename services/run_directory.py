@@ -134,7 +134,9 @@ def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fres
 
 def _difference(directory: RunDirectory, recipe: Recipe) -> str:
     """The first key in which two recipes differ, for the message; empty when they are equal."""
-    old, new = directory.recipe() or {}, recipe.model_dump(mode="json")
+    old, new = dict(directory.recipe() or {}), recipe.model_dump(mode="json")
+    for watching in (old, new):
+        watching.pop("observe", None)  # how a run is watched changes nothing in it
     return _first_difference(old, new, "")
 
 

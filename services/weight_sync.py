@@ -56,6 +56,8 @@ class WeightSync:
     ranks_per_worker: int = 1
     """Receivers in one engine: its tensor-parallel size."""
     max_attempts: int = 3
+    failures: int = 0
+    """Broadcasts that had to be repeated."""
     _members: tuple[Seat[RolloutWorker], ...] = ()
     _num_bytes: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -81,6 +83,7 @@ class WeightSync:
                         pause_s=max(receipt.pause_s for receipt in receipts),
                         receive_s=max(receipt.receive_s for receipt in receipts),
                     )
+                self.failures += 1
                 logger.warning("sync of version %d reached no worker (attempt %d)", policy_version, attempt)
                 await self._wait_for_a_worker()
             raise WeightSyncError(f"version {policy_version} reached no rollout worker in {self.max_attempts} attempts")

@@ -95,6 +95,7 @@ class FakeRolloutWorker:
         self.events = events
         self.delay_s = delay_s
         self.version = -1
+        self.metrics_target = ""
         self.dead = False
         self.failures: dict[str, Exception] = {}
         self.on_generate: Callable[[GroupRequest], float] = lambda request: self.delay_s

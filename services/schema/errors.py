@@ -41,3 +41,9 @@ class RunDirectoryError(RayzeroError):
 
 class RunHalted(RayzeroError):
     """A watched figure passed its limit (NaN, mismatch): state is saved, the figures are in the message."""
+
+
+class RunUnreachable(RayzeroError):
+    """A run that was to be asked something does not answer: it is not running, or is on another machine."""
+
+    exit_code = 3

@@ -9,6 +9,7 @@ from services.schema.config.cluster import ClusterSettings
 from services.schema.config.data import DataSettings
 from services.schema.config.learner import LearnerSettings
 from services.schema.config.model import ModelSettings
+from services.schema.config.observe import ObserveSettings
 from services.schema.config.reward import RewardSettings
 from services.schema.config.rollout import RolloutSettings
 from services.schema.config.training import (
@@ -53,6 +54,8 @@ class Recipe(Section):
     """Saving."""
     deadlines: DeadlineSettings = DeadlineSettings()
     """Longest waits."""
+    observe: ObserveSettings = ObserveSettings()
+    """Control API, live page, metrics, experiment trackers."""
     cluster: ClusterSettings = ClusterSettings()
     """Ray."""
 

@@ -1,0 +1,52 @@
+"""A run as it is watched: meters, trackers, events, the rollout index, and the API that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+
+from services.api.events import EventLog
+from services.api.room import ControlRoom
+from services.api.server import serve
+from services.meters import Meters
+from services.rollout_index import RolloutIndex
+from services.rollout_tokens import TokenTexts
+from services.run_directory import RunDirectory
+from services.schema.config.recipe import Recipe
+from services.trackers import open_trackers
+
+
+@asynccontextmanager
+async def watch(
+    recipe: Recipe, directory: RunDirectory, model_path: Path, phase: Callable[[], str]
+) -> AsyncIterator[tuple[ControlRoom, str | None]]:
+    """The control room of a run, and the URL it is served at (None where the recipe says not to).
+
+    Raises:
+        RecipeError: the API's port is taken.
+    """
+    room = ControlRoom(
+        recipe=recipe,
+        directory=directory,
+        meters=Meters(recipe, directory.path, _version()),
+        events=EventLog(directory.file("events.jsonl")),
+        index=RolloutIndex(directory.path),
+        tokens=TokenTexts(directory, model_path),
+        phase=phase,
+        tracking=open_trackers(recipe, directory.path),
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(room.index.close)
+        stack.callback(room.tracking.close)
+        url = await stack.enter_async_context(serve(room)) if recipe.observe.api.enabled else None
+        yield room, url
+
+
+def _version() -> str:
+    """The installed version; from a Ray job's unpacked sources rayzero runs without being installed."""
+    try:
+        return metadata.version("rayzero")
+    except metadata.PackageNotFoundError:
+        return "source"

@@ -1,0 +1,38 @@
+"""How a run is watched and controlled from outside: its API, its experiment trackers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from services.schema.config.base import Section
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+
+
+class ApiSettings(Section):
+    """The control API, the live page and the metrics, served by the run's driver. Their address is in the run
+    directory's api.json, where `rayzero status` finds it."""
+
+    enabled: bool = True
+    """Serve them."""
+    host: str = "127.0.0.1"
+    """Where to listen. Anything but this machine's loopback needs a token."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """0: any that is free."""
+    token_env: str = "RAYZERO_API_TOKEN"
+    """The environment variable that holds the token. Where it is set, every request must carry it
+    (`Authorization: Bearer …`); it is written nowhere."""
+    advertised_host: str | None = None
+    """The name under which others reach this driver; empty: `host`, or this machine's name where that is 0.0.0.0."""
+
+
+class ObserveSettings(Section):
+    """Watching a run. Changes nothing in what it computes, so it may differ when a run is continued."""
+
+    api: ApiSettings = ApiSettings()
+    """The control API."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Experiment trackers besides metrics.jsonl. Each needs its package: `pip install tensorboard`, `wandb`, `mlflow`;
+    what they read from the environment (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`) is theirs."""

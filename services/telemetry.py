@@ -1,0 +1,129 @@
+"""The metric catalogue: every figure that rayzero exports, declared once; dashboards, alerts and pages name no other.
+
+Identity (`run`, `component`, `instance`) is a target label that the run's `/sd` gives, never a label of a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+TOKENS = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
+VERSIONS = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0)
+REWARDS = (-1.0, -0.5, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family of time series. `name` is without the prefix; a counter's is without `_total`."""
+
+    kind: Kind
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The name that PromQL knows it by."""
+        return f"rayzero_{self.name}" + ("_total" if self.kind == "counter" else "")
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """All names under which samples appear."""
+        if self.kind != "histogram":
+            return (self.family,)
+        return tuple(f"{self.family}_{suffix}" for suffix in ("bucket", "sum", "count"))
+
+
+def _run() -> Iterator[Metric]:
+    yield Metric("gauge", "run_info", "1; its labels say what runs", ("version", "model", "loss"))
+    yield Metric("gauge", "run_paused", "1 while the run is paused")
+    yield Metric("gauge", "update", "Updates made; goes on where a resumed run left off")
+    yield Metric("gauge", "updates_target", "Updates after which the run ends")
+    yield Metric("counter", "updates", "Updates made by this process")
+    yield Metric("counter", "update_warnings", "Watched figures past their warning limit")
+    yield Metric("counter", "nonfinite_figures", "Figures of updates that were not finite")
+    yield Metric("gauge", "last_update_timestamp_seconds", "When the last update was done")
+    yield Metric("gauge", "last_checkpoint_timestamp_seconds", "When the last checkpoint was written")
+    yield Metric("gauge", "start_timestamp_seconds", "When this process began")
+    yield Metric("gauge", "stall_limit_seconds", "The recipe's deadlines.stall_s")
+    yield Metric("gauge", "disk_free_bytes", "Free space where the run directory is")
+    yield Metric("gauge", "disk_size_bytes", "Size of the disk where the run directory is")
+    yield Metric("gauge", "loop_lag_seconds", "How late the driver's event loop runs a timer")
+
+
+def _learning() -> Iterator[Metric]:
+    yield Metric("gauge", "reward_mean", "Mean reward of the last batch")
+    yield Metric("gauge", "reward_std", "Standard deviation of the rewards of the last batch")
+    yield Metric("gauge", "reward_component_mean", "Mean score of one reward in the last batch", ("reward",))
+    yield Metric("gauge", "train_accuracy_ratio", "Accurate completions of the last batch, 0 to 1")
+    yield Metric("gauge", "evaluation_accuracy_ratio", "Held-out accuracy of the last evaluation, 0 to 1")
+    yield Metric("gauge", "evaluation_reward_mean", "Mean reward of the last evaluation")
+    yield Metric("gauge", "completion_tokens_mean", "Mean length of the completions of the last batch")
+    yield Metric("gauge", "truncated_ratio", "Completions of the last batch that hit max_tokens, 0 to 1")
+    yield Metric("gauge", "uniform_groups_ratio", "Groups of the last batch whose rewards are all equal, 0 to 1")
+    yield Metric("gauge", "advantage_abs_mean", "Mean absolute advantage of the last batch")
+    yield Metric("gauge", "loss", "Loss of the last update")
+    yield Metric("gauge", "entropy_nats", "Mean entropy of a token in the last update")
+    yield Metric("gauge", "grad_norm", "Gradient norm of the last update")
+    yield Metric("gauge", "learning_rate", "Learning rate of the last update")
+    yield Metric("gauge", "kl_rollout_nats", "k3 KL between sampler and learner, last update")
+    yield Metric("gauge", "kl_reference_nats", "KL to the reference policy, last update; 0 where learner.kl.beta is")
+    yield Metric("gauge", "clipped_ratio", "Tokens clipped in the last update, 0 to 1")
+    yield Metric("gauge", "outside_ratio", "Tokens whose importance ratio is outside 0.8 to 1.2, 0 to 1")
+    yield Metric("gauge", "effective_sample_ratio", "Effective sample size over sample size, 0 to 1")
+    yield Metric("gauge", "logprob_gap_max_nats", "Largest log-probability gap between sampler and learner")
+
+
+def _flow() -> Iterator[Metric]:
+    yield Metric("counter", "groups", "Finished groups by end: mixed, uniform, dropped", ("outcome",))
+    yield Metric("counter", "groups_dropped", "Groups retired untrained, by reason", ("reason",))
+    yield Metric("counter", "tokens_trained", "Completion tokens trained on")
+    yield Metric("counter", "tokens_dropped", "Completion tokens paid for and thrown away, by reason", ("reason",))
+    yield Metric("counter", "worker_tokens", "Completion tokens by the rollout worker that made them", ("worker",))
+    yield Metric("counter", "completions", "Completions by finish reason", ("finish_reason",))
+    yield Metric("histogram", "completion_tokens", "Length of a completion", buckets=TOKENS)
+    yield Metric("histogram", "staleness_versions", "Staleness of a group when it is trained on", buckets=VERSIONS)
+    yield Metric("gauge", "max_staleness_versions", "The recipe's training.max_staleness")
+    yield Metric("gauge", "groups_live", "Live groups by where they are", ("state",))
+    yield Metric("gauge", "groups_oldest_seconds", "How long the oldest live group has been in its state", ("state",))
+    yield Metric("gauge", "groups_room", "Groups that may be admitted now")
+    yield Metric("counter", "loop_seconds", "Time of the training loop: wait, update, sync", ("phase",))
+    yield Metric("counter", "learner_seconds", "Time of the learner: forward, backward, optimizer, …", ("phase",))
+
+
+def _workers() -> Iterator[Metric]:
+    yield Metric("gauge", "workers", "Workers by state", ("role", "state"))
+    yield Metric("gauge", "workers_target", "Workers that there should be", ("role",))
+    yield Metric("counter", "worker_restarts", "Workers that failed and were replaced", ("role",))
+    yield Metric("gauge", "worker_in_flight", "Groups that a worker holds", ("role", "worker"))
+    yield Metric("gauge", "worker_version", "Policy version that a rollout worker serves", ("worker",))
+    yield Metric("gauge", "worker_lag_versions", "Versions that a rollout worker is behind the learner", ("worker",))
+    yield Metric("histogram", "sync_seconds", "From update ready to every engine served", buckets=SECONDS)
+    yield Metric("histogram", "sync_pause_seconds", "Time an engine could not generate in a sync", buckets=SECONDS)
+    yield Metric("counter", "sync_failures", "Broadcasts that had to be repeated")
+
+
+def _rewards() -> Iterator[Metric]:
+    yield Metric("counter", "verdicts", "Verdicts by data source and status", ("source", "status"))
+    yield Metric("counter", "verdict_errors", "Verdicts that are errors, by cause", ("cause",))
+    yield Metric("histogram", "verdict_seconds", "Time of a verdict", buckets=SECONDS)
+    yield Metric("histogram", "rollout_reward", "Reward of a completion", ("source",), REWARDS)
+
+
+CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *_rewards())
+"""Everything, in the order in which the reference lists it."""
+
+
+def reference() -> str:
+    """The catalogue as a Markdown table."""
+    rows = [
+        f"| `{metric.family}` | {metric.kind} | {', '.join(metric.labels) or '–'} | {metric.help} |"
+        for metric in CATALOGUE
+    ]
+    return "\n".join(["| metric | type | labels | what it is |", "|---|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,90 @@
+"""A finished run's page in a real browser: no text of a model ever runs; filters and comparison work."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from services.json_lines import append_lines
+from services.recorder import Recorder
+from services.rollout_file import rollout_lines
+from services.rollout_index import Filter
+from services.run_directory import RunDirectory
+from services.samples import samples
+from services.schema.messages import ChatMessage, Group
+from tests.browser import open_page
+from tests.fakes import make_completion, make_group, make_recipe
+from tests.system import needs
+
+pytestmark = [needs("chromium", "playwright"), pytest.mark.timeout(180)]
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "<svg onload=document.title='owned'><a href=javascript:document.title='owned'>x</a>"
+    "<iframe srcdoc=\"<script>parent.document.title='owned'</script>\"></iframe>"
+)
+
+
+def hostile_group(number: int, version: int) -> Group:
+    group = make_group(number, version=version)
+    message = ChatMessage(role="user", content=f"{HOSTILE} {number}")
+    prompt = dataclasses.replace(group.prompt, messages=(message,), answer=HOSTILE, prompt_id=f"{HOSTILE}{number}")
+    rollouts = tuple(
+        dataclasses.replace(
+            rollout,
+            completion=make_completion(version, text=f"{HOSTILE} at {version}"),
+            verdict=dataclasses.replace(rollout.verdict, reason=HOSTILE, components={HOSTILE: 1.0}),
+        )
+        for rollout in group.rollouts
+    )
+    return dataclasses.replace(group, prompt=prompt, rollouts=rollouts, worker=HOSTILE)
+
+
+@pytest.fixture
+def page_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page of a run of five updates, each text of which is an attack."""
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare(make_recipe(num_updates=5))
+    recorder = Recorder(directory)
+    for update in range(1, 6):
+        recorder.on_update({"update": update, "reward_mean": 0.1 * update, "time_s": update, "completion_tokens": 6},
+                           [hostile_group(update, update - 1)])  # fmt: skip
+    for version in (0, 5):
+        lines = list(rollout_lines(hostile_group(99, version)))
+        append_lines(directory.rollouts / f"evaluation_{version:06d}.jsonl", lines, replace=True)
+    directory.release()
+    out = tmp_path / "page.html"
+    samples(str(directory.path), tmp_path, Filter(), "newest", 100, "html", out, None)
+    return out
+
+
+def test_a_models_text_never_runs_in_the_page(page_file: Path) -> None:
+    with open_page(page_file.as_uri()) as (page, complaints):
+        page.wait_for_selector("#group .card")
+        for button in page.query_selector_all("#groups button"):
+            button.click()
+            page.wait_for_timeout(50)
+        assert HOSTILE in (page.text_content("#group .message") or "")
+        assert page.title() == "fake · rayzero"
+        assert page.query_selector("#browser img, #browser iframe, #browser script, #browser a") is None
+        assert complaints == []
+
+
+def test_filters_pages_and_comparison(page_file: Path) -> None:
+    with open_page(page_file.as_uri()) as (page, complaints):
+        page.wait_for_selector("#groups button")
+        assert page.locator("#groups button").count() == 7
+        page.select_option("select[name=kind]", "train")
+        page.select_option("select[name=version]", "2")
+        assert page.locator("#groups button").count() == 1
+        page.select_option("select[name=version]", "")
+        page.select_option("select[name=kind]", "evaluation")
+        page.locator("#groups button").first.click()
+        page.click("#compare")
+        page.wait_for_selector(".sides")
+        text = page.text_content(".sides") or ""
+        assert "at 0" in text and "at 5" in text and "changed" in text
+        assert complaints == []

@@ -1,0 +1,194 @@
+"""Every alert has a case in which it fires and one in which it is quiet, and Prometheus itself runs both."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.telemetry import CATALOGUE
+from tests.system import needs
+
+ALERTS = Path("deploy/prometheus/alerts.yml").resolve()
+RUN = 'run="r"'
+UP = {'up{run="r",component="controller"}': "1x1000"}
+GOES_ON = {'rayzero_run_paused{run="r"}': "0x1000"}
+
+Series = dict[str, str]
+
+
+def series(name: str, values: str, labels: str = "") -> Series:
+    """One synthetic series a minute, in promtool's notation: `0+1x10` is 0, 1, … 10."""
+    return {f"rayzero_{name}{{{', '.join(filter(None, (RUN, labels)))}}}": values}
+
+
+def verdicts(errors: str, cause: str) -> Series:
+    return {
+        **series("verdicts_total", "0+100x600", 'status="correct"'),
+        **series("verdict_errors_total", errors, f'cause="{cause}"'),
+    }
+
+
+def serving(number: str, target: str = "2x600") -> Series:
+    return {
+        **series("workers", number, 'role="rollout",state="serving"'),
+        **series("workers_target", target, 'role="rollout"'),
+        **UP,
+    }
+
+
+def staleness(at_one: str) -> Series:
+    buckets = {"0.0": "0+5x100", "1.0": at_one, "+Inf": at_one}
+    found: Series = series("max_staleness_versions", "0x100")
+    for bound, values in buckets.items():
+        found |= series("staleness_versions_bucket", values, f'le="{bound}"')
+    return found
+
+
+# alert: (fires, quiet, minute at which both are looked at)
+CASES: dict[str, tuple[Series, Series, int]] = {
+    "ControllerDown": ({'up{run="r",component="controller"}': "1 1 0x10"}, UP, 5),
+    "TrainingStalled": (
+        {
+            **series("last_update_timestamp_seconds", "60x600"),
+            **series("stall_limit_seconds", "1800x600"),
+            **GOES_ON,
+        },
+        {
+            **series("last_update_timestamp_seconds", "60x600"),
+            **series("stall_limit_seconds", "1800x600"),
+            **series("run_paused", "1x600"),
+        },
+        30,
+    ),
+    "RolloutWorkersDown": (serving("2 2 0x20"), serving("2x20"), 10),
+    "WorkersBelowTarget": (serving("1x20"), serving("2x20"), 10),
+    "WorkerRestarts": (
+        series("worker_restarts_total", "0+1x30", 'role="rollout"'),
+        series("worker_restarts_total", "0 1 1x30", 'role="rollout"'),
+        20,
+    ),
+    "NoTokens": (
+        {**series("worker_tokens_total", "100x60", 'worker="w"'), **GOES_ON, **series("update", "3x60")},
+        {**series("worker_tokens_total", "0+100x60", 'worker="w"'), **GOES_ON, **series("update", "3x60")},
+        20,
+    ),
+    "LearnerStarved": (
+        {
+            **series("loop_seconds_total", "0+50x60", 'phase="wait"'),
+            **series("loop_seconds_total", "0+10x60", 'phase="u"'),
+        },
+        {
+            **series("loop_seconds_total", "0+10x60", 'phase="wait"'),
+            **series("loop_seconds_total", "0+50x60", 'phase="u"'),
+        },
+        40,
+    ),
+    "StalenessAboveBound": (staleness("0+10x100"), staleness("0+5x100"), 20),
+    "GroupsDropped": (
+        {
+            **series("groups_total", "0+9x60", 'outcome="dropped"'),
+            **series("groups_total", "0+1x60", 'outcome="mixed"'),
+        },
+        {
+            **series("groups_total", "0+1x60", 'outcome="dropped"'),
+            **series("groups_total", "0+9x60", 'outcome="mixed"'),
+        },
+        30,
+    ),
+    "WeightSyncFailing": (series("sync_failures_total", "0 0 4x30"), series("sync_failures_total", "0 0 1x30"), 10),
+    "WeightsLag": (
+        series("worker_lag_versions", "3x30", 'worker="w"'),
+        series("worker_lag_versions", "1x30", 'worker="w"'),
+        10,
+    ),
+    "RewardTimeouts": (verdicts("0+10x60", "deadline"), verdicts("0+1x60", "deadline"), 20),
+    "RewardErrors": (verdicts("0+5x60", "crash"), verdicts("0x60", "crash"), 20),
+    "EntropyCollapse": (series("entropy_nats", "1x60 0.1x60"), series("entropy_nats", "1x60 0.5x60"), 100),
+    "KlSpike": (series("kl_rollout_nats", "0.001x60 0.02x10"), series("kl_rollout_nats", "0.001x70"), 64),
+    "NonFinite": (series("nonfinite_figures_total", "0 0 1x10"), series("nonfinite_figures_total", "0x20"), 5),
+    "NoSignal": (series("uniform_groups_ratio", "0.95x60"), series("uniform_groups_ratio", "0.5x60"), 30),
+    "TruncationHigh": (series("truncated_ratio", "0.4x60"), series("truncated_ratio", "0.1x60"), 30),
+    "LengthBlowUp": (
+        series("completion_tokens_mean", "100x60 300x60"),
+        series("completion_tokens_mean", "100x60 150x60"),
+        100,
+    ),
+    "RewardDropped": (series("reward_mean", "0.8x120 0.3x120"), series("reward_mean", "0.8x240"), 200),
+    "CheckpointOld": (
+        {**series("last_checkpoint_timestamp_seconds", "60x600"), **GOES_ON},
+        {**series("last_checkpoint_timestamp_seconds", "60+60x600"), **GOES_ON},
+        200,
+    ),
+    "DiskNearlyFull": (
+        {**series("disk_free_bytes", "4x30"), **series("disk_size_bytes", "100x30")},
+        {**series("disk_free_bytes", "40x30"), **series("disk_size_bytes", "100x30")},
+        10,
+    ),
+    "LoopLag": (series("loop_lag_seconds", "3x30"), series("loop_lag_seconds", "0.01x30"), 10),
+    "Paused": (series("run_paused", "1x200"), series("run_paused", "0x200"), 100),
+}
+
+
+def rules() -> list[dict[str, Any]]:
+    content = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
+    return [rule for group in content["groups"] for rule in group["rules"]]
+
+
+def test_every_alert_has_its_cases_and_says_what_to_do() -> None:
+    assert [rule["alert"] for rule in rules()] == list(CASES)
+    for rule in rules():
+        assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+        assert len(rule["annotations"]["runbook"]) > 15 and "{{ $labels" in rule["annotations"]["summary"]
+
+
+def test_alerts_name_only_metrics_that_there_are() -> None:
+    known = {name for metric in CATALOGUE for name in metric.series}
+    for rule in rules():
+        words = {word for word in rule["expr"].replace("{", " ").replace("(", " ").split() if "rayzero_" in word}
+        for word in words:
+            name = word.strip(",)[]").split("[")[0].rstrip(")")
+            assert name in known, f"{rule['alert']} names {name}"
+
+
+@needs("promtool")
+@pytest.mark.parametrize("case", ["fires", "quiet"])
+def test_each_fires_when_it_should_and_only_then(tmp_path: Path, case: str) -> None:
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": name, "values": values} for name, values in (fires if case == "fires" else quiet).items()
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
+                    "eval_time": f"{minute}m",
+                    "exp_samples": [{"labels": "{}", "value": 1}] if case == "fires" else [],
+                }
+            ],
+        }
+        for alert, (fires, quiet, minute) in CASES.items()
+    ]
+    file = tmp_path / "cases.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs("promtool")
+@pytest.mark.parametrize("name", ["prometheus.yml", "local.yml"])
+def test_the_configuration_is_valid(tmp_path: Path, name: str) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for token in ("api_token", "ray_token"):
+        (secrets / token).write_text("t")
+    text = (ALERTS.parent / name).read_text().replace("/etc/prometheus/secrets", str(secrets))
+    (tmp_path / "alerts.yml").write_text(ALERTS.read_text())
+    (tmp_path / name).write_text(text)
+    command = ["promtool", "check", "config", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

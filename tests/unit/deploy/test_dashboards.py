@@ -1,0 +1,61 @@
+"""The committed dashboards are those that the description makes, and name only metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from services.dashboard_panels import DASHBOARDS
+from services.dashboards import as_grafana, write_dashboards, write_kubernetes
+from services.telemetry import CATALOGUE
+
+COMMITTED = Path("deploy/grafana/dashboards")
+OTHERS = {"up", "process_resident_memory_bytes", "ray_node_gpus_utilization"}
+
+
+def test_the_committed_dashboards_are_up_to_date(tmp_path: Path) -> None:
+    for file in write_dashboards(tmp_path):
+        committed = (COMMITTED / file.name).read_text(encoding="utf-8")
+        assert committed == file.read_text(encoding="utf-8"), "run: rayzero dashboards"
+    assert len(list(COMMITTED.glob("*.json"))) == len(DASHBOARDS)
+
+
+def test_kubernetes_gets_the_same(tmp_path: Path) -> None:
+    for file in write_kubernetes(Path("deploy/prometheus/alerts.yml"), tmp_path):
+        committed = (Path("deploy/kuberay/monitoring") / file.name).read_text(encoding="utf-8")
+        assert committed == file.read_text(encoding="utf-8"), "run: rayzero dashboards"
+
+
+def test_panels_name_only_metrics_that_there_are() -> None:
+    known = {name for metric in CATALOGUE for name in metric.series} | OTHERS
+    for dashboard in DASHBOARDS:
+        for panel in dashboard.panels:
+            for expression, _ in panel.targets:
+                bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]', "", expression)
+                names = set(re.findall(r"\b(?:rayzero_|process_|ray_)\w+|\bup\b", bare))
+                assert names and names <= known, f"{dashboard.title} / {panel.title}: {names - known}"
+
+
+def test_every_metric_but_a_few_is_on_a_dashboard() -> None:
+    """A figure that nobody looks at is not worth exporting; alerts look at the rest."""
+    shown = json.dumps([as_grafana(dashboard) for dashboard in DASHBOARDS])
+    shown += Path("deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    unseen = {metric.family for metric in CATALOGUE if metric.family not in shown}
+    assert unseen <= {
+        "rayzero_evaluation_reward_mean",
+        "rayzero_groups_room",
+        "rayzero_start_timestamp_seconds",
+        "rayzero_tokens_trained_total",
+        "rayzero_update_warnings_total",
+    }
+
+
+def test_panels_do_not_overlap_and_fit_the_grid() -> None:
+    for dashboard in DASHBOARDS:
+        taken: set[tuple[int, int]] = set()
+        for panel in as_grafana(dashboard)["panels"]:
+            place = panel["gridPos"]
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            assert not taken & cells and max(x for x, _ in cells) < 24, panel["title"]
+            taken |= cells

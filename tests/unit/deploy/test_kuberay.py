@@ -1,0 +1,166 @@
+"""The Kubernetes manifests: keys that the kinds know, locked down, and what refers to something finds it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from services.schema.config.loader import load_recipe
+from tests.system import needs
+
+FOLDER = Path("deploy/kuberay")
+
+TEXT, WHOLE, ANY = {"type": "string"}, {"type": "integer", "minimum": 0}, {}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+
+
+def closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    """An object with these keys and no others: a misspelt one is an error, which the API server would swallow."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+CONTAINER = closed(
+    ("name", "image", "env", "resources", "securityContext", "volumeMounts"),
+    name=TEXT, image=TEXT, env={"type": "array"}, ports={"type": "array"}, resources=closed(("limits", "requests"),
+    limits=TEXTS, requests=TEXTS), securityContext=ANY, volumeMounts={"type": "array"},
+)  # fmt: skip
+POD = closed(
+    ("spec",),
+    metadata=closed(labels=TEXTS),
+    spec=closed(
+        ("containers", "volumes", "securityContext"),
+        automountServiceAccountToken={"type": "boolean"}, containers={"type": "array", "items": CONTAINER},
+        securityContext=ANY, terminationGracePeriodSeconds=WHOLE, volumes={"type": "array"},
+    ),
+)  # fmt: skip
+GROUP = closed(
+    ("groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"),
+    groupName=TEXT, replicas=WHOLE, minReplicas=WHOLE, maxReplicas=WHOLE, rayStartParams=TEXTS, template=POD,
+)  # fmt: skip
+# The part of KubeRay's published schema (ray.io/v1) that these manifests use.
+SCHEMAS = {
+    "RayCluster": closed(
+        ("headGroupSpec", "workerGroupSpecs", "rayVersion"),
+        rayVersion=TEXT,
+        enableInTreeAutoscaling={"type": "boolean"},
+        autoscalerOptions=closed(version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=WHOLE),
+        headGroupSpec=closed(("rayStartParams", "template"), rayStartParams=TEXTS, template=POD),
+        workerGroupSpecs={"type": "array", "items": GROUP},
+    ),
+    "RayJob": closed(
+        ("entrypoint", "clusterSelector"),
+        clusterSelector=TEXTS,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
+        backoffLimit=WHOLE, entrypoint=TEXT, entrypointResources=TEXT, runtimeEnvYAML=TEXT,
+    ),
+}  # fmt: skip
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted(FOLDER.rglob("*.yaml")):
+        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            yield str(file), document
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    found = [document for _, document in documents() if document["kind"] == kind]
+    assert found
+    return found
+
+
+def cluster() -> dict[str, Any]:
+    spec: dict[str, Any] = of_kind("RayCluster")[0]["spec"]
+    return spec
+
+
+def groups() -> dict[str, dict[str, Any]]:
+    return {group["groupName"]: group for group in cluster()["workerGroupSpecs"]}
+
+
+@pytest.mark.parametrize("kind", sorted(SCHEMAS))
+def test_ray_kinds_have_only_keys_that_kuberay_knows(kind: str) -> None:
+    validator = Draft202012Validator(SCHEMAS[kind])
+    for document in of_kind(kind):
+        assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document["spec"])] == []
+
+
+def test_the_schema_finds_a_misspelt_key() -> None:
+    spec = cluster()
+    spec["workerGroupSpecs"][0]["minReplica"] = 1
+    assert list(Draft202012Validator(SCHEMAS["RayCluster"]).iter_errors(spec))
+
+
+def test_every_kustomization_names_files_that_are_there() -> None:
+    for file in FOLDER.rglob("kustomization.yaml"):
+        for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+            assert (file.parent / resource).exists(), f"{file}: {resource}"
+
+
+def test_each_group_scales_by_itself_and_offers_its_own_resource() -> None:
+    assert set(groups()) == {"learner", "rollout", "reward"}
+    for name, group in groups().items():
+        assert list(json.loads(json.loads(group["rayStartParams"]["resources"]))) == [name]
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert groups()["rollout"]["maxReplicas"] > 1 < groups()["reward"]["maxReplicas"]
+
+
+def test_no_container_is_root_or_may_become_it() -> None:
+    templates = [cluster()["headGroupSpec"]["template"], *(group["template"] for group in groups().values())]
+    for template in templates:
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        for container in template["spec"]["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_reward_pods_have_no_models_no_api_token_no_service_account_and_no_way_out() -> None:
+    spec = groups()["reward"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    (container,) = spec["containers"]
+    assert {variable["name"] for variable in container["env"]} == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+    assert {volume["name"] for volume in spec["volumes"]} == {"runs", "shm"}
+    labels = groups()["reward"]["template"]["metadata"]["labels"]
+    policy = next(p for p in of_kind("NetworkPolicy") if p["spec"]["podSelector"]["matchLabels"] == labels)
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert all("to" in rule for rule in policy["spec"]["egress"])
+
+
+def test_no_secret_is_applied_or_written_out() -> None:
+    applied = [file for file, document in documents() if document["kind"] == "Secret"]
+    assert applied == ["deploy/kuberay/secret.example.yaml"]
+    values = [v for _, d in documents() if d["kind"] == "Secret" for v in d["stringData"].values()]
+    assert set(values) == {"replace-me"}
+
+
+def test_the_jobs_command_is_a_run_that_the_recipe_allows() -> None:
+    for job in of_kind("RayJob"):
+        words = shlex.split(job["spec"]["entrypoint"])
+        assert words[:4] == ["python", "-m", "services.cli", "train"]
+        recipe = load_recipe(words[4].removeprefix("/opt/rayzero/"), words[5 : words.index("--runs")])
+        assert recipe.observe.api.port == 8100 and set(recipe.cluster.rollout_resources) <= set(groups())
+        assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "300"
+
+
+@needs("kubectl")
+@pytest.mark.parametrize("overlay", ["overlays/gpu", "overlays/cpu-smoke"])
+def test_the_overlays_build(overlay: str) -> None:
+    done = subprocess.run(["kubectl", "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=False)
+    if "unknown field" in done.stderr or "invalid Kustomization" in done.stderr:
+        pytest.skip(f"kubectl is too old for these kustomizations: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout))
+    (ray,) = [document for document in built if document["kind"] == "RayCluster"]
+    assert ray["metadata"]["namespace"] == "rayzero"
+    gpus = json.dumps(ray).count("nvidia.com/gpu")
+    assert gpus == (0 if overlay.endswith("cpu-smoke") else 4)
+    assert not list(Draft202012Validator(SCHEMAS["RayCluster"]).iter_errors(ray["spec"]))
