@@ -85,7 +85,7 @@ def test_workers_join_and_leave_a_live_run(tmp_path: Path) -> None:
     assert serving(last) == {"rollout": 1, "reward": 1}
     assert all(worker.pid is not None and worker.node for worker in last.workers)
     found = audit(run)
-    assert found.problems == () and found.updates == last.policy_version
+    assert found.problems == () and found.updates >= last.policy_version
     workers = {line["worker"] for file in run.glob("rollouts/update_*.jsonl") for line in read_lines(file)}
     assert {"rollout-0", "rollout-1"} <= workers
     rows = read_lines(run / "metrics.jsonl")
