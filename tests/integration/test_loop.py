@@ -18,6 +18,7 @@ from services.ledger import audit
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
+    "model.dtype=float32",
     "cold_start.num_updates=60",
     "cold_start.source.arguments.num_prompts=2000",
     "training.num_updates=6",
