@@ -29,6 +29,9 @@ A = TypeVar("A", bound=RemoteActor)
 TEMPORARY_PREFIX = "rayzero-"
 METRICS_S = 10.0
 
+START_ATTEMPTS = 2
+"""Of the local Ray: on a machine that is busy its 30 s may not be enough."""
+
 
 class RaySession:
     """A connection to Ray: local and private, or to a running cluster."""
@@ -50,15 +53,19 @@ class RaySession:
         self._is_guest = ray.is_initialized()
         if self._is_guest:
             return
-        try:
-            if cluster.address is not None:
-                ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-            else:
-                self._start_local()
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            self.stop()
-            where = f"at {cluster.address}" if cluster.address else "on this machine"
-            raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            try:
+                if cluster.address is not None:
+                    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+                else:
+                    self._start_local()
+                return
+            except Exception as error:  # Ray raises a bare Exception when its node is not up within 30 s
+                self.stop()
+                if attempts_left and cluster.address is None:
+                    continue
+                where = f"at {cluster.address}" if cluster.address else "on this machine"
+                raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
 
     def stop(self) -> None:
         """Disconnect; a local Ray ends with everything in it, its directory included."""
