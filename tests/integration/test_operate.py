@@ -88,6 +88,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             except subprocess.TimeoutExpired:
                 os.killpg(run.process.pid, 9)
                 run.process.communicate()
+        if run.process.stdout is not None:
+            run.process.stdout.close()  # one left open fails the whole session at its end
 
 
 @pytest.fixture(scope="module")
