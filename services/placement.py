@@ -116,7 +116,9 @@ class Placement:
             "num_cpus": 1,
             "num_gpus": 1 if self.num_gpus else 0,
             "resources": self.recipe.cluster.learner_resources,
-            "runtime_env": {"env_vars": _thread_environment(os.cpu_count() or 1)},
+            "runtime_env": {
+                "env_vars": _thread_environment(self.recipe.learner.compute.num_threads or os.cpu_count() or 1)
+            },
         }
         return await self._spawn("learner", RemoteLearner, LearnerActor, options, self.recipe, str(self.model_path))
 
