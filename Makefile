@@ -25,7 +25,7 @@ demo: setup  ## train SmolLM2-135M-Instruct with GRPO on this machine's CPUs and
 
 test: test-unit test-integration  ## all tests that need no GPU
 
-test-unit: setup  ## about a minute
+test-unit: setup  ## about three minutes on two cores
 	@$(BIN)/python -m pytest tests/unit
 
 test-integration: setup  ## real Ray, vLLM, sandbox and training
