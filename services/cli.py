@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli_runs import commands
+from services.commands.cli_runs import commands
 from services.schema.errors import RayzeroError
 from services.stages.commands import pipeline
 
@@ -123,7 +123,7 @@ def dashboards(
     deploy: Annotated[Path, typer.Option(help="A checkout's deploy folder.")] = Path("deploy"),
 ) -> None:
     """Write the Grafana dashboards, and with the alerts also as Kubernetes takes them."""
-    from services.dashboards import write_dashboards, write_kubernetes
+    from services.monitoring.dashboards import write_dashboards, write_kubernetes
 
     alerts = deploy / "prometheus" / "alerts.yml"
     kubernetes = write_kubernetes(alerts, deploy / "kuberay" / "monitoring")

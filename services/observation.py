@@ -10,12 +10,12 @@ from pathlib import Path
 from services.api.events import EventLog
 from services.api.room import ControlRoom
 from services.api.server import serve
-from services.meters import Meters
-from services.rollout_index import RolloutIndex
-from services.rollout_tokens import TokenTexts
+from services.browse.rollout_index import RolloutIndex
+from services.browse.rollout_tokens import TokenTexts
+from services.monitoring.meters import Meters
+from services.monitoring.trackers import open_trackers
 from services.run_directory import RunDirectory
 from services.schema.config.recipe import Recipe
-from services.trackers import open_trackers
 
 
 @asynccontextmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 from services.api.guard import check_api
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
+from services.monitoring.trackers import check_trackers
 from services.prompts import PromptStream, load_demonstrations, load_prompts
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Prompt
-from services.trackers import check_trackers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

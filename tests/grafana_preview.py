@@ -6,8 +6,8 @@ import html
 import time
 from typing import Any
 
-from services.dashboard_panels import Dashboard
-from services.dashboards import as_grafana
+from services.monitoring.dashboard_panels import Dashboard
+from services.monitoring.dashboards import as_grafana
 from tests.prometheus import Prometheus
 
 CELL_WIDTH, CELL_HEIGHT = 56, 34

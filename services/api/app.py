@@ -10,9 +10,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.room import ControlRoom
-from services.page import content_security_policy, live_page
-from services.rollout_index import Filter, Sort
-from services.rollout_view import compare_groups, show_group
+from services.browse.page import content_security_policy, live_page
+from services.browse.rollout_index import Filter, Sort
+from services.browse.rollout_view import compare_groups, show_group
 from services.schema.errors import RayzeroError, RecipeError
 
 MAX_PAGE = 200

@@ -9,18 +9,18 @@ from typing import Any
 
 from services.api import views
 from services.api.events import EventLog
+from services.browse.rollout_index import RolloutIndex
+from services.browse.rollout_tokens import TokenTexts
 from services.controller import Observer
 from services.evaluation import Evaluation
 from services.json_lines import read_lines
-from services.meters import Meters
-from services.rollout_index import RolloutIndex
-from services.rollout_tokens import TokenTexts
+from services.monitoring.meters import Meters
+from services.monitoring.trackers import Tracking
 from services.run_control import RunControl
 from services.run_directory import RunDirectory
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Group
-from services.trackers import Tracking
 
 
 @dataclasses.dataclass(slots=True)

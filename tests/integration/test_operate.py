@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from services.dashboard_panels import DASHBOARDS
 from services.json_lines import read_lines
+from services.monitoring.dashboard_panels import DASHBOARDS
 from tests.browser import open_page, screenshot_file
 from tests.grafana_preview import preview
 from tests.prometheus import ALERTS, Prometheus, prometheus

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from services.browse.rollout_index import Filter
+from services.commands.samples import samples
 from services.json_lines import append_lines
 from services.recorder import Recorder
 from services.rollout_file import rollout_lines
-from services.rollout_index import Filter
 from services.run_directory import RunDirectory
-from services.samples import samples
 from services.schema.messages import ChatMessage, Group
 from tests.browser import open_page
 from tests.fakes import make_completion, make_group, make_recipe

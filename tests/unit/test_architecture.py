@@ -16,7 +16,13 @@ SIBLINGS = {"rollout_workers", "rewards", "learner"}
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 75
 
-RAY = {"services/placement.py", "services/remote.py", "services/health.py", "services/cli.py", "services/submit.py"}
+RAY = {
+    "services/placement.py",
+    "services/remote.py",
+    "services/health.py",
+    "services/cli.py",
+    "services/commands/submit.py",
+}
 VLLM = {"learner/weight_sender.py"}
 REWARD_MODELS = {"rewards/reward_model.py", "rewards/reward_model_training.py"}
 

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from services.dashboard_panels import DASHBOARDS
-from services.dashboards import as_grafana, write_dashboards, write_kubernetes
+from services.monitoring.dashboard_panels import DASHBOARDS
+from services.monitoring.dashboards import as_grafana, write_dashboards, write_kubernetes
 from services.telemetry import CATALOGUE
 
 COMMITTED = Path("deploy/grafana/dashboards")

@@ -13,13 +13,13 @@ from services.api.app import build_app
 from services.api.events import EventLog
 from services.api.guard import Guard
 from services.api.room import ControlRoom
-from services.meters import Meters
+from services.browse.rollout_index import RolloutIndex
+from services.browse.rollout_tokens import TokenTexts
+from services.monitoring.meters import Meters
+from services.monitoring.trackers import Tracking
 from services.recorder import Recorder
-from services.rollout_index import RolloutIndex
-from services.rollout_tokens import TokenTexts
 from services.run_control import RunControl
 from services.run_directory import RunDirectory
-from services.trackers import Tracking
 from tests.unit.services.test_controller import Run
 
 

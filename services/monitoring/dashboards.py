@@ -1,6 +1,6 @@
 """`rayzero dashboards`: the Grafana dashboards, made from this description and committed.
 
-What is on them stands in services/dashboard_panels.py.
+What is on them stands in services/monitoring/dashboard_panels.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from services.dashboard_panels import DASHBOARDS, SELECTED, Dashboard, Panel
+from services.monitoring.dashboard_panels import DASHBOARDS, SELECTED, Dashboard, Panel
 
 SCHEMA_VERSION = 39
 GRID_WIDTH = 24

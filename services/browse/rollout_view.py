@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.rollout_index import Filter, RolloutIndex
-from services.rollout_tokens import TokenTexts
+from services.browse.rollout_index import Filter, RolloutIndex
+from services.browse.rollout_tokens import TokenTexts
 from services.schema.errors import RecipeError
 
 GROUPS_COMPARED = 4

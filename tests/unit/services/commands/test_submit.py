@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from services.commands.submit import STOP_WAIT_S, connect, follow, plan_job
 from services.schema.errors import DeadlineError, RecipeError, RunUnreachable
-from services.submit import STOP_WAIT_S, connect, follow, plan_job
 
 RECIPE = Path("deploy/recipes/demo.yaml")
 
@@ -78,12 +78,12 @@ class Jobs:
 def test_waiting_ends_as_the_job_does(
     state: str, driver: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.submit.POLL_S", 0.0)
+    monkeypatch.setattr("services.commands.submit.POLL_S", 0.0)
     assert follow(Jobs(["RUNNING", state], driver), "j") == expected
     assert capsys.readouterr().out == "a line\n" * 2
 
 
 def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.submit.POLL_S", 0.0)
+    monkeypatch.setattr("services.commands.submit.POLL_S", 0.0)
     with pytest.raises(DeadlineError, match="still PENDING"):
         follow(Jobs(["PENDING"], None), "j", quiet=True, deadline_s=0.01)

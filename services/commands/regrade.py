@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rewards.scorer import Scorer
-from services.client import find_directory
+from services.browse.rollout_tokens import TokenTexts
+from services.commands.client import find_directory
 from services.rollout_file import read_groups
-from services.rollout_tokens import TokenTexts
 from services.run_directory import RunDirectory
 from services.schema.config.loader import validate_recipe
 from services.schema.config.recipe import Recipe

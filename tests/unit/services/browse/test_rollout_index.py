@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from services.browse.rollout_index import Filter, RolloutIndex
 from services.json_lines import append_lines
 from services.rollout_file import rollout_lines
-from services.rollout_index import Filter, RolloutIndex
 from tests.fakes import make_group
 
 

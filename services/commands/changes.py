@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.client import RunClient, find_run
+from services.commands.client import RunClient, find_run
 from services.schema.errors import DeadlineError, RecipeError, RunUnreachable
 
 POLL_S = 1.0

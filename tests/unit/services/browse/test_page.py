@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 
-from services.page import content_security_policy, file_page, live_page
+from services.browse.page import content_security_policy, file_page, live_page
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> @@script@@ <!-- \u2028"
 

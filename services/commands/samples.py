@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.api import views
-from services.client import find_directory
+from services.browse.page import file_page
+from services.browse.rollout_index import Filter, RolloutIndex, Sort
+from services.browse.rollout_tokens import TokenTexts
+from services.browse.rollout_view import show_group
+from services.commands.client import find_directory
 from services.json_lines import read_lines
-from services.page import file_page
-from services.rollout_index import Filter, RolloutIndex, Sort
-from services.rollout_tokens import TokenTexts
-from services.rollout_view import show_group
 from services.run_directory import RunDirectory, write_atomically
 from services.schema.errors import RecipeError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.doctor import check_environment, check_machine, check_prometheus, doctor
+from services.commands.doctor import check_environment, check_machine, check_prometheus, doctor
 from services.machine import Machine, examine
 
 WELL = Machine(

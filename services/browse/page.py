@@ -56,7 +56,7 @@ def _page(mode: Mode, data: dict[str, Any] | None) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return resources.files("services").joinpath("web", name).read_text(encoding="utf-8")
+    return resources.files("services.browse").joinpath("web", name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.changes import parse_targets
-from services.client import RunAddress, RunClient, find_directory, find_run
+from services.commands.changes import parse_targets
+from services.commands.client import RunAddress, RunClient, find_directory, find_run
+from services.commands.run_list import differences
 from services.run_directory import RunDirectory
-from services.run_list import differences
 from services.schema.errors import RecipeError, RunUnreachable
 from tests.fakes import make_recipe
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from services.client import RunClient, find_run
+from services.commands.client import RunClient, find_run
 from services.schema.errors import RunUnreachable
 
 EVERY_S = 2.0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from services.client import ADDRESS_FILE, find_directory
+from services.commands.client import ADDRESS_FILE, find_directory
 from services.json_lines import read_lines
 from services.run_directory import RunDirectory
 

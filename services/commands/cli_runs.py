@@ -31,7 +31,7 @@ def status(
     runs: Runs = RUNS,
 ) -> None:
     """A live run at a glance: update, workers, queues, who waits for whom. Exit 3: it does not answer."""
-    from services.status import status as show
+    from services.commands.status import status as show
 
     show(run, runs, watch, as_json=json)
 
@@ -45,7 +45,7 @@ def scale(
     runs: Runs = RUNS,
 ) -> None:
     """Change how many workers a live run has. Whoever leaves finishes its groups first."""
-    from services.changes import scale as ask
+    from services.commands.changes import scale as ask
 
     ask(changes, run, runs, wait, as_json=json)
 
@@ -53,7 +53,7 @@ def scale(
 @commands.command(epilog="Example: rayzero pause runs/demo")
 def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
     """Finish what is in hand and begin nothing more; returns when nothing moves."""
-    from services.changes import change
+    from services.commands.changes import change
 
     change("pause", run, runs, json, say=lambda answer: "it is paused; rayzero resume goes on")
 
@@ -61,7 +61,7 @@ def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
 @commands.command(epilog="Example: rayzero resume runs/demo")
 def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
     """Go on after a pause."""
-    from services.changes import change
+    from services.commands.changes import change
 
     change("resume", run, runs, json, say=lambda answer: "it goes on")
 
@@ -75,7 +75,7 @@ def drain(
     runs: Runs = RUNS,
 ) -> None:
     """Replace a worker once it has finished its groups; returns when it has left."""
-    from services.changes import change
+    from services.commands.changes import change
 
     body: dict[str, Any] = {"worker": worker, "deadline_s": deadline}
     change("drain", run, runs, json, body, say=lambda answer: f"{answer['drained']} has left, a new one comes")
@@ -84,7 +84,7 @@ def drain(
 @commands.command(epilog="Example: rayzero checkpoint runs/demo")
 def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
     """Save now, between two updates; returns when it is saved."""
-    from services.changes import change
+    from services.commands.changes import change
 
     change("checkpoint", run, runs, json, say=lambda answer: f"saved at update {answer['version']}")
 
@@ -97,7 +97,7 @@ def stop(
     runs: Runs = RUNS,
 ) -> None:
     """Finish the update in hand, save, end. The same `rayzero train` continues it."""
-    from services.changes import stop as ask
+    from services.commands.changes import stop as ask
 
     ask(run, runs, wait, as_json=json)
 
@@ -122,8 +122,8 @@ def samples(
     runs: Runs = RUNS,
 ) -> None:
     """What the model wrote and what it was given for it, live or finished run."""
-    from services.rollout_index import Filter
-    from services.samples import samples as show
+    from services.browse.rollout_index import Filter
+    from services.commands.samples import samples as show
 
     wanted = Filter(
         kind=kind, version=version, status=status, source=source, prompt_id=prompt_id, max_reward=max_reward
@@ -139,7 +139,7 @@ def regrade(
     runs: Runs = RUNS,
 ) -> None:
     """Judge a run's rollouts again with today's reward code. Exit 1: verdicts come out otherwise."""
-    from services.regrade import regrade as judge
+    from services.commands.regrade import regrade as judge
 
     raise typer.Exit(judge(run, runs, files, as_json=json))
 
@@ -166,8 +166,8 @@ def submit(
     json: AsJson = False,
 ) -> None:
     """Train on a running Ray: what `ray job submit` does, with all that such a job needs. The same again resumes it."""
-    from services.submit import plan_job
-    from services.submit import submit as send
+    from services.commands.submit import plan_job
+    from services.commands.submit import submit as send
 
     job = plan_job(recipe, overrides or [], runs, name, env or [], head)
     raise typer.Exit(send(job, address, wait, as_json=json))
@@ -182,7 +182,7 @@ def doctor(
     json: AsJson = False,
 ) -> None:
     """What goes wrong in practice, looked at before it does. Exit 1: something will not work."""
-    from services.doctor import doctor as look
+    from services.commands.doctor import doctor as look
 
     raise typer.Exit(look(recipe, address, runs.resolve(), prometheus, as_json=json))
 
@@ -190,7 +190,7 @@ def doctor(
 @runs_commands.command("ls", epilog="Example: rayzero runs ls --runs /shared/runs")
 def ls(runs: Runs = RUNS, json: AsJson = False) -> None:
     """Every run: state, updates, reward, held-out accuracy."""
-    from services.run_list import list_runs
+    from services.commands.run_list import list_runs
 
     list_runs(runs, as_json=json)
 
@@ -203,6 +203,6 @@ def compare(
     json: AsJson = False,
 ) -> None:
     """What two recipes set differently, and what came of it."""
-    from services.run_list import compare_runs
+    from services.commands.run_list import compare_runs
 
     compare_runs(a, b, runs, as_json=json)

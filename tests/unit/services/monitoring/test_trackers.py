@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from services.evaluation import Evaluation
+from services.monitoring.trackers import Tracking, check_trackers
 from services.schema.errors import RecipeError
-from services.trackers import Tracking, check_trackers
 
 
 class Lines:
