@@ -25,8 +25,8 @@ demo: setup  ## train SmolLM2-135M-Instruct with GRPO on this machine's CPUs and
 
 test: test-unit test-integration  ## all tests that need no GPU
 
-test-unit: setup  ## about three minutes on two cores
-	@$(BIN)/python -m pytest tests/unit
+test-unit: setup  ## about two minutes on two cores
+	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4 --dist worksteal
 
 test-integration: setup  ## real Ray, vLLM, sandbox and training
 	@$(BIN)/python -m pytest tests/integration
