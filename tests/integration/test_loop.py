@@ -27,6 +27,7 @@ SMALL = [
     "evaluation.every_updates=3",
     "evaluation.num_prompts=16",
     "checkpoint.every_updates=2",
+    "training.max_staleness=0",
     "rollout.max_num_seqs=64",
 ]
 START_S = 600.0
