@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.checkpointing import latest_checkpoint, version_of
 from services.rollout_file import read_groups
-from services.schema.errors import DeadlineError, LearnerRestarted, RunDirectoryError, WorkerError
+from services.schema.errors import ActorStartError, DeadlineError, LearnerRestarted, RunDirectoryError, WorkerError
 from services.schema.interfaces import Learner
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
@@ -32,11 +32,18 @@ class LearnerKeeper:
     """A `Learner`: hands every call to the one that lives, and replaces it when it dies or does not answer."""
 
     def __init__(
-        self, spawn: Callable[[], Awaitable[Learner]], checkpoints: Path, rollouts: Path, max_revivals: int = 5
+        self,
+        spawn: Callable[[], Awaitable[Learner]],
+        checkpoints: Path,
+        rollouts: Path,
+        max_revivals: int = 6,
+        backoff_s: float = 2.0,
     ) -> None:
-        """`spawn` returns a fresh learner at version 0; more than `max_revivals` without an update end the run."""
+        """`spawn` returns a fresh learner at version 0; more than `max_revivals` without an update end the run.
+        `backoff_s` passes before the second of them and doubles each time: a node that went down with the learner
+        must not use them up while Ray still places actors on it."""
         self.spawn, self.checkpoints, self.rollouts = spawn, checkpoints, rollouts
-        self.max_revivals = max_revivals
+        self.max_revivals, self.backoff_s = max_revivals, backoff_s
         self.revivals = 0
         """Since the run began."""
         self.policy_version = 0
@@ -142,9 +149,11 @@ class LearnerKeeper:
                 logger.warning("the learner failed and is started anew at version %d: %s", self.policy_version, error)
                 self.revivals += 1
                 await failed.shutdown()
+                if self._streak > 1:
+                    await asyncio.sleep(self.backoff_s * 2 ** (self._streak - 2))
                 try:
                     self._learner = await self._restored()
-                except (WorkerError, DeadlineError) as again:
+                except (ActorStartError, WorkerError, DeadlineError) as again:
                     error = again
 
     async def _restored(self) -> Learner:

@@ -10,7 +10,14 @@ from services.checkpointing import Checkpointer
 from services.json_lines import append_lines
 from services.learner_keeper import LearnerKeeper
 from services.rollout_file import rollout_lines
-from services.schema.errors import DeadlineError, LearnerRestarted, RunHalted, WeightSyncError, WorkerError
+from services.schema.errors import (
+    ActorStartError,
+    DeadlineError,
+    LearnerRestarted,
+    RunHalted,
+    WeightSyncError,
+    WorkerError,
+)
 from tests.fakes import Events, FakeLearner, make_group
 from tests.unit.services.test_controller import Run
 
@@ -24,7 +31,7 @@ class Workshop:
         self.checkpoints, self.rollouts = path / "checkpoints", path / "rollouts"
         self.checkpoints.mkdir()
         self.rollouts.mkdir()
-        self.keeper = LearnerKeeper(self.spawn, self.checkpoints, self.rollouts, max_revivals=2)
+        self.keeper = LearnerKeeper(self.spawn, self.checkpoints, self.rollouts, max_revivals=2, backoff_s=0.0)
 
     async def spawn(self) -> FakeLearner:
         self.learners.append(FakeLearner(self.events))
@@ -109,6 +116,21 @@ async def test_one_that_keeps_dying_ends_the_run_with_the_cause(tmp_path: Path) 
     shop.learners[0].dead = True
     with pytest.raises(WorkerError, match="3 times in a row; the last: out of memory"):
         await shop.train(1)
+
+
+async def test_one_whose_node_dies_while_it_starts_is_started_elsewhere(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    await shop.keeper.start(None)
+    spawn = shop.keeper.spawn
+
+    async def on_a_dead_node() -> FakeLearner:
+        shop.keeper.spawn = spawn
+        raise ActorStartError("learner could not start: it was cancelled before it started running")
+
+    shop.keeper.spawn = on_a_dead_node
+    shop.learners[0].dead = True
+    await shop.train(1)
+    assert shop.keeper.revivals == 2 and shop.learners[1].trained == [[2, 3]]
 
 
 async def test_one_that_dies_while_it_is_brought_back_is_replaced_again(tmp_path: Path) -> None:
