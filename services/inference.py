@@ -18,6 +18,7 @@ from rich.status import Status
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_carrier import GroupCarrier
+from services.interrupts import ended_by_signals
 from services.model_shape import read_shape
 from services.models import resolve_model
 from services.placement import Placement, RaySession
@@ -123,12 +124,14 @@ async def workers(
         engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         try:
-            with Status("starting an engine", console=console):
+            with Status("starting Ray", console=console):
                 await asyncio.to_thread(session.start)
-                await asyncio.gather(
-                    engines.start(recipe.rollout.num_workers), rewards.start(recipe.reward.num_workers)
-                )
-            yield engines, rewards
+            with ended_by_signals():
+                with Status("starting an engine", console=console):
+                    await asyncio.gather(
+                        engines.start(recipe.rollout.num_workers), rewards.start(recipe.reward.num_workers)
+                    )
+                yield engines, rewards
         finally:
             await asyncio.gather(engines.close(), rewards.close(), return_exceptions=True)
             await asyncio.to_thread(session.stop)

@@ -38,6 +38,9 @@ def run_pipeline(loaded: LoadedPipeline, run_dir: Path | None, until: str | None
             try:
                 session.start()
                 attempt.run(until)
+            except KeyboardInterrupt:
+                console.print("interrupted; the same command goes on inside the stage", style="yellow")
+                raise
             finally:
                 session.stop()
         report = collect(attempt.summary())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from services.cold_start import Example, encode, rate_at
+from services.interrupts import ended_by_signals
 from services.json_lines import append_lines, read_lines
 from services.placement import Placement, RaySession
 from services.preflight import count_gpus, gpus_wanted
@@ -68,16 +69,17 @@ async def _train(
     learner: RemoteLearner | None = None
     try:
         await asyncio.to_thread(session.start)
-        logs = context.work / "logs"
-        logs.mkdir(exist_ok=True)
-        num_gpus = gpus_wanted(context.recipe, count_gpus())
-        learner = await Placement(context.recipe, model_path, logs, num_gpus).learner()
-        done = 0
-        if start is not None:
-            await learner.load_checkpoint(str(start))
-            done = int(start.name.removeprefix("update_"))
-            context.say(f"continuing from {start.name}")
-        await _updates(context, settings, examples, learner, done)
+        with ended_by_signals():
+            logs = context.work / "logs"
+            logs.mkdir(exist_ok=True)
+            num_gpus = gpus_wanted(context.recipe, count_gpus())
+            learner = await Placement(context.recipe, model_path, logs, num_gpus).learner()
+            done = 0
+            if start is not None:
+                await learner.load_checkpoint(str(start))
+                done = int(start.name.removeprefix("update_"))
+                context.say(f"continuing from {start.name}")
+            await _updates(context, settings, examples, learner, done)
     finally:
         if learner is not None:
             await learner.shutdown()
