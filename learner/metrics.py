@@ -114,7 +114,7 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
     warnings = [warning for record in records for warning in record.warnings]
     if not len(batch.samples):
         warnings.append("No completion of this batch has a verdict: nothing was learned.")
-    elif not advantages.any():
+    elif not advantages.any() and not any("kl_reference" in record.figures for record in records):
         warnings.append("All rewards are equal within every group of this batch: nothing can be learned from it.")
     return tuple(dict.fromkeys(warnings))
 

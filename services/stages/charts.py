@@ -26,15 +26,15 @@ def draw(
     verifiable = {model: _most_figures(by_source) for model, by_source in results.items()}
     names = [name for name in SHOWN if any(name in figures for figures in verifiable.values())]
     drawn = [name for name in ("accuracy", "length") if curves]
-    figure, axes = pyplot.subplots(
-        1, max(1, len(names) + len(drawn)), figsize=(3.6 * max(1, len(names) + len(drawn)), 4.2), squeeze=False
-    )
+    figure = pyplot.figure(figsize=(12, 8 if names and drawn else 4), layout="constrained")
     try:
-        for axis, name in zip(axes[0], names, strict=False):
-            _bars(axis, name, verifiable)
-        for axis, name in zip(axes[0][len(names) :], drawn, strict=False):
-            _lines(axis, name, curves)
-        figure.tight_layout()
+        rows = figure.subfigures(2 if names and drawn else 1, 1, squeeze=False)[:, 0]
+        if names:
+            for axis, name in zip(rows[0].subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+                _bars(axis, name, verifiable)
+        if drawn:
+            for axis, name in zip(rows[-1].subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+                _lines(axis, name, curves)
         figure.savefig(png, dpi=120)
         figure.savefig(svg)
     finally:
@@ -57,13 +57,12 @@ def _most_figures(by_source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _bars(axis: Any, name: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-    measured = [(model, figures[name]) for model, figures in results.items() if name in figures]
-    places = range(len(measured))
-    means = [value["mean"] for _, value in measured]
-    spread = [1.96 * (value["se"] or 0.0) for _, value in measured]
-    axis.barh(places, means, xerr=spread, color="#4a78a8", ecolor="#222222", capsize=2)
-    axis.set_yticks(places, [model for model, _ in measured])
-    axis.invert_yaxis()
+    """One bar a model, the first at the top; a model without the figure has an empty place."""
+    models = list(reversed(results))
+    values = [results[model].get(name, {"mean": 0.0, "se": None}) for model in models]
+    spread = [1.96 * (value["se"] or 0.0) for value in values]
+    axis.barh(range(len(models)), [value["mean"] for value in values], xerr=spread, color="#4a78a8", capsize=2)
+    axis.set_yticks(range(len(models)), models)
     axis.set_title("tokens a completion" if name == "length" else name)
     if name != "length":
         axis.set_xlim(0, 1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -163,15 +164,15 @@ def _machine(recipe: Recipe, num_gpus: int) -> Machine:
 
 def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Machine, console: Console) -> None:
     console.print(f"[bold]{loaded.pipeline.name}[/bold]  {loaded.pipeline.description}")
-    table = Table(title=f"at most, on {machine.name} at {EFFICIENCY:.0%} of the peak")
-    columns = ("stage", "kind", "model", "GPUs", "learner", "engine", "sampled", "trained", "time")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("stage", "kind") else "right", no_wrap=True)
+    # Without frames and without the stages' kinds, which `pipeline graph` tells, it fits into 80 columns.
+    title = f"at most, on {machine.name} at {EFFICIENCY:.0%} of the peak"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in ("stage", "model", "GPUs", "learner", "engine", "sampled", "trained", "time"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for plan in plans:
         memory = [plan.memory_bytes.get(role) for role in ("learner", "rollout worker")]
         table.add_row(
             plan.stage,
-            plan.kind,
             _count(plan.num_parameters),
             str(plan.num_gpus),
             *("–" if size is None else f"{size / 2**30:.1f} GiB" for size in memory),
