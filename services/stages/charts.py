@@ -58,7 +58,7 @@ def _most_figures(by_source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _bars(axis: Any, name: str, results: Mapping[str, Mapping[str, Any]]) -> None:
     """One bar a model, the first at the top; a model without the figure has an empty place."""
-    models = list(reversed(results))
+    models = list(results)[::-1]
     values = [results[model].get(name, {"mean": 0.0, "se": None}) for model in models]
     spread = [1.96 * (value["se"] or 0.0) for value in values]
     axis.barh(range(len(models)), [value["mean"] for value in values], xerr=spread, color="#4a78a8", capsize=2)
