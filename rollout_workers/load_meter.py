@@ -17,17 +17,29 @@ class LoadMeter:
         self._generated_tokens = 0
         self._prompt_tokens = 0
         self._preemptions = 0
+        self._displaced = 0
+        """Completions that new weights pushed out of the engine, as long as fewer run than did before."""
+        self._forgiven = 0
+        """Preemptions that new weights brought about and the engine has yet to count."""
+
+    def on_new_weights(self) -> None:
+        """All that runs begins anew with keys and values: no sign of a load that is too high."""
+        self._displaced = self._forgiven = self._num_running
 
     def record(self, scheduler_stats: Any, iteration_stats: Any) -> None:
         """Take in one step (vLLM's `SchedulerStats` and `IterationStats`, either may be None)."""
         if scheduler_stats is not None:
             self._num_running = scheduler_stats.num_running_reqs
-            self._num_waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            self._displaced = self._displaced if waiting > 0 and self._num_running < self._displaced else 0
+            self._num_waiting = max(0, waiting - max(0, self._displaced - self._num_running))
             self._kv_cache_usage = scheduler_stats.kv_cache_usage
         if iteration_stats is not None:
             self._generated_tokens += iteration_stats.num_generation_tokens
             self._prompt_tokens += iteration_stats.num_prompt_tokens
-            self._preemptions += iteration_stats.num_preempted_reqs
+            forgiven = min(self._forgiven, iteration_stats.num_preempted_reqs)
+            self._forgiven -= forgiven
+            self._preemptions += iteration_stats.num_preempted_reqs - forgiven
 
     def stats(self, worker: str, policy_version: int) -> RolloutStats:
         """The figures as a message."""

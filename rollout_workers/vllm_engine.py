@@ -135,6 +135,7 @@ class RolloutEngine:
             completions=tuple(completion_of(part, self._tokenizer, self.policy_version) for part in output.outputs),
             worker=self.name,
             seconds=time.monotonic() - begun,
+            load=self.stats(),
         )
 
     async def abort(self, group_id: int) -> None:
@@ -199,6 +200,8 @@ class RolloutEngine:
                 await self._break(error)
                 raise
             self.policy_version = policy_version
+            if clear_cache:
+                self._load.on_new_weights()
             await self._in_time(engine.resume_generation(), "resume the engine")
             pause_s = time.monotonic() - paused
         return WeightReceipt(

@@ -6,67 +6,19 @@ spawn ─► STARTING ─► READY (rollout workers: JOINING until they hold the
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
+from services.lease_queue import LeaseQueue
+from services.load_limit import LoadLimit
 from services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
+from services.seats import Seat, SeatState, W
 
 logger = logging.getLogger(__name__)
-
-
-class Worker(Protocol):
-    """What a fleet needs of a worker, besides its work."""
-
-    name: str
-
-    async def shutdown(self) -> None:
-        """End it and everything it started; must not raise when it is dead already."""
-        ...
-
-
-W = TypeVar("W", bound=Worker)
-
-
-class SeatState(StrEnum):
-    """Where a worker is in its life."""
-
-    STARTING = "starting"
-    JOINING = "joining"
-    SERVING = "serving"
-    DRAINING = "draining"
-    GONE = "gone"
-    """Out of its seat: dead, or on its way out."""
-
-
-@dataclass(slots=True, eq=False)
-class Seat(Generic[W]):
-    """One place in the fleet and the worker that has it."""
-
-    name: str
-    number: int = 0
-    """How many seats there were before it."""
-    worker: W | None = None
-    state: SeatState = SeatState.STARTING
-    in_flight: int = 0
-    policy_version: int = -1
-    since_s: float = 0.0
-    """When it came into its state."""
-    filling: asyncio.Task[Any] | None = None
-    """Brings the first worker up; ended when the seat is given up before."""
-
-    @property
-    def taken(self) -> W:
-        """The worker in the seat, where there must be one."""
-        if self.worker is None:
-            raise WorkerError(f"{self.name} has not started")
-        return self.worker
 
 
 @dataclass(slots=True)
@@ -74,7 +26,7 @@ class Fleet(Generic[W]):
     """The workers of one role.
 
     `spawn(name)` returns a started worker or raises `ActorStartError`. With `needs_weights` a new worker is JOINING
-    until weight sync admits it. `limit` is how many leases one worker may hold at a time.
+    until weight sync admits it. `limit` is how many leases one worker may hold at a time at most.
     """
 
     role: str
@@ -91,18 +43,18 @@ class Fleet(Generic[W]):
     seats: list[Seat[W]] = field(default_factory=list)
     target: int = 0
     restarts: int = 0
-    failure: RayzeroError | None = None
     _started: bool = False
     _streak: int = 0
     _spawned: int = 0
-    _free: list[tuple[int, int]] = field(default_factory=list)
-    """A heap of (leases, number of the seat); entries that are no longer true are passed over."""
-    _numbered: dict[int, Seat[W]] = field(default_factory=dict)
-    _waiters: deque[asyncio.Future[Seat[W]]] = field(default_factory=deque)
-    """First come, first served. Everyone else sleeps: thousands of groups may wait for a few hundred workers."""
+    _leases: LeaseQueue[W] = field(default_factory=LeaseQueue)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     """Somebody changed its state. Leases do not count, except a leaving worker's."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def failure(self) -> RayzeroError | None:
+        """Why the fleet has given up; None as long as it has not."""
+        return self._leases.failure
 
     async def start(self, num_workers: int) -> None:
         """Spawn the first workers side by side; the first failure ends the start."""
@@ -139,8 +91,8 @@ class Fleet(Generic[W]):
         self.restarts += 1
         self._streak += 1
         if self._streak > self.max_restarts:
-            self.failure = WorkerError(f"{self.role} workers failed {self._streak} times in a row; the last: {error}")
-            self._hand_out()
+            last = f"{self.role} workers failed {self._streak} times in a row; the last: {error}"
+            self._leases.fail(WorkerError(last))
         elif len(self.seats) < self.target:
             self._background(self._fill(self._new_seat(), self._backoff()))
         self._background(self._notify())
@@ -207,20 +159,19 @@ class Fleet(Generic[W]):
         return [seat for seat in self.seats if seat.state is not SeatState.DRAINING]
 
     def _new_seat(self) -> Seat[W]:
-        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", number=self._spawned, since_s=self.clock())
+        limit = LoadLimit(self.limit)
+        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", self._spawned, limit=limit, since_s=self.clock())
         self._spawned += 1
         self.seats.append(seat)
-        self._numbered[seat.number] = seat
         return seat
 
     def _remove(self, seat: Seat[W]) -> None:
         self.seats.remove(seat)
-        del self._numbered[seat.number]
         seat.state = SeatState.GONE
 
     def _move(self, seat: Seat[W], state: SeatState) -> None:
         seat.state, seat.since_s = state, self.clock()
-        self._offer(seat)
+        self._leases.offer(seat)
 
     def _backoff(self) -> float:
         """A node that is gone, or a broken installation, must not use up the restarts within a second."""
@@ -236,8 +187,7 @@ class Fleet(Generic[W]):
             worker = await self.spawn(seat.name)
         except (ActorStartError, WorkerError, DeadlineError) as error:
             if not self._started:
-                self.failure = error if isinstance(error, ActorStartError) else ActorStartError(str(error))
-                self._hand_out()
+                self._leases.fail(error if isinstance(error, ActorStartError) else ActorStartError(str(error)))
             self.fail(seat, error)
             return
         finally:
@@ -285,55 +235,16 @@ class Fleet(Generic[W]):
 
     async def _acquire(self, deadline_s: float) -> Seat[W]:
         """A lease on the least loaded worker that has room."""
-        waiter: asyncio.Future[Seat[W]] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._hand_out()
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._release(waiter.result())  # handed out in the moment in which it was given up
-            if not isinstance(error, TimeoutError):
-                raise
+        seat = await self._leases.acquire(deadline_s)
+        if seat is not None:
+            return seat
         states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"
         raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})")
 
     def _release(self, seat: Seat[W]) -> None:
-        seat.in_flight -= 1
-        self._offer(seat)
+        self._leases.release(seat)
         if seat.state is SeatState.DRAINING:
             self._background(self._notify())
-
-    def _offer(self, seat: Seat[W]) -> None:
-        """It may have room: hand it to who waits."""
-        if seat.state is SeatState.SERVING and seat.in_flight < self.limit:
-            heapq.heappush(self._free, (seat.in_flight, seat.number))
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        while self._waiters:
-            if self._waiters[0].done():
-                self._waiters.popleft()
-                continue
-            if self.failure is not None:
-                self._waiters.popleft().set_exception(self.failure)
-                continue
-            seat = self._least_loaded()
-            if seat is None:
-                return
-            seat.in_flight += 1
-            if seat.in_flight < self.limit:
-                heapq.heappush(self._free, (seat.in_flight, seat.number))
-            self._waiters.popleft().set_result(seat)
-
-    def _least_loaded(self) -> Seat[W] | None:
-        while self._free:
-            in_flight, number = heapq.heappop(self._free)
-            seat = self._numbered.get(number)
-            if seat is not None and seat.state is SeatState.SERVING and seat.in_flight == in_flight:
-                return seat
-        return None
 
     async def _notify(self) -> None:
         async with self._changed:

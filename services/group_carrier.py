@@ -58,7 +58,10 @@ class GroupCarrier:
                     # Its batch waits for it at one worker and one attempt alone.
                     if request.batch is not None and (attempt > 1 or seat.name != worker):
                         request = replace(request, batch=None)
-                    return await seat.taken.generate(request)
+                    made = await seat.taken.generate(request)
+                    if made.load is not None:
+                        seat.limit.note(made.load, seat.in_flight)
+                    return made
             except (WorkerError, DeadlineError) as error:
                 if self.rollouts.failure is not None:
                     raise self.rollouts.failure from error

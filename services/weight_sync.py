@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.canary import Canary
-from services.fleet import Fleet, Seat, SeatState
+from services.fleet import Fleet
 from services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
 from services.schema.interfaces import Learner, RolloutWorker
 from services.schema.messages import WeightReceipt
+from services.seats import Seat, SeatState
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from prometheus_client.exposition import generate_latest
 
 from services.controller import Controller
 from services.evaluation import Evaluation
-from services.fleet import SeatState
 from services.group_buffer import GroupState
 from services.schema.config.recipe import Recipe
 from services.schema.messages import Group, VerdictStatus
+from services.seats import SeatState
 from services.telemetry import CATALOGUE
 
 KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
@@ -42,6 +42,18 @@ ROW_GAUGES = {
     "logprob_gap_max": "logprob_gap_max_nats",
 }
 """Figure of a row in metrics.jsonl -> gauge of the catalogue."""
+
+OF_WORKERS = (
+    "workers",
+    "worker_in_flight",
+    "worker_limit",
+    "worker_waiting",
+    "worker_kv_ratio",
+    "worker_version",
+    "worker_lag_versions",
+    "worker_restarts",
+)
+"""Gauges and counters that are read from the fleets anew at every scrape."""
 
 LEARNER_PHASES = ("prepare_s", "score_s", "pack_s", "forward_s", "backward_s", "optimizer_s")
 
@@ -155,7 +167,7 @@ class Meters:
         self._read_checkpoint()
 
     def _read_workers(self, controller: Controller) -> None:
-        for name in ("workers", "worker_in_flight", "worker_version", "worker_lag_versions", "worker_restarts"):
+        for name in OF_WORKERS:
             self._metrics[name].clear()  # a worker that has left leaves no figures behind
         for fleet in (controller.rollouts, controller.carrier.rewards):
             self._labelled("workers_target", role=fleet.role).set(fleet.target)
@@ -166,6 +178,9 @@ class Meters:
             for seat in fleet.seats:
                 self._labelled("worker_in_flight", role=fleet.role, worker=seat.name).set(seat.in_flight)
         for seat in controller.rollouts.serving():
+            self._labelled("worker_limit", worker=seat.name).set(seat.limit.value)
+            self._labelled("worker_waiting", worker=seat.name).set(seat.limit.num_waiting)
+            self._labelled("worker_kv_ratio", worker=seat.name).set(seat.limit.kv_use)
             self._labelled("worker_version", worker=seat.name).set(seat.policy_version)
             lag = max(0, controller.buffer.version - seat.policy_version)
             self._labelled("worker_lag_versions", worker=seat.name).set(lag)

@@ -120,6 +120,23 @@ class Completion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutStats:
+    """How busy one engine is. Gauges are as of its last step; counters run from its start."""
+
+    worker: str
+    policy_version: int
+    num_running: int
+    """Completions being computed."""
+    num_waiting: int
+    """Completions inside the engine that have not begun, or were pushed out for want of memory."""
+    kv_cache_usage: float
+    """0 … 1."""
+    generated_tokens: int
+    prompt_tokens: int
+    preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GroupCompletions:
     """All completions of one group, from one engine. Made by a rollout worker, read by the controller."""
 
@@ -131,6 +148,8 @@ class GroupCompletions:
     completions: tuple[Completion, ...]
     worker: str
     seconds: float
+    load: RolloutStats | None = None
+    """How busy the engine was when the group was done; None: it does not say."""
 
 
 class VerdictStatus(StrEnum):
@@ -252,20 +271,3 @@ class WeightReceipt:
     """Seconds from the announcement until every byte was there and held against its digest; generation goes on."""
     pause_s: float
     """Seconds in which the engine could not generate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutStats:
-    """How busy one engine is. Gauges are as of its last step; counters run from its start."""
-
-    worker: str
-    policy_version: int
-    num_running: int
-    """Completions being computed."""
-    num_waiting: int
-    """Completions inside the engine that have not begun, or were pushed out for want of memory."""
-    kv_cache_usage: float
-    """0 … 1."""
-    generated_tokens: int
-    prompt_tokens: int
-    preemptions: int

@@ -60,7 +60,9 @@ class RolloutSettings(Section):
     """Largest mean difference of a token's log-probability that passes. Empty: 0.002 where the engine computes in
     float32, 0.25 in bfloat16."""
     concurrent_groups: int = Field(default=32, ge=1)
-    """Groups a worker holds at a time; more than the engine computes side by side wait inside it."""
+    """Groups a worker may hold at a time, at most. Fewer, down to one, while completions wait inside the engine, are
+    pushed out, or fill more than 0.95 of its memory for keys and values; what waits goes to the engine with most room.
+    Strict runs (max_staleness 0) deal their groups out by position alone."""
 
     @property
     def engine_device(self) -> Literal["cpu", "cuda"]:

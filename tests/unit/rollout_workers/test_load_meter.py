@@ -19,3 +19,25 @@ def test_gauges_are_the_latest_and_counters_add_up() -> None:
     assert (stats.num_running, stats.num_waiting, stats.kv_cache_usage) == (3, 3, 0.5)
     assert (stats.generated_tokens, stats.prompt_tokens, stats.preemptions) == (8, 60, 2)
     assert (stats.worker, stats.policy_version) == ("rollout-0", 7)
+
+
+def test_what_new_weights_push_out_is_no_sign_of_too_many_groups() -> None:
+    meter = LoadMeter()
+
+    def step(running: int, waiting: int, preempted: int = 0) -> tuple[int, int]:
+        scheduler = SimpleNamespace(
+            num_running_reqs=running, num_waiting_reqs=waiting, num_skipped_waiting_reqs=0, kv_cache_usage=0.5
+        )
+        meter.record(
+            scheduler,
+            SimpleNamespace(num_generation_tokens=1, num_prompt_tokens=0, num_preempted_reqs=preempted),
+        )
+        stats = meter.stats("rollout-0", 1)
+        return stats.num_waiting, stats.preemptions
+
+    assert step(8, 0) == (0, 0)
+    meter.on_new_weights()
+    assert step(2, 6, preempted=2) == (0, 0), "the six that wait are computed anew"
+    assert step(5, 4, preempted=3) == (1, 0), "one of the four has never begun"
+    assert step(8, 1, preempted=4) == (1, 1), "all run again: now somebody was really pushed out"
+    assert step(7, 2) == (2, 1)

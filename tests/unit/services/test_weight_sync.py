@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from services.canary import Canary
-from services.fleet import Fleet, SeatState
+from services.fleet import Fleet
 from services.schema.errors import ActorStartError, DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
 from services.schema.interfaces import RolloutWorker
 from services.schema.messages import WeightManifest
+from services.seats import SeatState
 from services.weight_sync import WeightSync
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_group
 
