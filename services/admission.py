@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.group_buffer import Entry, GroupBuffer, GroupState
-from services.group_carrier import GroupCarrier
+from services.group_carrier import GroupAborted, GroupCarrier
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError, WorkerError
 from services.schema.interfaces import PromptSource
@@ -33,7 +33,13 @@ class Admission:
     """False while nothing may be admitted for another reason: the run stops, or an evaluation has the engines."""
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Fails with the first group whose failure must end the run."""
-    _carrying: set[asyncio.Task[None]] = field(default_factory=set)
+    _carrying: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    """The task of every group on its way, by the group's number."""
+    _aborting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """What the buffer gives up is called back."""
+        self.buffer.on_give_up = self._give_up
 
     async def run(self) -> None:
         """Prompts to tasks: as many as the staleness bound has room for."""
@@ -44,7 +50,7 @@ class Admission:
             if self.is_open and self.buffer.room > 0 and not (self._is_strict and self.is_busy()):
                 while self.buffer.room > 0 and self.buffer.num_needed(total) > 0:
                     entries.append(self.buffer.admit(self.prompts.next()))
-            self._carry_all(entries)
+            self._carry_all([entry for entry in entries if not entry.given_up])
             entries = []
             await self.buffer.wait_for_change()
 
@@ -54,7 +60,7 @@ class Admission:
 
     async def cancel(self) -> None:
         """Give up every group on its way."""
-        tasks = list(self._carrying)
+        tasks = [*self._carrying.values(), *self._aborting]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -83,15 +89,29 @@ class Admission:
 
     def _carry_in_background(self, entry: Entry, request: GroupRequest, worker: str = "") -> None:
         task = asyncio.create_task(self._carry(entry, request, worker))
-        self._carrying.add(task)
-        task.add_done_callback(self._carried)
+        self._carrying[entry.group_id] = task
+        task.add_done_callback(lambda ended: self._carried(entry.group_id, ended))
 
-    def _carried(self, task: asyncio.Task[None]) -> None:
+    def _carried(self, group_id: int, task: asyncio.Task[None]) -> None:
         """A group's task ended; one that failed ends the run now, not when somebody misses its group."""
-        self._carrying.discard(task)
+        del self._carrying[group_id]
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)
+
+    def _give_up(self, entry: Entry) -> None:
+        """A group has left the buffer untrained: it is not begun, or its engine is told to end it.
+
+        One that is being scored comes to its end by itself: its completions are paid for and worth recording.
+        """
+        if entry.state is GroupState.READY and entry.group is not None:
+            self.on_finish(entry.group, entry.given_up)
+        elif entry.state is GroupState.WAITING and entry.group_id in self._carrying:
+            self._carrying[entry.group_id].cancel()
+        elif entry.state is GroupState.GENERATING:
+            task = asyncio.create_task(self.carrier.abort(entry.group_id, entry.holder))
+            self._aborting.add(task)
+            task.add_done_callback(self._aborting.discard)
 
     async def _carry(self, entry: Entry, request: GroupRequest, worker: str) -> None:
         """One group, from admission to `commit` or `drop`."""
@@ -105,11 +125,13 @@ class Admission:
                 raise
             self.buffer.drop(entry, f"failed: {error}")
             return
+        except GroupAborted:
+            return
         except RecipeError as error:
             # A prompt that does not fit the engine costs itself, not the run.
             self.buffer.drop(entry, f"refused: {error}")
             return
-        reason = self._reason_to_drop(group)
+        reason = entry.given_up or self._reason_to_drop(group)
         if reason is None:
             self.buffer.commit(entry, group)
         else:

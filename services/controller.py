@@ -211,6 +211,7 @@ class Controller:
             "staleness_mean": sum(staleness) / len(staleness),
             "staleness_max": max(staleness),
             "dropped_groups": sum(self.buffer.dropped.values()),
+            "held_batches": self.buffer.num_held,
             "time_s": time.time(),
             "num_rollout_workers": report.num_workers,
             "warnings": list(result.warnings),
@@ -222,6 +223,8 @@ class Controller:
         apart = evaluate and (self.recipe.training.max_staleness == 0 or last)
         self._admission.is_open = not (apart or self.stopping)
         self.buffer.retire(groups, version)
+        if last:
+            self.buffer.give_up_rest()
         if evaluate:
             await self._finish_evaluation()
             self._evaluating = asyncio.create_task(self._evaluate(version))

@@ -3,11 +3,12 @@
 A group admitted at version v with staleness bound s has the deadline v + s: the last learner version whose update may
 still train on it. With B groups an update the buffer keeps, for every learner version u and every deadline d ≥ u,
 
-    (live groups with deadline ≤ d)  ≤  (d − u + 1) · B                                            (feasible)
+    (live groups with deadline ≤ d)  ≤  (d − u + 1) · B + X                                        (feasible)
 
-so that every live group can still be trained on in time. `room` admits only up to (s + 1) · B live groups, which is
-(feasible) for the newest deadline; `_batch` takes earliest deadlines first and refuses a batch that would break it for
-the next version. services/README.md has the proof in words.
+so that every live group can still be trained on in time, all but X that were begun to spare. `room` admits only up to
+(s + 1) · B + X live groups, which is (feasible) for the newest deadline; `_batch` takes earliest deadlines first and
+refuses a batch that would break it for the next version; `take_now` gives up whom no later update may use.
+services/README.md has the proof in words.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from typing import Any
 
 from services.schema.errors import DeadlineError
 from services.schema.messages import Group, Prompt
+
+OVER_PROVISIONED, STALE = "over-provisioned", "stale"
+"""Why a group is given up that nothing failed with."""
 
 
 class GroupState(StrEnum):
@@ -47,6 +51,8 @@ class Entry:
     group: Group | None = None
     oldest_version: int = 0
     """Of the group's tokens, once there is one."""
+    given_up: str = ""
+    """Why, once it was."""
 
 
 @dataclass(slots=True)
@@ -61,10 +67,18 @@ class GroupBuffer:
     drop_stale: bool
     record: Callable[..., None]
     clock: Callable[[], float]
+    num_spare: int = 0
+    """X, groups that are live beyond those which can be trained on."""
+    on_give_up: Callable[[Entry], None] = lambda entry: None
+    """Hears of a group that is dropped while somebody else still has it, or after it was finished."""
     version: int = 0
     next_group_id: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
+    num_held: int = 0
+    """Batches that were whole and waited all the same, for a group that would have been past its bound."""
+    _held_at: int = -1
+    """Version of the last one."""
     _ready: dict[int, Entry] = field(default_factory=dict)
     """Those of `entries` that are READY: looked at on every change, so not searched for among thousands."""
     _live_until: Counter[int] = field(default_factory=Counter)
@@ -77,7 +91,7 @@ class GroupBuffer:
     @property
     def room(self) -> int:
         """How many groups may be admitted now without any of them going stale."""
-        return (self.max_staleness + 1) * self.groups_per_update - len(self.entries)
+        return (self.max_staleness + 1) * self.groups_per_update + self.num_spare - len(self.entries)
 
     def admit(self, prompt: Prompt) -> Entry:
         """Give a prompt its place; the caller carries it from here."""
@@ -140,6 +154,8 @@ class GroupBuffer:
             return None
         for entry in batch:
             self.move(entry, GroupState.TRAINING, "learner")
+        if self.num_spare:
+            self._give_up_spare()
         return [entry.group for entry in batch if entry.group is not None]
 
     def retire(self, groups: Iterable[Group], new_version: int) -> None:
@@ -150,13 +166,18 @@ class GroupBuffer:
         self.version = new_version
         if self.drop_stale:
             for entry in [entry for entry in self.entries.values() if self._deadline(entry) < new_version]:
-                self.drop(entry, "stale")
+                self._give_up(entry, STALE)
         self.notify()
 
     async def wait_for_change(self) -> None:
         """Sleep until a group is ready, dropped or retired."""
         self._changed.clear()
         await self._changed.wait()
+
+    def give_up_rest(self) -> None:
+        """The last update is made: what was begun to spare is not needed."""
+        for entry in list(self.entries.values()):
+            self._give_up(entry, OVER_PROVISIONED)
 
     def give_up_batch(self, reason: str) -> None:
         """The batch that was taken cannot be trained on: retire its groups untrained."""
@@ -173,8 +194,9 @@ class GroupBuffer:
         self.notify()
 
     def num_needed(self, total: int) -> int:
-        """Groups yet to be admitted for `total` to be trained on in the whole run."""
-        return total - self.version * self.groups_per_update - len(self.entries)
+        """Groups yet to be admitted for `total` to be trained on in the whole run, and the spare ones beside them."""
+        untrained = total - self.version * self.groups_per_update
+        return untrained + self.num_spare - len(self.entries) if untrained > 0 else 0
 
     def counts(self) -> dict[str, int]:
         """Live groups by state."""
@@ -200,6 +222,7 @@ class GroupBuffer:
             "version": self.version,
             "next_group_id": self.next_group_id,
             "dropped": dict(self.dropped),
+            "num_held": self.num_held,
             "entries": [
                 (entry.group_id, entry.prompt, entry.admitted_version, entry.group)
                 for entry in self.entries.values()
@@ -210,7 +233,7 @@ class GroupBuffer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore; unfinished groups wait again, under their old numbers and deadlines."""
         self.version, self.next_group_id = state["version"], state["next_group_id"]
-        self.dropped = Counter(state["dropped"])
+        self.dropped, self.num_held = Counter(state["dropped"]), state.get("num_held", 0)
         self.entries, self._ready = {}, {}
         self._live_until, self._ready_until = Counter(), Counter()
         for group_id, prompt, admitted_version, group in state["entries"]:
@@ -218,6 +241,18 @@ class GroupBuffer:
             self._enter(entry)
             if group is not None:
                 self._ready_with(entry, group)
+
+    def _give_up(self, entry: Entry, reason: str) -> None:
+        entry.given_up = reason
+        self.drop(entry, reason)
+        self.on_give_up(entry)
+
+    def _give_up_spare(self) -> None:
+        """No later update may use a group that is due now; those that are still on their way go first."""
+        due = [e for e in self.entries.values() if self._deadline(e) <= self.version and e.state != GroupState.TRAINING]
+        due.sort(key=lambda entry: entry.state is GroupState.READY)
+        for entry in due[: self.num_spare]:
+            self._give_up(entry, OVER_PROVISIONED)
 
     def _ready_with(self, entry: Entry, group: Group) -> None:
         entry.group, entry.oldest_version = group, group.oldest_version
@@ -244,7 +279,11 @@ class GroupBuffer:
 
     def _batch(self) -> list[Entry] | None:
         """Earliest deadlines first; None while there are too few, or while a group must be waited for."""
-        while len(self._ready) >= self.groups_per_update and (self.drop_stale or self._is_feasible()):
+        while len(self._ready) >= self.groups_per_update:
+            if not self.drop_stale and not self._is_feasible():
+                self.num_held += self._held_at != self.version
+                self._held_at = self.version
+                return None
             ready = sorted(self._ready.values(), key=lambda entry: (self._deadline(entry), entry.group_id))
             batch = sorted(ready[: self.groups_per_update], key=lambda entry: entry.group_id)
             # The check at use: holds even if admission were wrong.
@@ -252,7 +291,7 @@ class GroupBuffer:
             if not stale:
                 return batch
             for entry in stale:
-                self.drop(entry, "stale")
+                self._give_up(entry, STALE)
         return None
 
     def _is_feasible(self) -> bool:
@@ -262,6 +301,6 @@ class GroupBuffer:
             taken = min(self._ready_until[deadline], left_in_batch)
             left_in_batch -= taken
             rest += self._live_until[deadline] - taken
-            if rest > max(0, deadline - self.version) * self.groups_per_update:
+            if rest > max(0, deadline - self.version) * self.groups_per_update + self.num_spare:
                 return False
         return True

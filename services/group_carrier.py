@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from services.fleet import Fleet
 from services.group_buffer import GroupState
@@ -21,6 +21,10 @@ def _no_move(state: GroupState, holder: str) -> None:
     """Evaluation groups have no place in the buffer."""
 
 
+class GroupAborted(Exception):
+    """The group was given up on its way."""
+
+
 @dataclass(slots=True)
 class GroupCarrier:
     """The way from `GroupRequest` to `Group`, for training and evaluation alike."""
@@ -29,14 +33,25 @@ class GroupCarrier:
     rewards: Fleet[RewardWorker]
     max_attempts: int
     lease_deadline_s: float
+    aborted_tokens: int = 0
+    """Completion tokens of groups that were given up while they were generated."""
+    _aborted: set[int] = field(default_factory=set)
+    """Groups that are on their way and not wanted any more."""
 
     async def carry(self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "") -> Group:
         """One finished group, from `worker` if one is given. A failed step is tried again on whichever is free next.
 
         Raises:
             WorkerError: a step failed `max_attempts` times; the message holds the last cause.
+            GroupAborted: `abort` was called before it was generated.
         """
-        made = await self._generate(request, on_move, worker)
+        try:
+            made = await self._generate(request, on_move, worker)
+            if request.group_id in self._aborted:
+                self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
+                raise GroupAborted
+        finally:
+            self._aborted.discard(request.group_id)
         verdicts = await self._score(request, made, on_move)
         return Group(
             group_id=request.group_id,
@@ -49,8 +64,21 @@ class GroupCarrier:
             worker=made.worker,
         )
 
+    async def abort(self, group_id: int, worker: str) -> None:
+        """A group that `worker` generates is not wanted any more: its carrying ends with `GroupAborted`, soon."""
+        self._aborted.add(group_id)
+        seat = next((seat for seat in self.rollouts.seats if seat.name == worker), None)
+        if seat is not None:
+            try:
+                await seat.taken.abort(group_id)
+            except (WorkerError, DeadlineError) as error:
+                # Its completions end all the same, with the worker if need be; nobody waits for them.
+                logger.warning("group %d could not be aborted: %s", group_id, error)
+
     async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str) -> GroupCompletions:
         for attempt in range(1, self.max_attempts + 1):
+            if request.group_id in self._aborted:
+                raise GroupAborted
             on_move(GroupState.WAITING, "")
             try:
                 async with self.rollouts.lease(self.lease_deadline_s, worker) as seat:

@@ -153,7 +153,7 @@ def _of_rollouts(directory: RunDirectory, updates: list[int], rows: list[dict[st
 
 def _of_open_groups(open_: list[int], recipe: Recipe, finished: bool) -> list[str]:
     """No more groups are open than the buffer holds, and none when the run is over."""
-    room = 0 if finished else (recipe.training.max_staleness + 1) * recipe.training.groups_per_update
+    room = 0 if finished else recipe.training.max_live_groups
     if len(open_) <= room:
         return []
     return [f"groups {open_} were admitted and never ended; a run {'that is over' * finished} holds at most {room}"]

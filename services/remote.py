@@ -82,6 +82,10 @@ class RemoteRolloutWorker(RemoteActor):
         completions: GroupCompletions = await self.call("generate", request, deadline_s=self.deadlines.group_s)
         return completions
 
+    async def abort(self, group_id: int) -> None:
+        """See `RolloutWorker`."""
+        await self.call("abort", group_id, deadline_s=self.deadlines.sync_s)
+
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `RolloutWorker`."""
         values: NDArray[np.float32] = await self.call(

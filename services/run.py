@@ -180,6 +180,7 @@ class _Run:
                 groups_per_update=recipe.training.groups_per_update,
                 max_staleness=recipe.training.max_staleness,
                 drop_stale=recipe.training.on_stale == "drop",
+                num_spare=recipe.training.num_spare_groups,
                 record=recorder.on_ledger,
                 clock=time.monotonic,
             ),

@@ -85,6 +85,8 @@ def _flow() -> Iterator[Metric]:
     yield Metric("counter", "groups_dropped", "Groups retired untrained, by reason", ("reason",))
     yield Metric("counter", "tokens_trained", "Completion tokens trained on")
     yield Metric("counter", "tokens_dropped", "Completion tokens paid for and thrown away, by reason", ("reason",))
+    yield Metric("counter", "tokens_aborted", "Completion tokens of groups given up before they were complete")
+    yield Metric("counter", "batches_held", "Whole batches that waited for a group about to pass its bound")
     yield Metric("counter", "worker_tokens", "Completion tokens by the rollout worker that made them", ("worker",))
     yield Metric("counter", "completions", "Completions by finish reason", ("finish_reason",))
     yield Metric("histogram", "completion_tokens", "Length of a completion", buckets=TOKENS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ class FakeRolloutWorker:
         self.dead = False
         self.failures: dict[str, Exception] = {}
         self.on_generate: Callable[[GroupRequest], float] = lambda request: self.delay_s
+        self.running: dict[int, asyncio.Event] = {}
         self.rendezvous: Rendezvous | None = None
         self.rank = -1
         self.wrong_by = 0.0
@@ -114,7 +116,12 @@ class FakeRolloutWorker:
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         self._step("generate")
         started_with = self.version
-        await asyncio.sleep(self.on_generate(request))
+        delay_s = self.on_generate(request)
+        ended = self.running[request.group_id] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await ended.wait()
+        del self.running[request.group_id]
         if self.dead:
             raise WorkerError(f"{self.name} died")
         return GroupCompletions(
@@ -125,6 +132,11 @@ class FakeRolloutWorker:
             worker=self.name,
             seconds=0.0,
         )
+
+    async def abort(self, group_id: int) -> None:
+        self._step(f"abort {group_id}")
+        if group_id in self.running:
+            self.running[group_id].set()
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         self._step("logprobs")

@@ -46,15 +46,17 @@ class NullEngine:
         self.name, self._seconds = name, seconds
         self._version = 0
         self.generated_tokens = 0
+        self._running: dict[int, asyncio.Event] = {}
         self.busy_s = 0.0
         """Seconds of groups that are done, side by side ones counted each."""
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """The same completion G times."""
         begun = self._version
+        share = 1.0
         if (seconds := self._seconds()) > 0:
-            await asyncio.sleep(seconds)
-            self.busy_s += seconds
+            share = await self._work(request.group_id, seconds) / seconds
+            self.busy_s += share * seconds
         completion = Completion(
             text="42",
             token_ids=TOKENS,
@@ -62,7 +64,7 @@ class NullEngine:
             version_spans=(VersionSpan(start=0, end=NUM_TOKENS, policy_version=begun),),
             finish_reason="stop",
         )
-        self.generated_tokens += NUM_TOKENS * request.sampling.num_completions
+        self.generated_tokens += round(share * NUM_TOKENS * request.sampling.num_completions)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=TOKENS,
@@ -71,6 +73,24 @@ class NullEngine:
             worker=self.name,
             seconds=0.0,
         )
+
+    async def abort(self, group_id: int) -> None:
+        """At once."""
+        if group_id in self._running:
+            self._running[group_id].set()
+
+    async def _work(self, group_id: int, seconds: float) -> float:
+        """Take so long, unless aborted; returns how long it took."""
+        loop = asyncio.get_running_loop()
+        begun, ended = loop.time(), asyncio.Event()
+        self._running[group_id] = ended
+        timer = loop.call_later(seconds, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            timer.cancel()
+            del self._running[group_id]
+        return min(seconds, loop.time() - begun)
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """All zero."""
@@ -184,7 +204,9 @@ class UpdateTimes(list[tuple[float, float]]):
         """Nothing to save."""
 
 
-def null_recipe(num_updates: int, groups_per_update: int, group_size: int, max_staleness: int) -> Recipe:
+def null_recipe(
+    num_updates: int, groups_per_update: int, group_size: int, max_staleness: int, over_provision: float = 0.0
+) -> Recipe:
     """What the controller reads of a recipe."""
     return Recipe.model_validate(
         {
@@ -197,6 +219,7 @@ def null_recipe(num_updates: int, groups_per_update: int, group_size: int, max_s
                 "groups_per_update": groups_per_update,
                 "group_size": group_size,
                 "max_staleness": max_staleness,
+                "over_provision": over_provision,
             },
             "evaluation": {"every_updates": 0},
         }
@@ -227,7 +250,14 @@ async def null_run(
     controller = Controller(
         recipe=recipe,
         prompts=_Prompts(),
-        buffer=GroupBuffer(training.groups_per_update, training.max_staleness, False, lambda *_, **__: None, loop.time),
+        buffer=GroupBuffer(
+            training.groups_per_update,
+            training.max_staleness,
+            False,
+            lambda *_, **__: None,
+            loop.time,
+            num_spare=training.num_spare_groups,
+        ),
         carrier=carrier,
         rollouts=rollouts,
         learner=learner,

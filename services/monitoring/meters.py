@@ -163,6 +163,9 @@ class Meters:
         dropped.clear()
         for reason, count in buffer.dropped.items():
             dropped.labels(reason=_class_of(reason)).inc(count)
+        self._count("tokens_aborted", controller.carrier.aborted_tokens)
+        self._count("batches_held", buffer.num_held)
+        self._count("sync_failures", controller.sync.failures)
         self._read_workers(controller)
         self._read_checkpoint()
 
@@ -184,14 +187,16 @@ class Meters:
             self._labelled("worker_version", worker=seat.name).set(seat.policy_version)
             lag = max(0, controller.buffer.version - seat.policy_version)
             self._labelled("worker_lag_versions", worker=seat.name).set(lag)
-        failures = self._metrics["sync_failures"]
-        failures.reset()
-        failures.inc(controller.sync.failures)
 
     def _read_checkpoint(self) -> None:
         written = [path.stat().st_mtime for path in (self.directory / "checkpoints").glob("update_*")]
         if written:
             self._metrics["last_checkpoint_timestamp_seconds"].set(max(written))
+
+    def _count(self, name: str, value: int) -> None:
+        """A counter that is kept elsewhere."""
+        self._metrics[name].reset()
+        self._metrics[name].inc(value)
 
     def _set(self, name: str, value: float | None) -> None:
         if value is not None:

@@ -34,6 +34,10 @@ class RolloutWorker(Protocol):
         """Sample all completions of one group."""
         ...
 
+    async def abort(self, group_id: int) -> None:
+        """End a group early: its `generate` returns what there is. Nothing happens when it has ended."""
+        ...
+
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of given tokens under the served weights, at temperature 1."""
         ...

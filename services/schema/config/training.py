@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -25,6 +26,13 @@ class TrainingSettings(Section):
     generation with learning."""
     on_stale: Literal["wait", "drop"] = "wait"
     """When a group in flight is about to pass max_staleness: hold the next update back for it, or drop it."""
+    over_provision: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of a batch that is begun beyond what is needed, against long tails: the learner does not wait for so many
+    of the slowest groups. A group that is late for one batch is kept, with all it has, while max_staleness allows a
+    later one; when the last batch that may use it is complete without it, it is aborted and dropped as
+    `over-provisioned`. Whoever is slow is mostly long: the batches lean towards prompts with short completions, and
+    `truncated_share` and `completion_tokens_mean` look better than the policy is. Keep it small (0.1 to 0.25), look at
+    the lengths of the evaluation, which leaves nothing out. Needs max_staleness of at least 1."""
     skip_uniform_groups: bool = False
     """Dynamic sampling (DAPO): a group whose rewards are all equal teaches nothing; drop it and sample another prompt
     in its place."""
@@ -35,6 +43,24 @@ class TrainingSettings(Section):
     def samples_per_update(self) -> int:
         """Completions in one batch."""
         return self.groups_per_update * self.group_size
+
+    @property
+    def num_spare_groups(self) -> int:
+        """Groups that are begun beyond those which can be trained on."""
+        return math.ceil(self.over_provision * self.groups_per_update)
+
+    @property
+    def max_live_groups(self) -> int:
+        """Groups that can be under way at a time."""
+        return (self.max_staleness + 1) * self.groups_per_update + self.num_spare_groups
+
+    @model_validator(mode="after")
+    def _strict_begins_no_more_than_it_needs(self) -> TrainingSettings:
+        if self.over_provision > 0 and self.max_staleness == 0:
+            raise ValueError(
+                "over_provision needs max_staleness of at least 1: a strict run trains on exactly the groups it begins"
+            )
+        return self
 
 
 class SupervisedSettings(Section):

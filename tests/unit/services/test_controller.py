@@ -79,6 +79,7 @@ class Run:
                 groups_per_update=settings.groups_per_update,
                 max_staleness=settings.max_staleness,
                 drop_stale=settings.on_stale == "drop",
+                num_spare=settings.num_spare_groups,
                 record=lambda event, group_id, **_: self.ledger.append((event, group_id)),
                 clock=asyncio.get_running_loop().time,
             ),
@@ -220,6 +221,30 @@ async def test_groups_whose_verdicts_are_errors_are_dropped() -> None:
             await run.controller.run()
     assert run.controller.buffer.dropped["verdict errors"] > 0
     assert run.learner.trained == []
+
+
+async def test_the_slowest_groups_are_aborted_at_their_engine_when_no_batch_may_use_them_any_more() -> None:
+    run = Run(num_updates=8, max_staleness=1, over_provision=0.5)
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 3600.0 if request.group_id == 1 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert "rollout-0.abort 1" in run.events
+    assert run.fate()[1] == ["dropped"] and run.controller.carrier.aborted_tokens >= 6
+    assert set(run.controller.buffer.dropped) == {"over-provisioned"}
+    assert [fate for fate in run.fate().values() if len(fate) != 1] == []
+    assert len(run.fate()) == run.controller.buffer.next_group_id, "nothing that was begun is left open"
+    assert max(run.learner.staleness) <= 1 and run.workers["rollout-0"].running == {}
+
+
+async def test_a_stale_group_is_aborted_at_its_engine_too() -> None:
+    run = Run(num_updates=6, max_staleness=1, on_stale="drop")
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 3600.0 if request.group_id == 1 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert "rollout-0.abort 1" in run.events
+    assert run.controller.buffer.dropped == {"stale": 1}
 
 
 async def test_stop_finishes_the_update_saves_and_returns() -> None:

@@ -26,6 +26,7 @@ from services.learner_keeper import LearnerKeeper
 from services.ledger import audit
 from services.recorder import Recorder
 from services.run_directory import RunDirectory, write_json
+from services.schema.config.recipe import Recipe
 from services.schema.errors import WeightSyncError, WorkerError
 from services.schema.interfaces import RewardWorker, RolloutWorker
 from services.schema.messages import (
@@ -114,7 +115,7 @@ class Driver:
     def __init__(self, directory: RunDirectory, chance: random.Random, max_staleness: int) -> None:
         clock = asyncio.get_running_loop().time
         self.chance, self.events = chance, Events()
-        recipe = make_recipe(num_updates=330, max_staleness=max_staleness, max_group_attempts=4)
+        recipe = storm_recipe(max_staleness)
         often = recipe.checkpoint.model_copy(update={"every_updates": 3})
         self.recipe = recipe.model_copy(update={"checkpoint": often})
         settings = self.recipe.training
@@ -128,7 +129,14 @@ class Driver:
         self.controller = Controller(
             recipe=self.recipe,
             prompts=FakePrompts(),
-            buffer=GroupBuffer(settings.groups_per_update, max_staleness, False, recorder.on_ledger, clock),
+            buffer=GroupBuffer(
+                settings.groups_per_update,
+                max_staleness,
+                False,
+                recorder.on_ledger,
+                clock,
+                num_spare=settings.num_spare_groups,
+            ),
             carrier=carrier,
             rollouts=self.engines,
             learner=self.keeper,
@@ -211,6 +219,12 @@ def _engine_died(request: GroupRequest) -> float:
     raise WorkerError("the engine has died")
 
 
+def storm_recipe(max_staleness: int) -> Recipe:
+    """Where generation and learning overlap, more groups are begun than needed, and the slowest aborted."""
+    spare = 0.5 if max_staleness else 0.0
+    return make_recipe(num_updates=330, max_staleness=max_staleness, max_group_attempts=4, over_provision=spare)
+
+
 async def storm(path: Path, seed: int, max_staleness: int) -> Counter[tuple[str, str]]:
     """Kill until every kind died in every phase ROUNDS times; then let the run finish. Returns the kills."""
     chance = random.Random(seed)
@@ -218,7 +232,7 @@ async def storm(path: Path, seed: int, max_staleness: int) -> Counter[tuple[str,
     plan = [(kind, phase) for kind in KINDS for phase in PHASES] * ROUNDS
     chance.shuffle(plan)
     kills: Counter[tuple[str, str]] = Counter()
-    directory.prepare(make_recipe(num_updates=330, max_staleness=max_staleness, max_group_attempts=4))
+    directory.prepare(storm_recipe(max_staleness))
     while True:
         driver = Driver(directory, chance, max_staleness)
         going = asyncio.create_task(driver.run())
@@ -270,3 +284,4 @@ def test_a_storm_of_kills_loses_and_doubles_no_group(tmp_path: Path, seed: int, 
     found = audit(tmp_path / "run")
     assert found.problems == () and found.finished
     assert found.trained == 330 * 2 and found.in_flight == 0
+    assert (found.dropped.get("over-provisioned", 0) > 0) == (max_staleness > 0)
