@@ -131,6 +131,7 @@ class Admission:
             # A prompt that does not fit the engine costs itself, not the run.
             self.buffer.drop(entry, f"refused: {error}")
             return
+        self.prompts.learn(group)
         reason = entry.given_up or self._reason_to_drop(group)
         if reason is None:
             self.buffer.commit(entry, group)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.api.guard import check_api
+from services.curriculum import Curriculum
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
 from services.monitoring.trackers import check_trackers
-from services.prompts import PromptStream, load_demonstrations, load_prompts
+from services.prompts import PromptMix, PromptStream, load_demonstrations, load_prompts
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
+from services.schema.interfaces import PromptSource
 from services.schema.messages import Prompt
 
 
@@ -26,7 +28,7 @@ class Prepared:
     shape: ModelShape
     num_gpus: int
     """GPUs that the recipe's actors ask for."""
-    train_prompts: PromptStream
+    train_prompts: PromptSource
     eval_prompts: tuple[Prompt, ...]
     demonstrations: tuple[tuple[Prompt, str], ...]
 
@@ -49,10 +51,18 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
         model_path=model_path,
         shape=shape,
         num_gpus=gpus_wanted(recipe, num_gpus),
-        train_prompts=PromptStream(train, seed=recipe.seed, shuffle=recipe.data.shuffle),
+        train_prompts=prompt_source(recipe, train),
         eval_prompts=held_out,
         demonstrations=demonstrations,
     )
+
+
+def prompt_source(recipe: Recipe, prompts: PromptMix) -> PromptSource:
+    """Where a run's next prompt comes from."""
+    stream = PromptStream(prompts, seed=recipe.seed, shuffle=recipe.data.shuffle)
+    if recipe.data.curriculum is None:
+        return stream
+    return Curriculum(stream, len(prompts), recipe.data.curriculum)
 
 
 def check_observation(recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ rows (services/sources) ─► Prompt ─► held out: a fixed sample, the same 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import xxhash
 from services.schema.config.data import DataSettings, DataSource
 from services.schema.config.training import ColdStartSettings
 from services.schema.errors import RecipeError
-from services.schema.messages import Prompt
+from services.schema.messages import Group, Prompt
 from services.sources.registry import read_rows
 from services.sources.rows import to_prompt
 
@@ -63,6 +63,13 @@ class PromptStream:
         epoch, position = divmod(self._given[part], len(self._parts[part].prompts))
         self._given[part] += 1
         return self._parts[part].prompts[self._order(part, epoch)[position]]
+
+    def learn(self, group: Group) -> None:
+        """Nothing: every prompt has its turn."""
+
+    def counts(self) -> Mapping[str, int]:
+        """No prompt is passed over."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, JSON-like."""

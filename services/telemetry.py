@@ -83,6 +83,7 @@ def _learning() -> Iterator[Metric]:
 def _flow() -> Iterator[Metric]:
     yield Metric("counter", "groups", "Finished groups by end: mixed, uniform, dropped", ("outcome",))
     yield Metric("counter", "groups_dropped", "Groups retired untrained, by reason", ("reason",))
+    yield Metric("counter", "prompts_passed_over", "Turns of prompts that the curriculum passed over", ("why",))
     yield Metric("counter", "tokens_trained", "Completion tokens trained on")
     yield Metric("counter", "tokens_dropped", "Completion tokens paid for and thrown away, by reason", ("reason",))
     yield Metric("counter", "tokens_aborted", "Completion tokens of groups given up before they were complete")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,12 @@ class FakePrompts:
     def next(self) -> Prompt:
         self.position += 1
         return make_prompt(self.position - 1)
+
+    def learn(self, group: Group) -> None:
+        pass
+
+    def counts(self) -> Mapping[str, int]:
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}

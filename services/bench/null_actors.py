@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,12 @@ class _Prompts:
 
     def next(self) -> Prompt:
         return PROMPT
+
+    def learn(self, group: Group) -> None:
+        pass
+
+    def counts(self) -> Mapping[str, int]:
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

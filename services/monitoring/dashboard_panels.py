@@ -177,8 +177,21 @@ FLOW = Dashboard(
         ),
         Panel(
             "Tokens thrown away, by reason",
-            ((_rate("tokens_dropped_total", "run, reason"), "{{run}} {{reason}}"),),
+            (
+                (_rate("tokens_dropped_total", "run, reason"), "{{run}} {{reason}}"),
+                (_rate("tokens_aborted_total", "run"), "{{run}} given up on the way"),
+            ),
             needs="dropped groups",
+        ),
+        Panel(
+            "Whole batches that waited for a late group",
+            ((f"increase(rayzero_batches_held_total{SELECTED}[5m])", "{{run}}"),),
+            help="Raise training.over_provision or max_staleness, or set on_stale: drop.",
+        ),
+        Panel(
+            "Prompts passed over, by why",
+            ((_rate("prompts_passed_over_total", "run, why"), "{{run}} {{why}}"),),
+            needs="a curriculum",
         ),
         Panel(
             "How completions end",
@@ -222,6 +235,11 @@ WORKERS = Dashboard(
         ),
         Panel("Versions behind", ((f"rayzero_worker_lag_versions{SELECTED}", "{{run}} {{worker}}"),)),
         Panel("Groups in flight", ((f"rayzero_worker_in_flight{SELECTED}", "{{run}} {{worker}}"),), stack=True),
+        Panel("Groups an engine may hold", ((f"rayzero_worker_limit{SELECTED}", "{{run}} {{worker}}"),)),
+        Panel("Completions waiting inside", ((f"rayzero_worker_waiting{SELECTED}", "{{run}} {{worker}}"),)),
+        Panel(
+            "Key-value memory in use", ((f"rayzero_worker_kv_ratio{SELECTED}", "{{run}} {{worker}}"),), "percentunit"
+        ),
         Panel(
             "Sync: update ready to every engine served",
             (

@@ -163,6 +163,10 @@ class Meters:
         dropped.clear()
         for reason, count in buffer.dropped.items():
             dropped.labels(reason=_class_of(reason)).inc(count)
+        passed = self._metrics["prompts_passed_over"]
+        passed.clear()
+        for why, count in controller.prompts.counts().items():
+            passed.labels(why=why).inc(count)
         self._count("tokens_aborted", controller.carrier.aborted_tokens)
         self._count("batches_held", buffer.num_held)
         self._count("sync_failures", controller.sync.failures)

@@ -5,7 +5,7 @@ Every method raises `WorkerError` when the actor failed or died and `DeadlineErr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -122,6 +122,14 @@ class PromptSource(Protocol):
 
     def next(self) -> Prompt:
         """The next prompt: never ends, goes through the data again in a new order."""
+        ...
+
+    def learn(self, group: Group) -> None:
+        """A group of one of its prompts is judged: what is given next may depend on it."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """How many turns of prompts were passed over, by why."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -114,6 +114,31 @@ DataSource = Annotated[
 ]
 
 
+class CurriculumSettings(Section):
+    """Sample where there is something to learn: solved prompts are skipped, hopeless ones deferred, none for ever.
+    A prompt's pass rate is the share of a group's completions that are accurate, averaged over its groups."""
+
+    skip_above: float = Field(default=0.95, gt=0.0, le=1.0)
+    """A prompt with at least this pass rate is solved."""
+    skip_epochs: int = Field(default=3, ge=1)
+    """How many turns a solved prompt is passed over before it is sampled again: its answers may have been unlearnt."""
+    defer_below: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """A prompt with at most this pass rate is hopeless for now; 0: none of its completions was ever right."""
+    defer_epochs: int = Field(default=1, ge=1)
+    """How many turns a hopeless prompt is passed over."""
+    newest_share: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Weight of a prompt's newest group in its pass rate; 1: it alone counts."""
+
+    @model_validator(mode="after")
+    def _leaves_something_between(self) -> CurriculumSettings:
+        if self.defer_below >= self.skip_above:
+            raise ValueError(
+                f"defer_below ({self.defer_below:g}) must be lower than skip_above ({self.skip_above:g}): "
+                "else every prompt is passed over"
+            )
+        return self
+
+
 class DataSettings(Section):
     """Prompts to train on and prompts held out. The two never share a prompt."""
 
@@ -127,6 +152,9 @@ class DataSettings(Section):
     """A held-out prompt that is also a training prompt: take it out of the training prompts, or refuse the recipe."""
     shuffle: bool = True
     """Go through the training prompts in a new order each epoch, chosen by the recipe's seed."""
+
+    curriculum: CurriculumSettings | None = None
+    """Choose prompts by their pass rates. Empty: every prompt has its turn in every epoch."""
 
     @model_validator(mode="after")
     def _one_way_of_holding_out(self) -> DataSettings:
