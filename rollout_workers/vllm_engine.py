@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import pickle
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,16 +18,21 @@ from numpy.typing import NDArray
 
 from rollout_workers import engine_process
 from rollout_workers.completions import completion_of, eos_token_ids, spread_seed
+from rollout_workers.continuation import carry_on, seed_after
 from rollout_workers.load_meter import LoadMeter
+from rollout_workers.running_requests import RunningRequests
+from rollout_workers.sampling import sampling_params
 from rollout_workers.start_gate import StartGate
 from rollout_workers.templates import render
 from rollout_workers.weight_client import DeadlineWeightSyncClient
 from services.schema.errors import DeadlineError, RayzeroError, RecipeError, WeightSyncError, WorkerError
 from services.schema.messages import (
+    Completion,
     GroupCompletions,
     GroupRequest,
     Rendezvous,
     RolloutStats,
+    Sampling,
     WeightManifest,
     WeightReceipt,
 )
@@ -71,8 +77,7 @@ class RolloutEngine:
         self._tokenizer: Any = None
         self._stop_token_ids: list[int] = []
         self._load = LoadMeter()
-        self._requests: dict[int, set[str]] = {}
-        self._numbers = itertools.count()
+        self._requests = RunningRequests()
         self._broken: BaseException | None = None
         self._sync_lock = asyncio.Lock()
         self._receive_s = 0.0
@@ -102,7 +107,7 @@ class RolloutEngine:
             RecipeError: the prompt leaves no room for a completion.
         """
         begun = time.monotonic()
-        engine = self._ready()
+        self._ready()
         text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
         room = self._settings.max_model_tokens - len(prompt)
         if room < 1:
@@ -111,28 +116,19 @@ class RolloutEngine:
                 f"prompt {request.prompt.prompt_id} has {len(prompt)} tokens, rollout.max_model_tokens is "
                 f"{self._settings.max_model_tokens}: raise it or drop the prompt"
             )
-        params = self._sampling_params(
-            n=request.sampling.num_completions,
-            max_tokens=min(request.sampling.max_tokens, room),
-            temperature=request.sampling.temperature,
-            seed=None if request.sampling.seed is None else spread_seed(request.sampling.seed),
-            logprobs=0,
-        )
-        request_id = f"{request.group_id}-{next(self._numbers)}"
-        self._requests.setdefault(request.group_id, set()).add(request_id)
-        try:
-            salt = "" if request.batch is None else request.batch.batch_id
-            output = await self._complete(engine, prompt, params, request_id, salt, request)
-        finally:
-            self._requests[request.group_id].discard(request_id)
-            if not self._requests[request.group_id]:
-                del self._requests[request.group_id]
-        self._ready()  # a load that failed meanwhile has aborted this request: its tokens are nobody's policy
+        sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
+        seed = None if sampling.seed is None else spread_seed(sampling.seed)
+        salt = "" if request.batch is None else request.batch.batch_id
+        with self._requests.group(request.group_id):
+            completions = await self._sample(prompt, sampling, seed, request, salt)
+            if self._settings.on_weights == "abort":
+                resume = partial(self._resume, replace(request, sampling=sampling, batch=None), prompt)
+                completions = await carry_on(completions, resume, self._tokenizer)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=prompt,
             prompt_text=text,
-            completions=tuple(completion_of(part, self._tokenizer, self.policy_version) for part in output.outputs),
+            completions=completions,
             worker=self.name,
             seconds=time.monotonic() - begun,
             load=self.stats(),
@@ -140,7 +136,7 @@ class RolloutEngine:
 
     async def abort(self, group_id: int) -> None:
         """End a group's running completions with finish_reason `abort`; its `generate` returns what there is."""
-        if request_ids := list(self._requests.get(group_id, ())):
+        if request_ids := self._requests.give_up(group_id):
             await self._in_time(self._ready().abort(request_ids), f"abort group {group_id}")
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -148,9 +144,9 @@ class RolloutEngine:
         if len(token_ids) == 0:
             return np.zeros(0, dtype=np.float32)
         tokens = np.concatenate([prompt_token_ids, token_ids]).astype(np.int32)
-        params = self._sampling_params(n=1, max_tokens=1, temperature=1.0, seed=None, prompt_logprobs=0)
+        params = sampling_params(self._stop_token_ids, n=1, max_tokens=1, temperature=1.0, seed=None, prompt_logprobs=0)
         # A salt of its own: a proof of the weights must be computed with them, not found in the cache.
-        number = next(self._numbers)
+        number = self._requests.next_number()
         output = await self._complete(self._ready(), tokens, params, f"score-{number}", salt=f"score {number}")
         # The flat form holds one entry a prompt token after the first, and none for the first.
         return np.asarray(output.prompt_logprobs.logprobs[-len(token_ids) :], dtype=np.float32)
@@ -258,22 +254,36 @@ class RolloutEngine:
             raise WorkerError(f"the engine of {self.name} has died; its log has the cause")
         return self._engine
 
-    def _sampling_params(self, **given: Any) -> Any:
-        """Every parameter stated: a model's generation_config.json must not change what is sampled or how it scores."""
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+    async def _sample(
+        self, prompt: NDArray[np.int32], sampling: Sampling, seed: int | None, request: GroupRequest, salt: str = ""
+    ) -> tuple[Completion, ...]:
+        """What one request of the engine gives."""
+        params = sampling_params(
+            self._stop_token_ids,
+            n=sampling.num_completions,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            seed=seed,
+            logprobs=0,
+        )
+        with self._requests.request(request.group_id) as request_id:
+            output = await self._complete(self._ready(), prompt, params, request_id, salt, request)
+        self._ready()  # a load that failed meanwhile has aborted this request: its tokens are nobody's policy
+        return tuple(completion_of(part, self._tokenizer, self.policy_version) for part in output.outputs)
 
-        neutral = {
-            "top_p": 1.0,
-            "top_k": 0,
-            "min_p": 0.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
-            "repetition_penalty": 1.0,
-            "min_tokens": 0,
-            "stop_token_ids": self._stop_token_ids,
-        }
-        output = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False, "flat_logprobs": True}
-        return SamplingParams(**neutral, **output, **given)
+    async def _resume(
+        self, request: GroupRequest, prompt: NDArray[np.int32], index: int, made: Completion
+    ) -> Completion | None:
+        """What the new weights add to a completion that they cut off; None for a group that is not wanted any more."""
+        async with self._sync_lock:  # until they are loaded: what is computed before must not be found by others
+            pass
+        if self._requests.is_given_up(request.group_id):
+            return None
+        left = request.sampling.max_tokens - made.num_tokens
+        sampling = replace(request.sampling, num_completions=1, max_tokens=left)
+        seed = seed_after(request.sampling.seed, index, made.num_tokens)
+        (rest,) = await self._sample(np.concatenate([prompt, made.token_ids]), sampling, seed, request)
+        return rest
 
     async def _complete(
         self,
@@ -293,6 +303,8 @@ class RolloutEngine:
         collector: Any = None
         try:
             collector = await self._gate.start(batch, position, lambda: engine.add_request(request_id, tokens, params))
+            if group is not None and self._requests.is_given_up(group.group_id):
+                await engine.abort([request_id])  # it was given up before the engine knew of it
             while True:
                 output = collector.get_nowait() or await collector.get()
                 if output.finished:
@@ -342,7 +354,7 @@ class RolloutEngine:
 
     async def _break(self, error: BaseException) -> None:
         self._broken = error
-        running = [request_id for request_ids in self._requests.values() for request_id in request_ids]
+        running = self._requests.all()
         if running and not self._engine.errored:
             await self._in_time(self._engine.abort(running), "abort what is running")
 

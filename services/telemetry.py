@@ -90,6 +90,7 @@ def _flow() -> Iterator[Metric]:
     yield Metric("counter", "batches_held", "Whole batches that waited for a group about to pass its bound")
     yield Metric("counter", "worker_tokens", "Completion tokens by the rollout worker that made them", ("worker",))
     yield Metric("counter", "completions", "Completions by finish reason", ("finish_reason",))
+    yield Metric("counter", "completions_mixed", "Completions with tokens of more than one policy version")
     yield Metric("histogram", "completion_tokens", "Length of a completion", buckets=TOKENS)
     yield Metric("histogram", "staleness_versions", "Staleness of a group when it is trained on", buckets=VERSIONS)
     yield Metric("gauge", "max_staleness_versions", "The recipe's training.max_staleness")

@@ -194,6 +194,11 @@ FLOW = Dashboard(
             needs="a curriculum",
         ),
         Panel(
+            "Completions a second of more than one version",
+            ((_rate("completions_mixed_total", "run"), "{{run}}"),),
+            help="New weights came while they were sampled (rollout.on_weights).",
+        ),
+        Panel(
             "How completions end",
             ((_share("completions_total", "finish_reason"), "{{run}} {{finish_reason}}"),),
             "percentunit",

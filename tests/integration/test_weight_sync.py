@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import multiprocessing
 import os
 import time
@@ -155,6 +156,32 @@ async def test_running_completions_go_on_and_say_which_weights_sampled_what(pair
         spans = completion.version_spans
         assert [span.policy_version for span in spans] == [before, pair.version]
         assert (spans[0].start, spans[0].end, spans[1].end) == (0, spans[1].start, completion.num_tokens)
+
+
+async def test_completions_that_new_weights_cut_off_are_carried_on_by_them(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair.engine, "_settings", SETTINGS.model_copy(update={"on_weights": "abort"}))
+    await pair.engine.generate(request(group_id=94))  # the prompt's keys and values are cached now
+    running = asyncio.create_task(pair.engine.generate(request(group_id=94, max_tokens=400, num_completions=8)))
+    while pair.engine.stats().num_running == 0:
+        await asyncio.sleep(0.01)
+    before, old = pair.version, copy.deepcopy(pair.policy)
+    pair.perturb()
+    await pair.sync()
+    made = await running
+    crossed = [i for i, c in enumerate(made.completions) if c.oldest_version < c.newest_version]
+    assert crossed and {completion.finish_reason for completion in made.completions} <= {"stop", "length"}
+    for index in crossed:
+        completion = made.completions[index]
+        first, second = completion.version_spans
+        assert (first.policy_version, second.policy_version) == (before, pair.version)
+        assert (first.start, first.end, second.end) == (0, second.start, completion.num_tokens)
+        kept, added = completion.rollout_logprobs[: first.end], completion.rollout_logprobs[first.end :]
+        assert np.abs(added - pair.expected(made, index)[first.end :]).mean() <= pair.tolerance
+        new, pair.policy = pair.policy, old
+        assert np.abs(kept - pair.expected(made, index)[: first.end]).mean() <= pair.tolerance
+        pair.policy = new
 
 
 async def test_cached_prefix_does_not_outlive_its_weights(pair: Pair) -> None:

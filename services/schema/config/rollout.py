@@ -52,7 +52,9 @@ class RolloutSettings(Section):
     """Start in seconds. `false` compiles: slower to start, faster to decode; worth it on GPUs and long runs."""
     on_weights: Literal["keep_recompute", "keep_stale", "abort"] = "keep_recompute"
     """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
-    and values; or end with finish_reason `abort`, to be asked for again."""
+    and values; or be cut off (`abort`) and carried on by the new weights with what there is as part of the prompt: no
+    key or value of older weights is used, and the prompt is computed again, too. Every token keeps the log-probability
+    and the version it was sampled with. Strict runs never have any running."""
     canary_every_syncs: int = Field(default=10, ge=0)
     """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
     that does not agree is replaced. 0: never."""

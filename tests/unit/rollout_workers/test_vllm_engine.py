@@ -120,8 +120,11 @@ async def test_engine_that_cannot_prove_its_version_serves_no_more(forgets: str)
     engine = FakeAsyncLLM()
     engine.forgets = forgets
     made = worker(engine)
-    made._requests = {3: {"3-0"}}
-    with pytest.raises(WeightSyncError, match="rollout-0 should serve version 5"):
+    with (
+        made._requests.group(3),
+        made._requests.request(3),
+        pytest.raises(WeightSyncError, match="rollout-0 should serve version 5"),
+    ):
         await made.apply_weights(5)
     assert made.policy_version == 0
     assert "resume" not in engine.events, "half a load must not sample a token"
