@@ -186,9 +186,16 @@ class Controller:
             with self.activity(Phase.UPDATE):
                 result = await self.learner.update(groups, version)
             updated = self.clock()
+            await self._hold_weights()
+            held = self.clock()
             with self.activity(Phase.SYNC):
                 report = await self.sync.broadcast(version)
-        timings = {"wait_s": started - waited, "update_s": updated - started, "sync_s": report.seconds}
+        timings = {
+            "wait_s": started - waited,
+            "update_s": updated - started,
+            "hold_s": held - updated,
+            "sync_s": report.seconds,
+        }
         await self._finish(groups, result, report, timings)
 
     async def _finish(
@@ -274,6 +281,15 @@ class Controller:
         self.accuracies[evaluation.policy_version] = evaluation.accuracy
         for observer in self.observers:
             observer.on_evaluation(evaluation)
+
+    async def _hold_weights(self) -> None:
+        """An evaluation under way goes on with the weights it began with, if the recipe says so.
+
+        Not without anybody who serves: its groups then wait for a worker, and the worker for these weights.
+        """
+        if self.recipe.evaluation.on_new_weights == "wait" and self._evaluating is not None:
+            while not self._evaluating.done() and self.rollouts.serving():
+                await asyncio.wait([self._evaluating], timeout=0.25)
 
     async def _finish_evaluation(self) -> None:
         task = self._evaluating

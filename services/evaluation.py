@@ -28,6 +28,14 @@ class Evaluation:
     """Completions without a verdict: they count neither for nor against."""
     groups: tuple[Group, ...]
 
+    @property
+    def versions(self) -> tuple[int, int]:
+        """The policy versions of the oldest and of the newest token: both `policy_version`, where no weights came
+        meanwhile."""
+        completions = [rollout.completion for group in self.groups for rollout in group.rollouts]
+        oldest = min((completion.oldest_version for completion in completions), default=self.policy_version)
+        return oldest, max((completion.newest_version for completion in completions), default=self.policy_version)
+
 
 @dataclass(slots=True)
 class Evaluator:
@@ -51,7 +59,8 @@ class Evaluator:
             wave = deal(requests, workers, f"evaluation {policy_version}")
             carried = [self.carrier.carry(dealt.request, worker=dealt.worker) for dealt in wave]
         else:
-            carried = [self.carrier.carry(request) for request in requests]
+            # Ahead of the training groups that wait: until it is done the next weights may have to wait for it.
+            carried = [self.carrier.carry(request, ahead=True) for request in requests]
         groups = await asyncio.gather(*carried)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]

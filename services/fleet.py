@@ -65,12 +65,14 @@ class Fleet(Generic[W]):
         self._started = True
 
     @asynccontextmanager
-    async def lease(self, deadline_s: float, wanted: str = "") -> AsyncIterator[Seat[W]]:
+    async def lease(self, deadline_s: float, wanted: str = "", ahead: bool = False) -> AsyncIterator[Seat[W]]:
         """The worker called `wanted`, however busy, if it serves; else the least loaded, as soon as one has room.
+
+        `ahead`: before all who wait without it.
 
         A `WorkerError` or `DeadlineError` that leaves the block costs the worker its seat: it is replaced.
         """
-        seat = self._take(wanted) or await self._acquire(deadline_s)
+        seat = self._take(wanted) or await self._acquire(deadline_s, ahead)
         try:
             yield seat
             self._streak = 0
@@ -233,9 +235,9 @@ class Fleet(Generic[W]):
             seat.in_flight += 1
         return seat
 
-    async def _acquire(self, deadline_s: float) -> Seat[W]:
+    async def _acquire(self, deadline_s: float, ahead: bool) -> Seat[W]:
         """A lease on the least loaded worker that has room."""
-        seat = await self._leases.acquire(deadline_s)
+        seat = await self._leases.acquire(deadline_s, ahead)
         if seat is not None:
             return seat
         states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"

@@ -38,21 +38,25 @@ class GroupCarrier:
     _aborted: set[int] = field(default_factory=set)
     """Groups that are on their way and not wanted any more."""
 
-    async def carry(self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "") -> Group:
+    async def carry(
+        self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "", ahead: bool = False
+    ) -> Group:
         """One finished group, from `worker` if one is given. A failed step is tried again on whichever is free next.
+
+        `ahead`: it waits for no group that is carried without it.
 
         Raises:
             WorkerError: a step failed `max_attempts` times; the message holds the last cause.
             GroupAborted: `abort` was called before it was generated.
         """
         try:
-            made = await self._generate(request, on_move, worker)
+            made = await self._generate(request, on_move, worker, ahead)
             if request.group_id in self._aborted:
                 self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
                 raise GroupAborted
         finally:
             self._aborted.discard(request.group_id)
-        verdicts = await self._score(request, made, on_move)
+        verdicts = await self._score(request, made, on_move, ahead)
         return Group(
             group_id=request.group_id,
             prompt=request.prompt,
@@ -75,13 +79,13 @@ class GroupCarrier:
                 # Its completions end all the same, with the worker if need be; nobody waits for them.
                 logger.warning("group %d could not be aborted: %s", group_id, error)
 
-    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str) -> GroupCompletions:
+    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str, ahead: bool) -> GroupCompletions:
         for attempt in range(1, self.max_attempts + 1):
             if request.group_id in self._aborted:
                 raise GroupAborted
             on_move(GroupState.WAITING, "")
             try:
-                async with self.rollouts.lease(self.lease_deadline_s, worker) as seat:
+                async with self.rollouts.lease(self.lease_deadline_s, worker, ahead) as seat:
                     on_move(GroupState.GENERATING, seat.name)
                     # Its batch waits for it at one worker and one attempt alone.
                     if request.batch is not None and (attempt > 1 or seat.name != worker):
@@ -97,12 +101,14 @@ class GroupCarrier:
                 logger.warning("group %d: generation failed (attempt %d): %s", request.group_id, attempt, error)
         raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
 
-    async def _score(self, request: GroupRequest, made: GroupCompletions, on_move: OnMove) -> tuple[Verdict, ...]:
+    async def _score(
+        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, ahead: bool
+    ) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
         for attempt in range(1, self.max_attempts + 1):
             try:
-                async with self.rewards.lease(self.lease_deadline_s) as seat:
+                async with self.rewards.lease(self.lease_deadline_s, ahead=ahead) as seat:
                     on_move(GroupState.SCORING, seat.name)
                     verdicts = await seat.taken.score(request.prompt, made.prompt_text, made.completions)
             except (WorkerError, DeadlineError) as error:

@@ -21,15 +21,19 @@ class LeaseQueue(Generic[W]):
     _free: list[tuple[tuple[float, float, int], Seat[W]]] = field(default_factory=list)
     """A heap of workers by load; entries that are no longer true are passed over."""
     _waiters: deque[asyncio.Future[Seat[W]]] = field(default_factory=deque)
+    _ahead: deque[asyncio.Future[Seat[W]]] = field(default_factory=deque)
+    """Those who go before all others who wait."""
 
-    async def acquire(self, deadline_s: float) -> Seat[W] | None:
+    async def acquire(self, deadline_s: float, ahead: bool = False) -> Seat[W] | None:
         """A lease on the least loaded worker that has room; None when none had in time.
+
+        `ahead`: before all who wait without it.
 
         Raises:
             RayzeroError: the `failure`.
         """
         waiter: asyncio.Future[Seat[W]] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        (self._ahead if ahead else self._waiters).append(waiter)
         self._hand_out()
         try:
             async with asyncio.timeout(deadline_s):
@@ -61,19 +65,19 @@ class LeaseQueue(Generic[W]):
             heapq.heappush(self._free, (seat.load, seat))
 
     def _hand_out(self) -> None:
-        while self._waiters:
-            if self._waiters[0].done():
-                self._waiters.popleft()
+        while waiters := self._ahead or self._waiters:
+            if waiters[0].done():
+                waiters.popleft()
                 continue
             if self.failure is not None:
-                self._waiters.popleft().set_exception(self.failure)
+                waiters.popleft().set_exception(self.failure)
                 continue
             seat = self._least_loaded()
             if seat is None:
                 return
             seat.in_flight += 1
             self._put(seat)
-            self._waiters.popleft().set_result(seat)
+            waiters.popleft().set_result(seat)
 
     def _least_loaded(self) -> Seat[W] | None:
         while self._free:

@@ -31,8 +31,11 @@ class Recorder:
         """A line in evaluations.jsonl, and the held-out rollouts in a file of their own."""
         file = self.directory.rollouts / f"evaluation_{evaluation.policy_version:06d}.jsonl"
         append_lines(file, [line for group in evaluation.groups for line in rollout_lines(group)], replace=True)
+        oldest, newest = evaluation.versions
         row = {
             "update": evaluation.policy_version,
+            "oldest_version": oldest,
+            "newest_version": newest,
             "accuracy": evaluation.accuracy,
             "reward_mean": evaluation.reward_mean,
             "completion_tokens_mean": evaluation.completion_tokens_mean,

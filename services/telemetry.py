@@ -63,6 +63,7 @@ def _learning() -> Iterator[Metric]:
     yield Metric("gauge", "reward_component_mean", "Mean score of one reward in the last batch", ("reward",))
     yield Metric("gauge", "train_accuracy_ratio", "Accurate completions of the last batch, 0 to 1")
     yield Metric("gauge", "evaluation_accuracy_ratio", "Held-out accuracy of the last evaluation, 0 to 1")
+    yield Metric("gauge", "evaluation_versions", "Policy versions that the last evaluation was sampled from")
     yield Metric("gauge", "evaluation_reward_mean", "Mean reward of the last evaluation")
     yield Metric("gauge", "completion_tokens_mean", "Mean length of the completions of the last batch")
     yield Metric("gauge", "truncated_ratio", "Completions of the last batch that hit max_tokens, 0 to 1")
@@ -97,7 +98,7 @@ def _flow() -> Iterator[Metric]:
     yield Metric("gauge", "groups_live", "Live groups by where they are", ("state",))
     yield Metric("gauge", "groups_oldest_seconds", "How long the oldest live group has been in its state", ("state",))
     yield Metric("gauge", "groups_room", "Groups that may be admitted now")
-    yield Metric("counter", "loop_seconds", "Time of the training loop: wait, update, sync", ("phase",))
+    yield Metric("counter", "loop_seconds", "Time of the training loop: wait, update, hold, sync", ("phase",))
     yield Metric("counter", "learner_seconds", "Time of the learner: forward, backward, optimizer, …", ("phase",))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,17 @@ def make_prompt(index: int) -> Prompt:
     )
 
 
-def make_completion(version: int = 0, text: str = "42", num_tokens: int = 3) -> Completion:
-    """A completion sampled from one version."""
+def make_completion(version: int = 0, text: str = "42", num_tokens: int = 3, newest: int | None = None) -> Completion:
+    """A completion sampled from one version, its last token from the newest one if that is another."""
+    spans = (VersionSpan(start=0, end=num_tokens, policy_version=version),)
+    if newest not in (None, version):
+        first, last = replace(spans[0], end=num_tokens - 1), replace(spans[0], start=num_tokens - 1)
+        spans = (first, replace(last, policy_version=newest))
     return Completion(
         text=text,
         token_ids=np.arange(num_tokens, dtype=np.int32),
         rollout_logprobs=np.full(num_tokens, -0.5, dtype=np.float32),
-        version_spans=(VersionSpan(start=0, end=num_tokens, policy_version=version),),
+        version_spans=spans,
         finish_reason="stop",
     )
 
@@ -128,7 +133,9 @@ class FakeRolloutWorker:
             group_id=request.group_id,
             prompt_token_ids=np.arange(4, dtype=np.int32),
             prompt_text=request.prompt.messages[-1].content,
-            completions=tuple(make_completion(started_with) for _ in range(request.sampling.num_completions)),
+            completions=tuple(
+                make_completion(started_with, newest=self.version) for _ in range(request.sampling.num_completions)
+            ),
             worker=self.name,
             seconds=0.0,
         )

@@ -165,6 +165,11 @@ FLOW = Dashboard(
             ),
         ),
         Panel(
+            "Versions that an evaluation was sampled from",
+            _gauge("evaluation_versions"),
+            help="1 unless evaluation.on_new_weights is mix, or every engine was lost.",
+        ),
+        Panel(
             "Completion tokens a second by worker",
             ((_rate("worker_tokens_total", "run, worker"), "{{run}} {{worker}}"),),
             stack=True,

@@ -104,6 +104,8 @@ class Meters:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """One pass over the held-out prompts is done."""
         self._metrics["evaluation_accuracy_ratio"].set(evaluation.accuracy)
+        oldest, newest = evaluation.versions
+        self._metrics["evaluation_versions"].set(newest - oldest + 1)
         self._metrics["evaluation_reward_mean"].set(evaluation.reward_mean)
 
     def on_drop(self, group: Group, reason: str) -> None:
@@ -126,7 +128,7 @@ class Meters:
         return generate_latest(self.registry)
 
     def _observe_times(self, row: Mapping[str, Any]) -> None:
-        for phase in ("wait", "update", "sync"):
+        for phase in ("wait", "update", "hold", "sync"):
             self._labelled("loop_seconds", phase=phase).inc(row[f"{phase}_s"])
         for key in LEARNER_PHASES:
             if key in row:

@@ -25,7 +25,8 @@ class TrainingSettings(Section):
     """Versions by which a trained token may be older than the learner. 0 is strict on-policy; 1 and more overlap
     generation with learning."""
     on_stale: Literal["wait", "drop"] = "wait"
-    """When a group in flight is about to pass max_staleness: hold the next update back for it, or drop it."""
+    """When a group in flight is about to pass max_staleness: hold the next update back for it (metrics.jsonl counts them
+    as `held_batches`), or abort it and drop it as `stale`."""
     over_provision: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of a batch that is begun beyond what is needed, against long tails: the learner does not wait for so many
     of the slowest groups. A group that is late for one batch is kept, with all it has, while max_staleness allows a
@@ -94,6 +95,12 @@ class EvaluationSettings(Section):
     """1 measures the policy that is trained; 0 its most likely answer."""
     num_completions: int = Field(default=1, ge=1)
     """Completions a prompt; accuracy is the mean over all."""
+    on_new_weights: Literal["wait", "mix"] = "wait"
+    """Where generation and learning overlap (max_staleness ≥ 1), an evaluation runs beside both, its prompts ahead of
+    those to train on. When new weights are ready before it is done: `wait` holds them back, so that all of it is
+    sampled from the version it is reported for; engines and learner go on meanwhile as far as max_staleness lets them
+    (`hold_s` in metrics.jsonl). `mix` does not; evaluations.jsonl says from which versions the tokens are. Strict runs
+    give an evaluation the engines to itself."""
 
 
 class CheckpointSettings(Section):

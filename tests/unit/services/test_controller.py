@@ -247,6 +247,37 @@ async def test_a_stale_group_is_aborted_at_its_engine_too() -> None:
     assert run.controller.buffer.dropped == {"stale": 1}
 
 
+@pytest.mark.parametrize(("on_new_weights", "newest"), [("wait", 2), ("mix", 3)])
+async def test_an_evaluation_beside_the_training_is_of_one_version_or_says_of_which(
+    on_new_weights: str, newest: int
+) -> None:
+    run = Run(num_updates=6, max_staleness=2)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2, "on_new_weights": on_new_weights})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.05 if request.group_id < 0 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    second = next(found for found in run.watcher.evaluations if found.policy_version == 2)
+    assert second.versions[0] == 2 and (second.versions[1] == 2) == (newest == 2)
+    third = run.watcher.rows[2]
+    assert (third["hold_s"] > 0.01) == (on_new_weights == "wait")
+    assert run.events.count("learner.update") == 6 and max(run.learner.staleness) <= 2
+
+
+async def test_an_evaluation_that_lost_every_engine_does_not_hold_back_the_weights_that_the_next_one_needs() -> None:
+    run = Run(num_updates=4, max_staleness=2)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.01 if request.group_id < 0 else 0.002
+    run.watcher.on_row = lambda row: row["update"] == 2 and setattr(run.workers["rollout-0"], "dead", True)
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert {found.policy_version for found in run.watcher.evaluations} == {0, 2, 4}
+    assert len(run.watcher.rows) == 4
+
+
 async def test_stop_finishes_the_update_saves_and_returns() -> None:
     run = Run(num_updates=50)
     run.watcher.on_row = lambda row: row["update"] == 2 and run.controller.stop()

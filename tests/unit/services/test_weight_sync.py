@@ -201,6 +201,23 @@ async def test_work_goes_to_the_least_loaded_and_waits_for_room() -> None:
                 pass
 
 
+async def test_who_goes_ahead_waits_for_nobody_who_does_not() -> None:
+    cluster = Cluster(limit=1)
+    await cluster.fleet.start(1)
+    await cluster.sync.broadcast(0)
+    served: list[str] = []
+
+    async def wait(name: str, ahead: bool) -> None:
+        async with cluster.fleet.lease(1.0, ahead=ahead):
+            served.append(name)
+
+    async with cluster.fleet.lease(1.0):
+        waiting = [asyncio.create_task(wait(name, name.isupper())) for name in ("a", "b", "A", "B")]
+        await cluster.settle()
+    await asyncio.gather(*waiting)
+    assert served == ["A", "B", "a", "b"]
+
+
 async def test_scaling_down_drains_before_it_ends_a_worker() -> None:
     cluster = Cluster()
     await cluster.fleet.start(2)
