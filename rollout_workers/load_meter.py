@@ -22,9 +22,13 @@ class LoadMeter:
         self._forgiven = 0
         """Preemptions that new weights brought about and the engine has yet to count."""
 
-    def on_new_weights(self) -> None:
-        """All that runs begins anew with keys and values: no sign of a load that is too high."""
-        self._displaced = self._forgiven = self._num_running
+    def on_new_weights(self, preempted: bool) -> None:
+        """All that runs begins anew with keys and values: no sign of a load that is too high.
+
+        `preempted`: by the engine itself, which will count it.
+        """
+        self._displaced = self._num_running
+        self._forgiven = self._num_running if preempted else 0
 
     def record(self, scheduler_stats: Any, iteration_stats: Any) -> None:
         """Take in one step (vLLM's `SchedulerStats` and `IterationStats`, either may be None)."""

@@ -197,7 +197,7 @@ class RolloutEngine:
                 raise
             self.policy_version = policy_version
             if clear_cache:
-                self._load.on_new_weights()
+                self._load.on_new_weights(preempted=mode == "keep")
             await self._in_time(engine.resume_generation(), "resume the engine")
             pause_s = time.monotonic() - paused
         return WeightReceipt(

@@ -25,8 +25,8 @@ class TrainingSettings(Section):
     """Versions by which a trained token may be older than the learner. 0 is strict on-policy; 1 and more overlap
     generation with learning."""
     on_stale: Literal["wait", "drop"] = "wait"
-    """When a group in flight is about to pass max_staleness: hold the next update back for it (metrics.jsonl counts them
-    as `held_batches`), or abort it and drop it as `stale`."""
+    """When a group in flight is about to pass max_staleness: hold the next update back for it (counted as
+    `held_batches` in metrics.jsonl), or abort it and drop it as `stale`."""
     over_provision: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of a batch that is begun beyond what is needed, against long tails: the learner does not wait for so many
     of the slowest groups. A group that is late for one batch is kept, with all it has, while max_staleness allows a
