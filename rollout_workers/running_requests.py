@@ -55,4 +55,4 @@ class RunningRequests:
 
     def all(self) -> list[str]:
         """Everything that runs."""
-        return [request_id for request_ids in self._by_group.values() for request_id in request_ids]
+        return sorted(request_id for request_ids in self._by_group.values() for request_id in request_ids)
