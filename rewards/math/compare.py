@@ -26,7 +26,7 @@ from rewards.math.answer import (
     Words,
 )
 from rewards.math.clock import Clock, Date, same_clock
-from rewards.math.equality import is_constant, same_expression
+from rewards.math.equality import is_constant, same_antiderivative, same_expression
 from rewards.math.equations import as_equation, same_equation, same_inequality
 from rewards.math.exact import NotRationalError, rational_value
 from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, normal_label
@@ -156,7 +156,7 @@ class Comparison:
         return self._value(as_fraction, gold) or (not is_proper_fraction(gold.node) and self._value(answer.node, gold))
 
     def _value(self, node: Node, gold: Scalar) -> bool:
-        if same_expression(node, gold.node):
+        if same_expression(node, gold.node) or same_antiderivative(node, gold.node):
             return True
         if gold.tolerance is not None and within(node, gold.node, gold.tolerance):
             return True

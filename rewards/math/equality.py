@@ -14,7 +14,7 @@ from fractions import Fraction
 from rewards.math.errors import TooLargeError
 from rewards.math.exact import NotRationalError, rational_value
 from rewards.math.numeric import Approximation, UndefinedError, agree, approximate
-from rewards.math.tree import Apply, Constant, Node, apply, nodes_of, symbols_of
+from rewards.math.tree import Apply, Constant, Node, Symbol, apply, nodes_of, number, symbols_of
 
 _COARSE_DIGITS = 60
 _FINE_DIGITS = 400
@@ -28,6 +28,10 @@ _SCALES = (
 """Magnitude of the points and their signs: all positive, all negative, or alternating (0)."""
 
 
+_CONSTANTS_OF_INTEGRATION = frozenset(map(Symbol, "CcKk"))
+_INTEGRATION_VARIABLES = frozenset([*"xtuyzsrv", "theta"])
+
+
 def same_expression(first: Node, second: Node) -> bool:
     """Equal by value, at every point where either is defined. Raises TooLargeError."""
     if first == second:
@@ -38,6 +42,24 @@ def same_expression(first: Node, second: Node) -> bool:
     if len(names) > _MAX_SYMBOLS or symbols_of(first) != symbols_of(second):
         return _same_after_cancelling(first, second, names) if len(names) <= _MAX_SYMBOLS else False
     return _same_function(first, second, names)
+
+
+def same_antiderivative(first: Node, second: Node) -> bool:
+    """Equal functions of one variable plus a constant of integration, whatever that is called: `+ C` and `+ c`."""
+    if "C" not in symbols_of(first, second):
+        return False
+    functions = [_without_constant(node) for node in (first, second)]
+    return functions[0] is not None and functions[1] is not None and same_expression(functions[0], functions[1])
+
+
+def _without_constant(node: Node) -> Node | None:
+    if not isinstance(node, Apply) or node.op != "add":
+        return None
+    rest = tuple(term for term in node.args if term not in _CONSTANTS_OF_INTEGRATION)
+    names = symbols_of(*rest)
+    if len(rest) != len(node.args) - 1 or len(names) != 1 or names[0] not in _INTEGRATION_VARIABLES:
+        return None
+    return apply("add", *rest, number(0))
 
 
 def proportional(first: Node, second: Node) -> Fraction | float | None:
@@ -55,7 +77,7 @@ def proportional(first: Node, second: Node) -> Fraction | float | None:
         factor = _as_node(at_first, at_second)
         return (
             float(factor)
-            if _same_function(first, apply("mul", _number(factor), second), names, _COARSE_DIGITS // 2)
+            if _same_function(first, apply("mul", number(factor), second), names, _COARSE_DIGITS // 2)
             else None
         )
     return None
@@ -167,8 +189,3 @@ def _as_node(first: Approximation, second: Approximation) -> Fraction:
             raise TooLargeError("coefficients too far apart")
         return Fraction(int(mpmath.nint(ratio * scale)), 10**50)
 
-
-def _number(value: Fraction) -> Node:
-    from rewards.math.tree import Num
-
-    return Num(value)

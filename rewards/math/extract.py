@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from services.schema.config.math import Fallback
 
-_BOX = re.compile(r"\\(?:f?box(?:ed)?|framebox)(?![A-Za-z])\s*\{")
+_BOX = re.compile(
+    r"\\(?:f?box(?:ed)?|framebox)(?![A-Za-z])\s*(?:\{|(?P<bare>\d[\d.,/]*|[A-Za-z](?![A-Za-z_^(]| +[A-Za-z])))"
+)
+"""With braces; or without, as TeX has it, around one digit or letter. More digits are no number that TeX would box."""
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?")
 _MAX_SCANNED_CHARS = 1_000_000
@@ -33,9 +36,9 @@ def extract(completion: str, fallbacks: Sequence[Fallback] = ()) -> Extracted:
     part = answer_part(completion[-_MAX_SCANNED_CHARS:])
     if part is None:
         return Extracted(problem="the thought never ends: no </think>")
-    starts = [match.end() for match in _BOX.finditer(part)]
-    if starts:
-        return _last_box(part, starts)
+    boxes = list(_BOX.finditer(part))
+    if boxes:
+        return _last_box(part, boxes)
     for fallback in fallbacks:
         found = _after_hashes(part) if fallback == "hashes" else _last_number(part)
         if found is not None:
@@ -52,14 +55,17 @@ def answer_part(completion: str) -> str | None:
     return before_reopened
 
 
-def _last_box(part: str, starts: list[int]) -> Extracted:
+def _last_box(part: str, boxes: list[re.Match[str]]) -> Extracted:
     end_of = _matching_braces(part)
-    if starts[-1] not in end_of:
+    start, bare = boxes[-1].end(), (boxes[-1]["bare"] or "").rstrip(".,")
+    if len(bare) > 1:
+        return Extracted(problem="the last \\boxed has no braces around its number")
+    if not bare and start not in end_of:
         return Extracted(problem="the last \\boxed{ is never closed")
-    end = end_of[starts[-1]]
+    end = start if bare else end_of[start]
     # A box inside a closed box is part of the outer answer: \boxed{3 \text{ or } \boxed{4}} is a hedge, not 4.
-    start = min(start for start in starts if end_of.get(start, -1) >= end)
-    answer = part[start : end_of[start]]
+    outer = min((box.end() for box in boxes if end_of.get(box.end(), -1) >= end), default=None)
+    answer = bare if outer is None else part[outer : end_of[outer]]
     if not answer.strip():
         return Extracted(problem="the last \\boxed{} is empty")
     return Extracted(answer=answer)

@@ -11,6 +11,7 @@ import unicodedata
 from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.split import words
 from rewards.math.symbols import (
+    DECIMAL_COMMA,
     DROPPED_WITH_ARGUMENT,
     GLUE,
     MACROS,
@@ -44,6 +45,7 @@ def normalise(text: str) -> str:
     text = _without_math_delimiters(text)
     text = _ROOT_OF.sub(r"\\sqrt[\1]", text)
     text = _Rewriter(text).rewrite(0)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)(?!\d{3}(?!\d))", DECIMAL_COMMA, text)  # 3{,}14
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
     text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o

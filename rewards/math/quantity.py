@@ -17,6 +17,9 @@ from rewards.math.units import DEGREE, Unit, could_be_letters, is_single_letter,
 _APPROXIMATE = re.compile(
     r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
 )
+_APPROXIMATE_AFTER = re.compile(
+    r" *⟪? *[(,]?⟪? *(?:approximately|approx\.?|roughly|左右) *⟫? *\)?⟫?$", re.IGNORECASE
+)
 _FOOT = "'"
 _PART_OF = re.compile(
     r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *"
@@ -46,6 +49,8 @@ def read_quantity(text: str, *, attached: bool = False) -> Scalar:
     marked = _APPROXIMATE.match(text)
     if marked:
         text = text[marked.end() :]
+    elif (marked := _APPROXIMATE_AFTER.search(text)) is not None:
+        text = text[: marked.start()]
     if text.startswith("≈"):
         marked, text = re.match("", text), text[1:].strip()
     text = _PART_OF.sub(r"\1", text)

@@ -62,6 +62,10 @@ _MATRIX = re.compile(
     r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
     re.DOTALL,
 )
+_EXCEPT = re.compile(
+    r"^⟪? *(?:the )?(?:set of )?all (?:real numbers|reals|real [a-z]|[a-z])(?: [a-z])? *⟫?,? *⟪? *"
+    r"(?:except(?: for)?|other than|but|excluding) *⟫? *(?:[a-z] *=)? *(?P<points>[^⟪⟫a-z]+)$"
+)
 _MODULAR = re.compile(
     r"^(?:(?P<label>[^≡]{1,40}?) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
     r"(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$"
@@ -88,9 +92,9 @@ class _Reader:
     def read(self, text: str, depth: int) -> Answer:
         if depth > _MAX_DEPTH:
             raise TooLargeError("nested too deeply")
-        text = with_part(clean(text))
+        text = with_part(_EXCEPT.sub(r"ℝ∖⦃\g<points>⦄", clean(text)))
         if not text or is_synonym(text):
-            return Words("ℝ" if canonical_words(text) == "ℝ" else text)
+            return _synonym(text)
         if looks_like_words(text):
             return read_date(text) or read_clock(text) or _number_in_words(text) or Words(text)
         for reader in self._readers():
@@ -335,9 +339,19 @@ class _Reader:
         found = self.read(condition, depth)
         if not isinstance(found, Inequality | Junction | Named | Items):
             raise UnreadableError("an unknown condition")
+        if isinstance(found, Items) and all(isinstance(item, Named) for item in found.items):
+            return Items("⦃⦄", tuple(item.value for item in found.items if isinstance(item, Named)))
         if isinstance(found, Items):
             found = Junction("and" if found.joiner == "," else "or", found.items)
         return found
+
+
+def _synonym(text: str) -> Answer:
+    """A phrase that stands for a symbol, or words."""
+    words = canonical_words(text) if text else ""
+    if words.endswith("∞"):
+        return read_quantity(words)
+    return Words("ℝ" if words == "ℝ" else text)
 
 
 def _number_in_words(text: str) -> Answer | None:

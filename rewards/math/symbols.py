@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from rewards.math.split import words
 
+DECIMAL_COMMA = "‚"
+"""`{,}` in a number where it separates no thousands."""
+
 GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",

@@ -11,6 +11,13 @@ import re
 from rewards.math.split import depths
 
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
+_GROUPED_BY_TWO = re.compile(r"(?<![\d.,])[1-9]\d?(?:,\d\d)+,\d{3}(?!\d|,\d)")
+"""12,34,567: lakhs and crores."""
+_DECIMAL_COMMA = re.compile(
+    r"^(?P<before>[^\d,]*)(?:(?P<grouped>\d{1,3}(?:[. ]\d{3})+),(?P<part>\d{1,2}|\d{4,})|"
+    r"(?P<whole>0(?=,0)|[1-9]\d*(?!,0\d\d\D|,0\d\d$)),(?P<after_zero>0\d+))(?P<rest>(?![\d.,])[^,]*)$"
+)
+"""1.234,5 and 0,05: what stands behind such a comma is no number of a list."""
 _LOOSE_COMMA = re.compile(r",\s")
 
 
@@ -28,7 +35,15 @@ def joined_thousands(text: str, *, only_certain: bool = False) -> str:
             return group
         return group.replace(",", "")
 
+    if not only_certain:
+        text = _DECIMAL_COMMA.sub(_with_point, text)
+        text = _GROUPED_BY_TWO.sub(lambda match: match[0].replace(",", ""), text)
     return _GROUPED.sub(joined, text)
+
+
+def _with_point(match: re.Match[str]) -> str:
+    whole = re.sub("[. ]", "", match["grouped"] or match["whole"])
+    return f"{match['before']}{whole}.{match['part'] or match['after_zero']}{match['rest']}"
 
 
 def split_thousands(text: str) -> str:

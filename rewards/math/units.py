@@ -217,6 +217,7 @@ def _tokens(text: str) -> list[re.Match[str]] | None:
     position = 0
     text = re.sub(r"(?i)\bnautical miles?\b", "nauticalmile", text)
     text = re.sub(r"(?i)\byears? old\b", "year", re.sub(r"(?i)\bpercentage points?\b", "percentagepoint", text))
+    text = re.sub(r"(?i)\bper cent\b", "percent", text)
     text = re.sub(r"(?i)\bdegrees? (celsius|fahrenheit)\b", r"\1", text)
     text = re.sub(r"° *(?:⟪ *)?([CF])(?: *⟫)?$", r"°\1", text)
     text = re.sub(r"^\((.*)\)$", r"\1", text.strip()).strip().replace("每", "/")

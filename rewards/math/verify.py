@@ -19,6 +19,7 @@ from rewards.math.extract import extract
 from rewards.math.normalise import normalise
 from rewards.math.read import Style, read
 from rewards.math.rules import Rules
+from rewards.math.symbols import DECIMAL_COMMA
 from rewards.math.text import same_words
 from rewards.math.thousands import joined_thousands, split_thousands
 
@@ -105,9 +106,11 @@ def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
 
 def _readings(answer: str, gold: str) -> Iterator[tuple[Answer, Answer]]:
     """Pairs to compare: the gold answer has one reading, the answer may have several."""
+    gold = gold.replace(DECIMAL_COMMA, ".")
     gold_answer = read(joined_thousands(gold, only_certain=True))
+    with_point, answer = answer.replace(DECIMAL_COMMA, "."), answer.replace(DECIMAL_COMMA, ",")
     texts = dict.fromkeys(
-        (joined_thousands(answer, only_certain=True), joined_thousands(answer), split_thousands(answer))
+        (joined_thousands(answer, only_certain=True), joined_thousands(answer), split_thousands(answer), with_point)
     )
     for text in texts:
         yield read(text), gold_answer
