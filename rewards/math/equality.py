@@ -188,4 +188,3 @@ def _as_node(first: Approximation, second: Approximation) -> Fraction:
         if abs(ratio) > 1e12 or abs(ratio) < 1e-12:
             raise TooLargeError("coefficients too far apart")
         return Fraction(int(mpmath.nint(ratio * scale)), 10**50)
-

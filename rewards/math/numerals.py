@@ -16,7 +16,8 @@ _BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
 _NUMBER = re.compile(
     r"(?P<whole>\d{1,3}(?: \d{3})+(?!\d| */| *\\frac)|\d+)?"
     r"(?:\.(?P<decimals>\d*)"
-    r"(?:\\(?:overline|bar) *(?:\{ *(?P<bar>\d+) *\}|(?P<digit>\d))|(?P<dots>(?:\\dot *\{? *\d *\}?) *(?:\d* *\\dot *\{? *\d *\}?)?)"
+    r"(?:\\(?:overline|bar) *(?:\{ *(?P<bar>\d+) *\}|(?P<digit>\d))|"
+    r"(?P<dots>(?:\\dot *\{? *\d *\}?) *(?:\d* *\\dot *\{? *\d *\}?)?)"
     r"|\((?P<paren>\d+)\))?)?"
     r"(?P<more>…)?"
     r"(?:[eE](?P<exponent>[+-]?\d+)(?![\d.A-Za-z]))?"
@@ -39,7 +40,7 @@ def match_number(text: str, position: int) -> tuple[Fraction, int] | None:
         return in_base(based["digits"].strip("⟪⟫ "), _base(based)), based.end()
     match = _NUMBER.match(text, position)
     if match is None or (
-        match["whole"] is None and not (match["decimals"] or match["bar"] or match["digit"] or match["dots"] or match["paren"])
+        match["whole"] is None and not any(match[part] for part in ("decimals", "bar", "digit", "dots", "paren"))
     ):
         return None
     return _value(match), match.end()
@@ -92,7 +93,8 @@ def _value(match: re.Match[str]) -> Fraction:
     whole, decimals = (match["whole"] or "").replace(" ", ""), match["decimals"] or ""
     if len(whole) + len(decimals) > _MAX_DIGITS:
         raise TooLargeError("too many digits")
-    period = match["bar"] or match["digit"] or match["paren"] or re.sub(r"\D", "", (match["dots"] or "").replace("\\dot", ""))
+    dotted = re.sub(r"\D", "", (match["dots"] or "").replace("\\dot", ""))
+    period = match["bar"] or match["digit"] or match["paren"] or dotted
     if match["paren"] and whole != "0":
         raise UnreadableError("ambiguous: repeating decimal or product")
     if match["more"] and not period:

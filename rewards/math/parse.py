@@ -31,7 +31,7 @@ _ACCENTS = {"hat": "hat", "widehat": "hat", "vec": "vec", "overrightarrow": "vec
             "tilde": "tilde"}  # fmt: skip
 _ACCENTED = re.compile(r" *(?:\{ *([A-Za-z]|[A-Z]{2}) *\}|([A-Za-z]))")
 _USUAL_VARIABLES = frozenset("abcdxyz")
-_COUNT = r" *(?:_ *\{? *(\d+) *\}? *\^ *\{? *(\d+) *\}?|\( *(\d+) *, *(\d+) *\))"
+_COUNT = r" *(?:_ *\{? *(\d+|n) *\}? *\^ *\{? *(\d+) *\}?|\( *(\d+) *, *(\d+) *\))"
 _COMBINATIONS = re.compile(r"([CAP])" + _COUNT)
 _CHOOSE = re.compile(r"(?:\{ *\} *)?(?:[_^] *\{? *)?(\d+) *\}? *([CP]) *_? *\{? *(\d+) *\}?(?!\w)")
 _SCRIPT = re.compile(
@@ -212,6 +212,9 @@ class _Parser(Scanner):
             if match is None:
                 return None
             pair, kind = (match[1], match[3]), match[2]
+        if pair[0] == "n":
+            self._at = match.end()
+            return apply("binom" if kind == "C" else "perm", Symbol("n"), number(int(pair[1][:9])))
         if len(pair[0]) > 9 or len(pair[1]) > 9 or int(pair[0]) < int(pair[1]):
             return None
         self._at = match.end()

@@ -17,9 +17,7 @@ from rewards.math.units import DEGREE, Unit, could_be_letters, is_single_letter,
 _APPROXIMATE = re.compile(
     r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
 )
-_APPROXIMATE_AFTER = re.compile(
-    r" *⟪? *[(,]?⟪? *(?:approximately|approx\.?|roughly|左右) *⟫? *\)?⟫?$", re.IGNORECASE
-)
+_APPROXIMATE_AFTER = re.compile(r" *⟪? *[(,]?⟪? *(?:approximately|approx\.?|roughly|左右) *⟫? *\)?⟫?$", re.IGNORECASE)
 _FOOT = "'"
 _PART_OF = re.compile(
     r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *"

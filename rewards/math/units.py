@@ -114,7 +114,7 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     ({"volt": 1}, "1", "V volt 伏 伏特"),
     ({"ampere": 1}, "1", "A amp ampere 安 安培"),
     ({"ohm": 1}, "1", "Ω \\Omega ohm 欧 欧姆"),
-    ({"coulomb": 1}, "1", "coulomb 库仑"),
+    ({"coulomb": 1}, "1", "C coulomb 库仑"),
     ({"kelvin": 1}, "1", "K kelvin"),
     ({"mol": 1}, "1", "mol mole 摩尔"),
     ({"celsius": 1}, "1", "°C °⟪C⟫ degCelsius degreeCelsius Celsius 摄氏度"),
@@ -146,7 +146,7 @@ _COUNTERS = frozenset(
     )
 )
 """Chinese measure words: each is a noun of its own."""
-_SINGLE_LETTER = frozenset("mgshLlNJWVAKB")
+_SINGLE_LETTER = frozenset("mgshLlNJWVAKBC")
 """Units that could also be a variable: they need a space, or to stand as text."""
 _NOT_NOUNS = frozenset(
     words(
@@ -274,7 +274,7 @@ def _noun(text: str) -> Unit | None:
     plain = re.sub(r"[⟪⟫]", " ", text).strip()
     plain = re.sub(r"^\((.*)\)$", r"\1", plain)
     if re.fullmatch(r"[\u4e00-\u9fff]{1,6}", plain) and plain[0] in _COUNTERS:
-        return Unit({f"noun {plain}": 1}, noun=True)
+        return Unit({f"noun {_singular(plain)}": 1}, noun=True)
     words = plain.lower().split()
     if not 1 <= len(words) <= _MAX_NOUN_WORDS or not all(re.fullmatch(r"[a-z]{3,20}", word) for word in words):
         return None
@@ -284,7 +284,7 @@ def _noun(text: str) -> Unit | None:
 
 
 def _singular(word: str) -> str:
-    if word in ("people", "persons"):
+    if word in ("people", "persons", "人"):
         return "person"
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"

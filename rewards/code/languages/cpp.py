@@ -23,6 +23,7 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
+from rewards.code.languages.cpp_overloads import Overload, overloads_of
 from rewards.code.languages.nodes import undefined_nodes
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.limits import MIB, Limits
@@ -133,7 +134,12 @@ def _calling(source: str, call: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", call):
         raise BuildError(f"{call!r} is no C++ function name")
     has_class = re.search(r"\b(class|struct)\s+Solution\b", source)
-    target = f"&Solution::{call}" if has_class else f"&{call}"
+    # A name after :: is the program's own, whatever `using namespace std` brings.
+    target = f"&Solution::{call}" if has_class else f"&::{call}"
+    overloads = overloads_of(source, call, in_class="Solution" if has_class else None)
+    if len(overloads) > 1:
+        target = ", ".join(_as_lambda(call, one, in_class=bool(has_class)) for one in overloads if one.public)
+    serve = "serve_overloads" if len(overloads) > 1 else "serve"
     lines = [
         f"#include <{_HEADER}>",
         '#include "call.hpp"',
@@ -143,6 +149,14 @@ def _calling(source: str, call: str) -> str:
         "#define main program_main",
         '#include "program.hpp"',
         "#undef main",
-        f"int main() {{ return rayzero::serve({target}); }}",
+        f"int main() {{ return rayzero::{serve}({target}); }}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _as_lambda(call: str, overload: Overload, *, in_class: bool) -> str:
+    """An overload cannot be named by its address; a lambda around a call of it can."""
+    declared = ", ".join(parameter.declaration for parameter in overload.parameters)
+    names = ", ".join(parameter.name for parameter in overload.parameters)
+    target = f"static Solution solution; return solution.{call}({names});" if in_class else f"return ::{call}({names});"
+    return f"[]({declared}) -> decltype(auto) {{ {target} }}"

@@ -292,12 +292,22 @@ inline int answer(int out, const std::string& text) {
     return 0;
 }
 
-template <class R, class... A, class F> int invoke(F function) {
+struct Request {
+    int out;
+    Json args;
+};
+
+// The arguments; from here on the program's own stdin and stdout are /dev/null.
+inline Request request() {
     std::string input((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
     int out = dup(1), null = open("/dev/null", O_RDWR);
     dup2(null, 0);
     dup2(null, 1);
-    Json args = Parser(input).value();
+    return {out, Parser(input).value()};
+}
+
+template <class R, class... A, class F> int invoke(const Request& asked, F function) {
+    const Json& args = asked.args;
     if (args.items.size() != sizeof...(A)) throw std::runtime_error("wrong number of arguments");
     return [&]<size_t... I>(std::index_sequence<I...>) {
         std::tuple<std::decay_t<A>...> values{from<std::decay_t<A>>(args.items[I])...};
@@ -308,18 +318,34 @@ template <class R, class... A, class F> int invoke(F function) {
         text << ",\"args\":[";
         ((I ? (void)(text << ',') : (void)0, left<R, std::decay_t<A>>(text, std::get<I>(values))), ...);
         text << "]}";
-        return answer(out, text.str());
+        return answer(asked.out, text.str());
     }(std::index_sequence_for<A...>{});
 }
 
 template <class C, class R, class... A> int serve(R (C::*f)(A...)) {
-    return invoke<R, A...>([f](A... a) -> R { static C object; return (object.*f)(std::forward<A>(a)...); });
+    return invoke<R, A...>(request(), [f](A... a) -> R { static C object; return (object.*f)(std::forward<A>(a)...); });
 }
 template <class C, class R, class... A> int serve(R (C::*f)(A...) const) {
-    return invoke<R, A...>([f](A... a) -> R { static C object; return (object.*f)(std::forward<A>(a)...); });
+    return invoke<R, A...>(request(), [f](A... a) -> R { static C object; return (object.*f)(std::forward<A>(a)...); });
 }
 template <class R, class... A> int serve(R (*f)(A...)) {
-    return invoke<R, A...>(f);
+    return invoke<R, A...>(request(), f);
+}
+
+// Of several overloads (as lambdas), the first that the arguments fit.
+template <class F, class R, class... A> bool called(const Request& asked, F& f, R (F::*)(A...) const, int& code) {
+    if (asked.args.items.size() != sizeof...(A)) return false;
+    try {
+        [&]<size_t... I>(std::index_sequence<I...>) { ((void)from<std::decay_t<A>>(asked.args.items[I]), ...); }(std::index_sequence_for<A...>{});
+    } catch (const std::exception&) { return false; }
+    code = invoke<R, A...>(asked, f);
+    return true;
+}
+template <class... F> int serve_overloads(F... overloads) {
+    Request asked = request();
+    int code = 1;
+    (called(asked, overloads, &F::operator(), code) || ...);
+    return code;
 }
 
 }  // namespace rayzero
