@@ -21,6 +21,8 @@ class Scalar:
     """How far the truth may lie, where the text marks its number as approximate."""
     last_place: Fraction | None = None
     """Value of the last digit of a decimal."""
+    goes_on: bool = False
+    """More digits follow than the text tells: `0.05…`, but not `0.333…`."""
 
 
 @dataclass(frozen=True, slots=True)

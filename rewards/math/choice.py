@@ -48,6 +48,8 @@ def read_choice(text: str) -> Choice | None:
     if match["mark"].strip() == "," and not match["close"]:
         return None
     content = match["content"].strip()
+    if re.match(r"(?:or|and|not|nor)\b|[,/;|&和或]", content):
+        return None
     if _ANOTHER.search(content) or re.fullmatch(r"[(\[]?[A-Ja-j][)\]]?", content):
         return None
     return Choice(match["letter"].upper(), content)
@@ -63,7 +65,7 @@ def is_choice(text: str) -> Choice | None:
 
 def _several(text: str) -> Choice | None:
     match = _SEVERAL.match(re.sub(r"[(\[] *([A-H]) *[)\]]", r"\1", text))
-    if match is None or " or " in text:
+    if match is None or re.search(r"\bor\b|或", text):
         return None
     letters = re.findall(r"[A-H]", re.sub(r"and", "", match[1]))
     return Choice("".join(sorted(letters))) if len(set(letters)) == len(letters) else None

@@ -115,6 +115,8 @@ class Comparison:
 
     def same_quantity(self, answer: Scalar, gold: Scalar) -> bool:
         """Numbers with units."""
+        if answer.goes_on and gold.tolerance is None:  # 0.05… is more than 0.05
+            return False
         if answer.unit == PERCENT or gold.unit == PERCENT:
             return self._percent(answer, gold)
         if not answer.unit.dimensions or not gold.unit.dimensions:
@@ -139,7 +141,7 @@ class Comparison:
     def _same_currency_rate(self, answer: Scalar, gold: Scalar) -> bool:
         """`$3 per hour` and `$3`: the rate is omitted in one of them."""
         units = (answer.unit, gold.unit)
-        money = [{name for name in unit.dimensions if name in CURRENCIES} for unit in units]
+        money = [{name: e for name, e in unit.dimensions.items() if name in CURRENCIES} for unit in units]
         rests = [unit.without(CURRENCIES).dimensions for unit in units]
         return bool(money[0]) and money[0] == money[1] and (not rests[0] or not rests[1])
 

@@ -271,7 +271,7 @@ class _Parser(Scanner):
         char = self._peek()
         if char == "{":
             return self._group(char)
-        if char.isdigit():
+        if char in "0123456789" and char:
             return number(int(self._take()))
         if char == "\\" or (char.isascii() and char.isalpha()):
             return self._command() if char == "\\" else self._one_letter(self._take())

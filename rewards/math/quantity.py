@@ -3,6 +3,7 @@ r"""Reads one number or expression with its unit: `\$3.50`, `12 cm^2`, `2 h 30 m
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from rewards.math.answer import Scalar
@@ -135,13 +136,13 @@ def _bare(text: str) -> Scalar:
             return Scalar(parse_expression(text), tolerance=_last_place(text), last_place=_last_place(text))
         except UnreadableError:
             place = _last_place(text)
-            return Scalar(parse_expression(text.rstrip("…")), tolerance=place, last_place=place)
+            return Scalar(parse_expression(text.rstrip("…")), tolerance=place, last_place=place, goes_on=True)
     return Scalar(parse_expression(text), last_place=_last_place(text))
 
 
 def _with_degrees(text: str) -> Scalar | None:
     """`180° − 2x`: the sign does not matter, except in an angle that a function takes, or beside π."""
-    if "°" not in text or _TRIGONOMETRIC.search(text) or "pi" in text:
+    if not re.search(r"[\w})\]] *°", text) or re.search(r"(?:^|[^\w})\] ]) *°", text) or _TRIGONOMETRIC.search(text) or "pi" in text:
         return None
     return Scalar(parse_expression(text.replace("°", " ")), DEGREE)
 
@@ -162,7 +163,7 @@ def _split_unit(text: str, attached: bool) -> Scalar | None:
         except UnreadableError:
             continue
         if isinstance(scalar.node, Num) or not (unit.noun or is_single_letter(tail)) or not symbols_of(scalar.node):
-            return Scalar(scalar.node, unit, scalar.tolerance, scalar.last_place)
+            return replace(scalar, unit=unit)
     return None
 
 

@@ -37,7 +37,7 @@ from rewards.math.parse import parse_expression
 from rewards.math.quantity import read_compound, read_quantity
 from rewards.math.split import enclosed, split_outside
 from rewards.math.text import canonical_words, is_synonym, looks_like_words
-from rewards.math.tree import Node, Num, apply, number
+from rewards.math.tree import Node, Num, Symbol, apply, number, symbols_of
 from rewards.math.units import PERCENT
 
 _MAX_ITEMS = 40
@@ -267,7 +267,8 @@ class _Reader:
         if is_label(parts[0]):
             if len(parts) > 2:
                 self._check_equal(parts[1:])
-            return self._named(parts[0], parts[-1], depth)
+            named = self._named(parts[0], parts[-1], depth)
+            return _as_condition(named) if len(parts) == 2 else named
         if len(parts) == 2:
             left, right = map(parse_expression, parts)
             if not (is_constant(left) and is_constant(right)):
@@ -344,6 +345,16 @@ class _Reader:
         if isinstance(found, Items):
             found = Junction("and" if found.joiner == "," else "or", found.items)
         return found
+
+
+def _as_condition(answer: Answer) -> Answer:
+    """`x = x² − 1` names no value of x: it is an equation."""
+    if not isinstance(answer, Named) or not isinstance(answer.label_node, Symbol):
+        return answer
+    value = answer.value
+    if isinstance(value, Scalar) and answer.label_node.name in symbols_of(value.node):
+        return Equation(answer.label_node, value.node)
+    return answer
 
 
 def _synonym(text: str) -> Answer:

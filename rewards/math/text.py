@@ -49,7 +49,8 @@ def canonical_words(text: str) -> str:
     """Lower case, single spaces, no articles or final punctuation; the first of its synonyms."""
     words = _NOISE.sub(" ", text).lower()
     words = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", words)
-    words = re.sub(r"\\(?=[a-z])|(?<=\w)[.;:!?](?=\s|$)|^[.,;:!?\s]+|[.,;:!?\s]+$", " ", words)
+    words = re.sub(r"\\(?=[a-z])|(?<=\w)[.;:](?=\s|$)|^[.,;:\s]+|[.,;:\s]+$", " ", words)
+    words = re.sub(r"(?<=[a-z\u4e00-\u9fff]{2})!+$", "", words.rstrip())  # n! is a factorial
     words = re.sub(r"\s+", " ", words).strip()
     words = re.sub(r"(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])", "", words)
     words = re.sub(r"^(?:the|an|a) (?=\w{2,})", "", words)

@@ -18,6 +18,8 @@ _DECIMAL_COMMA = re.compile(
     r"(?P<whole>0(?=,0)|[1-9]\d*(?!,0\d\d\D|,0\d\d$)),(?P<after_zero>0\d+))(?P<rest>(?![\d.,])[^,]*)$"
 )
 """1.234,5 and 0,05: what stands behind such a comma is no number of a list."""
+_EUROPEAN = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:[. ]\d{3})+),(\d{2})(?![\d.,]\d|\d)")
+"""1.234,50: two digits behind the comma leave no other reading."""
 _LOOSE_COMMA = re.compile(r",\s")
 
 
@@ -25,6 +27,10 @@ def joined_thousands(text: str, *, only_certain: bool = False) -> str:
     """Remove grouping commas; with `only_certain`, not those that may separate the elements of a tuple or set."""
     if "," not in text:
         return text
+    text = _EUROPEAN.sub(lambda match: re.sub("[. ]", "", match[1]) + "." + match[2], text)
+    if not only_certain:
+        text = _DECIMAL_COMMA.sub(_with_point, text)
+        text = _GROUPED_BY_TWO.sub(lambda match: match[0].replace(",", ""), text)
     levels = depths(text)
     loose = _LOOSE_COMMA.search(text) is not None
 
@@ -35,9 +41,6 @@ def joined_thousands(text: str, *, only_certain: bool = False) -> str:
             return group
         return group.replace(",", "")
 
-    if not only_certain:
-        text = _DECIMAL_COMMA.sub(_with_point, text)
-        text = _GROUPED_BY_TWO.sub(lambda match: match[0].replace(",", ""), text)
     return _GROUPED.sub(joined, text)
 
 

@@ -159,6 +159,8 @@ _NOT_NOUNS = frozenset(
         "for as equals equal solution remainder ie eg etc am pm ad bc bce ce first second option "
         "choice ignore only else otherwise except instead actually wait both each every alpha beta gamma "
         "delta theta lambda sigma omega phi psi rho tau epsilon "
+        "yes dne undefined neither even odd prime infinitely infinite impossible increasing decreasing converges "
+        "diverges exist exists unknown none "
         "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty"
     )
 )

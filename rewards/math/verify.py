@@ -96,7 +96,7 @@ def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
     if chosen is None:
         if gold.content:
             return _equal(answer, gold.content, settings, content=True)
-        return None
+        return False if len(gold.letters) > 1 and re.search(r"\bor\b|或", answer) else None
     if chosen.letters != gold.letters:
         return False
     if gold.content and chosen.content:
