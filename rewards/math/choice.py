@@ -45,7 +45,7 @@ def read_choice(text: str) -> Choice | None:
     bracketed = re.fullmatch(r"\((?!.*\b[A-J]\b).*\)", match["content"])  # B (42)
     if not (match["mark"].strip() or match["close"] or bracketed):
         return None
-    if match["mark"].strip() == "," and not match["close"]:
+    if match["mark"].strip() == ",":
         return None
     content = match["content"].strip()
     if re.match(r"(?:or|and|not|nor)\b|[,/;|&和或]", content):

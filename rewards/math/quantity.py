@@ -39,6 +39,7 @@ _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?:
 _WORD_AND = re.compile(r",? +and *⟫(?= *\d)")
 _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)}
 _TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|\b(?:sin|cos|tan)|\\ln|\\log")
+_DEGREE_OF_NOTHING = re.compile(r"(?:^|[^\w})\] ]) *°")
 _MAX_TAILS = 24
 _DECIMAL = re.compile(r"^-? *(\d*)\.?(\d*)(?: *\* *10 *\^ *\{? *(-?\d+) *\}?)?…?$")
 
@@ -142,7 +143,7 @@ def _bare(text: str) -> Scalar:
 
 def _with_degrees(text: str) -> Scalar | None:
     """`180° − 2x`: the sign does not matter, except in an angle that a function takes, or beside π."""
-    if not re.search(r"[\w})\]] *°", text) or re.search(r"(?:^|[^\w})\] ]) *°", text) or _TRIGONOMETRIC.search(text) or "pi" in text:
+    if "°" not in text or _DEGREE_OF_NOTHING.search(text) or _TRIGONOMETRIC.search(text) or "pi" in text:
         return None
     return Scalar(parse_expression(text.replace("°", " ")), DEGREE)
 

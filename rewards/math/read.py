@@ -244,8 +244,10 @@ class _Reader:
             return self._equality([part.strip() for part in parts], depth)
         if "=" in ops or "≡" in ops or any(not part.strip() for part in parts):
             raise UnreadableError("mixed relations")
-        sides = tuple(read_quantity(part.strip()).node for part in parts)
-        return Inequality(sides, tuple(ops))
+        sides = [read_quantity(part.strip()) for part in parts]
+        if any(side.unit.noun for side in sides):
+            raise UnreadableError("words beside an inequality")
+        return Inequality(tuple(side.node for side in sides), tuple(ops))
 
     def _equality(self, parts: list[str], depth: int) -> Answer:
         if parts[0] == "":
@@ -267,8 +269,8 @@ class _Reader:
         if is_label(parts[0]):
             if len(parts) > 2:
                 self._check_equal(parts[1:])
-            named = self._named(parts[0], parts[-1], depth)
-            return _as_condition(named) if len(parts) == 2 else named
+            answer = self._named(parts[0], parts[-1], depth)
+            return _as_condition(answer) if len(parts) == 2 else answer
         if len(parts) == 2:
             left, right = map(parse_expression, parts)
             if not (is_constant(left) and is_constant(right)):
