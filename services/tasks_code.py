@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import random
 from collections.abc import Iterator
@@ -26,11 +27,13 @@ def human_eval(
     seed: int = 0,
     instructions: str = INSTRUCTIONS,
     time_limit_s: float = 4.0,
+    tests: Literal["whole", "each"] = "whole",
 ) -> Iterator[Row]:
     """HumanEval's 164 functions (arXiv:2107.03374), from the package `human-eval`, in an order chosen by `seed`.
 
     Columns: `prompt` (`instructions` with the function's stub in place of `{stub}`), `answer` (`{language, tests, …}`),
-    `task_id`, `entry_point`. A fifth of the tasks, always the same, is `held_out`.
+    `task_id`, `entry_point`. A fifth of the tasks, always the same, is `held_out`. `tests: each` makes a test of every
+    assertion, so that a code reward with `partial: true` sees how far a program came.
     """
     if "{stub}" not in instructions:
         raise RecipeError("human_eval: instructions must hold {stub}, where the function is put")
@@ -41,24 +44,47 @@ def human_eval(
     for problem in problems[:num_prompts]:
         yield {
             "prompt": instructions.replace("{stub}", problem["prompt"].rstrip()),
-            "answer": code_spec(problem, time_limit_s),
+            "answer": code_spec(problem, time_limit_s, tests),
             "task_id": problem["task_id"],
             "entry_point": problem["entry_point"],
         }
 
 
-def code_spec(problem: Row, time_limit_s: float = 4.0) -> Row:
+def code_spec(problem: Row, time_limit_s: float = 4.0, tests: Literal["whole", "each"] = "whole") -> Row:
     """What the code reward needs of a HumanEval problem.
 
     The stub is the tests' prelude: some call helpers that it defines, and get its own, never the program's.
     """
+    sources = [problem["test"]] if tests == "whole" else each_assertion(problem["test"])
     return {
         "language": "python",
-        "tests": [{"assert": f"{problem['test']}\ncheck({problem['entry_point']})\n"}],
+        "tests": [{"assert": f"{source}\ncheck({problem['entry_point']})\n"} for source in sources],
         "entry_point": problem["entry_point"],
         "prelude": problem["prompt"],
         "time_limit_s": time_limit_s,
     }
+
+
+def each_assertion(test: str) -> list[str]:
+    """A HumanEval test as one test an assertion of `check`, with the other statements around it.
+
+    Assertions of constants (`assert True`) test nothing and are dropped; a check that asserts only within loops or
+    not at all stays whole.
+    """
+    module = ast.parse(test)
+    check = next((node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "check"), None)
+    if check is None:
+        return [test]
+    body = check.body
+    kept = [one for one in body if isinstance(one, ast.Assert) and not isinstance(one.test, ast.Constant)]
+    loops = [one for one in body if isinstance(one, ast.For | ast.While)]
+    if len(kept) < 2 or loops:
+        return [test]
+    sources = []
+    for one in kept:
+        check.body = [other for other in body if other is one or not isinstance(other, ast.Assert)]
+        sources.append(ast.unparse(module))
+    return sources
 
 
 def _problems() -> list[Row]:

@@ -115,6 +115,20 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
                          {"call": "invertTree", "args": [[]], "expected": []}]},
     "lca": {"tests": [{"call": "lowestCommonAncestor", "args": [[3, 5, 1, 6, 2, 0, 8, None, None, 7, 4], 5, 1],
                        "expected": 3}]},
+    "palindrome": {"tests": [{"call": "isPalindrome", "args": ["abcba"], "expected": True},
+                             {"call": "isPalindrome", "args": ["ab"], "expected": False}]},
+    "factorial": {"tests": [{"call": "factorial", "args": [15], "expected": 1307674368000},
+                            {"call": "factorial", "args": [0], "expected": 1}]},
+    "count": {"tests": [{"call": "count", "args": ["abca"], "expected": {"a": 2, "b": 1, "c": 1}}]},
+    "find": {"tests": [{"call": "find", "args": [[5, 6], 6], "expected": 1}, {"call": "find", "args": [[5, 6], 7],
+             "expected": None}]},
+    "spiral": {"tests": [{"call": "spiralOrder", "args": [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]],
+                          "expected": [1, 2, 3, 6, 9, 8, 7, 4, 5]}]},
+    "median": {"tests": [{"call": "median", "args": [[1, 3], [2]], "expected": 2.0}, {"call": "median", "args":
+               [[1, 2], [3, 4]], "expected": 2.5}]},
+    "subsets": {"tests": [{"call": "subsets", "args": [[1, 2]], "expected": [[], [1], [2], [1, 2]]}],
+                "checker": "unordered"},
+    "case": {"tests": [{"stdin": "2\n3 4\n5 6\n", "expected": "Case #1: 7\nCase #2: 11\n"}]},
 }  # fmt: skip
 
 

