@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import BinaryIO
 
 from rewards.sandbox.boxes import Box, BoxError
 from rewards.sandbox.limits import Limits, Outcome
@@ -23,11 +25,15 @@ MAX_WALL_LIMITS = 3.5
 class Run:
     """A box at work."""
 
-    def __init__(self, box: Box, limits: Limits, *, parked: Callable[[], None] = lambda: None) -> None:
-        """Nothing happens before `work`. `parked` is called if the run is found asleep."""
+    def __init__(
+        self, box: Box, limits: Limits, *, parked: Callable[[], None] = lambda: None, sink: BinaryIO | None = None
+    ) -> None:
+        """Nothing happens before `work`. `parked` is called if the run is found asleep; `sink` takes stdout, which is
+        then not in the outcome."""
         self.box = box
         self.limits = limits
         self.park = parked
+        self._sink = sink
         self.started = 0.0
         self.base_cpu_s = 0.0
         """What starting the box had cost before the job was handed over."""
@@ -103,7 +109,7 @@ class Run:
     def _verdict(self, cpu_s: float, memory_bytes: int) -> str:
         if cpu_s > self.limits.cpu_s and self._ended_by in ("", "wall", "cpu"):
             return "cpu"
-        if not self._ended_by and memory_bytes > self.limits.memory_bytes:
+        if not self._ended_by and memory_bytes > max(self.limits.memory_bytes, _inherited_bytes()):
             return "memory"
         return self._ended_by or "exited"
 
@@ -138,12 +144,18 @@ class Run:
             loop.remove_reader(descriptor)
         self._keep(buffer, chunk, cap)
 
-    def _keep(self, buffer: bytearray, chunk: bytes, cap: int) -> None:
-        buffer += chunk
-        if len(buffer) > cap:
+    def _keep(self, buffer: bytearray, chunk: bytes, cap: int) -> bool:
+        """Whether there was room for all of it."""
+        if buffer is self._stdout and self._sink is not None:
+            self._sink.write(chunk)
+            fits = self._sink.tell() <= cap
+        else:
+            buffer += chunk
+            fits = len(buffer) <= cap
             del buffer[cap:]
-            if buffer is not self._stderr:
-                self.end("output")
+        if not fits and buffer is not self._stderr:
+            self.end("output")
+        return fits
 
     def _drain(self) -> None:
         """What was still in the pipes when the box ended; a descendant that holds them open cannot make this wait."""
@@ -153,10 +165,11 @@ class Run:
             sources.append((box.job.fileno(), self._result))
         for descriptor, buffer in sources:
             cap = MAX_STDERR_BYTES if buffer is self._stderr else self.limits.output_bytes
+            fits = True
             with contextlib.suppress(OSError):
-                while descriptor is not None and len(buffer) <= cap and (chunk := os.read(descriptor, CHUNK_BYTES)):
-                    buffer += chunk
-            if len(buffer) > cap and buffer is not self._stderr:
+                while fits and descriptor is not None and (chunk := os.read(descriptor, CHUNK_BYTES)):
+                    fits = self._keep(buffer, chunk, cap)
+            if not fits and buffer is not self._stderr:
                 self._ended_by = self._ended_by or "output"
 
     async def _hand_over(self, loop: asyncio.AbstractEventLoop, frame: bytes, link: socket.socket | None) -> None:
@@ -188,3 +201,9 @@ class Run:
         if not self._pending_input:
             loop.remove_writer(self.box.stdin)
             self.box.close_stdin()
+
+
+def _inherited_bytes() -> int:
+    """What Linux counts as a child's peak memory before its program has begun: the peak of this process, whose memory
+    a new process shares until it calls exec. No program may be judged by that."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

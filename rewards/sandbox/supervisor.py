@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rewards.sandbox import frames, host, selftest
 from rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
@@ -231,7 +231,9 @@ class Supervisor:
                 end.close()
             place.leave()
 
-    async def _program(self, header: dict[str, Any], limits: Limits, stdin: bytes, files: list[bytes]) -> Outcome:
+    async def _program(
+        self, header: dict[str, Any], limits: Limits, stdin: bytes, files: list[bytes], sink: BinaryIO | None = None
+    ) -> Outcome:
         assert self._backend is not None
         place = await self._gate.enter(limits.memory_bytes + _BOX_OVERHEAD_BYTES)
         self._num_jobs += 1
@@ -248,7 +250,7 @@ class Supervisor:
                 tmp_bytes=header.get("tmp_bytes", 0),
             )  # fmt: skip
             box = self._backend.start_program(program, limits)
-            return await self._run(Run(box, limits, parked=place.park), None, stdin)
+            return await self._run(Run(box, limits, parked=place.park, sink=sink), None, stdin)
         finally:
             place.leave()
             if files:
@@ -273,25 +275,35 @@ class Supervisor:
         return outcome
 
     async def _build_now(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
-        outcome = await self._program({**header, "writes": True}, Limits(**header["limits"]), b"", files)
-        if outcome.ended != "exited" or outcome.code != 0:
-            return replace(outcome, stdout=b"")
         shared = self._config["cache"] if header.get("keep") else None
         parent = shared or os.path.join(self._scratch, "artifacts")
         os.makedirs(parent, mode=0o755, exist_ok=True)
         folder = tempfile.mkdtemp(dir=parent, prefix=".new-")
-        target = Path(folder, header["output"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(outcome.stdout)
+        try:
+            target = Path(folder, header["output"])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Not through memory: a precompiled header of 100 MB would stay in this process's peak.
+            with open(target, "wb") as sink:
+                outcome = await self._program(
+                    {**header, "writes": True}, Limits(**header["limits"]), b"", files, sink=sink
+                )
+            if outcome.ended == "exited" and outcome.code == 0:
+                self._publish(Path(folder), Path(parent, header["key"]), header, files)
+            return outcome
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _publish(folder: Path, artifact: Path, header: dict[str, Any], files: list[bytes]) -> None:
+        """Put what belongs beside the output into the folder, and the folder where artifacts are found."""
         for name, source in header.get("beside", {}).items():
-            Path(folder, name).write_bytes(files[header["files"].index(source)])
+            (folder / name).write_bytes(files[header["files"].index(source)])
+        target = folder / header["output"]
         for path in (*target.parents, target):
-            if str(path).startswith(folder):
+            if path.is_relative_to(folder):
                 path.chmod(0o755)
         with contextlib.suppress(OSError):  # another supervisor was first
-            os.rename(folder, os.path.join(parent, header["key"]))
-        shutil.rmtree(folder, ignore_errors=True)
-        return replace(outcome, stdout=b"")
+            os.rename(folder, artifact)
 
 
 async def _main(config: dict[str, Any], channel: int) -> None:

@@ -107,6 +107,17 @@ async def test_sleepers_leave_their_turn_to_the_healthy(sandbox: Sandbox) -> Non
         task.cancel()
 
 
+async def test_a_large_artifact_costs_no_program_its_memory(sandbox: Sandbox) -> None:
+    """Linux counts the supervisor's own peak as that of the programs it starts."""
+    large = Limits(cpu_s=30, wall_s=60, output_bytes=512 << 20, file_bytes=512 << 20)
+    command = ["/usr/bin/python3", "-c", "import os\nfor _ in range(300): os.write(1, bytes(1000000))"]
+    built = await sandbox.build("large", command, large, output="zeros", files={})
+    assert (built.ended, built.code, built.stdout) == ("exited", 0, b"")
+    small = await sandbox.program(["/bin/echo", "here"], Limits(memory_bytes=64 << 20), roots=[])
+    assert (small.ended, small.stdout) == ("exited", b"here\n")
+    assert small.memory_bytes < 64 << 20
+
+
 async def test_a_killed_supervisor_costs_an_error_or_a_retry_never_a_wrong(judge: CodeJudge) -> None:
     slow = "import time\ntime.sleep(1)\n" + ADD
     task = asyncio.create_task(judge.run(slow, SUM, is_program=True))
