@@ -53,5 +53,5 @@ bench: setup  ## speed of the loop on this machine
 	@$(BIN)/rayzero bench loop
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv tests/grafana/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -16,8 +16,10 @@ from services.monitoring.dashboard_panels import DASHBOARDS, SELECTED, Dashboard
 
 SCHEMA_VERSION = 39
 GRID_WIDTH = 24
-LINKS = (("Run", "rayzero-run"), ("Flow", "rayzero-flow"), ("Workers and sync", "rayzero-workers"))
-REWARDS_LINK = ("Rewards", "rayzero-rewards")
+RAY = ("Ray", "rayDefaultDashboard")
+"""The dashboard that a Ray head writes for its nodes, GPUs and object stores."""
+VLLM_TAG = "vllm"
+"""What vLLM's own dashboards carry; they find our engines by `instance`."""
 
 
 def write_dashboards(folder: Path) -> list[Path]:
@@ -43,7 +45,7 @@ def as_grafana(dashboard: Dashboard) -> dict[str, Any]:
         "refresh": "10s",
         "timezone": "browser",
         "time": {"from": "now-1h", "to": "now"},
-        "links": [_link(title, uid) for title, uid in (*LINKS, REWARDS_LINK) if uid != dashboard.uid],
+        "links": _links(dashboard),
         "annotations": {"list": [_restarts()]},
         "templating": {"list": [_data_source(), _run_variable()]},
         "panels": list(_placed(dashboard.panels)),
@@ -100,15 +102,16 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _link(title: str, uid: str) -> dict[str, Any]:
-    return {
-        "title": title,
-        "type": "link",
-        "url": f"/d/{uid}",
-        "keepTime": True,
-        "includeVars": True,
-        "icon": "dashboard",
-    }
+def _links(dashboard: Dashboard) -> list[dict[str, Any]]:
+    """To the others of ours, to Ray's and to vLLM's, where somebody has imported those."""
+    pages = [(other.title, other.uid) for other in DASHBOARDS if other is not dashboard]
+    links = [_link(title, type="link", url=f"/d/{uid}") for title, uid in (*pages, RAY)]
+    return [*links, _link("vLLM", type="dashboards", tags=[VLLM_TAG], asDropdown=True)]
+
+
+def _link(title: str, **rest: Any) -> dict[str, Any]:
+    always = {"title": title, "icon": "dashboard", "tooltip": "", "keepTime": True, "includeVars": True}
+    return always | {"tags": [], "asDropdown": False, "targetBlank": False} | rest
 
 
 def _data_source() -> dict[str, Any]:
@@ -123,7 +126,6 @@ def _run_variable() -> dict[str, Any]:
         "label": "run",
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
         "query": {"query": query, "refId": "run"},
-        "definition": query,
         "refresh": 2,
         "multi": True,
         "includeAll": True,
@@ -137,7 +139,7 @@ def _restarts() -> dict[str, Any]:
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
         "enable": True,
         "iconColor": "orange",
-        "expr": f"changes(rayzero_worker_restarts_total{SELECTED}[1m]) > 0",
+        "target": {"refId": "replaced", "expr": f"changes(rayzero_worker_restarts_total{SELECTED}[1m]) > 0"},
         "titleFormat": "{{role}} worker of {{run}} replaced",
     }
 
