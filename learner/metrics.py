@@ -13,10 +13,11 @@ from torch import Tensor
 
 from learner import watch
 from learner.batching import Microbatch
-from learner.kl import KL_ESTIMATORS
+from learner.kl import KL_ESTIMATORS, k3
 from learner.loss import LossInputs, LossOutputs
 from learner.ranks import Ranks
-from learner.samples import Batch
+from learner.samples import Batch, has_verdict
+from services.schema.messages import Group
 
 
 class Phases:
@@ -44,6 +45,8 @@ class StepRecord:
         self.warnings: list[str] = []
         self.grad_norm = 0.0
         self.fed_tokens = 0
+        self.kl_rollout = np.zeros(0)
+        """[S] k3-KL between sampler and learner, mean over each completion's tokens; NaN where none was trained on."""
         self._losses: list[Tensor] = []
         self._columns: dict[str, list[Tensor]] = {}
         self._tokens: list[NDArray[np.int64]] = []
@@ -69,6 +72,7 @@ class StepRecord:
         """Compute `figures`. Without a trained token only the gradient norm and a loss of 0 are known."""
         self._gather(ranks)
         self.figures = {"loss": float(sum(self._losses)), "grad_norm": self.grad_norm, "fed_tokens": self.fed_tokens}
+        self.kl_rollout = np.full(len(batch.samples), np.nan)
         if not self._tokens:
             return
         tokens = np.concatenate(self._tokens)
@@ -76,6 +80,7 @@ class StepRecord:
         rollout = torch.from_numpy(batch.rollout_logprobs[tokens])
         fresh = torch.from_numpy(batch.token_versions[tokens] == policy_version)
         self.figures |= watch.mismatch_metrics(columns["old"], rollout, fresh)
+        self.kl_rollout = _means_by_row(k3(rollout, columns["old"]), batch.token_rows[tokens], len(batch.samples))
         self.figures |= {
             "entropy": float(columns["entropy"].mean()),
             "clip_fraction": float(columns["clipped"].mean()),
@@ -119,11 +124,32 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
     return tuple(dict.fromkeys(warnings))
 
 
+def kl_by_group(groups: Sequence[Group], records: Sequence[StepRecord]) -> dict[int, tuple[float, ...]]:
+    """Each completion's k3-KL between sampler and learner, for `UpdateResult.rollout_kl`."""
+    if not records:
+        return {}
+    of_samples = records[0].kl_rollout
+    for record in records[1:]:  # the steps of one epoch have other samples, those of another epoch the same figures
+        of_samples = np.where(np.isnan(of_samples), record.kl_rollout, of_samples)
+    values = iter(of_samples.tolist())
+    return {
+        group.group_id: tuple(next(values) if has_verdict(rollout) else np.nan for rollout in group.rollouts)
+        for group in groups
+    }
+
+
 def kl_per_sample(batch: Batch, policy: Tensor, reference: Tensor, estimator: str) -> NDArray[np.float64]:
     """[S] KL(policy || reference) of each completion, summed over its tokens. policy and reference [N]."""
     values = KL_ESTIMATORS[estimator](policy.double(), reference.double()).numpy()
     sums = np.bincount(batch.token_rows, weights=values, minlength=len(batch.samples))
     return np.asarray(sums, dtype=np.float64)
+
+
+def _means_by_row(values: Tensor, rows: NDArray[np.int64], num_rows: int) -> NDArray[np.float64]:
+    counts = np.bincount(rows, minlength=num_rows)
+    sums = np.bincount(rows, weights=values.double().numpy(), minlength=num_rows)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(num_rows, np.nan), where=counts > 0)
+    return means
 
 
 def _of_batch(batch: Batch, advantages: NDArray[np.float64]) -> dict[str, float]:

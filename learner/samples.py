@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.schema.messages import Completion, Group, VerdictStatus
+from services.schema.messages import Completion, Group, Rollout, VerdictStatus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ def make_batch(groups: Sequence[Group]) -> Batch:
         (index, group, rollout)
         for index, group in enumerate(groups)
         for rollout in group.rollouts
-        if rollout.verdict.status is not VerdictStatus.ERROR and np.isfinite(rollout.verdict.reward)
+        if has_verdict(rollout)
     ]
     completions = [rollout.completion for _, _, rollout in kept]
     lengths = np.array([completion.num_tokens for completion in completions], dtype=np.int64)
@@ -98,6 +98,11 @@ def make_batch(groups: Sequence[Group]) -> Batch:
         truncated=np.array([completion.finish_reason == "length" for completion in completions], dtype=np.bool_),
         num_errors=sum(len(group.rollouts) for group in groups) - len(kept),
     )
+
+
+def has_verdict(rollout: Rollout) -> bool:
+    """Whether it is among a batch's samples."""
+    return rollout.verdict.status is not VerdictStatus.ERROR and bool(np.isfinite(rollout.verdict.reward))
 
 
 def _sample(row: int, index: int, group: Group, completion: Completion, start: int) -> TrainingSample:

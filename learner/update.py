@@ -79,7 +79,10 @@ class Learner:
         self._refresh_reference()
         figures = metrics.of_update(batch, advantages, records, rate) | phases.seconds
         return UpdateResult(
-            policy_version=next_version, metrics=figures, warnings=metrics.warnings_of(batch, advantages, records)
+            policy_version=next_version,
+            metrics=figures,
+            warnings=metrics.warnings_of(batch, advantages, records),
+            rollout_kl=metrics.kl_by_group(groups, records),
         )
 
     def score(

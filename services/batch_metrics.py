@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.evaluation import is_accurate
 from services.schema.messages import Group, VerdictStatus
@@ -26,6 +27,19 @@ def batch_metrics(groups: Sequence[Group]) -> dict[str, float]:
         scores = [r.verdict.components[name] for r in judged if name in r.verdict.components]
         metrics[f"reward/{name}"] = _mean(scores)
     return metrics
+
+
+def with_kl(groups: Sequence[Group], rollout_kl: Mapping[int, tuple[float, ...]]) -> list[Group]:
+    """The groups of a batch, each rollout with what its update said of it (`UpdateResult.rollout_kl`)."""
+    return [_with_kl(group, rollout_kl[group.group_id]) if group.group_id in rollout_kl else group for group in groups]
+
+
+def _with_kl(group: Group, values: tuple[float, ...]) -> Group:
+    rollouts = (
+        rollout if math.isnan(value) else dataclasses.replace(rollout, kl_rollout=value)
+        for rollout, value in zip(group.rollouts, values, strict=True)
+    )
+    return dataclasses.replace(group, rollouts=tuple(rollouts))
 
 
 def _is_uniform(group: Group) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from services.activity import Activity, Phase
 from services.admission import Admission
-from services.batch_metrics import batch_metrics
+from services.batch_metrics import batch_metrics, with_kl
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
@@ -95,6 +95,7 @@ class Controller:
     def __post_init__(self) -> None:
         """A run starts unpaused, and its parts share one clock."""
         self.activity.clock = self.clock
+        self._last_progress_s = self.clock()
         self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
         self._admission.running.set()
 
@@ -131,6 +132,14 @@ class Controller:
     def paused(self) -> bool:
         """Whether `pause` was called and `resume` was not."""
         return not self._admission.running.is_set()
+
+    @property
+    def stalled_s(self) -> float:
+        """How long nothing was finished, or the learner has waited for groups: at deadlines.stall_s the run ends
+        itself. 0 while it is paused."""
+        if self.paused:
+            return 0.0
+        return max(self._silent_s, self.activity.seconds().get(Phase.WAIT, 0.0))
 
     async def pause(self) -> None:
         """Start no more groups and no more updates; returns when what was in hand is finished."""
@@ -239,8 +248,9 @@ class Controller:
             await self._finish_evaluation()
             self._admission.is_open = not self.stopping
             self.buffer.notify()
+        told = with_kl(groups, result.rollout_kl)
         for observer in self.observers:
-            observer.on_update(row, groups)
+            observer.on_update(row, told)
         every = self.recipe.checkpoint.every_updates
         if last or (every and version % every == 0):
             await self._begin_save()
@@ -257,15 +267,16 @@ class Controller:
         limit = self.recipe.deadlines.stall_s
         while True:
             await asyncio.sleep(min(5.0, limit / 4))
-            silent = self.clock() - self._last_progress_s
-            if silent > limit and not self.paused:
+            if self._silent_s > limit and not self.paused:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
         report = describe_stall(self.activity, self.buffer, [self.carrier.rollouts, self.carrier.rewards])
-        return DeadlineError(
-            f"stalled: nothing was finished for {self.clock() - self._last_progress_s:.0f} s\n{report}"
-        )
+        return DeadlineError(f"stalled: nothing was finished for {self._silent_s:.0f} s\n{report}")
+
+    @property
+    def _silent_s(self) -> float:
+        return self.clock() - self._last_progress_s
 
     def _on_finish(self, group: Group, reason: str | None) -> None:
         self._last_progress_s = self.clock()

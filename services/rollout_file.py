@@ -45,6 +45,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "versions": [[span.start, span.end, span.policy_version] for span in completion.version_spans],
             "token_ids": completion.token_ids.tolist(),
             "rollout_logprobs": [float(value) for value in completion.rollout_logprobs],
+            "kl_rollout": rollout.kl_rollout,
             **({"prompt_token_ids": group.prompt_token_ids.tolist()} if index == 0 else {}),
         }
 

@@ -52,6 +52,7 @@ def _run() -> Iterator[Metric]:
     yield Metric("gauge", "last_checkpoint_timestamp_seconds", "When the last checkpoint was written")
     yield Metric("gauge", "start_timestamp_seconds", "When this process began")
     yield Metric("gauge", "stall_limit_seconds", "The recipe's deadlines.stall_s")
+    yield Metric("gauge", "stalled_seconds", "How long nothing was finished, or the learner has waited for groups")
     yield Metric("gauge", "disk_free_bytes", "Free space where the run directory is")
     yield Metric("gauge", "disk_size_bytes", "Size of the disk where the run directory is")
     yield Metric("gauge", "loop_lag_seconds", "How late the driver's event loop runs a timer")

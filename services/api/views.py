@@ -115,4 +115,11 @@ def _fleet(fleet: Fleet[Any]) -> dict[str, int]:
 
 
 def _seat(seat: Any, role: str) -> dict[str, Any]:
-    return {"worker": seat.name, "role": role, "state": seat.state.value, "in_flight": seat.in_flight}
+    return {
+        "worker": seat.name,
+        "role": role,
+        "state": seat.state.value,
+        "in_flight": seat.in_flight,
+        "pid": getattr(seat.worker, "pid", None),
+        "node": getattr(seat.worker, "node", ""),
+    }

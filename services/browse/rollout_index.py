@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from services.schema.errors import RecipeError
 
-Sort = Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "unlikely"]
+Sort = Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"]
 
 ORDERS: dict[Sort, str] = {
     "newest": "rank DESC, key",
@@ -27,6 +27,7 @@ ORDERS: dict[Sort, str] = {
     "longest": "MAX(num_tokens) DESC, rank DESC, key",
     "lowest": "AVG(reward), rank DESC, key",
     "highest": "AVG(reward) DESC, rank DESC, key",
+    "kl": "MAX(kl_rollout) DESC, rank DESC, key",
     "unlikely": "MIN(logprob_mean), rank DESC, key",
 }
 SCHEMA = """
@@ -34,12 +35,12 @@ CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER, mtime_ns 
 CREATE TABLE IF NOT EXISTS rollouts (
     file TEXT, key TEXT, rank INTEGER, kind TEXT, version INTEGER, offset INTEGER, length INTEGER, position INTEGER,
     prompt_id TEXT, source TEXT, worker TEXT, status TEXT, reward REAL, num_tokens INTEGER, finish_reason TEXT,
-    logprob_mean REAL, seconds REAL, dropped TEXT);
+    logprob_mean REAL, kl_rollout REAL, seconds REAL, dropped TEXT);
 CREATE INDEX IF NOT EXISTS by_file ON rollouts (file);
 CREATE INDEX IF NOT EXISTS by_key ON rollouts (key);
 CREATE INDEX IF NOT EXISTS by_prompt ON rollouts (prompt_id);
 """
-COLUMNS = 18
+COLUMNS = 19
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +80,8 @@ class RolloutIndex:
         self.folder = run.resolve() / "rollouts"
         cache = cache or Path(os.environ.get("RAYZERO_CACHE") or Path.home() / ".cache" / "rayzero") / "rollouts"
         cache.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:24]
+        # Another version's columns are another file.
+        name = hashlib.sha256(f"{self.folder}\n{SCHEMA}".encode()).hexdigest()[:24]
         self._database = sqlite3.connect(cache / f"{name}.sqlite", check_same_thread=False, timeout=30)
         self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
         self._lock = threading.Lock()
@@ -172,12 +174,13 @@ class RolloutIndex:
     def _summary(self, key: str) -> dict[str, Any]:
         rows = self._database.execute(
             "SELECT kind, version, prompt_id, source, worker, dropped, position, status, reward, num_tokens, "
-            "finish_reason, logprob_mean, file, offset, length FROM rollouts WHERE key = ? ORDER BY position",
+            "finish_reason, logprob_mean, kl_rollout, file, offset, length FROM rollouts WHERE key = ? "
+            "ORDER BY position",
             [key],
         ).fetchall()
         kind, version, prompt_id, source, worker, dropped = rows[0][:6]
-        names = ("index", "status", "reward", "num_tokens", "finish_reason", "logprob_mean")
-        first = self._read(*rows[0][12:])
+        names = ("index", "status", "reward", "num_tokens", "finish_reason", "logprob_mean", "kl_rollout")
+        first = self._read(*rows[0][13:])
         return {
             "key": key,
             "kind": kind,
@@ -187,7 +190,7 @@ class RolloutIndex:
             "worker": worker,
             "dropped": dropped,
             "prompt": first["messages"][-1]["content"][:300],
-            "rollouts": [dict(zip(names, row[6:12], strict=True)) for row in rows],
+            "rollouts": [dict(zip(names, row[6:13], strict=True)) for row in rows],
         }
 
     def _read(self, file: str, offset: int, length: int) -> dict[str, Any]:
@@ -231,6 +234,7 @@ def _rows(file: Path, begin: int, end: int) -> Iterator[tuple[Any, ...]]:
                 row["num_tokens"],
                 row["finish_reason"],
                 sum(logprobs) / len(logprobs) if logprobs else None,
+                row.get("kl_rollout"),
                 row["seconds"],
                 row.get("dropped"),
             )

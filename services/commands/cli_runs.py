@@ -112,8 +112,8 @@ def samples(
     prompt_id: Annotated[str, typer.Option("--prompt", help="Of this prompt alone.")] = "",
     max_reward: Annotated[float | None, typer.Option(help="Groups with a reward of at most that.")] = None,
     sort: Annotated[
-        Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "unlikely"],
-        typer.Option(help="spread: the rewards disagree most; unlikely: the least likely tokens."),
+        Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"],
+        typer.Option(help="spread: rewards disagree most; kl: sampler and learner do; unlikely: least likely tokens."),
     ] = "newest",
     group: Annotated[str | None, typer.Option(help="One group, by the key that the table shows.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Groups.")] = 5,

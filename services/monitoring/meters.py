@@ -156,6 +156,7 @@ class Meters:
         self._metrics["update"].set(buffer.version)
         self._metrics["groups_room"].set(buffer.room)
         self._metrics["run_paused"].set(float(controller.paused))
+        self._metrics["stalled_seconds"].set(controller.stalled_s)
         now, oldest = buffer.clock(), dict.fromkeys(GroupState, 0.0)
         for entry in buffer.entries.values():
             oldest[entry.state] = max(oldest[entry.state], now - entry.since_s)

@@ -185,6 +185,9 @@ class Rollout:
 
     completion: Completion
     verdict: Verdict
+    kl_rollout: float | None = None
+    """k3-KL between the engine that sampled it and the learner at the start of its update, mean over its tokens. None:
+    not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +219,8 @@ class UpdateResult:
     metrics: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     """Watched figures past their warning limit, as sentences for the user."""
+    rollout_kl: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """`Rollout.kl_rollout` by group id, in the rollouts' order; NaN for one that was not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -81,6 +81,7 @@ const ORDERS = {
   longest: (a, b) => most(b, "num_tokens") - most(a, "num_tokens"),
   lowest: (a, b) => mean(a) - mean(b),
   highest: (a, b) => mean(b) - mean(a),
+  kl: (a, b) => most(b, "kl_rollout") - most(a, "kl_rollout"),
   unlikely: (a, b) => least(a, "logprob_mean") - least(b, "logprob_mean"),
 };
 const rewardsOf = (group) => group.rollouts.map((r) => r.reward).filter((reward) => reward !== null);
@@ -266,7 +267,7 @@ function askForToken() {
 // --- rollouts --------------------------------------------------------------------------------------------------
 
 const query = { kind: "", version: "", source: "", worker: "", status: "", finish_reason: "", max_reward: "", prompt_id: "", sort: "newest", limit: PAGE, offset: 0 };
-const SORTS = [["newest", "newest"], ["oldest", "oldest"], ["spread", "most disagreement"], ["longest", "longest"], ["lowest", "lowest reward"], ["highest", "highest reward"], ["unlikely", "least likely tokens"]];
+const SORTS = [["newest", "newest"], ["oldest", "oldest"], ["spread", "most disagreement"], ["longest", "longest"], ["lowest", "lowest reward"], ["highest", "highest reward"], ["kl", "highest KL"], ["unlikely", "least likely tokens"]];
 
 function select(name, title, options) {
   const change = (event) => { query[name] = event.target.value; query.offset = 0; showGroups(); };
@@ -366,6 +367,7 @@ function card(rollout, others = [], changed = false) {
     el("b", {}, rollout.reward === null ? "no reward" : `reward ${figure(rollout.reward)}`),
     el("span", { class: `badge ${rollout.status}` }, rollout.status),
     el("span", { class: "soft" }, `${rollout.num_tokens} tokens · ${rollout.finish_reason} · ${figure(rollout.seconds, 3)} s to judge`),
+    typeof rollout.kl_rollout === "number" ? el("span", { class: "soft", title: "k3, sampler to learner, mean over the tokens" }, `KL ${figure(rollout.kl_rollout, 3)}`) : null,
     changed ? el("span", { class: "soft" }, "changed") : null);
   const components = Object.entries(rollout.components).flatMap(([name, value]) => [el("span", {}, name), el("meter", { min: Math.min(0, value), max: Math.max(1, value), value }), el("span", {}, figure(value))]);
   const tests = (rollout.tests ?? []).map((test, i) => el("span", { class: test.status === "pass" ? "correct" : test.status === "error" ? "error" : "wrong", title: JSON.stringify(test) }, `${i + 1} ${test.status}`));

@@ -52,17 +52,9 @@ def staleness(at_one: str) -> Series:
 CASES: dict[str, tuple[Series, Series, int]] = {
     "ControllerDown": ({'up{run="r",component="controller"}': "1 1 0x10"}, UP, 5),
     "TrainingStalled": (
-        {
-            **series("last_update_timestamp_seconds", "60x600"),
-            **series("stall_limit_seconds", "1800x600"),
-            **GOES_ON,
-        },
-        {
-            **series("last_update_timestamp_seconds", "60x600"),
-            **series("stall_limit_seconds", "1800x600"),
-            **series("run_paused", "1x600"),
-        },
-        30,
+        {**series("stalled_seconds", "0+60x60"), **series("stall_limit_seconds", "1800x60")},
+        {**series("stalled_seconds", "0+60x15 0x60"), **series("stall_limit_seconds", "1800x60")},
+        20,
     ),
     "RolloutWorkersDown": (serving("2 2 0x20"), serving("2x20"), 10),
     "WorkersBelowTarget": (serving("1x20"), serving("2x20"), 10),

@@ -59,6 +59,26 @@ def weights(learner: Learner) -> torch.Tensor:
     return torch.cat([tensor.flatten().float() for _, tensor in learner.policy.named_weights()])
 
 
+@pytest.mark.parametrize("changes", [{}, {"minibatches": 2, "inner_epochs": 2}])
+def test_an_update_tells_each_completions_kl_to_its_sampler(tiny_model: Path, changes: dict[str, int]) -> None:
+    learner, groups = make_learner(tiny_model, **changes), some_groups()
+    wanted = {
+        group.group_id: [_k3(learner, group, index) for index in range(len(group.rollouts))] for group in groups[:2]
+    }
+    found = learner.update(groups, 1).rollout_kl
+    np.testing.assert_allclose(found[0], [wanted[0][0], wanted[0][1], NAN, wanted[0][3]], rtol=1e-4)  # one is empty
+    np.testing.assert_allclose(found[1], [*wanted[1][:3], NAN], rtol=1e-4)  # the last has no verdict
+    assert all(map(math.isnan, found[2]))  # equal rewards: nothing to train on
+
+
+def _k3(learner: Learner, group: Group, index: int) -> float:
+    completion = group.rollouts[index].completion
+    if not completion.num_tokens:
+        return NAN
+    gap = learner.score(group.prompt_token_ids, completion.token_ids) - completion.rollout_logprobs
+    return float(np.mean(np.expm1(gap) - gap))
+
+
 LOSSES = ["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
 import pytest
 
+from services.batch_metrics import with_kl
 from services.browse.rollout_index import Filter, RolloutIndex
 from services.json_lines import append_lines
 from services.rollout_file import rollout_lines
@@ -46,6 +48,17 @@ def test_groups_come_in_order_and_in_pages(index: RolloutIndex) -> None:
     assert [group["key"] for group in page] == ["update_000001:1", "evaluation_000002:-1"] and total == 5
     assert keys(index, Filter(kind="train"), "spread")[0] == "update_000001:0"
     assert keys(index, Filter(kind="train"), "highest")[0] == "update_000002:2"
+
+
+def test_the_highest_kl_comes_first_and_what_was_not_trained_on_last(tmp_path: Path) -> None:
+    groups = with_kl([make_group(number) for number in range(3)], {0: (0.1, math.nan), 1: (0.0, 0.3)})
+    (tmp_path / "rollouts").mkdir()
+    lines = [line for group in groups for line in rollout_lines(group)]
+    append_lines(tmp_path / "rollouts" / "update_000001.jsonl", lines)
+    index = RolloutIndex(tmp_path, cache=tmp_path / "cache")
+    index.refresh()
+    assert keys(index, Filter(), "kl") == ["update_000001:1", "update_000001:0", "update_000001:2"]
+    assert [rollout["kl_rollout"] for rollout in index.groups(Filter(), "kl", 20, 0)[0][1]["rollouts"]] == [0.1, None]
 
 
 def test_filters_find_groups_with_such_a_rollout(index: RolloutIndex) -> None:
