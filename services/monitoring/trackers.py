@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from services.schema.config.observe import TrackerName
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Group
+
+logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -78,12 +81,17 @@ class MlflowTracker:
     """A run at MLflow's tracking server, in the experiment `rayzero`."""
 
     def __init__(self, recipe: Recipe, directory: Path) -> None:
-        """Where the server is, MLflow reads from MLFLOW_TRACKING_URI."""
+        """Where the server is, MLflow reads from MLFLOW_TRACKING_URI. Continues the directory's run, as W&B does."""
         import mlflow
 
         self._mlflow = mlflow
         mlflow.set_experiment("rayzero")
-        mlflow.start_run(run_name=directory.name)
+        known = directory / "mlflow_run"
+        if known.is_file():
+            mlflow.start_run(run_id=known.read_text(encoding="utf-8"))
+            return
+        run = mlflow.start_run(run_name=directory.name)
+        known.write_text(run.info.run_id, encoding="utf-8")
         mlflow.log_dict(recipe.model_dump(mode="json"), "recipe.json")
 
     def log(self, figures: Mapping[str, float], update: int) -> None:
@@ -139,7 +147,7 @@ class Tracking:
     def close(self) -> None:
         """Close every tracker."""
         for tracker in self.trackers:
-            tracker.close()
+            self._ask(tracker, tracker.close)
 
     def _log(self, row: Mapping[str, Any], update: int) -> None:
         figures = {
@@ -148,9 +156,26 @@ class Tracking:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
         for tracker in self.trackers:
-            tracker.log(figures, update)
+            self._ask(tracker, tracker.log, figures, update)
+
+    def _ask(self, tracker: Tracker, what: Callable[..., None], *arguments: Any) -> None:
+        """A server that is away costs its lines; metrics.jsonl has them, and the run goes on."""
+        try:
+            what(*arguments)
+        except Exception as error:
+            logger.warning("%s: %s: %s", type(tracker).__name__, type(error).__name__, error)
 
 
 def open_trackers(recipe: Recipe, directory: Path) -> Tracking:
-    """The recipe's trackers."""
-    return Tracking([TRACKERS[name](recipe, directory) for name in recipe.observe.trackers])
+    """The recipe's trackers.
+
+    Raises:
+        RecipeError: one does not begin; says which, and what its package says.
+    """
+    trackers = []
+    for name in recipe.observe.trackers:
+        try:
+            trackers.append(TRACKERS[name](recipe, directory))
+        except Exception as error:
+            raise RecipeError(f"observe.trackers: {name} does not begin: {type(error).__name__}: {error}") from None
+    return Tracking(trackers)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from services.evaluation import Evaluation
-from services.monitoring.trackers import Tracking, check_trackers
+from services.monitoring.trackers import TRACKERS, Tracking, check_trackers, open_trackers
+from services.schema.config.observe import ObserveSettings
 from services.schema.errors import RecipeError
+from tests.fakes import make_recipe
+
+OBSERVED = ObserveSettings(trackers=["tensorboard"])
 
 
 class Lines:
@@ -44,6 +49,52 @@ def test_every_finite_figure_goes_to_every_tracker() -> None:
     assert first.lines == second.lines and first.closed and second.closed
     assert first.lines[0] == (3, {"loss": 0.5, "samples": 4.0})
     assert first.lines[1][1]["evaluation/accuracy"] == 0.5
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    for updates in ((1, 2), (3,)):  # a run that was continued
+        tracking = open_trackers(make_recipe().model_copy(update={"observe": OBSERVED}), tmp_path)
+        for update in updates:
+            tracking.on_update({"update": update, "time_s": 9.0, "loss": 0.5 * update, "reward/format": 1}, [])
+        tracking.close()
+    found = [
+        (event.step, value.tag, value.tensor.float_val[0])
+        for file in sorted((tmp_path / "tensorboard").iterdir())
+        for event in EventFileLoader(str(file)).Load()
+        for value in event.summary.value
+    ]
+    wanted = [(update, tag) for update in (1, 2, 3) for tag in ("loss", "reward/format")]
+    assert sorted(found) == [(update, tag, 0.5 * update if tag == "loss" else 1.0) for update, tag in wanted]
+
+
+class Away(Lines):
+    """A tracker whose server is down."""
+
+    def log(self, figures: Mapping[str, float], update: int) -> None:
+        raise ConnectionError("no route")
+
+    def close(self) -> None:
+        raise ConnectionError("no route")
+
+
+def test_a_tracker_that_fails_costs_its_lines_alone(caplog: pytest.LogCaptureFixture) -> None:
+    other = Lines()
+    tracking = Tracking([Away(), other])
+    tracking.on_update({"update": 1, "loss": 0.5}, [])
+    tracking.close()
+    assert other.lines == [(1, {"loss": 0.5})] and other.closed
+    assert "Away: ConnectionError: no route" in caplog.text
+
+
+def test_a_tracker_that_does_not_begin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(recipe: object, directory: Path) -> Lines:
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", fail)
+    with pytest.raises(RecipeError, match="tensorboard does not begin: ConnectionError: no route"):
+        open_trackers(make_recipe().model_copy(update={"observe": OBSERVED}), tmp_path)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
