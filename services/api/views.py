@@ -31,8 +31,8 @@ def workers(controller: Controller) -> list[dict[str, Any]]:
     engines = [
         {
             **_seat(seat, "rollout"),
-            "policy_version": seat.policy_version,
-            "lag_versions": max(0, version - seat.policy_version),
+            "policy_version": seat.policy_version if seat.policy_version >= 0 else None,
+            "lag_versions": max(0, version - seat.policy_version) if seat.policy_version >= 0 else None,
         }
         for seat in controller.rollouts.seats
     ]

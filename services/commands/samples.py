@@ -95,13 +95,15 @@ def _table(group: dict[str, Any]) -> Table:
     prompt = _short(group["messages"][-1]["content"])
     title = f"{group['key']}  {group['prompt_id']}  answer {_short(str(group['answer']), 80)}"
     table = Table(title=escape(title), caption=escape(prompt), show_lines=True)
-    for name in ("reward", "verdict", "tokens", "versions", "completion"):
+    for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
         table.add_column(name, overflow="fold")
     for rollout in group["rollouts"]:
         reward = "–" if rollout["reward"] is None else f"{rollout['reward']:.3g}"
         versions = ", ".join(str(span[2]) for span in rollout["versions"])
         verdict = f"{rollout['status']}: {_short(rollout['reason'], 120)}"
-        cells = (reward, verdict, f"{rollout['num_tokens']} {rollout['finish_reason']}", versions)
+        kl = rollout.get("kl_rollout")
+        length = f"{rollout['num_tokens']} {rollout['finish_reason']}"
+        cells = (reward, verdict, length, "–" if kl is None else f"{kl:.2g}", versions)
         table.add_row(*map(escape, cells), escape(_short(rollout["completion"])))
     return table
 

@@ -16,6 +16,8 @@ from services.commands.client import RunClient, find_run
 from services.schema.errors import RunUnreachable
 
 EVERY_S = 2.0
+NODE_ID = 8
+"""So many letters of a node's id are shown: enough to find it in `ray list nodes`."""
 
 
 def status(run: str | None, runs: Path, watch: bool, as_json: bool) -> None:
@@ -67,11 +69,12 @@ def _render(status: dict[str, Any]) -> RenderableType:
 
 def _workers(status: dict[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2))
-    for name in ("worker", "state", "groups", "version", "behind"):
-        table.add_column(name, justify="left" if name in ("worker", "state") else "right")
+    for name in ("worker", "state", "groups", "version", "behind", "node"):
+        table.add_column(name, justify="right" if name in ("groups", "version", "behind") else "left")
     for worker in status.get("workers", []):
-        cells = (worker.get(key, "–") for key in ("worker", "state", "in_flight", "policy_version", "lag_versions"))
-        table.add_row(*map(str, cells))
+        cells = [worker.get(key) for key in ("worker", "state", "in_flight", "policy_version", "lag_versions")]
+        node = worker.get("node", "")[:NODE_ID]
+        table.add_row(*("–" if cell is None else str(cell) for cell in cells), node or "–")
     return table
 
 
@@ -85,13 +88,20 @@ def _queues(status: dict[str, Any]) -> str:
 
 
 def _events(status: dict[str, Any]) -> str:
-    lines = []
-    for event in status["events"][-5:]:
-        details = {key: value for key, value in event.items() if key not in ("number", "time_s", "event")}
-        words = ", ".join(f"{key} {value}" for key, value in details.items())
-        lines.append(f"[dim]{time.strftime('%H:%M:%S', time.localtime(event['time_s']))}[/dim] {event['event']} ")
-        lines[-1] += escape(words)
-    return "\n".join(lines)
+    lines: dict[str, tuple[str, int]] = {}
+    for event in status["events"]:
+        words = escape(f"{event['event']}  {_words(event)}".strip())
+        _, times = lines.pop(words, ("", 0))  # said again: shown where it was said last
+        lines[words] = (time.strftime("%H:%M:%S", time.localtime(event["time_s"])), times + 1)
+    shown = list(lines.items())[-5:]
+    return "\n".join(f"[dim]{at}[/dim] {words}{f' (×{times})' if times > 1 else ''}" for words, (at, times) in shown)
+
+
+def _words(event: dict[str, Any]) -> str:
+    if event["event"] == "warning":
+        return str(event["text"])
+    details = {key: value for key, value in event.items() if key not in ("number", "time_s", "event")}
+    return ", ".join(f"{key} {value}" for key, value in details.items())
 
 
 def _figure(value: float | None, form: str) -> str:

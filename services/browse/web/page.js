@@ -225,11 +225,17 @@ function showQueues(queues) {
 }
 
 function showEvents(events = []) {
-  $("events").replaceChildren(...events.slice().reverse().map((event) => {
-    const { number, time_s, event: name, ...details } = event;
-    const words = Object.entries(details).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
-    return el("li", {}, el("time", {}, new Date(1000 * time_s).toLocaleTimeString()), name, words ? `: ${words}` : "");
-  }));
+  const said = new Map(); // what is said again is shown once, where it was said last
+  for (const { number, time_s, event: name, ...details } of events) {
+    if (name === "warning") delete details.update;
+    const words = Object.entries(details).map(([key, value]) => key === "text" ? value : `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+    const line = words ? `${name}: ${words}` : name;
+    const times = (said.get(line)?.times ?? 0) + 1;
+    said.delete(line);
+    said.set(line, { times, time_s });
+  }
+  $("events").replaceChildren(...[...said].reverse().map(([line, { times, time_s }]) =>
+    el("li", {}, el("time", {}, new Date(1000 * time_s).toLocaleTimeString()), line, times > 1 ? ` (×${times})` : "")));
 }
 
 const known = { rows: [], evaluations: [] };
