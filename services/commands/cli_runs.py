@@ -17,7 +17,8 @@ Run = Annotated[
     typer.Argument(help="A run directory, its name below --runs, or its API's URL; by default the newest live."),
 ]
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="As above: a directory, a name, a URL; by default the newest live run.")
+    str | None,
+    typer.Option("--run", help="A run directory, its name below --runs, or its API's URL; by default the newest live."),
 ]
 Runs = Annotated[Path, typer.Option(help="Where run directories are.")]
 RUNS = Path("runs")
