@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 WIDTH, HEIGHT = 1400, 1100
+NUM_COLORS = 64
 
 
 @contextmanager
@@ -36,6 +40,9 @@ def open_page(address: str) -> Iterator[tuple[Page, list[str]]]:
             browser.close()
 
 
-def screenshot_file(name: str, otherwise: Path) -> Path:
-    """Where a screenshot goes: RAYZERO_SCREENSHOTS (deploy/images, for the README) or the test's own folder."""
-    return Path(os.environ.get("RAYZERO_SCREENSHOTS") or otherwise) / name
+def screenshot(page: Page, name: str, otherwise: Path, full_page: bool = False) -> None:
+    """Written to RAYZERO_SCREENSHOTS (deploy/images, for the README), else to the test's own folder; small enough to be
+    committed."""
+    file = Path(os.environ.get("RAYZERO_SCREENSHOTS") or otherwise) / name
+    image = Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")
+    image.quantize(colors=NUM_COLORS, dither=Image.Dither.NONE).save(file, optimize=True)

@@ -18,7 +18,7 @@ import yaml
 
 from services.json_lines import read_lines
 from services.monitoring.dashboard_panels import DASHBOARDS
-from tests.browser import open_page, screenshot_file
+from tests.browser import open_page, screenshot
 from tests.grafana_preview import preview
 from tests.prometheus import ALERTS, Prometheus, prometheus
 from tests.system import needs
@@ -167,7 +167,7 @@ def test_the_page_shows_the_live_run(live: Live, tmp_path: Path) -> None:
         page.locator("#groups .where", has_text=re.compile(r"^update")).first.wait_for()
         page.locator("#groups button").first.click()
         page.wait_for_selector("#group .cards .token")
-        page.screenshot(path=screenshot_file("page.png", tmp_path), full_page=False)
+        screenshot(page, "page.png", tmp_path)
         assert complaints == []
 
 
@@ -177,7 +177,7 @@ def test_the_dashboards_can_be_looked_at(live: Live, scraping: Prometheus, tmp_p
         file.write_text(preview(dashboard, scraping, run="operated"), encoding="utf-8")
         with open_page(file.as_uri()) as (page, complaints):
             assert page.locator("svg polyline, .figure").count() > len(dashboard.panels) / 2
-            page.screenshot(path=screenshot_file(f"{dashboard.uid}.png", tmp_path), full_page=True)
+            screenshot(page, f"{dashboard.uid}.png", tmp_path, full_page=True)
             assert complaints == []
 
 
