@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,13 @@ class LearnerActor:
         """
         await self._run(self._load, rank, rendezvous)
 
+    async def meeting_point(self, world_size: int) -> Rendezvous:
+        """Where the learner's ranks may meet: a free port of this node."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = int(probe.getsockname()[1])
+        return Rendezvous(host=ray.util.get_node_ip_address(), port=port, world_size=world_size)
+
     async def describe(self) -> dict[str, Any]:
         """Who learns: process id, policy version, parameters, device, threads."""
         policy = self._learner.policy
@@ -55,7 +63,10 @@ class LearnerActor:
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
         """One update; see `Learner.update`."""
-        return await self._run(self._learner.update, groups, policy_version)
+        result = await self._run(self._learner.update, groups, policy_version)
+        if self._recipe.cluster.colocate == "sleep":
+            await self._run(torch.cuda.empty_cache)  # what torch keeps for the next update, the engine needs now
+        return result
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of a completion at temperature 1."""
@@ -127,7 +138,11 @@ class LearnerActor:
         )
         self._sft = SftTrainer(policy, self._learner.optimizer, settings.compute)
         self._sender = WeightSender(
-            policy.dtype, host=ray.util.get_node_ip_address(), deadline_s=recipe.deadlines.sync_s
+            policy.dtype,
+            host=ray.util.get_node_ip_address(),
+            deadline_s=recipe.deadlines.sync_s,
+            device=policy.device,
+            transport=recipe.cluster.weight_transport,
         )
 
     def _prepare(self, policy_version: int) -> WeightManifest:

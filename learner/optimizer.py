@@ -129,7 +129,7 @@ def _accumulate_into(master: Tensor, buffer: Tensor) -> Any:
             # One buffer for the whole run: fresh memory costs four times the copy itself on CPU.
             master.grad = buffer.copy_(parameter.grad)
         else:
-            master.grad.add_(parameter.grad.float())
+            master.grad.add_(parameter.grad.to(master.device).float())
         parameter.grad = None
 
     return hook

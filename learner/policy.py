@@ -188,7 +188,9 @@ class Policy:
             return
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                self.masters[name] = parameter.detach().clone()
+                # On the host where the optimizer is: nothing of it but the bf16 copy stays on the GPU.
+                where = "cpu" if self.compute.offload_optimizer else self.device
+                self.masters[name] = parameter.detach().to(where, copy=True)
             parameter.data = parameter.data.to(self.dtype)
 
     def _shard(self, scorer: TokenScorer) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-import xxhash
 
-from learner.shared_buffer import SharedBuffer
+from learner.gpu_links import Communicator, NcclLibrary
+from learner.send_buffer import SendBuffer
 from learner.transfer_group import SenderGroup
 from services.schema.errors import WeightSyncError
-from services.schema.messages import Rendezvous, TensorSpec, WeightManifest
-from services.schema.wire import Extent, plan_buckets
+from services.schema.messages import Rendezvous, WeightManifest
+from services.schema.transport import Transport
 
 DEFAULT_BUCKET_BYTES = 64 * 2**20
 """Loopback gloo is fastest between 16 and 128 MiB; one bucket is verified while the next one arrives."""
@@ -33,23 +33,33 @@ class WeightSender:
         deadline_s: float = 300.0,
         bucket_bytes: int = DEFAULT_BUCKET_BYTES,
         share_memory: bool = True,
+        device: torch.device | str = "cpu",
+        transport: Transport = "auto",
     ) -> None:
-        """`dtype` is the engines'; `host` the address at which receivers reach this process.
+        """`dtype` is the engines'; `host` the address at which receivers reach this process; `device` the learner's.
 
-        Receivers on the same machine read the send buffer itself, unless `share_memory` is off; the others get it by
-        gloo.
+        Each receiver is served by the fastest link that there is (services/schema/transport.py), or by `transport`.
+        With `share_memory` off, receivers on this machine are treated as if they were elsewhere.
         """
-        self._dtype, self._host, self._deadline_s, self._bucket_bytes = dtype, host, deadline_s, bucket_bytes
-        self._share_memory = share_memory
-        self._buffer = SharedBuffer(0)
-        self._buckets: tuple[torch.Tensor, ...] = ()
-        self._prepared_version: int | None = None
+        self._host, self._deadline_s = host, deadline_s
+        self._share_memory, self._transport = share_memory, transport
+        # With its number: NCCL tells cuda from cuda:0.
+        self._device = torch.zeros(0, device=device).device
+        self._buffer = SendBuffer(dtype, bucket_bytes)
         self._group: SenderGroup | None = None
 
     def open(self, num_receivers: int) -> Rendezvous:
         """Choose where the transfer group meets, on a port of its own. Ends the group before it, if any."""
         self.close()
-        self._group = SenderGroup(self._host, num_receivers, self._deadline_s, share_memory=self._share_memory)
+        self._group = SenderGroup(
+            self._host,
+            num_receivers,
+            self._deadline_s,
+            nccl=vllm_nccl(),
+            device=self._device,
+            transport=self._transport,
+            share_memory=self._share_memory,
+        )
         return self._group.rendezvous
 
     def accept(self) -> None:
@@ -67,26 +77,12 @@ class WeightSender:
             self._group.abort()
 
     def prepare(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
-        """Copy `tensors` (Hugging Face names, any dtype, full and on any device) into the send buffer, in order.
+        """Copy `tensors` (Hugging Face names, any dtype, full and on the learner's device) into the send buffer.
 
         The policy may change as soon as this returns; `broadcast` may follow, several times if need be. Not before all
-        receivers have taken the version before it: those on this machine read it from this buffer.
+        receivers have taken the version before it: those on this machine, or GPU, read it from this buffer.
         """
-        named = list(tensors)
-        sizes = [tensor.numel() * self._dtype.itemsize for _, tensor in named]
-        extents, bucket_bytes = plan_buckets(sizes, self._bucket_bytes)
-        if self._buffer.name.num_bytes != sum(bucket_bytes):
-            self._buffer.close()
-            self._buffer = SharedBuffer(sum(bucket_bytes))
-        self._buckets = torch.split(self._buffer.memory, list(bucket_bytes))
-        self._prepared_version = policy_version
-        with ThreadPoolExecutor(1, "weights-digest") as digester:  # beside the copying: both are bound by memory
-            placed = [
-                (name, tensor.shape, extent, digester.submit(_digest, self._place(tensor, extent)))
-                for (name, tensor), extent in zip(named, extents, strict=True)
-            ]
-        specs = (self._spec(name, shape, extent, checksum.result()) for name, shape, extent, checksum in placed)
-        return WeightManifest(policy_version=policy_version, tensors=tuple(specs), bucket_bytes=bucket_bytes)
+        return self._buffer.fill(tensors, policy_version)
 
     def broadcast(self) -> None:
         """Send what was prepared to all receivers at once, after each has said that it is ready.
@@ -94,13 +90,11 @@ class WeightSender:
         Raises:
             WeightSyncError: names the ranks that are not ready; or a receiver died within. Then open anew.
         """
-        if self._prepared_version is None:
+        if self._buffer.policy_version is None:
             raise WeightSyncError("nothing to broadcast: prepare weights first")
         with self._closing_on_failure() as group:
-            group.await_ready(self._prepared_version)
-            group.publish(self._prepared_version, self._buffer.name)
-            for bucket in self._buckets:
-                group.send(bucket)
+            group.await_ready(self._buffer.policy_version)
+            group.send(self._buffer)
 
     def close(self) -> None:
         """Leave the transfer group."""
@@ -123,23 +117,29 @@ class WeightSender:
             raise WeightSyncError("there is no transfer group: open one first")
         return self._group
 
-    def _place(self, tensor: torch.Tensor, extent: Extent) -> torch.Tensor:
-        """Copy one tensor into the buffer; returns its bytes there."""
-        room = self._buckets[extent.bucket][extent.offset_bytes : extent.offset_bytes + extent.num_bytes]
-        room.view(self._dtype).view(tensor.shape).copy_(tensor.detach())
-        return room
 
-    def _spec(self, name: str, shape: Sequence[int], extent: Extent, checksum: str) -> TensorSpec:
-        return TensorSpec(
-            name=name,
-            dtype=str(self._dtype).removeprefix("torch."),
-            shape=tuple(shape),
-            bucket=extent.bucket,
-            offset_bytes=extent.offset_bytes,
-            num_bytes=extent.num_bytes,
-            checksum=checksum,
-        )
+def vllm_nccl() -> NcclLibrary:
+    """vLLM's NCCL binding and packing code. Nothing is imported before it is used: on CPUs that is never."""
 
+    def new_id() -> bytes:
+        from vllm.distributed.device_communicators.pynccl_wrapper import NCCLLibrary
 
-def _digest(data: torch.Tensor) -> str:
-    return xxhash.xxh3_64_hexdigest(data.numpy().data)
+        return bytes(NCCLLibrary().ncclGetUniqueId().internal)
+
+    def connect(unique_id: bytes, rank: int, world_size: int, device: torch.device) -> Communicator:
+        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+        from vllm.utils.nccl import unpinned_nccl_env
+
+        with unpinned_nccl_env():
+            communicator: Communicator = PyNcclCommunicator.from_unique_id_bytes(unique_id, rank, world_size, device)
+            return communicator
+
+    def produce(**arguments: object) -> None:
+        from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
+
+        with warnings.catch_warnings():
+            # An embedding may be larger than a message: it travels alone, as it should.
+            warnings.filterwarnings("ignore", message=".*exceeds buffer_size_bytes")
+            packed_nccl_broadcast_producer(**arguments)
+
+    return NcclLibrary(new_id=new_id, connect=connect, produce=produce)

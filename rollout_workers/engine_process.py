@@ -44,6 +44,8 @@ class EngineSpec:
     """Of requests that bring no seed."""
     policy_version: int = 0
     """Of the weights on disk."""
+    sleeps: bool = False
+    """Whether it shares its GPU with the learner by turns."""
 
     @property
     def device(self) -> str:
@@ -108,6 +110,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "enable_prefix_caching": settings.prefix_caching,
         "tensor_parallel_size": settings.tensor_parallel_size,
+        "quantization": settings.quantization,
+        "enable_sleep_mode": spec.sleeps,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "skip_tokenizer_init": True,

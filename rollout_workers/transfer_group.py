@@ -2,116 +2,97 @@
 
 from __future__ import annotations
 
-import mmap
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
 
+from rollout_workers.gpu_links import IpcLink, NcclLink
+from rollout_workers.links import GlooLink, MemoryLink, ReceivingLink
+from rollout_workers.staging import StagingBuffer
 from services.schema.errors import WeightSyncError
-from services.schema.messages import Rendezvous
-from services.schema.wire import (
-    GROUP_PREFIX,
-    LOCAL,
-    PROBE_KEY,
-    REMOTE,
-    REMOTE_KEY,
-    SharedBufferName,
-    address_towards,
-    buffer_key,
-    joined_key,
-    ready_key,
-    remote_ranks,
-)
+from services.schema.messages import Rendezvous, WeightManifest
+from services.schema.transport import Link, Peer, parse_links, seat_among
+from services.schema.wire import LINKS_KEY, PROBE_KEY, SharedBufferName, joined_key, ready_key
 
 DISTRIBUTED: Any = torch.distributed
-"""Untyped: torch's stubs leave its gloo group and its stores out."""
+"""Untyped: torch's stubs leave its stores out."""
+
+CPU = torch.device("cpu")
 
 
 class ReceiverGroup:
-    """One receiver's seat in a transfer group: on the learner's machine it reads the learner's buffer, elsewhere it
-    takes part in a gloo broadcast."""
+    """One receiver's seat in a transfer group, and its way from the learner."""
 
-    def __init__(self, rendezvous: Rendezvous, rank: int, deadline_s: float) -> None:
-        """Find the learner and meet the peers; returns once all are there.
+    def __init__(self, rendezvous: Rendezvous, rank: int, deadline_s: float, device: torch.device = CPU) -> None:
+        """Find the learner and meet the peers; returns once all are there. `device`: what the model lies on.
 
         Raises:
             WeightSyncError: the learner, or a peer, did not come in time.
         """
         self.rank = rank
+        self._link: ReceivingLink | None = None
         self._where = f"rank {rank} of the transfer group at {rendezvous.host}:{rendezvous.port}"
-        self._group: Any = None
-        self._mapped: tuple[SharedBufferName, torch.Tensor] | None = None
         timeout = timedelta(seconds=deadline_s)
-        try:
+        with self._explained(f"could not meet its peers in {deadline_s:g} s"):
             self._store = DISTRIBUTED.TCPStore(
                 rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False
             )
-            self.is_local = SharedBufferName.parse(self._store.get(PROBE_KEY).decode()).is_here()
-            self._store.set(joined_key(rank), LOCAL if self.is_local else REMOTE)
-            remote = remote_ranks(self._store.get(REMOTE_KEY).decode())
-            if not self.is_local:
-                self._connect(rendezvous, 1 + remote.index(rank), 1 + len(remote), timeout)
-        except RuntimeError as error:
-            raise WeightSyncError(f"{self._where} could not meet its peers in {deadline_s:g} s: {error}") from None
+            probe = SharedBufferName.parse(self._store.get(PROBE_KEY).decode())
+            me = this_peer(device, probe.is_here())
+            self._where = f"{me.named(rank)} of the transfer group at {rendezvous.host}:{rendezvous.port}"
+            self._store.set(joined_key(rank), str(me))
+            links = parse_links(self._store.get(LINKS_KEY))
+            self.kind = links[rank]
+            seat = seat_among(links, rank)
+            if self.kind is Link.MEMORY:
+                self._link = MemoryLink(self._store)
+            elif self.kind is Link.GLOO:
+                self._link = GlooLink(self._store, rendezvous, seat, timeout)
+            elif self.kind is Link.IPC:
+                self._link = IpcLink(self._store, rank, device)
+            else:
+                self._link = NcclLink(self._store, rank, seat, device, deadline_s)
 
     def announce(self, policy_version: int) -> None:
         """Tell the learner that this receiver is about to take a broadcast."""
-        try:
+        with self._explained("lost the learner"):
             self._store.set(ready_key(policy_version, self.rank), "")
-        except RuntimeError as error:
-            raise WeightSyncError(f"{self._where} lost the learner: {error}") from None
 
-    def shared_buffer(self, policy_version: int, deadline_s: float) -> torch.Tensor:
-        """The learner's own buffer, where it is on this machine (`is_local`), once it holds the version. Read only.
-
-        Raises:
-            WeightSyncError: the learner did not say where it is, or is gone.
-        """
-        key = buffer_key(policy_version)
-        try:
-            self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
-            name = SharedBufferName.parse(self._store.get(key).decode())
-            if self._mapped is None or self._mapped[0] != name:
-                self._mapped = (name, _map(name))
-        except (RuntimeError, OSError) as error:
-            raise WeightSyncError(f"{self._where} did not get its weights in time: {error}") from None
-        return self._mapped[1]
-
-    def receive(self, bucket: torch.Tensor, deadline_s: float) -> None:
-        """Fill one bucket with what rank 0 broadcasts.
+    def take(
+        self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool = True
+    ) -> Iterator[int]:
+        """Bucket after bucket of one broadcast, each when it lies in `staging`; see `ReceivingLink`.
 
         Raises:
-            WeightSyncError: nothing came in time, or a peer died. The group cannot be used again.
+            WeightSyncError: it did not come in time, or a peer died. The group cannot be used again.
         """
-        self._group.set_timeout(timedelta(seconds=max(deadline_s, 0.001)))
-        options = DISTRIBUTED.BroadcastOptions()
-        options.rootRank = 0
-        try:
-            self._group.broadcast([bucket], options).wait()
-        except RuntimeError as error:
-            raise WeightSyncError(f"{self._where} did not get its weights in time: {error}") from None
+        assert self._link is not None
+        with self._explained("did not get its weights in time"):
+            yield from self._link.take(manifest, staging, deadline_s, keep=keep)
 
     def close(self) -> None:
         """Hang up. Peers that still wait for this one get an error."""
-        if self._group is not None:
-            self._group.shutdown()
-        self._group = self._store = self._mapped = None
+        if self._link is not None:
+            self._link.close()
+        self._link = self._store = None
 
-    def _connect(self, rendezvous: Rendezvous, rank: int, world_size: int, timeout: timedelta) -> None:
-        options = DISTRIBUTED.ProcessGroupGloo._Options()
-        options._timeout = timeout
-        address = address_towards(rendezvous.host, rendezvous.port)
-        options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=address)]
-        store = DISTRIBUTED.PrefixStore(GROUP_PREFIX, self._store)
-        self._group = DISTRIBUTED.ProcessGroupGloo(store, rank, world_size, options)
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except WeightSyncError:
+            raise
+        except (RuntimeError, OSError) as error:  # TimeoutError is an OSError
+            raise WeightSyncError(f"{self._where} {what}: {error}") from None
 
 
-def _map(name: SharedBufferName) -> torch.Tensor:
-    descriptor = os.open(name.path, os.O_RDWR)
-    try:
-        return torch.frombuffer(mmap.mmap(descriptor, name.num_bytes), dtype=torch.uint8)
-    finally:
-        os.close(descriptor)
+def this_peer(device: torch.device, sees_learner: bool) -> Peer:
+    """How this process describes itself."""
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+    return Peer(host=socket.gethostname(), process=os.getpid(), gpu=gpu, sees_learner=sees_learner)

@@ -7,7 +7,7 @@ import logging
 import pickle
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -171,9 +171,12 @@ class RolloutEngine:
                 engine goes on with its old weights.
         """
         begun = time.monotonic()
-        call = self._ready().collective_rpc("begin_receive", args=(pickle.dumps(manifest), self._deadline_s))
-        await self._in_time(call, "begin to receive weights")
-        await self._transferred(f"receive version {manifest.policy_version}")
+        # Two NCCL groups at work on one GPU may wait for each other across GPUs: no step of a tensor-parallel engine
+        # runs beside a broadcast.
+        async with self.held() if self._settings.tensor_parallel_size > 1 else nullcontext():
+            call = self._ready().collective_rpc("begin_receive", args=(pickle.dumps(manifest), self._deadline_s))
+            await self._in_time(call, "begin to receive weights")
+            await self._transferred(f"receive version {manifest.policy_version}")
         self._receive_s = time.monotonic() - begun
 
     async def apply_weights(self, policy_version: int) -> WeightReceipt:
@@ -207,6 +210,14 @@ class RolloutEngine:
             receive_s=self._receive_s,
             pause_s=pause_s,
         )
+
+    async def sleep(self) -> None:
+        """Leave the GPU's memory to the learner: weights to the host, keys and values given up. Requests are held."""
+        await self._in_time(self._ready().sleep(level=1, mode="keep"), "go to sleep")
+
+    async def wake(self) -> None:
+        """Take the memory again, and go on."""
+        await self._in_time(self._ready().wake_up(), "wake up")
 
     async def leave_transfer(self) -> None:
         """Hang up. The group cannot be used without this worker: the others must meet anew."""

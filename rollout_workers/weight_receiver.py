@@ -6,6 +6,8 @@ own, into a staging buffer while the engine generates, and leaves to the pause w
 
     join (thread) ─► receive (thread: buckets, digests) ─► [pause] start ─► update: load ─► finish [resume]
 
+How the bytes come, from the host or from a GPU, is the transfer group's affair (links.py, gpu_links.py).
+
 Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (shadow_weights.py),
 and the pause only exchanges one set of weights for the other.
 
@@ -16,7 +18,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self.shutdown()
         rank = info.rank + self.parallel_config.rank
         rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
-        self._group = ReceiverGroup(rendezvous, rank, info.deadline_s)
+        self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
 
     def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
         give_up = time.monotonic() + deadline_s
@@ -182,27 +183,14 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         first bad bucket would hang the others."""
         taken: list[Future[None]] = []
         try:
-            for index in self._arriving(manifest, group, give_up):
+            # A shadow takes the weights in at once; without one they are loaded in the pause.
+            keep = self._shadow is None
+            for index in group.take(manifest, self._staging, give_up - time.monotonic(), keep=keep):
                 taken.append(self._checker.submit(self._take, index))
         finally:
             wait(taken)
         for future in taken:
             future.result()
-
-    def _arriving(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> Iterator[int]:
-        """Bucket after bucket, each when it lies in the staging buffer."""
-        if not group.is_local:
-            for index, bucket in enumerate(self._staging.lay_out(manifest)):
-                group.receive(bucket, give_up - time.monotonic())
-                yield index
-            return
-        shared = group.shared_buffer(manifest.policy_version, give_up - time.monotonic())
-        if self._shadow is None:
-            # Loaded only in the pause, when the learner may be writing the next version already.
-            self._staging.fill(manifest, shared)
-        else:
-            self._staging.use(manifest, shared)
-        yield from range(len(manifest.bucket_bytes))
 
     def _take(self, bucket: int) -> None:
         """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""

@@ -57,6 +57,7 @@ def train(
 def check(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Plan for so many GPUs, not for this machine's.")] = None,
     json: AsJson = False,
 ) -> None:
     """Validate a recipe, or a pipeline, and print the plan. Starts nothing."""
@@ -68,7 +69,7 @@ def check(
 
         check_pipeline(recipe, overrides, json)
     else:
-        run(recipe, overrides or [], as_json=json)
+        run(recipe, overrides or [], as_json=json, gpus=gpus)
 
 
 @app.command(epilog="Example: rayzero replay runs/demo --updates 5")

@@ -31,6 +31,7 @@ from services.schema.errors import DeadlineError, RunHalted
 from services.schema.interfaces import Learner, PromptSource, RolloutWorker
 from services.schema.messages import Group, UpdateResult
 from services.stall import describe_stall
+from services.turns import Turns
 from services.weight_sync import SyncReport, WeightSync
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Controller:
     """Version of the last checkpoint; -1: none yet."""
     activity: Activity = field(default_factory=Activity)
     _admission: Admission = field(init=False)
+    _turns: Turns = field(init=False)
     _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
     _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -98,6 +100,7 @@ class Controller:
         self._last_progress_s = self.clock()
         self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
         self._admission.running.set()
+        self._turns = Turns(self.rollouts, self.recipe.cluster.colocate == "sleep")
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -192,8 +195,9 @@ class Controller:
         version = self.buffer.version + 1
         async with self._weights:
             await self._finish_saving()
-            with self.activity(Phase.UPDATE):
-                result = await self.learner.update(groups, version)
+            async with self._turns.learner():
+                with self.activity(Phase.UPDATE):
+                    result = await self.learner.update(groups, version)
             updated = self.clock()
             await self._hold_weights()
             held = self.clock()

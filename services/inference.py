@@ -120,7 +120,7 @@ async def workers(
     with contextlib.ExitStack() as stack:
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
         folder.mkdir(parents=True, exist_ok=True)
-        placement = Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()))
+        placement = Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()), roles=("engine",))
         engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         try:

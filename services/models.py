@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.model_shape import ModelShape, read_shape
+from services.published_shapes import PUBLISHED
 from services.schema.errors import RayzeroError, RecipeError
 
 BUILD_DEADLINE_S = 1800.0
@@ -145,13 +146,18 @@ def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> 
 
 
 def describe_model(path: str) -> ModelShape:
-    """The shape of a model, without building a built-in one.
+    """The shape of a model, without building a built-in one or fetching a published one.
 
     Raises:
         RecipeError: as `resolve_model`.
     """
     name = ALIASES.get(path, path)
-    return BUILT_IN[name].shape if name in BUILT_IN else read_shape(resolve_model(path))
+    if name in BUILT_IN:
+        return BUILT_IN[name].shape
+    published = PUBLISHED.get(path.partition("@")[0])
+    if published is not None and not Path(path).expanduser().is_dir():
+        return published
+    return read_shape(resolve_model(path))
 
 
 def check_model_directory(directory: Path) -> None:

@@ -12,13 +12,20 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+import ray.util.scheduling_strategies
 
+from services.gpu_seats import ENGINE, LEARNER, Bundle, Node, bundles_of, engine_bundle, fit
+from services.learner_ranks import first_of
+from services.memory_plan import with_plan
+from services.model_shape import read_shape
+from services.preflight import check_memory
 from services.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from services.schema.config.recipe import Recipe
 from services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
@@ -28,6 +35,9 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A", bound=RemoteActor)
 TEMPORARY_PREFIX = "rayzero-"
 METRICS_S = 10.0
+
+_GROUPS: list[Any] = []
+"""Placement groups of this process: a pipeline's next stage, on the same connection, needs their GPUs."""
 
 START_ATTEMPTS = 2
 """Of the local Ray: on a machine that is busy its 30 s may not be enough."""
@@ -68,7 +78,10 @@ class RaySession:
                 raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
 
     def stop(self) -> None:
-        """Disconnect; a local Ray ends with everything in it, its directory included."""
+        """Disconnect; a local Ray ends with everything in it, its directory included. Reserved GPUs are given back."""
+        while _GROUPS:
+            with contextlib.suppress(Exception):
+                ray.util.remove_placement_group(_GROUPS.pop())
         if self._is_guest:
             return
         with contextlib.suppress(Exception):
@@ -107,20 +120,42 @@ class Placement:
     logs: Path
     num_gpus: int = 0
     """GPUs that the recipe's actors ask for; 0: everything computes on CPUs."""
+    roles: tuple[str, ...] = (LEARNER, ENGINE)
+    """For whom GPUs are reserved."""
+    _seats: list[GpuSeats] = field(default_factory=list)
+    _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def learner(self) -> RemoteLearner:
-        """The learner, its model loaded."""
+        """The learner, its model loaded; all its ranks where it has several GPUs."""
         from learner.actor import LearnerActor
 
+        recipe = self.recipe
+        environment = _thread_environment(recipe.learner.compute.num_threads or os.cpu_count() or 1)
         options = {
             "num_cpus": 1,
-            "num_gpus": 1 if self.num_gpus else 0,
-            "resources": self.recipe.cluster.learner_resources,
-            "runtime_env": {
-                "env_vars": _thread_environment(self.recipe.learner.compute.num_threads or os.cpu_count() or 1)
-            },
+            "resources": recipe.cluster.learner_resources,
+            "runtime_env": {"env_vars": environment},
         }
-        return await self._spawn("learner", RemoteLearner, LearnerActor, options, self.recipe, str(self.model_path))
+        if not self.num_gpus:
+            return await self._spawn("learner", RemoteLearner, LearnerActor, options, recipe, str(self.model_path))
+        if (plan := check_memory(recipe, read_shape(self.model_path), self.num_gpus)) is not None:
+            recipe = with_plan(recipe, plan)
+        seats = await self._reserved()
+        ranks = []
+        for rank in range(recipe.cluster.learner_gpus):
+            name = "learner" if rank == 0 else f"learner-{rank}"
+            seated = options | seats.learner_options(rank)
+            ranks.append(self._create(name, RemoteLearner, LearnerActor, seated, recipe, str(self.model_path)))
+        try:
+            meeting = None
+            if len(ranks) > 1:
+                deadline_s = recipe.deadlines.actor_start_s
+                meeting = await ranks[0].call("meeting_point", len(ranks), deadline_s=deadline_s)
+            await asyncio.gather(*(self._started(each, options, rank, meeting) for rank, each in enumerate(ranks)))
+        except BaseException:
+            await asyncio.gather(*(rank.shutdown() for rank in ranks), return_exceptions=True)
+            raise
+        return first_of(ranks)
 
     async def rollout_worker(self, name: str) -> RemoteRolloutWorker:
         """A rollout worker, its engine up."""
@@ -128,14 +163,23 @@ class Placement:
 
         options = {
             "num_cpus": 1,
-            "num_gpus": self.recipe.rollout.tensor_parallel_size if self.num_gpus else 0,
             "resources": self.recipe.cluster.rollout_resources,
             "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
             "max_concurrency": 1000,
         }
-        worker = await self._spawn(
-            name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name
-        )
+        release: Callable[[], None] | None = None
+        if self.num_gpus:
+            seat, release = await (await self._reserved()).take_engine()
+            options |= seat
+        try:
+            worker = await self._spawn(
+                name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name
+            )
+        except BaseException:
+            if release is not None:
+                release()
+            raise
+        worker.release = release
         local = self.recipe.cluster.address is None
         with contextlib.suppress(RayzeroError):  # an engine is not given up because nobody can watch it
             worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
@@ -156,11 +200,22 @@ class Placement:
     async def _spawn(
         self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
     ) -> A:
-        deadline_s = self.recipe.deadlines.actor_start_s
+        actor = self._create(name, wrapper, actor_class, options, *args)
+        await self._started(actor, options)
+        return actor
+
+    def _create(
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
+    ) -> A:
+        """The actor, not yet placed."""
         handle = ray.remote(actor_class).options(max_restarts=0, **options).remote(*args)
-        actor = wrapper(name, handle, self.recipe.deadlines)
+        return wrapper(name, handle, self.recipe.deadlines)
+
+    async def _started(self, actor: RemoteActor, options: dict[str, Any], *args: Any) -> None:
+        """Placed and ready, or ended."""
+        deadline_s, name, handle = self.recipe.deadlines.actor_start_s, actor.name, actor.handle
         try:
-            await self._ready(actor, handle, deadline_s)
+            await self._ready(actor, handle, deadline_s, *args)
         except RayzeroError as error:
             await actor.shutdown()
             if isinstance(error, DeadlineError):
@@ -172,9 +227,15 @@ class Placement:
             with contextlib.suppress(Exception):
                 ray.kill(handle)
             raise
-        return actor
 
-    async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float) -> None:
+    async def _reserved(self) -> GpuSeats:
+        """The run's GPUs, reserved when the first actor asks for one: all of them or none."""
+        async with self._reserving:
+            if not self._seats:
+                self._seats.append(await GpuSeats.reserve(self.recipe, self.roles))
+            return self._seats[0]
+
+    async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float, *args: Any) -> None:
         log = str(self.logs / f"{actor.name}.log")
         redirected = handle.__ray_call__.remote(redirect_output, log)
         try:
@@ -183,7 +244,88 @@ class Placement:
             raise DeadlineError(f"{actor.name} was not placed within {deadline_s:g} s") from None
         except ray.exceptions.RayError as error:
             raise WorkerError(str(error).strip().splitlines()[-1][:500]) from None
-        await actor.call("start", deadline_s=deadline_s)
+        await actor.call("start", *args, deadline_s=deadline_s)
+
+
+class GpuSeats:
+    """A run's reserved GPUs on Ray: one placement group for all that start with it, one for each engine added later."""
+
+    def __init__(self, recipe: Recipe, group: Any, bundles: Sequence[Bundle]) -> None:
+        self._recipe, self._group, self._bundles = recipe, group, bundles
+        self._free = [index for index, bundle in enumerate(bundles) if ENGINE in bundle.roles]
+        self._shared = recipe.cluster.colocate != "no"
+
+    @classmethod
+    async def reserve(cls, recipe: Recipe, roles: Sequence[str]) -> GpuSeats:
+        """Reserve all GPUs at once, or none.
+
+        Raises:
+            ActorStartError: the cluster cannot hold them (or does not within `cluster.wait_for_nodes_s`), or others
+                keep them for longer than `deadlines.actor_start_s`.
+        """
+        largest = max((node.num_gpus for node in gpu_nodes()), default=0)
+        bundles = bundles_of(recipe, roles, int(largest) or recipe.cluster.learner_gpus)
+        return cls(recipe, await _placement_group(recipe, bundles), bundles)
+
+    def learner_options(self, rank: int) -> dict[str, Any]:
+        """Of one rank: ranks fill the learner's bundles in order."""
+        for index, bundle in enumerate(self._bundles):
+            if LEARNER in bundle.roles:
+                if rank < bundle.num_gpus:
+                    return _in_bundle(self._group, index, 0.5 if self._shared else 1)
+                rank -= bundle.num_gpus
+        raise ActorStartError(f"no GPU is reserved for rank {rank} of the learner")
+
+    async def take_engine(self) -> tuple[dict[str, Any], Callable[[], None]]:
+        """Options of one engine, and what gives its GPUs back. Beyond the run's first engines, GPUs of its own."""
+        size = 0.5 if self._shared else self._recipe.rollout.tensor_parallel_size
+        if self._free:
+            index = self._free.pop(0)
+            return _in_bundle(self._group, index, size), lambda: self._free.append(index)
+        group = await _placement_group(self._recipe, [engine_bundle(self._recipe)])
+        return _in_bundle(group, 0, size), lambda: ray.util.remove_placement_group(group)
+
+
+def gpu_nodes() -> tuple[Node, ...]:
+    """The cluster's living nodes."""
+    return tuple(
+        Node(
+            name=f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}",
+            num_gpus=node["Resources"].get("GPU", 0.0),
+            num_cpus=node["Resources"].get("CPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+async def _placement_group(recipe: Recipe, bundles: Sequence[Bundle]) -> Any:
+    group = ray.util.placement_group([bundle.request for bundle in bundles], strategy="PACK")
+    _GROUPS.append(group)
+    begun = time.monotonic()
+    try:
+        while not group.wait(timeout_seconds=0):
+            waited = time.monotonic() - begun
+            if waited >= recipe.cluster.wait_for_nodes_s:
+                fit(gpu_nodes(), bundles)
+            if waited > recipe.cluster.wait_for_nodes_s + recipe.deadlines.actor_start_s:
+                free = ray.available_resources()
+                raise ActorStartError(
+                    f"{sum(bundle.num_gpus for bundle in bundles)} GPUs were not free within {waited:.0f} s, although "
+                    f"the cluster has them: {free.get('GPU', 0):g} are; wait for who has the others, or end it"
+                )
+            await asyncio.sleep(0.1)
+    except BaseException:
+        ray.util.remove_placement_group(group)
+        raise
+    return group
+
+
+def _in_bundle(group: Any, index: int, num_gpus: float) -> dict[str, Any]:
+    strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
+        placement_group=group, placement_group_bundle_index=index
+    )
+    return {"num_gpus": num_gpus, "scheduling_strategy": strategy}
 
 
 def redirect_output(_actor: object, path: str) -> tuple[int, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from services.memory_plan import MemoryPlan, engine_parts, learner_parts
 from services.model_shape import ModelShape
 from services.models import describe_model
-from services.preflight import check_devices, check_lengths, check_observation, count_gpus, gpus_wanted
+from services.preflight import check_devices, check_lengths, check_memory, check_observation, count_gpus
 from services.prompts import load_demonstrations, load_prompts
 from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
@@ -47,16 +48,18 @@ class Plan:
     sync_bytes_per_update: int
     memory_bytes: int
     epochs: float
+    memory: MemoryPlan | None
+    """Of the GPUs; none where everything computes on CPUs."""
 
 
-def check(recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
-    """Validate and print.
+def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
+    """Validate and print; for a machine of `gpus` GPUs in place of this one, where that is given.
 
     Raises:
         RecipeError: whatever `rayzero train` would refuse.
     """
     recipe = load_recipe(recipe_path, overrides)
-    num_gpus = count_gpus()
+    num_gpus = count_gpus() if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
@@ -72,9 +75,14 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
 
 
 def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: int, num_gpus: int) -> Plan:
-    """The arithmetic; takes nothing but numbers."""
+    """The arithmetic; takes nothing but numbers.
+
+    Raises:
+        RecipeError: a GPU cannot hold what the recipe puts on it.
+    """
     training, rollout = recipe.training, recipe.rollout
-    actors = (_learner(recipe, shape, num_gpus), _engine(recipe, shape, num_gpus), _reward_worker(recipe))
+    memory = check_memory(recipe, shape, num_gpus)
+    actors = (_learner(recipe, shape, memory), _engine(recipe, shape, memory), _reward_worker(recipe))
     return Plan(
         name=recipe.name,
         num_parameters=shape.num_parameters,
@@ -87,42 +95,49 @@ def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: i
         sync_bytes_per_update=shape.weight_bytes(recipe.model.dtype) * rollout.num_workers,
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
         epochs=training.num_updates * training.groups_per_update / num_train,
+        memory=memory,
     )
 
 
-def _learner(recipe: Recipe, shape: ModelShape, num_gpus: int) -> PlannedActor:
+def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> PlannedActor:
     compute = recipe.learner.compute
     lora = recipe.learner.lora
     memory = shape.learner_state_bytes(None if lora is None else lora.rank) + shape.activation_bytes(
         min(compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens),
-        compute.activation_checkpointing,
+        bool(compute.activation_checkpointing),
     )
     if recipe.model.dtype == "bfloat16":
         memory += shape.weight_bytes("bfloat16")
     if recipe.learner.kl.beta > 0:
         memory += shape.weight_bytes(recipe.model.dtype)
+    if plan is not None:
+        memory = sum(learner_parts(recipe, shape, plan.activation_checkpointing, plan.offload_optimizer).values())
+    shared = recipe.cluster.colocate != "no"
     return PlannedActor(
         role="learner",
-        count=1,
+        count=recipe.cluster.learner_gpus if plan else 1,
         placed=_where(recipe.cluster.learner_resources),
         num_cpus=1,
-        num_gpus=1 if gpus_wanted(recipe, num_gpus) else 0,
+        num_gpus=(0.5 if shared else 1) if plan else 0,
         resources=recipe.cluster.learner_resources,
         memory_bytes=memory,
     )
 
 
-def _engine(recipe: Recipe, shape: ModelShape, num_gpus: int) -> PlannedActor:
+def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> PlannedActor:
     rollout = recipe.rollout
-    staging = shape.weight_bytes(recipe.model.dtype)
+    memory = 2 * shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes  # weights, and a broadcast staged
+    if plan is not None:
+        memory = sum(engine_parts(recipe, shape).values()) * rollout.tensor_parallel_size
+    shared = recipe.cluster.colocate != "no"
     return PlannedActor(
         role="rollout worker",
         count=rollout.num_workers,
         placed=_where(recipe.cluster.rollout_resources),
         num_cpus=1,
-        num_gpus=rollout.tensor_parallel_size if gpus_wanted(recipe, num_gpus) else 0,
+        num_gpus=(0.5 if shared else rollout.tensor_parallel_size) if plan else 0,
         resources=recipe.cluster.rollout_resources,
-        memory_bytes=shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes + staging,
+        memory_bytes=memory,
     )
 
 
@@ -168,6 +183,8 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
             _size(actor.memory_bytes),
         )
     console.print(actors)
+    if plan.memory is not None:
+        _print_memory(console, plan.memory)
     table = Table(title="one update", show_header=False)
     training = recipe.training
     for label, value in (
@@ -188,6 +205,30 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     ):
         table.add_row(label, value)
     console.print(table)
+
+
+def _print_memory(console: Console, memory: MemoryPlan) -> None:
+    """Each kind of GPU, and what lies on it."""
+    for gpu in memory.gpus:
+        title = f"{gpu.role}: {gpu.count} × GPU of {_size(gpu.capacity)}, {gpu.num_bytes / gpu.capacity:.0%} planned"
+        table = Table(title=title, show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        for name, size in gpu.parts.items():
+            if size:
+                table.add_row(name, _size(size))
+        table.add_row("in all", _size(gpu.num_bytes))
+        console.print(table)
+    chosen = [
+        name
+        for name, used in (
+            ("activations recomputed", memory.activation_checkpointing),
+            ("optimizer on the host", memory.offload_optimizer),
+        )
+        if used
+    ]
+    if chosen:
+        console.print(f"so that it fits: {', '.join(chosen)} ({_size(memory.host_bytes)} of the host)")
 
 
 def _size(num_bytes: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.api.guard import check_api
 from services.curriculum import Curriculum
+from services.memory_plan import DEFAULT_GPU_BYTES, MemoryPlan, plan_memory
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
 from services.monitoring.trackers import check_trackers
@@ -47,6 +48,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     model_path = resolve_model(recipe.model.path, say=say)
     shape = read_shape(model_path)
     check_lengths(recipe, shape)
+    check_memory(recipe, shape, num_gpus)
     return Prepared(
         model_path=model_path,
         shape=shape,
@@ -82,8 +84,9 @@ def check_devices(recipe: Recipe, num_gpus: int) -> None:
     wanted = gpus_wanted(recipe, num_gpus)
     if wanted > num_gpus:
         raise RecipeError(
-            f"the recipe asks for {wanted} GPUs (learner and {recipe.rollout.num_workers} rollout workers of "
-            f"{recipe.rollout.tensor_parallel_size}), and this machine has {num_gpus}: lower rollout.num_workers or "
+            f"the recipe asks for {wanted} GPUs (learner {recipe.cluster.learner_gpus}, {recipe.rollout.num_workers} "
+            f"engines of {recipe.rollout.tensor_parallel_size}), and this machine has {num_gpus}: lower "
+            "rollout.num_workers, cluster.learner_gpus or "
             "rollout.tensor_parallel_size, set rollout.device: cpu, or name a Ray cluster in cluster.address"
         )
 
@@ -94,7 +97,34 @@ def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
     falls_back = rollout.device == "auto" and num_gpus == 0 and rollout.tensor_parallel_size == 1
     if rollout.device == "cpu" or falls_back:
         return 0
-    return 1 + rollout.num_workers * rollout.tensor_parallel_size
+    if recipe.cluster.colocate != "no":
+        return 1
+    return recipe.cluster.learner_gpus + rollout.num_workers * rollout.tensor_parallel_size
+
+
+def check_memory(recipe: Recipe, shape: ModelShape, num_gpus: int) -> MemoryPlan | None:
+    """The memory plan of a recipe whose actors ask for GPUs; none where everything computes on CPUs.
+
+    Raises:
+        RecipeError: it cannot fit; says what lies where, and what would help.
+    """
+    if not gpus_wanted(recipe, num_gpus):
+        return None
+    plan = plan_memory(recipe, shape, gpu_memory(recipe))
+    plan.check()
+    return plan
+
+
+def gpu_memory(recipe: Recipe) -> int:
+    """Bytes of one GPU: as the recipe says, else as nvidia-smi does, of the smallest here; else an H100's."""
+    if recipe.cluster.gpu_memory_bytes is not None:
+        return recipe.cluster.gpu_memory_bytes
+    if shutil.which("nvidia-smi") is None:
+        return DEFAULT_GPU_BYTES
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    sizes = [int(line) * 2**20 for line in answer.stdout.split() if line.isdigit()]
+    return min(sizes, default=DEFAULT_GPU_BYTES)
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape) -> None:

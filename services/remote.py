@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,15 @@ class RemoteRolloutWorker(RemoteActor):
 
     metrics_target = ""
     """`host:port` of its engine's own metrics, for Prometheus."""
+    release: Callable[[], None] | None = None
+    """Gives its GPUs to whoever comes after it."""
+
+    async def shutdown(self) -> None:
+        """See `RolloutWorker`."""
+        await super().shutdown()
+        release, self.release = self.release, None
+        if release is not None:
+            release()
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """See `RolloutWorker`."""
@@ -105,6 +114,14 @@ class RemoteRolloutWorker(RemoteActor):
         """See `RolloutWorker`."""
         receipt: WeightReceipt = await self.call("apply_weights", policy_version, deadline_s=self.deadlines.sync_s)
         return receipt
+
+    async def sleep(self) -> None:
+        """See `RolloutWorker`."""
+        await self.call("sleep", deadline_s=self.deadlines.sync_s)
+
+    async def wake(self) -> None:
+        """See `RolloutWorker`."""
+        await self.call("wake", deadline_s=self.deadlines.sync_s)
 
 
 class RemoteRewardWorker(RemoteActor):

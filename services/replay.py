@@ -77,7 +77,9 @@ async def _replay(
         try:
             progress.say("starting the learner")
             await asyncio.to_thread(session.start)
-            learner = await Placement(recipe, prepared.model_path, Path(scratch), prepared.num_gpus).learner()
+            learner = await Placement(
+                recipe, prepared.model_path, Path(scratch), prepared.num_gpus, roles=("learner",)
+            ).learner()
             if recipe.cold_start is not None:
                 copy = RunDirectory(Path(scratch))
                 await cold_start(learner, prepared.demonstrations, recipe, prepared.model_path, copy, progress)

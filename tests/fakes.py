@@ -163,6 +163,12 @@ class FakeRolloutWorker:
             worker=self.name, policy_version=policy_version, num_tensors=1, receive_s=0.0, pause_s=0.01
         )
 
+    async def sleep(self) -> None:
+        self._step("sleep")
+
+    async def wake(self) -> None:
+        self._step("wake")
+
     async def shutdown(self) -> None:
         self.events.append(f"{self.name}.shutdown")
         self.dead = True

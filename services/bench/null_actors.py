@@ -107,6 +107,12 @@ class NullEngine:
         self._version = policy_version
         return WeightReceipt(worker=self.name, policy_version=policy_version, num_tensors=0, receive_s=0.0, pause_s=0.0)
 
+    async def sleep(self) -> None:
+        """It has no GPU."""
+
+    async def wake(self) -> None:
+        """It has no GPU."""
+
     async def shutdown(self) -> None:
         """Nothing to end."""
 

@@ -54,6 +54,14 @@ class RolloutWorker(Protocol):
         """Pause, load what was received, resume."""
         ...
 
+    async def sleep(self) -> None:
+        """Leave the GPU's memory to the learner: weights to the host, keys and values given up."""
+        ...
+
+    async def wake(self) -> None:
+        """Take it again, and go on."""
+        ...
+
     async def shutdown(self) -> None:
         """End it and everything it started; does not raise when it is dead already."""
         ...

@@ -3,13 +3,15 @@
 One broadcast, on the keys of a TCP store that the learner (rank 0) serves:
 
     rank 0:   probe                      a shared buffer to look for
-    receiver: joined/{rank}              each says whether it sees the probe: is it on rank 0's machine?
-    rank 0:   remote                     the ranks that do not
-    remotes:  a collective group over the same store, connected pairwise, rank 0 first
+    receiver: joined/{rank}              who it is (services/schema/transport.py): host, GPU, whether it sees the probe
+    rank 0:   links                      how each rank is served: memory, gloo, nccl or ipc
+    rank 0:   nccl                       the unique id of the NCCL group, where there is one
+    nccl:     connected/{rank}           it is in; who is not is named when the deadline has passed
     receiver: ready/{version}/{rank}     the handshake before every broadcast: a collective cannot tell a slow peer
                                          from a dead one, a missing key can
-    rank 0:   buffer/{version}           where the buckets lie: receivers on the same machine read them there,
-                                         to the others they are broadcast in order
+    rank 0:   buffer/{version}           where the buckets lie, for receivers on the same machine
+              ipc/{version}/{rank}       the CUDA handle of the same, for receivers on the same GPU
+    nccl:     received/{version}/{rank}  it has all of it; who has not is named when the deadline has passed
 """
 
 from __future__ import annotations
@@ -23,22 +25,42 @@ ALIGNMENT_BYTES = 64
 """Tensors start on cache lines, so that a view of the staging buffer is as good as a tensor of its own."""
 
 GROUP_PREFIX = "group"
-"""Prefix of the collective group's own keys in the store."""
-
+"""Prefix of the gloo group's own keys in the store."""
 
 PROBE_KEY = "probe"
 """Set by rank 0 before anybody joins: a `SharedBufferName` as text."""
 
-REMOTE_KEY = "remote"
-"""Set by rank 0 when all have joined: the ranks on other machines, in order, comma-separated."""
+LINKS_KEY = "links"
+"""Set by rank 0 when all have joined: the link of every rank."""
 
-LOCAL, REMOTE = "local", "remote"
-"""What a receiver says when it joins."""
+NCCL_KEY = "nccl"
+"""Set by rank 0 before the NCCL group connects: its unique id, hexadecimal."""
+
+PACKED_BYTES = 256 * 2**20
+"""Size at which vLLM's packing closes one NCCL message; both ends cut the stream by it."""
+
+PACKED_BUFFERS = 2
+"""Messages in flight; both ends again."""
 
 
 def joined_key(rank: int) -> str:
-    """Set by a receiver when it has found the store: `LOCAL` or `REMOTE`."""
+    """Set by a receiver when it has found the store: its `Peer`."""
     return f"joined/{rank}"
+
+
+def connected_key(rank: int) -> str:
+    """Set by a receiver that is in the NCCL group."""
+    return f"connected/{rank}"
+
+
+def received_key(policy_version: int, rank: int) -> str:
+    """Set by a receiver that has taken a whole NCCL broadcast."""
+    return f"received/{policy_version}/{rank}"
+
+
+def ipc_key(policy_version: int, rank: int) -> str:
+    """Set by rank 0 when all are ready: the pickled CUDA handle of its buffer, one export a receiver."""
+    return f"ipc/{policy_version}/{rank}"
 
 
 def buffer_key(policy_version: int) -> str:
@@ -49,11 +71,6 @@ def buffer_key(policy_version: int) -> str:
 def ready_key(policy_version: int, rank: int) -> str:
     """Set by a receiver that is about to take a broadcast."""
     return f"ready/{policy_version}/{rank}"
-
-
-def remote_ranks(text: str) -> list[int]:
-    """The value of `REMOTE_KEY`."""
-    return [int(rank) for rank in text.split(",") if rank]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

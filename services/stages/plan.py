@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from services.model_shape import ModelShape
-from services.models import BUILT_IN, describe_model
+from services.models import describe_model
 from services.plan import make_plan
 from services.preflight import check_devices, check_lengths, count_gpus, gpus_wanted
-from services.published_shapes import PUBLISHED
 from services.schema.config.pipeline import DistillStage, EvalStage, RejectionSampleStage, RewardModelStage, SftStage
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
@@ -82,9 +80,9 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
     try:
         check_devices(recipe, num_gpus)
         check_lengths(recipe, largest)
+        plan = make_plan(recipe, largest, 1, 0, num_gpus)
     except RecipeError as error:
         raise RecipeError(f"stage {name}: {error}") from None
-    plan = make_plan(recipe, largest, 1, 0, num_gpus)
     trains, samples = _tokens(loaded, name)
     roles = _roles(loaded, name)
     machine = _machine(recipe, num_gpus)
@@ -108,10 +106,7 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
 
 def shape_of(loaded: LoadedPipeline, name: str) -> ModelShape:
     """The shape of a model by the name that stages give it. Published models are not fetched for it."""
-    path = loaded.pipeline.models[loaded.graph.root_model(name)]
-    if path not in BUILT_IN and not Path(path).expanduser().is_dir() and path.partition("@")[0] in PUBLISHED:
-        return PUBLISHED[path.partition("@")[0]]
-    return describe_model(path)
+    return describe_model(loaded.pipeline.models[loaded.graph.root_model(name)])
 
 
 def decode_rate(shape: ModelShape, recipe: Recipe, machine: Machine) -> float:

@@ -73,7 +73,7 @@ async def _train(
             logs = context.work / "logs"
             logs.mkdir(exist_ok=True)
             num_gpus = gpus_wanted(context.recipe, count_gpus())
-            learner = await Placement(context.recipe, model_path, logs, num_gpus).learner()
+            learner = await Placement(context.recipe, model_path, logs, num_gpus, roles=("learner",)).learner()
             done = 0
             if start is not None:
                 await learner.load_checkpoint(str(start))

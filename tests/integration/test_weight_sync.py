@@ -195,7 +195,7 @@ async def test_flipped_element_is_caught_before_it_is_loaded(pair: Pair) -> None
     before = pair.version
     manifest = pair.sender.prepare(pair.policy.named_parameters(), before + 1)
     victim = manifest.tensors[3]
-    pair.sender._buckets[victim.bucket][victim.offset_bytes] ^= 1
+    pair.sender._buffer.host_buckets[victim.bucket][victim.offset_bytes] ^= 1
     await fails_to_receive(pair, manifest, victim.name)
     assert await pair.differs_by() <= pair.tolerance, "the engine goes on with the weights it had"
     pair.version = before + 1

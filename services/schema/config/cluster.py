@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from services.schema.config.base import Section
+from services.schema.transport import Transport
 
 
 class ClusterSettings(Section):
@@ -22,3 +25,26 @@ class ClusterSettings(Section):
     """Named Ray resources each reward worker asks for."""
     learner_resources: dict[str, float] = Field(default_factory=dict)
     """Named Ray resources the learner asks for."""
+    learner_gpus: int = Field(default=1, ge=1)
+    """GPUs of the learner. More than one: FSDP2 shards weights, gradients and moments over them, on one node where they
+    fit."""
+    colocate: Literal["no", "shared", "sleep"] = "no"
+    """Learner and engine on one GPU. `shared`: both stay in its memory, and rollout.kv_cache_bytes decides who has
+    what. `sleep`: the engine gives its keys and values up and moves its weights to the host while the learner works."""
+    weight_transport: Transport = "auto"
+    """How weights reach the engines. `auto`: `ipc` on the learner's own GPU, `nccl` between GPUs, shared memory or
+    `gloo` where one of the two is a CPU. `gloo`: over the host also between GPUs, where NCCL does not work."""
+    gpu_memory_bytes: int | None = Field(default=None, ge=2**30)
+    """Memory of one GPU, for the memory plan. Empty: what nvidia-smi says here, else an H100's 79 GiB."""
+    wait_for_nodes_s: float = Field(default=0.0, ge=0)
+    """Clusters that grow: how long to wait for GPUs that no node has yet. 0: what does not fit now is refused."""
+
+    @model_validator(mode="after")
+    def _one_gpu_is_one_gpu(self) -> ClusterSettings:
+        if self.colocate != "no" and self.learner_gpus > 1:
+            raise ValueError("colocate puts learner and engine on one GPU: leave learner_gpus at 1")
+        if self.colocate != "no" and self.weight_transport == "nccl":
+            raise ValueError("nccl refuses two ranks on one GPU: leave weight_transport at auto where colocate is on")
+        if self.colocate == "no" and self.weight_transport == "ipc":
+            raise ValueError("ipc needs learner and engine on one GPU: set colocate, or leave weight_transport at auto")
+        return self

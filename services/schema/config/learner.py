@@ -130,8 +130,12 @@ class ComputeSettings(Section):
     """Forward a group's prompt once for all its completions."""
     skip_neutral_groups: bool = True
     """Leave groups out of forward and backward whose gradient is exactly zero; denominators keep counting them."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: a third more work for a fraction of the memory."""
+    activation_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: a third more work for a fraction of the memory. Empty: where a GPU's
+    memory plan asks for it."""
+    offload_optimizer: bool | None = None
+    """fp32 masters, gradients and moments in the host's memory, stepped by its cores: 2 bytes a parameter on the GPU
+    instead of 18. Empty: where the memory plan asks for it, after checkpointing."""
     compile: bool = False
     """torch.compile of the decoder layers: pays on long runs and large models, costs a minute at the start."""
     head_chunk_tokens: int = Field(default=0, ge=0)

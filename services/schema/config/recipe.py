@@ -69,6 +69,17 @@ class Recipe(Section):
                 raise ValueError(
                     f"reward.rubrics: data source {name!r} has no rubric: add one under {name!r} or under 'default'"
                 )
+        if self.cluster.learner_gpus > 1 and self.learner.compute.offload_optimizer:
+            raise ValueError("learner.compute.offload_optimizer is for one learner GPU: leave it out with learner_gpus")
+        if self.cluster.colocate != "no" and self.rollout.device != "cuda":
+            raise ValueError("cluster.colocate is for a GPU: set rollout.device: cuda, or leave colocate out")
+        if self.cluster.colocate != "no" and self.rollout.num_workers * self.rollout.tensor_parallel_size > 1:
+            raise ValueError("cluster.colocate is for one learner and one engine on a GPU: set rollout.num_workers: 1")
+        if self.cluster.colocate == "sleep" and self.training.max_staleness:
+            raise ValueError(
+                "cluster.colocate: sleep takes turns, and training.max_staleness above 0 wants both at once: set it to "
+                "0, or colocate: shared"
+            )
         if self.reward.deadline_s >= self.deadlines.score_s:
             raise ValueError(
                 f"deadlines.score_s ({self.deadlines.score_s:g}) must be longer than reward.deadline_s "

@@ -48,6 +48,9 @@ class RolloutSettings(Section):
     """Memory for keys and values of one engine (of each of its GPUs)."""
     prefix_caching: bool = True
     """The G completions of a prompt share its keys and values. Entries are keyed by the policy version."""
+    quantization: Literal["fp8"] | None = None
+    """`fp8`: GPU engines keep their linear layers in 8 bits, quantized anew at every sync. Faster and smaller, at the
+    price of a larger mismatch with the learner: watch its KL."""
     enforce_eager: bool = True
     """Start in seconds. `false` compiles: slower to start, faster to decode; worth it on GPUs and long runs."""
     on_weights: Literal["keep_recompute", "keep_stale", "abort"] = "keep_recompute"
@@ -101,4 +104,6 @@ class RolloutSettings(Section):
             )
         if self.device == "cpu" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs device cuda: a CPU engine is one process")
+        if self.device == "cpu" and self.quantization is not None:
+            raise ValueError("quantization needs device cuda: CPU engines compute in bfloat16 or float32")
         return self

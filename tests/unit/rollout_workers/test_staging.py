@@ -29,7 +29,7 @@ def sent(dtype: torch.dtype = torch.float32, bucket_bytes: int = 100) -> tuple[W
 
 def arrive(staging: StagingBuffer, sender: WeightSender, manifest: WeightManifest) -> None:
     for index, bucket in enumerate(staging.lay_out(manifest)):
-        bucket.copy_(sender._buckets[index])
+        bucket.copy_(sender._buffer.host_buckets[index])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -17,6 +17,7 @@ from rollout_workers.staging import StagingBuffer
 from rollout_workers.transfer_group import ReceiverGroup
 from services.schema.errors import WeightSyncError
 from services.schema.messages import Rendezvous, WeightManifest
+from services.schema.transport import Link
 from services.schema.wire import SharedBufferName
 
 T = TypeVar("T")
@@ -38,12 +39,7 @@ def begin(function: Callable[..., T], *args: object) -> Future[T]:
 
 def receive(group: ReceiverGroup, manifest: WeightManifest, staging: StagingBuffer) -> list[tuple[str, torch.Tensor]]:
     group.announce(manifest.policy_version)
-    if group.is_local:
-        staging.use(manifest, group.shared_buffer(manifest.policy_version, DEADLINE_S))
-    else:
-        for bucket in staging.lay_out(manifest):
-            group.receive(bucket, DEADLINE_S)
-    for index in range(len(manifest.bucket_bytes)):
+    for index in group.take(manifest, staging, DEADLINE_S):
         staging.verify_bucket(index)
     return list(staging.tensors())
 
@@ -59,7 +55,7 @@ def meet(sender: WeightSender, num_receivers: int) -> list[ReceiverGroup]:
 def test_all_receivers_hold_what_was_sent_version_after_version(share_memory: bool) -> None:
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000, share_memory=share_memory)
     groups = meet(sender, 3)
-    assert {group.is_local for group in groups} == {share_memory}
+    assert {group.kind for group in groups} == {Link.MEMORY if share_memory else Link.GLOO}
     stagings = [StagingBuffer() for _ in groups]
     for version in (1, 2):
         manifest = sender.prepare(weights(version), version)
@@ -92,7 +88,7 @@ def test_receiver_that_is_not_ready_is_named_before_anything_is_sent() -> None:
     sender.prepare(weights(), 1)
     first.announce(1)
     begun = time.monotonic()
-    with pytest.raises(WeightSyncError, match="rank 2 not ready for version 1"):
+    with pytest.raises(WeightSyncError, match=r"rank 2 \(host .*\) not ready for version 1"):
         sender.broadcast()
     assert time.monotonic() - begun < SHORT_S + 1
     sender.close()
@@ -158,7 +154,7 @@ def test_receivers_here_and_elsewhere_take_the_same_broadcast(monkeypatch: pytes
     monkeypatch.setattr(SharedBufferName, "is_here", lambda name: next(sees_nothing_of_the_third))
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000)
     groups = meet(sender, 3)
-    assert sorted(group.is_local for group in groups) == [False, True, True]
+    assert sorted(group.kind for group in groups) == [Link.GLOO, Link.MEMORY, Link.MEMORY]
     manifest = sender.prepare(weights(3), 3)
     received = [begin(receive, group, manifest, StagingBuffer()) for group in groups]
     sender.broadcast()

@@ -17,6 +17,7 @@ from services.group_carrier import GroupCarrier
 from services.schema.errors import DeadlineError, RunHalted, WorkerError
 from services.schema.interfaces import RewardWorker, RolloutWorker
 from services.schema.messages import Group
+from services.turns import Turns
 from services.weight_sync import WeightSync
 from tests.fakes import (
     Events,
@@ -135,6 +136,24 @@ async def test_strict_run_never_generates_while_the_learner_updates() -> None:
     for index, event in enumerate(run.events):
         if event == "learner.update":
             assert run.events[index + 1] == "learner.prepare"
+
+
+async def test_engine_sleeps_while_the_learner_updates_and_one_that_does_not_wake_is_replaced() -> None:
+    run = Run()
+    run.controller._turns = Turns(run.engines, are_taken=True)
+    await run.start()
+    run.watcher.on_row = lambda row: (
+        row["update"] == 1 and run.workers["rollout-0"].failures.update(wake=WorkerError("scripted"))
+    )
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    turns = [event for event in run.events if event.split(".")[1] in ("sleep", "update", "wake")]
+    asleep = [f"{worker}.{step}" for worker in ("rollout-0", "rollout-1") for step in ("sleep", "wake")]
+    assert turns == [
+        asleep[0], "learner.update", asleep[1], asleep[0], "learner.update", asleep[1],
+        asleep[2], "learner.update", asleep[3],
+    ]  # fmt: skip
+    assert run.learner.trained == [[0, 1], [2, 3], [4, 5]]
 
 
 async def test_overlapped_run_keeps_the_bound_and_trains_each_group_once() -> None:

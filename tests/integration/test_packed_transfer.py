@@ -1,0 +1,179 @@
+"""The NCCL path with gloo in NCCL's place: vLLM's packing at both ends, and every way in which a peer can be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner import gpu_links as sending_links
+from learner.weight_sender import WeightSender
+from rollout_workers import engine_process, gpu_links
+from rollout_workers import transfer_group as receiving
+from rollout_workers.environment import engine_environment
+from rollout_workers.staging import StagingBuffer
+from rollout_workers.transfer_group import ReceiverGroup
+from services.schema.errors import WeightSyncError
+from services.schema.transport import Link, Peer
+from tests import packed_gloo
+from tests.integration.test_weight_sync import SETTINGS, Pair
+from tests.models import build_tiny_model
+from tests.unit.rollout_workers.test_transfer_group import begin, meet, receive, weights
+
+DEADLINE_S = 15.0
+SHORT_S = 0.5
+
+
+@pytest.fixture(autouse=True)
+def gloo_for_nccl(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    packed_gloo.install_sender(monkeypatch.setattr)
+    packed_gloo.install_receiver(monkeypatch.setattr)
+    numbers = iter(range(1, 10))
+
+    def receiver(device: torch.device, sees_learner: bool) -> Peer:
+        number = next(numbers)
+        return Peer(host=f"node-{number}", process=number, gpu=f"GPU-{number}", sees_learner=sees_learner)
+
+    monkeypatch.setattr(receiving, "this_peer", receiver)
+    # Small messages, so that there are several, and tensors larger than one.
+    for module in (sending_links, gpu_links):
+        monkeypatch.setattr(module, "PACKED_BYTES", 7000)
+    yield
+    packed_gloo.STORES.clear()
+
+
+def test_packed_broadcast_arrives_version_after_version() -> None:
+    sender = WeightSender(torch.bfloat16, deadline_s=DEADLINE_S, bucket_bytes=5000)
+    groups = meet(sender, 2)
+    assert {group.kind for group in groups} == {Link.NCCL}
+    stagings = [StagingBuffer() for _ in groups]
+    for version in (1, 2):
+        manifest = sender.prepare(weights(version), version)
+        received = [begin(receive, group, manifest, staging) for group, staging in zip(groups, stagings, strict=True)]
+        sender.broadcast()
+        for future in received:
+            for (name, tensor), (sent_name, sent) in zip(future.result(), weights(version), strict=True):
+                assert name == sent_name
+                assert torch.equal(tensor, sent.bfloat16())
+    end(sender, groups)
+
+
+def test_receiver_that_never_connects_is_named_with_host_and_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = WeightSender(torch.float32, deadline_s=SHORT_S)
+    hangs = threading.Event()
+    monkeypatch.setattr(gpu_links, "connect", lambda *_: hangs.wait(DEADLINE_S))
+    rendezvous = sender.open(1)
+    joined = begin(ReceiverGroup, rendezvous, 1, SHORT_S)
+    begun = time.monotonic()
+    with pytest.raises(WeightSyncError, match=r"rank 1 \(host node-1, GPU GPU-1, .*\) did not connect over NCCL"):
+        sender.accept()
+    assert time.monotonic() - begun < 4 * SHORT_S + 1
+    with pytest.raises(WeightSyncError, match=r"host node-1, GPU GPU-1"):
+        joined.result(DEADLINE_S)
+    hangs.set()
+
+
+def test_silent_receiver_is_named_the_group_is_aborted_and_built_anew() -> None:
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
+    first, silent = meet(sender, 2)
+    manifest = sender.prepare(weights(), 1)
+    nccl = sender._opened._links[0]
+    assert isinstance(nccl, sending_links.NcclLink)
+    nccl._deadline_s = SHORT_S
+    silent.announce(1)  # and then never takes part
+    received: Future[object] = begin(receive, first, manifest, StagingBuffer())
+    hang_broadcast(nccl)
+    with pytest.raises(WeightSyncError, match=r"rank 2 \(host node-., GPU GPU-., .*\) did not take version 1"):
+        sender.broadcast()
+    silent.close()
+    first.close()
+    received.exception(DEADLINE_S)
+    (again,) = meet(sender, 1)
+    received = begin(receive, again, manifest, StagingBuffer())
+    sender.broadcast()
+    assert received.exception(DEADLINE_S) is None
+    end(sender, [again])
+
+
+def test_abort_frees_a_sender_that_waits() -> None:
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
+    (group,) = meet(sender, 1)
+    sender.prepare(weights(), 1)
+    nccl = sender._opened._links[0]
+    assert isinstance(nccl, sending_links.NcclLink)
+    hang_broadcast(nccl)
+    group.announce(1)
+    sending_ended = begin(sender.broadcast)
+    time.sleep(0.2)
+    sender.abort()
+    with pytest.raises(WeightSyncError, match="did not take version 1"):
+        sending_ended.result(5)
+    end(sender, [group])
+
+
+def test_receiver_aborts_what_does_not_come() -> None:
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
+    (group,) = meet(sender, 1)
+    manifest = sender.prepare(weights(), 1)
+    with pytest.raises(WeightSyncError, match=r"waited 0\.5 s and was aborted"):
+        list(group.take(manifest, StagingBuffer(), SHORT_S))
+    end(sender, [group])
+
+
+def test_host_transport_can_be_asked_for_between_gpus() -> None:
+    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, transport="gloo", share_memory=False)
+    groups = meet(sender, 1)
+    assert groups[0].kind is Link.GLOO
+    end(sender, groups)
+
+
+async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Init, start, update, finish in a real engine, bf16, weights through vLLM's packed producer and consumer."""
+    for name, value in engine_environment(SETTINGS).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(receiving, "this_peer", packed_gloo.pretends_a_gpu())
+    arguments = engine_process.engine_arguments
+    extension = {"worker_extension_cls": "tests.packed_gloo_engine.Receiver"}
+    monkeypatch.setattr(engine_process, "engine_arguments", lambda spec: arguments(spec) | extension)
+    pair = Pair(build_tiny_model(tmp_path, dtype="bfloat16"), "bfloat16", share_memory=True)
+    await pair.start()
+    try:
+        assert isinstance(pair.sender._opened._links[0], sending_links.NcclLink)
+        for _ in range(2):
+            pair.perturb()
+            assert await pair.differs_by() > 2 * pair.tolerance
+            await pair.sync()
+            assert await pair.differs_by() <= pair.tolerance
+        rendezvous = pair.sender.open(2)  # the second never comes: named, and the group is built anew
+        pair.sender._opened._deadline_s = SHORT_S
+        joining = asyncio.create_task(pair.engine.join_transfer(rendezvous, 1))
+        with pytest.raises(WeightSyncError, match="rank 2 did not join"):
+            await asyncio.to_thread(pair.sender.accept)
+        with pytest.raises(WeightSyncError, match=r"rank 1 \(host .*, GPU GPU-"):
+            await joining
+        await pair.meet()
+        pair.perturb()
+        await pair.sync()
+        assert await pair.differs_by() <= pair.tolerance
+    finally:
+        await pair.end()
+
+
+def hang_broadcast(link: sending_links.NcclLink) -> None:
+    """As NCCL does when a peer is gone: `synchronize` does not return."""
+    link._library = replace(link._library, produce=lambda **_: time.sleep(3))
+
+
+def end(sender: WeightSender, groups: list[ReceiverGroup]) -> None:
+    sender.close()
+    for group in groups:
+        group.close()

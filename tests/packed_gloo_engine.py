@@ -1,0 +1,17 @@
+"""What vLLM imports in an engine's process, where a test names `Receiver` as the worker's extension.
+
+There, too, gloo stands in NCCL's place; and no shadow weights, as on a GPU: loading is left to the pause.
+"""
+
+from __future__ import annotations
+
+from rollout_workers.shadow_weights import ShadowWeights
+from rollout_workers.weight_receiver import WeightReceiver
+from tests.packed_gloo import install_receiver
+
+install_receiver(setattr)
+ShadowWeights.supports = staticmethod(lambda model: False)  # type: ignore[method-assign]
+
+
+class Receiver(WeightReceiver):
+    """As it is."""
