@@ -31,7 +31,7 @@ test-unit: setup  ## about two minutes on two cores
 test-integration: setup  ## real Ray, vLLM, sandbox and training
 	@$(BIN)/python -m pytest tests/integration
 
-test-gpu: setup  ## on a machine with an NVIDIA GPU
+test-gpu: setup  ## on a machine with an NVIDIA GPU; elsewhere it fails and says what is missing
 	@$(BIN)/python -m pytest tests/gpu
 
 lint: setup  ## what ruff and shellcheck find

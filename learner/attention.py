@@ -6,7 +6,8 @@ arguments. Three ways to compute the same thing, chosen by device and cost:
 - short trees on CPU: batches of whole trees under one mask (learner/dense_attention.py).
 - long trees on CPU: the prompt, then each completion against prompt and self (`segments`), so that work grows with
   the sum of squares of the completions, not with the square of the sum.
-- CUDA: one varlen call whose key segments repeat the prompt for each completion.
+- CUDA: one varlen call whose key segments repeat the prompt for each completion; the kernel computes in 16 bits, so
+  an fp32 policy takes the segments there, too.
 
 Dropout inside attention and sliding windows are not supported; Policy refuses models that want either.
 """
@@ -69,7 +70,9 @@ class AttentionLayout:
 def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout:
     """The layout of a micro-batch's trees on `device`."""
     if device.type == "cuda":
-        return AttentionLayout((), (), _varlen(trees, device), None)
+        every = tuple(segment for tree in trees for segment in _segments(tree))
+        scatter = _scatter((), every, sum(tree.num_tokens for tree in trees))
+        return AttentionLayout((), every, _varlen(trees, device), None if scatter is None else scatter.to(device))
     short = sorted((tree for tree in trees if tree.num_tokens <= _DENSE_TOKENS), key=lambda tree: -tree.num_tokens)
     long = [tree for tree in trees if tree.num_tokens > _DENSE_TOKENS]
     blocks = tuple(dense_block(bucket) for bucket in _buckets(short))
@@ -90,7 +93,7 @@ def tree_attention(
 ) -> tuple[Tensor, None]:
     """Attention for transformers: query [1, H, T, d], key and value [1, K, T, d] -> [1, T, H, d]."""
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
-    if layout.varlen is not None:
+    if layout.varlen is not None and q.dtype != torch.float32:
         return _varlen_attention(q, k, v, scaling, layout.varlen)[None], None
     outputs = [dense_attention(q, k, v, scaling, block) for block in layout.dense]
     outputs += [_segment_attention(q, k, v, scaling, segment) for segment in layout.segments]
@@ -113,7 +116,7 @@ def _segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, segment: S
     values = torch.cat([v[prompt], v[own]]).transpose(0, 1)[None]
     mask = None
     if segment.prompt_length:
-        mask = torch.ones(segment.length, segment.prompt_length + segment.length, dtype=torch.bool)
+        mask = torch.ones(segment.length, segment.prompt_length + segment.length, dtype=torch.bool, device=q.device)
         mask = mask.tril(segment.prompt_length)
     out = F.scaled_dot_product_attention(
         queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True

@@ -9,7 +9,7 @@ import torch
 
 from learner.optimizer import MasterOptimizer, learning_rate
 from learner.policy import Policy
-from services.schema.config.learner import OptimizerSettings
+from services.schema.config.learner import ComputeSettings, OptimizerSettings
 
 
 def rates(num_updates: int, **changes: object) -> list[float]:
@@ -33,6 +33,19 @@ def test_schedule_edges() -> None:
     settings = OptimizerSettings(learning_rate=1.0, decay="linear", floor=0.1)
     assert learning_rate(99, 10, settings) == pytest.approx(0.1)
     assert rates(2, warmup_updates=5) == [0.2, 0.4]
+
+
+def test_an_optimizer_on_the_host_makes_the_same_steps(tiny_model: Path) -> None:
+    weights = []
+    for offload in (False, True):
+        policy = Policy(tiny_model, dtype="bfloat16", compute=ComputeSettings(offload_optimizer=offload))
+        optimizer = MasterOptimizer(policy, OptimizerSettings(learning_rate=1e-2))
+        for seed in range(2):
+            set_gradients(policy, seed)
+            optimizer.step(1e-2, optimizer.grad_norm())
+        assert {master.device.type for master in policy.masters.values()} == {"cpu"}
+        weights.append(torch.cat([weight.flatten() for _, weight in policy.named_weights()]))
+    assert torch.equal(*weights)
 
 
 def set_gradients(policy: Policy, seed: int) -> None:

@@ -61,6 +61,42 @@ def test_packed_equals_one_by_one(
     torch.testing.assert_close(packed, naive_logprobs(any_model, batch, 0.7), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("share_prompts", [True, False])
+def test_varlen_layout_gives_each_query_its_own_keys(
+    batch: Batch, share_prompts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CUDA path with its kernel's definition in place of the kernel, against attention segment by segment."""
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", slow_varlen)
+    (microbatch,) = pack(batch.samples, tokens_per_microbatch=1000, share_prompts=share_prompts)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(len(microbatch.token_ids), heads, 16, generator=generator) for heads in (4, 2, 2))
+    cpu = torch.device("cpu")
+    segments = [segment for tree in microbatch.trees for segment in attention._segments(tree)]
+    expected = torch.cat([attention._segment_attention(q, k, v, 0.3, segment) for segment in segments])
+    found = attention._varlen_attention(q, k, v, 0.3, attention._varlen(microbatch.trees, cpu))
+    torch.testing.assert_close(found, expected)
+
+
+def slow_varlen(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, **options: object
+) -> Tensor:
+    """What torch says of `varlen_attn`: one segment after another, causal from the end of the keys."""
+    assert options == {"scale": 0.3, "window_size": (-1, 0), "enable_gqa": True}
+    assert (cu_q.dtype, cu_k.dtype) == (torch.int32, torch.int32)
+    assert (max_q, max_k) == (int(cu_q.diff().max()), int(cu_k.diff().max()))
+    outputs = []
+    for index in range(len(cu_q) - 1):
+        own, seen = slice(cu_q[index], cu_q[index + 1]), slice(cu_k[index], cu_k[index + 1])
+        keys, values = (x[seen].repeat_interleave(2, dim=1) for x in (k, v))
+        scores = torch.einsum("qhd,khd->hqk", q[own], keys) * 0.3
+        num_q, num_k = scores.shape[1:]
+        hidden = torch.ones(num_q, num_k, dtype=torch.bool).triu(num_k - num_q + 1)
+        outputs.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), values))
+    return torch.cat(outputs)
+
+
 def test_gradients_equal_one_by_one(tiny_model: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = torch.randn(batch.num_tokens, generator=torch.Generator().manual_seed(0))
     gradients = []

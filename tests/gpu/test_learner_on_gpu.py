@@ -1,0 +1,99 @@
+"""The learner on a GPU gives what it gives on a CPU: attention, head, updates, the optimizer on the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from learner import attention
+from learner.batching import pack
+from learner.logprobs import token_logprobs
+from learner.policy import Policy
+from learner.samples import make_batch
+from learner.update import Learner
+from services.schema.config.learner import LearnerSettings
+from services.schema.messages import Group
+from tests.models import build_tiny_model
+from tests.unit.learner.kit import make_group
+
+pytestmark = pytest.mark.gpu
+
+CUDA = torch.device("cuda")
+QUIET = {"kl_warn": 1e9, "kl_stop": 1e9, "ess_warn": 0, "ess_stop": 0}
+
+
+def groups(seed: int = 0) -> list[Group]:
+    rng = np.random.default_rng(seed)
+    return [
+        make_group(rng, [70, 10, 0, 120], [1, 0, 0, 1], prompt_length=90),
+        make_group(rng, [40, 4], [1, 0], prompt_length=1, group_id=1),
+        make_group(rng, [300, 20, 110], [1, 0, 1], prompt_length=200, group_id=2),
+    ]
+
+
+def test_varlen_attention_and_its_gradients_are_those_of_the_segments() -> None:
+    (microbatch,) = pack(make_batch(groups()).samples, tokens_per_microbatch=10_000, share_prompts=True)
+    layout = attention.build_layout(microbatch.trees, CUDA)
+    assert layout.varlen is not None
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        torch.manual_seed(0)
+        shapes = [(len(microbatch.token_ids), heads, 64) for heads in (8, 2, 2)]
+        q, k, v = (torch.randn(shape, device=CUDA).bfloat16().to(dtype).requires_grad_() for shape in shapes)
+        if dtype == torch.bfloat16:
+            out = attention._varlen_attention(q, k, v, 0.125, layout.varlen)
+        else:
+            out = torch.cat([attention._segment_attention(q, k, v, 0.125, each) for each in layout.segments])
+        out.backward(torch.ones_like(out))
+        results.append([out, *(x.grad for x in (q, k, v))])
+    for found, expected in zip(*results, strict=True):
+        assert found is not None and expected is not None
+        assert (found.float() - expected).norm() <= 2e-2 * expected.norm()
+
+
+def test_head_gives_fp32_logits_at_bf16_precision_of_its_inputs() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(300, 256).bfloat16(), torch.randn(5000, 256).bfloat16()
+    targets = torch.randint(0, 5000, (300,))
+    exact = torch.log_softmax(hidden.float() @ weight.float().t(), -1).gather(1, targets[:, None])[:, 0]
+    found, _ = token_logprobs(hidden.to(CUDA), weight.to(CUDA), targets.to(CUDA))
+    torch.testing.assert_close(found.cpu(), exact, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_update_on_the_gpu_is_the_cpus(tmp_path: Path, dtype: str) -> None:
+    path = build_tiny_model(tmp_path, hidden_size=128, head_dim=64)
+    settings = LearnerSettings.model_validate({"watch": QUIET, "optimizer": {"learning_rate": 1e-3}})
+    moved = {}
+    for device in ("cpu", "cuda"):
+        policy = Policy(path, dtype=dtype, device=device)
+        before = flat(policy)
+        learner = Learner(policy, settings, num_updates=10, max_completion_tokens=512)
+        result = learner.update(groups(), 1)
+        moved[device] = (flat(policy) - before, result.metrics["grad_norm"])
+    tolerance = 1e-3 if dtype == "float32" else 5e-2
+    assert moved["cuda"][1] == pytest.approx(moved["cpu"][1], rel=tolerance)
+    cosine = torch.nn.functional.cosine_similarity(moved["cuda"][0], moved["cpu"][0], dim=0)
+    assert cosine > 1 - 5 * tolerance
+
+
+def test_an_optimizer_on_the_host_makes_the_gpus_steps(tmp_path: Path) -> None:
+    path = build_tiny_model(tmp_path, hidden_size=128, head_dim=64)
+    weights = []
+    for offload in (False, True):
+        settings = LearnerSettings.model_validate({
+            "watch": QUIET, "optimizer": {"learning_rate": 1e-3}, "compute": {"offload_optimizer": offload},
+        })  # fmt: skip
+        policy = Policy(path, dtype="bfloat16", device="cuda", compute=settings.compute)
+        learner = Learner(policy, settings, num_updates=10, max_completion_tokens=512)
+        for version in (1, 2):
+            learner.update(groups(version), version)
+        weights.append(flat(policy))
+    assert (weights[0] - weights[1]).abs().max() <= 2e-2 * weights[0].abs().max()
+
+
+def flat(policy: Policy) -> torch.Tensor:
+    return torch.cat([weight.float().flatten().cpu() for _, weight in policy.named_weights()])
