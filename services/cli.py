@@ -187,6 +187,25 @@ def bench_sync(
     run(model, dtype, engines, syncs, as_json=json)
 
 
+@bench.command("all", epilog="Example: rayzero bench all --device cuda --shape Qwen/Qwen3-4B --out results")
+def bench_all(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    shape: Annotated[str | None, typer.Option(help="A published model, e.g. Qwen/Qwen3-0.6B; or small.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Only this; may be given several times.")] = None,
+    out: Annotated[Path, typer.Option(help="Where bench_DEVICE.json and bench_DEVICE.md are written.")] = Path("bench"),
+) -> None:
+    """Every part on one device, in one JSON file and one Markdown table. Parts that cannot run here say why."""
+    from services.bench.all import PARTS, run
+
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter("cpu or cuda", param_hint="--device")
+    try:
+        table = run("cuda" if device == "cuda" else "cpu", shape, tuple(part or PARTS), out)
+    except ValueError as error:
+        raise RayzeroError(str(error)) from None
+    typer.echo(table.read_text(encoding="utf-8"))
+
+
 @bench.command("learner", epilog="Example: rayzero bench learner --mix demo --threads 1")
 def bench_learner(
     model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,

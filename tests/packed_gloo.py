@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed
 
+from learner import gpu_links as sending_links
 from learner import transfer_group as sending
 from learner import weight_sender
 from learner.gpu_links import NcclLibrary
@@ -23,6 +24,8 @@ from services.schema.transport import Peer
 DISTRIBUTED: Any = torch.distributed
 TIMEOUT = timedelta(seconds=20)
 ID_BYTES = 128
+MESSAGE_BYTES = 7000
+"""Small, so that a tiny model takes several messages, and has tensors that are larger than one."""
 
 
 class GlooCommunicator:
@@ -89,6 +92,7 @@ def install_sender(patch: Any) -> None:
     without_streams(patch)
     patch(sending, "this_peer", pretends_a_gpu())
     patch(weight_sender, "vllm_nccl", library)
+    patch(sending_links, "PACKED_BYTES", MESSAGE_BYTES)
 
 
 def install_receiver(patch: Any) -> None:
@@ -96,3 +100,4 @@ def install_receiver(patch: Any) -> None:
     without_streams(patch)
     patch(receiving, "this_peer", pretends_a_gpu())
     patch(gpu_links, "connect", GlooCommunicator)
+    patch(gpu_links, "PACKED_BYTES", MESSAGE_BYTES)

@@ -20,7 +20,6 @@ from learner.update import Learner
 from services.bench import trl_step
 from services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
 from services.bench.limits import MachineLimits, measure_limits
-from services.bench.table import show
 from services.models import resolve_model
 from services.schema.config.learner import LearnerSettings
 from services.schema.messages import Group
@@ -44,9 +43,29 @@ def run(
     Raises:
         RecipeError: the model cannot be trained.
     """
+    from services.bench.table import show
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    figures = measure(
+        model, mix=mix, dtype=dtype, device=device, num_threads=num_threads, repeats=repeats, with_trl=with_trl
+    )
+    show("one update of the learner", _rows(figures, MachineLimits(**figures["limits"])), figures, as_json)
+    return figures
+
+
+def measure(
+    model: str,
+    *,
+    mix: str,
+    dtype: str,
+    device: str,
+    num_threads: int = 0,
+    repeats: int = 3,
+    with_trl: bool = False,
+) -> dict[str, Any]:
+    """The figures alone. Needs torch, transformers, numpy and pydantic, and nothing else."""
     if num_threads:
         torch.set_num_threads(num_threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     path, lengths = resolve_model(model), MIXES[mix]
     limits = measure_limits(device)
     variants = {
@@ -66,7 +85,6 @@ def run(
         figures["trl"] = trl_step.measure(path, groups, dtype, repeats)
         figures["trl"]["trained_tokens_per_s"] = num_real_tokens(groups) / figures["trl"]["seconds"]
         figures["ratio"] = figures["learner"]["trained_tokens_per_s"] / figures["trl"]["trained_tokens_per_s"]
-    show("one update of the learner", _rows(figures, limits), figures, as_json)
     return figures
 
 

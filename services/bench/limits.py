@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-_SIZE = 2048
+_SIZES = {"cpu": 2048, "cuda": 8192}
 _COPY_BYTES = 2**28
 
 
@@ -50,8 +50,9 @@ def best_seconds(work: Callable[[], object], device: str, repeats: int = 5) -> f
 
 
 def _gemm(dtype: torch.dtype, device: str) -> float:
-    a, b = (torch.randn(_SIZE, _SIZE, device=device).to(dtype) for _ in range(2))
-    return 2 * _SIZE**3 / best_seconds(lambda: a @ b, device)
+    size = _SIZES[device]
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / best_seconds(lambda: a @ b, device)
 
 
 def _copy(device: str) -> float:

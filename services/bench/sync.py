@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,7 +20,6 @@ from learner.weight_sender import WeightSender
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
-from services.bench.table import show
 from services.models import resolve_model
 from services.schema.config.rollout import RolloutSettings
 from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
@@ -31,11 +30,20 @@ WARM_UP_SYNCS = 2
 
 def run(model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool) -> dict[str, Any]:
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
-    settings = RolloutSettings(kv_cache_bytes=2**28, max_model_tokens=512)
-    os.environ.update(engine_environment(settings))
-    figures = asyncio.run(_measure(resolve_model(model), dtype, settings, num_engines, num_syncs))
+    from services.bench.table import show
+
+    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures
+
+
+def measure(
+    path: Path, dtype: str, device: Literal["auto", "cpu", "cuda"], num_engines: int, num_syncs: int
+) -> dict[str, Any]:
+    """The figures alone. On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC."""
+    settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512)
+    os.environ.update(engine_environment(settings))
+    return asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs))
 
 
 def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -62,7 +70,7 @@ async def _measure(
 ) -> dict[str, Any]:
     spec = EngineSpec(model_path=str(path), dtype=dtype, settings=settings)
     engines = [RolloutEngine(f"rollout-{index}", spec, deadline_s=60.0) for index in range(num_engines)]
-    sender = WeightSender(getattr(torch, dtype), deadline_s=60.0)
+    sender = WeightSender(getattr(torch, dtype), deadline_s=60.0, device=settings.engine_device)
     try:
         begun = time.monotonic()
         for engine in engines:
@@ -71,7 +79,7 @@ async def _measure(
         rendezvous = sender.open(num_engines)
         joins = [engine.join_transfer(rendezvous, rank) for rank, engine in enumerate(engines, start=1)]
         await asyncio.gather(*joins, asyncio.to_thread(sender.accept))
-        weights = await asyncio.to_thread(_weights, path)
+        weights = await asyncio.to_thread(_weights, path, settings.engine_device)
         bench = _Bench(engines, sender, weights)
         for _ in range(WARM_UP_SYNCS):
             await bench.sync()
@@ -139,10 +147,10 @@ class _Bench:
         return GroupRequest(group_id=self._version * 10 + index, prompt=prompt, sampling=sampling)
 
 
-def _weights(path: Path) -> list[tuple[str, torch.Tensor]]:
+def _weights(path: Path, device: str) -> list[tuple[str, torch.Tensor]]:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device)
     return [(name, parameter.detach()) for name, parameter in model.named_parameters()]
 
 

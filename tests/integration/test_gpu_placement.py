@@ -1,4 +1,4 @@
-"""A Ray cluster of three nodes that claim four GPUs each: who is placed where, and what is refused."""
+"""A Ray cluster of two nodes that claim four GPUs each: who is placed where, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.services.test_memory_plan import recipe
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NODES, GPUS_EACH = 3, 4
+NODES, GPUS_EACH = 2, 4
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,21 +98,21 @@ async def end(*actors: RemoteActor) -> None:
 async def test_tensor_parallel_groups_stay_on_a_node_and_a_replacement_takes_the_seat(
     model: Path, tmp_path: Path
 ) -> None:
-    run = placement(model, tmp_path, rollout={"num_workers": 4, "tensor_parallel_size": 2}, cluster={"learner_gpus": 3})
-    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(4)))
+    run = placement(model, tmp_path, rollout={"num_workers": 3, "tensor_parallel_size": 2}, cluster={"learner_gpus": 2})
+    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(3)))
     ranks = [await seat(rank) for rank in policy._ranks]  # type: ignore[attr-defined]
     assert len({node for node, _, _ in ranks}) == 1, "a learner that fits one node is on one node"
-    assert len({gpus[0] for _, gpus, _ in ranks}) == 3
-    assert [started for _, _, started in ranks] == [(rank, 3) for rank in range(3)]
+    assert len({gpus[0] for _, gpus, _ in ranks}) == 2
+    assert [started for _, _, started in ranks] == [(rank, 2) for rank in range(2)]
     seats = [await seat(engine) for engine in engines]
     assert all(len(gpus) == 2 for _, gpus, _ in seats)
     taken = Counter((node, gpu) for node, gpus, _ in (*ranks, *seats) for gpu in gpus)
-    assert max(taken.values()) == 1 and len(taken) == 11
+    assert max(taken.values()) == 1 and len(taken) == 8
     await engines[1].shutdown()
-    again = await run.rollout_worker("rollout-4")
+    again = await run.rollout_worker("rollout-3")
     assert (await seat(again))[0] == seats[1][0]
     with pytest.raises(ActorStartError, match="GPUs were not free"):
-        # One GPU is left in the cluster, and an engine added later needs two.
+        # Nothing is left in the cluster, and an engine added later needs two.
         seats_of_run = run._seats[0]
         object.__setattr__(
             seats_of_run, "_recipe", recipe(rollout={"tensor_parallel_size": 2}, deadlines={"actor_start_s": 0.5})
@@ -134,12 +134,12 @@ async def test_what_no_node_can_hold_is_refused_at_once_or_after_the_wait() -> N
     begun = time.monotonic()
     with pytest.raises(ActorStartError, match=r"an engine needs 8 GPUs on one node, and the largest node has 4"):
         await GpuSeats.reserve(recipe(rollout={"tensor_parallel_size": 8}), ("learner", "engine"))
-    with pytest.raises(ActorStartError, match=r"the run needs 13 GPUs, and the cluster has 12"):
-        await GpuSeats.reserve(recipe(rollout={"num_workers": 12}), ("learner", "engine"))
+    with pytest.raises(ActorStartError, match=r"the run needs 9 GPUs, and the cluster has 8"):
+        await GpuSeats.reserve(recipe(rollout={"num_workers": 8}), ("learner", "engine"))
     assert time.monotonic() - begun < 5
-    waiting = recipe(rollout={"num_workers": 12}, cluster={"wait_for_nodes_s": 1.0})
+    waiting = recipe(rollout={"num_workers": 8}, cluster={"wait_for_nodes_s": 1.0})
     begun = time.monotonic()
-    with pytest.raises(ActorStartError, match="the run needs 13 GPUs"):
+    with pytest.raises(ActorStartError, match="the run needs 9 GPUs"):
         await GpuSeats.reserve(waiting, ("learner", "engine"))
     assert time.monotonic() - begun > 1.0
-    assert sorted(node.num_gpus for node in gpu_nodes()) == [0, 4, 4, 4]
+    assert sorted(node.num_gpus for node in gpu_nodes()) == [0, 4, 4]

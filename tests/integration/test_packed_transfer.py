@@ -42,9 +42,6 @@ def gloo_for_nccl(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return Peer(host=f"node-{number}", process=number, gpu=f"GPU-{number}", sees_learner=sees_learner)
 
     monkeypatch.setattr(receiving, "this_peer", receiver)
-    # Small messages, so that there are several, and tensors larger than one.
-    for module in (sending_links, gpu_links):
-        monkeypatch.setattr(module, "PACKED_BYTES", 7000)
     yield
     packed_gloo.STORES.clear()
 
@@ -170,7 +167,7 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
 
 def hang_broadcast(link: sending_links.NcclLink) -> None:
     """As NCCL does when a peer is gone: `synchronize` does not return."""
-    link._library = replace(link._library, produce=lambda **_: time.sleep(3))
+    link._library = replace(link._library, produce=lambda **_: time.sleep(1.5))
 
 
 def end(sender: WeightSender, groups: list[ReceiverGroup]) -> None:

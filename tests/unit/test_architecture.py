@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -158,6 +159,22 @@ def test_vllm_is_imported_where_it_is_used() -> None:
         if name.split(".")[0] == "vllm" and source.path == "learner/weight_sender.py"
     ]
     assert not wrong
+
+
+def test_parts_of_the_learner_can_be_measured_with_four_packages() -> None:
+    """Where neither Ray nor vLLM is installed; what is imported in functions is another part's."""
+    modules = {source.module: source for source in sources()}
+    names = ("all", "parts", "learner", "limits", "length_mix", "random_model", "trl_step")
+    left, seen, needed = {f"services.bench.{name}" for name in names}, set[str](), set[str]()
+    while left:
+        module = left.pop()
+        seen.add(module)
+        for name, _ in modules[module].imports(at_import_time=True):
+            if name in modules:
+                left |= {name} - seen
+            elif name.split(".")[0] not in LAYERS | sys.stdlib_module_names:
+                needed.add(name.split(".")[0])
+    assert needed == {"torch", "transformers", "numpy", "pydantic"}
 
 
 def test_services_package_is_empty() -> None:
