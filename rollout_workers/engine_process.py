@@ -126,6 +126,14 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
             # rewound, and the engine dies of it.
             "enable_chunked_prefill": False,
         }
+    else:
+        arguments |= {
+            # Chosen here, for inside a placement group vLLM would ask Ray for workers of its own.
+            "distributed_executor_backend": "mp" if settings.tensor_parallel_size > 1 else "uni",
+            # With the cache's size given it only decides whether the engine starts, and beside a learner on the same
+            # GPU nearly all of the memory is not free. What fits is services/memory_plan.py's affair.
+            "gpu_memory_utilization": 0.05,
+        }
     return arguments
 
 

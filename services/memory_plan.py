@@ -140,7 +140,8 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
     return parts | {
         "activations": activations,
         "logits": 3 * logits + KEPT_BYTES + head * (4 + DTYPE_BYTES[dtype]),
-        "send buffer": 0 if recipe.cluster.weight_transport == "gloo" else shape.weight_bytes(dtype),
+        # Shards are put together before they are copied.
+        "send buffer": shape.weight_bytes(dtype) * (1 if ranks == 1 else 2),
         "CUDA": CONTEXT_BYTES,
     }
 

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import pytest
+
+from rollout_workers.engine_process import EngineSpec, engine_arguments
 from rollout_workers.environment import engine_environment, usable_cores
 from services.schema.config.rollout import RolloutSettings
+
+
+def test_gpu_engine_is_told_what_it_would_guess_wrongly() -> None:
+    def arguments(**changes: Any) -> dict[str, Any]:
+        settings = RolloutSettings(device="cuda", **changes)
+        return engine_arguments(EngineSpec(model_path="m", dtype="bfloat16", settings=settings, sleeps=True))
+
+    assert arguments()["distributed_executor_backend"] == "uni"
+    shared = arguments(tensor_parallel_size=4, quantization="fp8", enforce_eager=False)
+    assert shared["distributed_executor_backend"] == "mp", "inside a placement group vLLM would take Ray's"
+    assert shared["gpu_memory_utilization"] < 0.1, "beside a learner most of the memory is not free"
+    assert (shared["quantization"], shared["enable_sleep_mode"], shared["enforce_eager"]) == ("fp8", True, False)
+    with pytest.raises(ValueError, match="quantization needs device cuda"):
+        RolloutSettings(device="cpu", quantization="fp8")
 
 
 def test_cpu_engine_waits_passively_on_as_many_threads_as_there_are_cores() -> None:

@@ -55,6 +55,7 @@ def test_sharding_offloading_and_adapters_by_hand() -> None:
     four = learner_parts(recipe(cluster={"learner_gpus": 4}), LLAMA, checkpointing=True, offload=False)
     assert four["fp32 masters"] == four["gradients"] == LLAMA_PARAMETERS
     assert four["moments"] == 2 * LLAMA_PARAMETERS
+    assert four["send buffer"] == 2 * 2 * LLAMA_PARAMETERS
     assert four["weights"] == 2 * 2 * 2 * 128256 * 4096, "the head and the embedding are gathered together, twice over"
     assert four["activations"] == 2 * 8192 * (32 * 4096 + 17 * 4096 + 4 * 14336)
     offloaded = learner_parts(recipe(), LLAMA, checkpointing=True, offload=True)
