@@ -15,7 +15,8 @@ from ray.cluster_utils import Cluster
 
 import learner.actor
 import rollout_workers.actor
-from services.placement import GpuSeats, Placement, RaySession, gpu_nodes
+from services.placement import Placement
+from services.placement_groups import GpuSeats, give_back_gpus, gpu_nodes
 from services.remote import RemoteActor
 from services.schema.errors import ActorStartError
 from tests.models import build_tiny_model
@@ -87,9 +88,7 @@ async def seat(actor: RemoteActor) -> tuple[str, list[str], tuple[Any, ...]]:
 
 async def end(*actors: RemoteActor) -> None:
     await asyncio.gather(*(actor.shutdown() for actor in actors))
-    session = RaySession(recipe())
-    session._is_guest = True
-    session.stop()
+    give_back_gpus()
     async with asyncio.timeout(20):
         while ray.available_resources().get("GPU") != NODES * GPUS_EACH:
             await asyncio.sleep(0.05)

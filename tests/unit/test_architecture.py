@@ -19,6 +19,7 @@ MAX_FUNCTION_LINES = 75
 
 RAY = {
     "services/placement.py",
+    "services/placement_groups.py",
     "services/remote.py",
     "services/health.py",
     "services/cli.py",
