@@ -105,3 +105,28 @@ def test_shapes_are_read_from_the_checkpoints_headers(tmp_path: Path) -> None:
 
 def test_digest_is_xxh3_64() -> None:
     assert digest(torch.zeros(0, dtype=torch.uint8)) == "2d06800538d394c2"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_gpus_digests_are_held_against_what_arrived_and_name_the_tensor(dtype: torch.dtype) -> None:
+    sender = WeightSender(dtype, bucket_bytes=128)
+    buffer = sender._buffer
+    plain = sender.prepare(weights(), 4)
+    # What a learner on a GPU does, its buffer on the CPU.
+    buffer._device, buffer._host_is_current = torch.zeros(plain.num_bytes, dtype=torch.uint8), False
+    checksums = buffer._fill_device([tensor for _, tensor in weights()])
+    specs = [replace(spec, checksum=checksum) for spec, checksum in zip(plain.tensors, checksums, strict=True)]
+    manifest = replace(plain, tensors=tuple(specs))
+    assert all(
+        torch.equal(sent, tensor.to(dtype)) for (_, sent), (_, tensor) in zip(buffer.tensors(), weights(), strict=True)
+    )
+    staging = StagingBuffer()
+    arrive(staging, sender, manifest)
+    for bucket in range(len(manifest.bucket_bytes)):
+        staging.verify_bucket(bucket)
+    for spec in manifest.tensors:
+        for offset in (spec.offset_bytes, spec.offset_bytes + spec.num_bytes - 1):
+            staging._buckets[spec.bucket][offset] ^= 64
+            with pytest.raises(WeightSyncError, match=f"bytes differ.*{spec.name}$"):
+                staging.verify_bucket(spec.bucket)
+            staging._buckets[spec.bucket][offset] ^= 64
