@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from services.fleet import Fleet, Seat
+from services.fleet import Fleet
 from services.schema.errors import DeadlineError, WorkerError
 from services.schema.interfaces import RolloutWorker
+from services.seats import Seat
 
 
 @dataclass(frozen=True, slots=True)
