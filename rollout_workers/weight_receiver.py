@@ -38,6 +38,10 @@ from services.schema.errors import RayzeroError, WeightSyncError
 from services.schema.messages import Rendezvous, WeightManifest
 
 end_with_owner()
+if torch.cpu._is_amx_tile_supported():
+    # vLLM's CPU attention multiplies with AMX and leaves it to oneDNN to ask the kernel's leave, which oneDNN does for
+    # products of some size only: an engine of a small model died of an illegal instruction, now and then.
+    torch.cpu._init_amx()
 
 
 @dataclass
