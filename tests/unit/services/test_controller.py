@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -329,16 +330,16 @@ async def test_nothing_finished_for_too_long_is_a_stall_with_a_report() -> None:
     run = Run()
     await run.start()
     run.workers["rollout-0"].on_generate = lambda request: 0.0 if request.group_id < 0 else 3600.0
-    deadlines = run.recipe.deadlines.model_copy(update={"stall_s": 0.2})
+    deadlines = run.recipe.deadlines.model_copy(update={"stall_s": 1.0})
     run.controller.recipe = run.recipe.model_copy(update={"deadlines": deadlines})
     with pytest.raises(DeadlineError) as stall:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await run.controller.run()
-    assert run.controller.stalled_s >= 0.2
-    report = str(stall.value)
-    assert "the learner waits for groups for 0 s: 0 of 2 groups are ready" in report
-    assert "rollout-0 is serving version 0 for 0 s, holds groups 0, 1 (generating for 0 s)" in report
-    assert "reward-0 is serving for 0 s, holds no group" in report
+    assert run.controller.stalled_s >= 1.0
+    report = re.sub(r"\d+ s\b", "N s", str(stall.value))
+    assert "the learner waits for groups for N s: 0 of 2 groups are ready" in report
+    assert "rollout-0 is serving version 0 for N s, holds groups 0, 1 (generating for N s)" in report
+    assert "reward-0 is serving for N s, holds no group" in report
     assert "group 0 (train/0): generating at rollout-0 for" in report
 
 
