@@ -109,7 +109,8 @@ class Run:
     def _verdict(self, cpu_s: float, memory_bytes: int) -> str:
         if cpu_s > self.limits.cpu_s and self._ended_by in ("", "wall", "cpu"):
             return "cpu"
-        if not self._ended_by and memory_bytes > max(self.limits.memory_bytes, _inherited_bytes()):
+        inherited = _inherited_bytes() if self.box.group else 0  # the zygote is small, and its boxes call no exec
+        if not self._ended_by and memory_bytes > max(self.limits.memory_bytes, inherited):
             return "memory"
         return self._ended_by or "exited"
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rollout_workers.transfer_group import ReceiverGroup
 from rollout_workers.vllm_engine import RolloutEngine
 from services.schema.config.rollout import RolloutSettings
 from services.schema.errors import WeightSyncError, WorkerError
-from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Rendezvous, Sampling
+from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
 from tests.models import build_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -233,9 +234,13 @@ async def test_bytes_that_never_come_end_at_the_deadline(pair: Pair, monkeypatch
 
 
 async def test_peer_that_dies_within_a_broadcast_costs_only_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendezvous = pair.sender.open(2)
-    doomed = multiprocessing.get_context("spawn").Process(target=join_and_die, args=(rendezvous, pair.version + 1))
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    doomed = spawn.Process(target=join_and_die, args=(theirs, pair.version + 1))
     doomed.start()
+    assert await asyncio.to_thread(ours.poll, 120)  # its imports, on a busy machine, are no part of the deadline
+    rendezvous = pair.sender.open(2)
+    ours.send(rendezvous)
     await asyncio.gather(pair.engine.join_transfer(rendezvous, 1), asyncio.to_thread(pair.sender.accept))
     monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
     manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
@@ -282,7 +287,8 @@ async def fails_to_receive(pair: Pair, manifest: Any, name: str) -> None:
     assert name in str(received)
 
 
-def join_and_die(rendezvous: Rendezvous, policy_version: int) -> None:
-    group = ReceiverGroup(rendezvous, 2, DEADLINE_S)
+def join_and_die(pipe: Connection, policy_version: int) -> None:
+    pipe.send("ready")
+    group = ReceiverGroup(pipe.recv(), 2, DEADLINE_S)
     group.announce(policy_version)
     os._exit(1)
