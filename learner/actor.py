@@ -1,4 +1,7 @@
-"""The learner as a Ray actor: a thin shell around `Learner`, `SftTrainer` and `WeightSender`."""
+"""The learner as a Ray actor: a thin shell around `Learner`, `SftTrainer` and `WeightSender`.
+
+Whoever spawns it imports this module: torch and transformers, ten seconds of one core, are imported by `start`.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,17 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
-import torch
 from numpy.typing import NDArray
 
-from learner.checkpoint import load_learner, save_learner
-from learner.policy import Policy
-from learner.ranks import ONE_RANK, join, leave
-from learner.sft import SftExample, SftTrainer
-from learner.update import Learner
-from learner.weight_sender import WeightSender
 from services.schema.config.recipe import Recipe
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+
+if TYPE_CHECKING:
+    from learner.sft import SftExample
 
 T = TypeVar("T")
 
@@ -52,6 +51,8 @@ class LearnerActor:
 
     async def describe(self) -> dict[str, Any]:
         """Who learns: process id, policy version, parameters, device, threads."""
+        import torch
+
         policy = self._learner.policy
         return {
             "pid": os.getpid(),
@@ -65,6 +66,8 @@ class LearnerActor:
         """One update; see `Learner.update`."""
         result = await self._run(self._learner.update, groups, policy_version)
         if self._recipe.cluster.colocate == "sleep":
+            import torch
+
             await self._run(torch.cuda.empty_cache)  # what torch keeps for the next update, the engine needs now
         return result
 
@@ -82,10 +85,14 @@ class LearnerActor:
 
     async def save_checkpoint(self, directory: str) -> None:
         """Write the model (Hugging Face format) and the learner's state into `directory`."""
+        from learner.checkpoint import save_learner
+
         await self._run(save_learner, self._learner, Path(directory))
 
     async def load_checkpoint(self, directory: str) -> None:
         """Restore what `save_checkpoint` wrote."""
+        from learner.checkpoint import load_learner
+
         await self._run(load_learner, self._learner, Path(directory))
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:
@@ -110,12 +117,22 @@ class LearnerActor:
 
     async def shutdown(self) -> None:
         """Leave the transfer group; the process may then be killed."""
+        from learner.ranks import leave
+
         if hasattr(self, "_sender"):
             await asyncio.to_thread(self._sender.close)
         self._thread.shutdown(wait=False, cancel_futures=True)
         leave()
 
     def _load(self, rank: int, rendezvous: Rendezvous | None) -> None:
+        import torch
+
+        from learner.policy import Policy
+        from learner.ranks import ONE_RANK, join
+        from learner.sft import SftTrainer
+        from learner.update import Learner
+        from learner.weight_sender import WeightSender
+
         recipe, settings = self._recipe, self._recipe.learner
         device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that are not its own
         policy = Policy(

@@ -19,8 +19,8 @@ from services.ledger import audit
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
     "model.dtype=float32",
-    "cold_start.num_updates=60",
-    "cold_start.source.arguments.num_prompts=2000",
+    "cold_start.num_updates=10",
+    "cold_start.source.arguments.num_prompts=400",
     "training.num_updates=6",
     "training.groups_per_update=4",
     "training.group_size=4",

@@ -30,6 +30,7 @@ BACKENDS = [
         "landlock", marks=pytest.mark.skipif(landlock_abi() < 6, reason="Landlock ABI 6 (Linux 6.12) is needed")
     ),
 ]
+SLOW_TO_COMPILE = {"cpp", "java", "go", "rust"}
 TOOLCHAINS: dict[str, Callable[[], object]] = {"javascript": node, "java": jdk, "go": go, "rust": rust}
 
 
@@ -45,6 +46,12 @@ def offered(folder: str) -> list[Program]:
     return kept
 
 
+def sampled(programs: list[Program]) -> list[Program]:
+    """Every third of those whose compiler costs seconds; their programs are run like any other's under Landlock too."""
+    slow = [program for program in programs if program.language in SLOW_TO_COMPILE]
+    return [program for program in programs if program.language not in SLOW_TO_COMPILE] + slow[::3]
+
+
 def test_the_corpus_is_as_large_as_promised() -> None:
     hostile, honest = read("hostile"), read("honest")
     assert len(hostile) >= 100
@@ -57,7 +64,8 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_no_hostile_program_passes(backend: str) -> None:
-    verdicts = await judge_all(backend, offered("hostile"))
+    programs = offered("hostile")
+    verdicts = await judge_all(backend, sampled(programs) if backend == "landlock" else programs)
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.WRONG}
 
 
@@ -66,7 +74,7 @@ async def test_no_hostile_program_passes(backend: str) -> None:
 async def test_every_honest_program_passes(backend: str) -> None:
     programs = offered("honest")
     if backend == "landlock":
-        programs = [program for program in programs if program.name not in NEEDS_NAMESPACES]
+        programs = [program for program in sampled(programs) if program.name not in NEEDS_NAMESPACES]
     verdicts = await judge_all(backend, programs)
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.CORRECT}
 
