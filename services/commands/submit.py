@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ EXCLUDES = (
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "FAILED"})
 ADDRESS_ENV = "RAY_API_SERVER_ADDRESS"
 POLL_S = 2.0
+LOST_S = 60.0
+"""How long Ray may be silent while a job is followed: a busy head answers late, and one that restarts not at all."""
 EXITS = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
 
 
@@ -50,7 +53,10 @@ class Job:
         words += ["--runtime-env-json", json.dumps(_without_secrets(rest))]
         if self.entrypoint_resources:
             words += ["--entrypoint-resources", json.dumps(dict(self.entrypoint_resources))]
-        return f"{shlex.join(words)} -- {self.entrypoint}"
+        line = shlex.join(words)
+        for name in rest.get("env_vars", {}):  # out of the single quotes, where a shell puts in no values
+            line = line.replace(f'"${name}"', f'"\'"${name}"\'"')
+        return f"{line} -- {self.entrypoint}"
 
 
 def plan_job(
@@ -111,7 +117,13 @@ def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
         print(f"submitted as {job.submission_id}. The same by hand:\n  {job.command_line(address)}")
         for what in ("status", "logs --follow", "stop"):
             print(f"  ray job {what} --address {address} {job.submission_id}")
-    return follow(client, job.submission_id, quiet=as_json) if wait else 0
+    if not wait:
+        return 0
+    try:
+        return follow(client, job.submission_id, quiet=as_json)
+    except KeyboardInterrupt:
+        print(f"\n{job.submission_id} goes on; `ray job stop --address {address} {job.submission_id}` ends it")
+        raise
 
 
 def connect(address: str) -> Any:
@@ -126,32 +138,46 @@ def connect(address: str) -> Any:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RunUnreachable(
-            f"no Ray answers at {address} ({str(error).strip().splitlines()[0]}). Set --address or {ADDRESS_ENV} to "
+            f"no Ray answers at {address} ({_first_line(error)}). Set --address or {ADDRESS_ENV} to "
             "the dashboard's URL; where Ray asks for a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from None
 
 
 def follow(client: Any, submission_id: str, quiet: bool = False, deadline_s: float | None = None) -> int:
-    """Show what a job prints until it ends; its exit code.
+    """Show what a job prints until it ends; its exit code. Why it has not begun, or did not, goes to stderr.
 
     Raises:
         DeadlineError: it goes on longer than `deadline_s`.
+        RunUnreachable: Ray has not answered for `LOST_S`.
     """
-    shown = 0
-    deadline = None if deadline_s is None else time.monotonic() + deadline_s
+    shown, said = 0, ""
+    begun = heard = time.monotonic()
     while True:
-        status = str(client.get_job_status(submission_id).value)
-        logs = client.get_job_logs(submission_id)
+        try:
+            info, logs = client.get_job_info(submission_id), client.get_job_logs(submission_id)
+        except (RuntimeError, OSError) as error:
+            if time.monotonic() - heard > LOST_S:
+                why = f"Ray has not answered for {LOST_S:g} s: {_first_line(error)}"
+                raise RunUnreachable(f"{why}. Where Ray lives, {submission_id} goes on") from None
+            time.sleep(POLL_S)
+            continue
+        heard, status = time.monotonic(), str(info.status.value)
         if not quiet:
             print(logs[shown:], end="", flush=True)
         shown = len(logs)
+        code = info.driver_exit_code
+        if not shown and status in ("PENDING", "FAILED") and info.message != said:
+            said = info.message
+            print(f"{status}: {said}", file=sys.stderr, flush=True)
         if status in ENDED:
-            info = client.get_job_info(submission_id)
-            code = info.driver_exit_code
             return code if status == "FAILED" and code is not None and code > 0 else EXITS[status]
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline_s is not None and heard - begun > deadline_s:
             raise DeadlineError(f"{submission_id} is still {status} after {deadline_s:g} s")
         time.sleep(POLL_S)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _without_secrets(runtime_env: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +42,13 @@ def test_a_variable_is_passed_and_not_printed(tmp_path: Path, monkeypatch: pytes
         plan_job(RECIPE, [], tmp_path, None, ["NOT_SET"], head=False)
 
 
+def test_typed_by_hand_the_line_passes_the_variables_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret's")
+    line = plan_job(RECIPE, [], tmp_path, None, ["WANDB_API_KEY"], head=False).command_line("http://h:1")
+    shown = subprocess.run(["bash", "-c", f'ray() {{ printf %s "${{10}}"; }}; {line}'], capture_output=True, check=True)
+    assert json.loads(shown.stdout)["env_vars"]["WANDB_API_KEY"] == "s3cret's"
+
+
 def test_a_recipe_outside_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
     outside = tmp_path / "recipe.yaml"
     outside.write_text(RECIPE.read_text())
@@ -55,35 +64,50 @@ def test_without_a_ray_it_says_what_to_set() -> None:
 
 
 class Jobs:
-    """A client whose job goes through scripted states."""
+    """A client whose job goes through scripted states; an error among them is raised once."""
 
-    def __init__(self, states: list[str], exit_code: int | None) -> None:
+    def __init__(self, states: list[str | Exception], exit_code: int | None) -> None:
         self.states = states
         self.exit_code = exit_code
 
-    def get_job_status(self, _: str) -> Any:
-        return SimpleNamespace(value=self.states.pop(0) if len(self.states) > 1 else self.states[0])
+    def get_job_info(self, _: str) -> Any:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, Exception):
+            raise state
+        message = f"it is {state.lower()}"
+        return SimpleNamespace(status=SimpleNamespace(value=state), driver_exit_code=self.exit_code, message=message)
 
     def get_job_logs(self, _: str) -> str:
-        return "a line\n" * (3 - len(self.states))
+        return "" if self.states == ["FAILED"] and self.exit_code is None else "a line\n" * (3 - len(self.states))
 
-    def get_job_info(self, _: str) -> Any:
-        return SimpleNamespace(driver_exit_code=self.exit_code)
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.commands.submit.POLL_S", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("state", "driver", "expected"),
-    [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", None, 1), ("STOPPED", None, 130)],
+    ("state", "driver", "expected"), [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", -9, 1), ("STOPPED", None, 130)]
 )
 def test_waiting_ends_as_the_job_does(
-    state: str, driver: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state: str, driver: int | None, expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.commands.submit.POLL_S", 0.0)
     assert follow(Jobs(["RUNNING", state], driver), "j") == expected
     assert capsys.readouterr().out == "a line\n" * 2
 
 
-def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.commands.submit.POLL_S", 0.0)
+def test_a_job_that_never_began_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(Jobs(["FAILED"], None), "j") == 1
+    assert "FAILED: it is failed" in capsys.readouterr().err
+
+
+def test_a_head_that_is_busy_or_restarts_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert follow(Jobs([RuntimeError("500"), ConnectionError("refused"), "SUCCEEDED"], 0), "j", quiet=True) == 0
+    monkeypatch.setattr("services.commands.submit.LOST_S", 0.0)
+    with pytest.raises(RunUnreachable, match=r"refused.*j goes on"):
+        follow(Jobs([ConnectionError("refused")], None), "j")
+
+
+def test_waiting_has_an_end() -> None:
     with pytest.raises(DeadlineError, match="still PENDING"):
         follow(Jobs(["PENDING"], None), "j", quiet=True, deadline_s=0.01)
