@@ -57,9 +57,11 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, run_url: str, interval: str = "1s") -> Iterator[Prometheus]:
+def prometheus(folder: Path, run_url: str, token: str, interval: str = "1s") -> Iterator[Prometheus]:
     """One that discovers a run's targets at `run_url`/sd and evaluates the committed alerts."""
-    job = {"job_name": "rayzero", "http_sd_configs": [{"url": f"{run_url}/sd", "refresh_interval": "1s"}]}
+    credentials = {"authorization": {"credentials": token}}
+    discovery = {"url": f"{run_url}/sd", "refresh_interval": "1s", **credentials}
+    job = {"job_name": "rayzero", "http_sd_configs": [discovery], **credentials}
     settings = {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(ALERTS)],
