@@ -221,6 +221,55 @@ def bench_learner(
     run(str(resolve_model(model)), mix=mix, num_threads=threads, with_trl=trl, as_json=json)
 
 
+@bench.command("time-to-reward", epilog="Example: rayzero bench time-to-reward --runs runs/demo --trl-minutes 6")
+def bench_time_to_reward(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    overrides: Overrides = None,
+    seeds: Annotated[str, typer.Option(help="One training of each side a seed.")] = "0,1,2",
+    runs: Annotated[list[Path] | None, typer.Option(help="A finished run directory to read instead of RECIPE.")] = None,
+    levels: Annotated[str, typer.Option(help="Held-out accuracies to compare at, per cent.")] = "40,50,60,65",
+    trl_minutes: Annotated[float, typer.Option(min=0.1, help="Most training that TRL is given, a seed.")] = 12.0,
+    out: Annotated[Path, typer.Option(help="Where it is kept; the same command goes on from what is finished.")] = Path(
+        "runs/time-to-reward"
+    ),
+    plot: Annotated[Path | None, typer.Option(help="Draw both sides' accuracies into this file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Seconds and samples to the same held-out accuracy, with rayzero and with TRL's GRPOTrainer.
+
+    --runs may be given several times, a run a seed. --json prints, and OUT/time_to_reward.json keeps:
+
+    levels.LEVEL: LEVEL is a share, or `target`, each seed's last accuracy less 2 points
+      .median_seconds, .median_samples: TRL's cost over rayzero's, as value and
+        is_bound (TRL was not there yet when it ended: the ratio is larger)
+      .seeds[]: rayzero and trl, each with seconds and samples (null: not reached),
+        ratio_seconds and ratio_samples
+    seeds[]: rayzero and trl, each with its evaluations as points, ended (updates,
+      reached or time) and outside_s (wall seconds that are not training)
+    settings, machine: in words
+    """
+    from services.bench.time_to_reward import Options
+    from services.bench.time_to_reward import run as compare
+
+    if runs and (overrides or seeds != "0,1,2"):
+        raise typer.BadParameter(
+            "they have their own recipe and seeds: leave out --seeds and KEY=VALUE", param_hint="--runs"
+        )
+    try:
+        options = Options(
+            seeds=tuple(int(seed) for seed in seeds.split(",")),
+            runs=tuple(runs or ()),
+            levels=tuple(float(level) / 100 for level in levels.split(",")),
+            trl_minutes=trl_minutes,
+            out=out,
+            plot=plot,
+            as_json=json,
+        )
+    except ValueError:
+        raise typer.BadParameter("numbers, e.g. --seeds 0,1,2 --levels 40,60") from None
+    compare(recipe, overrides or [], options)
+
+
 @bench.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
 def bench_scale(
     engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,
