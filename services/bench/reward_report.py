@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 from services.bench.reward_curve import Curve, Ratio, compare, median_ratio
@@ -134,8 +133,7 @@ def _describe_both(recipe: Recipe) -> str:
 
 def _describe_ours(recipe: Recipe) -> str:
     return (
-        f"rayzero {metadata.version('rayzero')}, {recipe.model.dtype} with fp32 masters, max_staleness "
-        f"{recipe.training.max_staleness}, {recipe.rollout.num_workers} engine"
+        f"rayzero: vLLM engine, {recipe.model.dtype} with fp32 masters, max_staleness {recipe.training.max_staleness}"
     )
 
 

@@ -15,6 +15,7 @@ from services.bench.reward_curve import Curve, Point
 from services.json_lines import append_lines, read_lines
 from services.schema.errors import DeadlineError, RayzeroError
 
+COMMAND = ("-m", "services.bench.trl_training")
 SILENCE_S = 900.0
 """Longest wait for the next line: loading, measuring micro-batches, an update, an evaluation."""
 END_S = 20.0
@@ -43,7 +44,7 @@ def train_with_trl(spec: dict[str, Any], out: Path, say: Callable[[str], None]) 
     with log.open("wb") as stream:
         # A session of its own: Ctrl-C comes here, and from here it is told to end.
         child = subprocess.Popen(
-            [sys.executable, "-m", "services.bench.trl_training", str(asked)],
+            [sys.executable, *COMMAND, str(asked)],
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=stream,
