@@ -228,7 +228,9 @@ def bench_time_to_reward(
     seeds: Annotated[str, typer.Option(help="One training of each side a seed.")] = "0,1,2",
     runs: Annotated[list[Path] | None, typer.Option(help="A finished run directory to read instead of RECIPE.")] = None,
     levels: Annotated[str, typer.Option(help="Held-out accuracies to compare at, per cent.")] = "40,50,60,65",
-    trl_minutes: Annotated[float, typer.Option(min=0.1, help="Most training that TRL is given, a seed.")] = 12.0,
+    trl_minutes: Annotated[
+        float, typer.Option(min=0.1, help="Most training that TRL is given a seed; the update in hand is finished.")
+    ] = 12.0,
     out: Annotated[Path, typer.Option(help="Where it is kept; the same command goes on from what is finished.")] = Path(
         "runs/time-to-reward"
     ),

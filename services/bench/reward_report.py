@@ -59,9 +59,7 @@ def summarise(recipe: Recipe, trials: Sequence[Trial], levels: Sequence[float], 
 
 def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     """One row a level, the first row the head; a cell lists the seeds."""
-    rows = [
-        ["accuracy", "rayzero, s", "TRL, s", "TRL ÷ rayzero", "median", "rayzero, samples", "TRL, samples", "median"]
-    ]
+    rows = [["level", "rayzero, s", "TRL, s", "TRL ÷ rayzero", "median", "rayzero, samples", "TRL, samples", "median"]]
     for level, found in figures["levels"].items():
         seeds = found["seeds"]
         own = _joined(f"{100 * seed['level']:.0f} %" for seed in seeds)
@@ -83,7 +81,7 @@ def notes(trials: Sequence[Trial], figures: Mapping[str, Any]) -> list[str]:
     ours, theirs = [t.ours for t in trials], [t.theirs for t in trials if t.theirs is not None]
     notes = [
         f"seeds {_joined(str(trial.seed) for trial in trials)}; the last row is each seed's target, rayzero's last "
-        f"accuracy less {100 * MARGIN:.0f} points; –: not reached",
+        f"accuracy less {100 * MARGIN:.0f} points; –: not reached; open: TRL was stopped before it showed who is ahead",
         *figures["settings"].values(),
         f"not counted, rayzero: {_joined(f'{c.outside_s:.0f}' for c in ours)} s of start, evaluations and end",
     ]
@@ -154,4 +152,7 @@ def _cost(reached: Mapping[str, float] | None, by: str) -> str:
 
 
 def _times(ratio: Mapping[str, Any] | None) -> str:
-    return "–" if ratio is None else str(Ratio(**ratio))
+    """A bound below 1 leaves open who is ahead."""
+    if ratio is None:
+        return "–"
+    return "open" if ratio["is_bound"] and ratio["value"] < 1 else str(Ratio(**ratio))

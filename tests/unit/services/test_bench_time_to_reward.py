@@ -223,6 +223,13 @@ def test_without_trl_our_half_is_told() -> None:
     assert stop_level(ours, (0.4, 0.59, 0.7)) == pytest.approx(0.59)
 
 
+def test_a_bound_below_one_is_left_open() -> None:
+    stopped = curve((0, 0.2), (20, 0.3), ended="time")
+    figures = summarise(comparable(), [Trial(seed=0, ours=curve((0, 0.2), (50, 0.6)), theirs=stopped)], (0.4,), "TRL")
+    assert figures["levels"]["0.4"]["seeds"][0]["ratio_seconds"] == {"value": pytest.approx(0.8), "is_bound": True}
+    assert table_rows(figures)[1][2:5] == ["–", "open", "open"]
+
+
 def test_the_mean_ends_where_the_first_seed_does() -> None:
     curves = [curve((0, 0.2), (10, 0.4), (20, 0.6)), curve((0, 0.0), (15, 0.6))]
     xs, ys = mean_line(curves, "seconds")
