@@ -54,4 +54,9 @@ def _lines(axis: Any, name: str, curves: Sequence[Curve], by: Literal["seconds",
         xs, ys = [getattr(p, by) for p in curve.points], [p.accuracy for p in curve.points]
         axis.plot(xs, ys, color=colour, linewidth=0.8, alpha=0.5, marker=".", markersize=4)
     if curves:
-        axis.plot(*mean_line(curves, by), color=colour, linewidth=2.5, label=f"{name} ({len(curves)} seeds)")
+        axis.plot(
+            *mean_line(curves, by),
+            color=colour,
+            linewidth=2.5,
+            label=name if len(curves) == 1 else f"{name}, mean of {len(curves)} seeds",
+        )
