@@ -131,7 +131,8 @@ def _describe_both(recipe: Recipe) -> str:
 
 def _describe_ours(recipe: Recipe) -> str:
     return (
-        f"rayzero: vLLM engine, {recipe.model.dtype} with fp32 masters, max_staleness {recipe.training.max_staleness}"
+        f"rayzero: vLLM engine, {recipe.model.dtype} with fp32 masters, max_staleness "
+        f"{recipe.training.max_staleness}; its checkpoints are in its seconds"
     )
 
 

@@ -12,13 +12,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from services.bench import trl_step
 from services.bench.reward_curve import Curve, read_run
 from services.bench.reward_plot import draw
 from services.bench.reward_report import Trial, notes, summarise, table_rows, target_of
@@ -64,7 +64,7 @@ def run(recipe: Path, overrides: Sequence[str], options: Options) -> dict[str, A
     say = Console(highlight=False, stderr=options.as_json)
     wanted = _given_runs(options) or _wanted_runs(recipe, overrides, options)
     check_comparable(wanted[0][0])
-    with_trl = trl_step.is_installed()
+    with_trl = find_spec("trl") is not None
     if not with_trl:
         say.print(NO_TRL, style="yellow")
     trials: list[Trial] = []

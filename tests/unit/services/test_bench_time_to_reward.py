@@ -144,7 +144,7 @@ def test_runs_are_compared_with_finished_trainings(
         asked.append(spec)
         return trl_rows((0.0, 0.2), (300.0, 0.4), (600.0, 0.69))
 
-    monkeypatch.setattr("services.bench.trl_step.is_installed", lambda: True)
+    monkeypatch.setattr("services.bench.time_to_reward.find_spec", lambda name: name)
     monkeypatch.setattr("services.bench.time_to_reward.train_with_trl", trained)
     monkeypatch.setattr("services.bench.time_to_reward.resolve_model", lambda path, say: Path("model"))
     runs = [write_run(tmp_path / f"run_{seed}", seed=seed) for seed in (3, 4)]
