@@ -57,7 +57,7 @@ class PoolRun:
 
 
 def run(json: bool = False) -> dict[str, Any]:
-    """Measure, print a table (or JSON) and return the figures. Takes a minute or two."""
+    """Measure, print a table (or JSON) and return the figures. Takes about ten minutes, most of them math-verify's."""
     from services.bench import sandbox_cost
 
     if not CORPUS.exists():
