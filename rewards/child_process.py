@@ -75,9 +75,9 @@ class Child:
         return reply
 
     def looks_asleep(self, now: float) -> bool:
-        """Sleeping, and no CPU used since the last look."""
+        """Sleeping, and no CPU used since the last look, if there was one: who computes is not asleep at the first."""
         state, total_s = usage_of(self.pid)
-        unchanged = self.first_s is not None and total_s == self.last_s
+        unchanged = self.first_s is None or total_s == self.last_s
         self.first_s = total_s if self.first_s is None else self.first_s
         self.used_s = max(0.0, total_s - self.first_s)
         self.last_s = total_s

@@ -20,8 +20,8 @@ from rewards.sandbox.processes import (
 )
 from rewards.sandbox.runs import Run
 
-TICK_S = 0.02
-YOUNG_S = 0.04
+TICK_S = 0.01
+YOUNG_S = 0.03
 """Runs younger than this are left alone: most are over by then, and cost the watch nothing."""
 SCAN_S = 0.1
 CROWD = 2 * (os.cpu_count() or 1) + 4
@@ -33,13 +33,14 @@ class Watch:
 
     def __init__(self) -> None:
         """Idle until the first run is added."""
-        self._runs: dict[Run, float] = {}
+        self._runs: dict[Run, float | None] = {}
+        """CPU seconds at the last look; None before the first."""
         self._task: asyncio.Task[None] | None = None
         self._next_scan = 0.0
 
     def add(self, run: Run) -> None:
         """Watch `run` from now on."""
-        self._runs[run] = 0.0
+        self._runs[run] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look())
 
@@ -63,7 +64,8 @@ class Watch:
 
     def _check_process(self, run: Run, now: float) -> None:
         used = max(0.0, cpu_seconds(run.box.pid) - run.base_cpu_s)
-        progress = used - self._runs.get(run, 0.0)
+        before = self._runs.get(run)
+        progress = 0.0 if before is None else used - before  # who computes is not asleep at the first look
         self._runs[run] = used
         run.seen_cpu_s = max(run.seen_cpu_s, used)
         if used > run.limits.cpu_s:
