@@ -4,6 +4,7 @@ machine's own system, Python and checkout are mounted into them, read-only. Ever
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -133,12 +134,15 @@ def _secrets(folder: Path) -> str:
 def _override() -> dict[str, object]:
     folders = sorted({"/usr", sys.prefix, sys.base_prefix})
     volumes = [*(f"{folder}:{folder}:ro" for folder in folders), f"{CHECKOUT}:/opt/rayzero:ro"]
+    files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     ours = {
         "volumes": volumes,
         "working_dir": "/opt/rayzero",
         "environment": {"PATH": path, "PYTHONPATH": "/opt/rayzero", "HOME": "/home/rayzero", "LANG": "C.UTF-8"},
         "ports": [],
+        # Who runs in a container already may not raise the number of files that one may open.
+        "ulimits": {"nofile": {"soft": files, "hard": files}},
     }
     prometheus = {"image": OURS[0], "entrypoint": ["/usr/bin/prometheus"], "volumes": ["/usr:/usr:ro"]}
     return {"services": {**dict.fromkeys(RAY_SERVICES, ours), "prometheus": prometheus}}
