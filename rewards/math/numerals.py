@@ -23,7 +23,8 @@ _NUMBER = re.compile(
     r"(?:[eE](?P<exponent>[+-]?\d+)(?![\d.A-Za-z]))?"
 )
 _WITH_BASE = re.compile(
-    r"\(?(?P<digits>\d[\dA-Fa-f]*(?:\.[\dA-Fa-f]+)?|[A-F]{2,}|[A-F][\dA-F]*\d[\dA-F]*|⟪ *[\dA-Fa-f]+ *⟫)\)?"
+    r"\(?(?P<digits>\d{1,4}(?: \d{3,4})+(?=\)? *_)|\d[\dA-Fa-f]*(?:\.[\dA-Fa-f]+)?"
+    r"|[A-F]{2,}|[A-F][\dA-F]*\d[\dA-F]*|⟪ *[\dA-Fa-f]+ *⟫)\)?"
     r" *_ *(?:(?P<short>\d+)|\{ *\(?⟪? *(?P<long>\d+|[a-z]+) *⟫?\)? *\}|⟪ *(?P<word>[a-z]+) *⟫)"
 )
 _PREFIXED = re.compile(r"0(?P<kind>[xXbBoO])(?P<digits>[0-9A-Fa-f]+)(?![0-9A-Za-z])")
@@ -37,7 +38,7 @@ def match_number(text: str, position: int) -> tuple[Fraction, int] | None:
         return in_base(prefixed["digits"], base), prefixed.end()
     based = _WITH_BASE.match(text, position)
     if based:
-        return in_base(based["digits"].strip("⟪⟫ "), _base(based)), based.end()
+        return in_base(based["digits"].strip("⟪⟫ ").replace(" ", ""), _base(based)), based.end()
     match = _NUMBER.match(text, position)
     if match is None or (
         match["whole"] is None and not any(match[part] for part in ("decimals", "bar", "digit", "dots", "paren"))

@@ -19,8 +19,8 @@ from services.ledger import audit
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
     "model.dtype=float32",
-    "cold_start.num_updates=10",
-    "cold_start.source.arguments.num_prompts=400",
+    "cold_start.num_updates=60",
+    "cold_start.source.arguments.num_prompts=2000",
     "training.num_updates=6",
     "training.groups_per_update=4",
     "training.group_size=4",
@@ -208,7 +208,7 @@ def test_the_model_loads_as_it_is(finished: Path) -> None:
 
 def test_interrupting_saves_and_leaves_nothing_behind(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(run_dir, "training.num_updates=500")
+    process = start(run_dir, "training.num_updates=500", "cold_start.num_updates=2")
     wait_for_update(run_dir, 1, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
