@@ -1,0 +1,148 @@
+"""The compose file's containers on this machine, without a registry: the images are empty but for directories, and this
+machine's own system, Python and checkout are mounted into them, read-only. Everything else is as committed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path.cwd()
+TOKENS = {"RAY_AUTH_TOKEN": "ray-token", "RAYZERO_API_TOKEN": "api-token"}
+SECRETS = {"api_token": "RAYZERO_API_TOKEN", "ray_token": "RAY_AUTH_TOKEN"}
+RAY_SERVICES = ("ray-head", "learner", "rollout-worker", "reward-worker")
+OURS = ("rayzero/train:0.1.0", "rayzero/reward:0.1.0")
+PROBE = "rayzero_probe"
+FOLDERS = ("usr", "etc", "proc", "sys", "dev", "root", "var", "opt/rayzero", "tmp", "runs", "models", "home/rayzero")
+USERS = "root:x:0:0::/root:/bin/bash\nrayzero:x:1000:1000::/home/rayzero:/bin/bash\n"
+SETTINGS = """
+[containers]
+cgroupns = "host"
+default_ulimits = ["nofile=8192:8192", "nproc=16384:16384"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
+"""
+
+
+class Compose:
+    """`podman-compose` over the committed files, with images, containers and networks of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "containers.conf").write_text(SETTINGS.format(folder=folder))
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+        )
+        self.environment = {
+            **os.environ,
+            **TOKENS,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        }
+
+    def run(self, *command: str, deadline_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=deadline_s, check=False, env=self.environment
+        )
+
+    def must(self, *command: str) -> str:
+        done = self.run(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def compose(self, *arguments: str) -> str:
+        files = ("docker-compose.yml", "deploy/docker/compose.cpu.yml", str(self.folder / "here.yml"))
+        return self.must("podman-compose", *(word for file in files for word in ("-f", file)), *arguments)
+
+    def inside(self, service: str, *command: str, number: int = 1) -> subprocess.CompletedProcess[str]:
+        return self.run("podman", "exec", f"rayzero_{service}_{number}", *command)
+
+    def prepare(self) -> None:
+        """The images, and the override that mounts this machine into them. Skips where no container runs."""
+        if os.geteuid() != 0:
+            pytest.skip("only root may give an image's files to its users")
+        empty, archive = self.folder / "empty", self.folder / "image.tar"
+        _make_root(empty)
+        with tarfile.open(archive, "w") as tar:
+            tar.add(empty, arcname=".")
+        for image in OURS:
+            self._must_or_skip("podman", "import", str(archive), f"docker.io/{image}")
+        self._must_or_skip("podman", "network", "create", "--internal", PROBE)
+        run = ("podman", "run", "--rm", "--network", PROBE, "--volume", "/usr:/usr:ro")
+        self._must_or_skip(*run, OURS[0], "/usr/bin/true")
+        (self.folder / "here.yml").write_text(yaml.safe_dump(_override()) + _secrets(self.folder))
+
+    def _must_or_skip(self, *command: str) -> None:
+        done = self.run(*command)
+        if done.returncode != 0:
+            pytest.skip(f"podman runs no container here: {' '.join(command)}: {done.stderr.strip()[-300:]}")
+
+    def close(self) -> None:
+        self.run("podman", "rm", "--all", "--force", "--time", "0")
+        self.run("podman", "network", "rm", "--force", PROBE, "rayzero_ray", "rayzero_watch")
+        self.run("podman", "system", "reset", "--force")
+        shutil.rmtree(self.folder / "graph", ignore_errors=True)
+
+
+@contextmanager
+def containers(folder: Path) -> Iterator[Compose]:
+    """Images are there, nothing runs yet; afterwards nothing is left."""
+    found = Compose(folder)
+    try:
+        found.prepare()
+        yield found
+    finally:
+        found.close()
+
+
+def _make_root(root: Path) -> None:
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "etc" / "passwd").write_text(USERS)
+    (root / "etc" / "group").write_text("root:x:0:\nrayzero:x:1000:\n")
+    (root / "tmp").chmod(0o1777)
+    for folder in ("runs", "models", "home/rayzero"):
+        os.chown(root / folder, 1000, 1000)
+
+
+def _secrets(folder: Path) -> str:
+    """As files: podman-compose takes none from the environment."""
+    lines = ["secrets:"]
+    for name, variable in SECRETS.items():
+        (folder / name).write_text(TOKENS[variable])
+        lines.append(f"  {name}: !override {{file: {folder / name}}}")
+    return "\n".join([*lines, ""])
+
+
+def _override() -> dict[str, object]:
+    folders = sorted({"/usr", sys.prefix, sys.base_prefix})
+    volumes = [*(f"{folder}:{folder}:ro" for folder in folders), f"{CHECKOUT}:/opt/rayzero:ro"]
+    files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    ours = {
+        "volumes": volumes,
+        "working_dir": "/opt/rayzero",
+        "environment": {"PATH": path, "PYTHONPATH": "/opt/rayzero", "HOME": "/home/rayzero", "LANG": "C.UTF-8"},
+        "ports": [],
+        # Who runs in a container already may not raise the number of files that one may open.
+        "ulimits": {"nofile": {"soft": files, "hard": files}},
+    }
+    prometheus = {"image": OURS[0], "entrypoint": ["/usr/bin/prometheus"], "volumes": ["/usr:/usr:ro"]}
+    return {"services": {**dict.fromkeys(RAY_SERVICES, ours), "prometheus": prometheus}}
