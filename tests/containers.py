@@ -134,15 +134,16 @@ def _secrets(folder: Path) -> str:
 def _override() -> dict[str, object]:
     folders = sorted({"/usr", sys.prefix, sys.base_prefix})
     volumes = [*(f"{folder}:{folder}:ro" for folder in folders), f"{CHECKOUT}:/opt/rayzero:ro"]
-    files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    hard = {name: min(16384, resource.getrlimit(number)[1]) for name, number in limits.items()}
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     ours = {
         "volumes": volumes,
         "working_dir": "/opt/rayzero",
         "environment": {"PATH": path, "PYTHONPATH": "/opt/rayzero", "HOME": "/home/rayzero", "LANG": "C.UTF-8"},
         "ports": [],
-        # Who runs in a container already may not raise the number of files that one may open.
-        "ulimits": {"nofile": {"soft": files, "hard": files}},
+        # Who runs in a container already may not raise its limits.
+        "ulimits": {name: {"soft": value, "hard": value} for name, value in hard.items()},
     }
     prometheus = {"image": OURS[0], "entrypoint": ["/usr/bin/prometheus"], "volumes": ["/usr:/usr:ro"]}
     return {"services": {**dict.fromkeys(RAY_SERVICES, ours), "prometheus": prometheus}}

@@ -60,6 +60,11 @@ def test_the_doctor_finds_the_nodes_well_and_prometheus_scrapes_them(cluster: Co
     answer = cluster.inside("ray-head", *rayzero, "doctor", "--address", "auto", "--runs", "/runs", "--json")
     findings = json.loads(answer.stdout)
     assert [finding for finding in findings if finding["level"] == "fail"] == [], answer.stderr
-    found = json.loads(cluster.inside("ray-head", "python", "-c", SCRAPED).stdout)["data"]["result"]
-    scraped = [series["value"][1] for series in found if series["metric"]["job"] == "ray"]
-    assert len(scraped) >= 4 and set(scraped) == {"1"}, found
+    deadline = time.monotonic() + START_S
+    while True:
+        found = json.loads(cluster.inside("ray-head", "python", "-c", SCRAPED).stdout)["data"]["result"]
+        scraped = [series["value"][1] for series in found if series["metric"]["job"] == "ray"]
+        if len(scraped) >= 4 and set(scraped) == {"1"}:
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(2.0)

@@ -178,7 +178,7 @@ def test_the_configuration_is_valid(tmp_path: Path, name: str) -> None:
     secrets.mkdir()
     for token in ("api_token", "ray_token"):
         (secrets / token).write_text("t")
-    text = (ALERTS.parent / name).read_text().replace("/etc/prometheus/secrets", str(secrets))
+    text = (ALERTS.parent / name).read_text().replace("/run/secrets", str(secrets))
     (tmp_path / "alerts.yml").write_text(ALERTS.read_text())
     (tmp_path / name).write_text(text)
     command = ["promtool", "check", "config", str(tmp_path / name)]
