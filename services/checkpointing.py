@@ -59,10 +59,11 @@ class Checkpointer:
                 shutil.rmtree(final)
             temporary.replace(final)
             _sync_directory(self.folder)
-        except OSError as error:
+        except (OSError, RunDirectoryError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            why = (error.strerror if isinstance(error, OSError) else None) or error
             raise RunDirectoryError(
-                f"checkpoint {final} cannot be written: {error.strerror}; the one before it is intact"
+                f"checkpoint {final} cannot be written: {why}; the one before it is intact"
             ) from None
         self._prune()
 

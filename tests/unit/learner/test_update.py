@@ -17,7 +17,7 @@ from learner.checkpoint import load_learner, save_learner
 from learner.policy import Policy
 from learner.update import Learner
 from services.schema.config.learner import LearnerSettings
-from services.schema.errors import RunHalted
+from services.schema.errors import RunDirectoryError, RunHalted
 from services.schema.messages import Group
 from tests.unit.learner.kit import make_group, with_rollout_logprobs
 
@@ -180,6 +180,14 @@ def test_resume_is_bit_exact(tiny_model: Path, tmp_path: Path, changes: dict[str
     assert torch.equal(weights(resumed), weights(straight))
     for name, value in expected.metrics.items():
         assert name.endswith("_s") or result.metrics[name] == value
+
+
+def test_a_full_disk_is_no_failure_of_the_learner(tiny_model: Path, tmp_path: Path) -> None:
+    """Started anew, it would find the disk as full."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "learner.pt").symlink_to("/dev/full")
+    with pytest.raises(RunDirectoryError, match=r"its disk has \d+ MiB left"):
+        save_learner(make_learner(tiny_model), tmp_path)
 
 
 def test_the_saved_checkpoint_is_a_model(tiny_model: Path, tmp_path: Path) -> None:
