@@ -61,7 +61,7 @@ class Checkpointer:
             _sync_directory(self.folder)
         except (OSError, RunDirectoryError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            why = (error.strerror if isinstance(error, OSError) else None) or error
+            why = getattr(error, "strerror", None) or error
             raise RunDirectoryError(
                 f"checkpoint {final} cannot be written: {why}; the one before it is intact"
             ) from None

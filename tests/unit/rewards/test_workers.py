@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rewards.child_process import ChildFailure
+from rewards.child_process import Child, ChildFailure
 from rewards.workers import ChildPool
 
 MODULE = "tests.unit.rewards.children"
@@ -231,3 +231,15 @@ async def test_the_zygote_warms_up_once_children_are_replaced() -> None:
         await asyncio.sleep(0.2)
         await failure_of(pool, "exit", 1)
         assert await result_of(pool, "warmth", 0) == 3
+
+
+def test_who_sleeps_is_known_at_the_first_look_and_who_computes_is_not_taken_for_asleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = iter([("R", 0.01), ("S", 0.02), ("S", 0.02), ("S", 0.05), ("S", 0.05)])
+    monkeypatch.setattr("rewards.child_process.usage_of", lambda pid: next(seen))
+    child = Child(reader=None, writer=None)  # type: ignore[arg-type]
+    child.begin(0.0)
+    assert [child.looks_asleep(now) for now in (0.004, 0.008, 0.012)] == [False, False, True]
+    child.begin(1.0)
+    assert [child.looks_asleep(now) for now in (1.004, 1.008)] == [True, True]

@@ -153,3 +153,19 @@ async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
         await saver.save(run.controller, None)
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
     assert find_damage(tmp_path / "update_000001") is None
+
+
+async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = await saved(tmp_path, [1], {})
+
+    async def full(directory: str) -> None:
+        raise RunDirectoryError("I/O error (its disk has 0 MiB left)")
+
+    monkeypatch.setattr(saver.learner, "save_checkpoint", full)
+    run = Run()
+    run.controller.buffer.version = 2
+    with pytest.raises(RunDirectoryError, match=r"update_000002 cannot be written: .*0 MiB left.*is intact"):
+        await saver.save(run.controller, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
