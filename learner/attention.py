@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -56,9 +57,9 @@ class VarlenLayout:
     max_k: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: torch.compile looks into frozen ones, and compiles anew for every micro-batch
 class AttentionLayout:
-    """How one micro-batch attends. Built once, used by every layer."""
+    """How one micro-batch attends. Built once, used by every layer; never changed."""
 
     dense: tuple[DenseBlock, ...]
     segments: tuple[Segment, ...]
@@ -129,9 +130,11 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
     from torch.nn.attention.varlen import varlen_attn
 
     keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
+    # Newer torch wants to be told of fewer key heads than query heads; torch 2.11 has no word for it, and takes them.
+    grouped = {"enable_gqa": q.shape[1] != k.shape[1]} if "enable_gqa" in signature(varlen_attn).parameters else {}
     out = varlen_attn(
         q.contiguous(), keys, values, layout.cu_seq_q, layout.cu_seq_k, layout.max_q, layout.max_k,
-        scale=scale, window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
+        scale=scale, window_size=(-1, 0), **grouped,
     )  # fmt: skip
     assert isinstance(out, Tensor)
     return out

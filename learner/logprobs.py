@@ -2,7 +2,8 @@
 
 One autograd function does projection, softmax and gather a chunk of rows at a time, in fp32. The gradient needs the
 softmax again: it is kept from the forward pass (in the compute dtype) while it fits a fixed budget, and computed again
-above it. On CPU the softmax goes through a chunk in blocks that stay in cache.
+above it. On CPU the softmax goes through a chunk in blocks that stay in cache. What is bf16 on a GPU goes through
+learner/gpu_logprobs.py.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ def token_logprobs(
     hidden [n, h] and weight [V, h] in the compute dtype, targets [n] int64. Logits are hidden @ weight.T / temperature,
     in fp32. Returns (logprobs [n], entropies [n]), fp32 and differentiable; the entropy in nats.
     """
+    if hidden.device.type == "cuda" and hidden.dtype == torch.bfloat16:
+        from learner.gpu_logprobs import gpu_token_logprobs  # Triton comes with torch for CUDA alone
+
+        return gpu_token_logprobs(hidden, weight, targets, temperature, chunk_rows)
     rows = chunk_rows or max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
     logprobs, entropies = _FusedLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden, weight, targets, temperature, rows, torch.is_grad_enabled()
@@ -137,8 +142,6 @@ def _projection(weight: Tensor, temperature: float, needed: bool = True) -> Iter
             yield lambda rows: _tempered(F.linear(rows.float(), wide), temperature)
         finally:
             setting.fp32_precision = before
-    elif weight.device.type == "cuda" and weight.dtype == torch.bfloat16:
-        yield lambda rows: _tempered(torch.mm(rows, weight.t(), out_dtype=torch.float32), temperature)
     else:
         yield lambda rows: _tempered(F.linear(rows, weight).float(), temperature)
 

@@ -94,8 +94,8 @@ class SendBuffer:
 
     def _fill_device(self, values: list[torch.Tensor]) -> list[str]:
         buckets = torch.split(self.memory, list(self._bucket_sizes))
-        for value, (_, _, extent) in zip(values, self._placed, strict=True):
-            self._place(buckets, value, extent)
+        rooms = [self._view(buckets, extent).view(self._dtype).view(shape) for _, shape, extent in self._placed]
+        torch._foreach_copy_(rooms, values)  # a launch for all of them, not one each
         sums = [
             device_fingerprints(bucket, [extent for _, _, extent in self._placed if extent.bucket == index])
             for index, bucket in enumerate(buckets)

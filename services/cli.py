@@ -209,7 +209,12 @@ def bench_all(
 @bench.command("learner", epilog="Example: rayzero bench learner --mix demo --threads 1")
 def bench_learner(
     model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,
-    mix: Annotated[str, typer.Option(help="Lengths of prompts and completions: ragged, demo or long.")] = "ragged",
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            help="Lengths of prompts and completions: ragged, demo or long. Default: long on a GPU, else ragged."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     trl: Annotated[bool, typer.Option(help="A column for TRL's step, where TRL is installed.")] = True,
     json: AsJson = False,

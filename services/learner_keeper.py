@@ -55,12 +55,23 @@ class LearnerKeeper:
         self._closed = False
 
     async def start(self, checkpoint: Path | None) -> Learner:
-        """Spawn the first learner and load the checkpoint; returns it, for what only a cold start asks of it."""
-        learner = self._learner = await self.spawn()
-        if checkpoint is not None:
-            await learner.load_checkpoint(str(checkpoint))
+        """Spawn the first learner and load the checkpoint; returns it, for what only a cold start asks of it.
+
+        Raises:
+            ActorStartError: it cannot start.
+            WorkerError: it keeps failing.
+        """
+        while True:
+            learner = self._learner = await self.spawn()
+            if checkpoint is None:
+                return learner
+            try:
+                await learner.load_checkpoint(str(checkpoint))
+            except (WorkerError, DeadlineError) as error:
+                await self._give_up_on(learner, error)
+                continue
             self.policy_version = version_of(checkpoint)
-        return learner
+            return learner
 
     @property
     def current(self) -> Learner | None:
@@ -143,18 +154,22 @@ class LearnerKeeper:
         """
         async with self._reviving:
             while self._learner is failed:
-                self._streak += 1
-                if self._closed or self._streak > self.max_revivals:
-                    raise WorkerError(f"the learner failed {self._streak} times in a row; the last: {error}") from None
-                logger.warning("the learner failed and is started anew at version %d: %s", self.policy_version, error)
-                self.revivals += 1
-                await failed.shutdown()
-                if self._streak > 1:
-                    await asyncio.sleep(self.backoff_s * 2 ** (self._streak - 2))
+                await self._give_up_on(failed, error)
                 try:
                     self._learner = await self._restored()
                 except (ActorStartError, WorkerError, DeadlineError) as again:
                     error = again
+
+    async def _give_up_on(self, failed: Learner, error: Exception) -> None:
+        """End one that failed, and wait until another may be started. Raises WorkerError when that is enough."""
+        self._streak += 1
+        if self._closed or self._streak > self.max_revivals:
+            raise WorkerError(f"the learner failed {self._streak} times in a row; the last: {error}") from None
+        logger.warning("the learner failed and is started anew at version %d: %s", self.policy_version, error)
+        self.revivals += 1
+        await failed.shutdown()
+        if self._streak > 1:
+            await asyncio.sleep(self.backoff_s * 2 ** (self._streak - 2))
 
     async def _restored(self) -> Learner:
         """A new learner at `policy_version`."""

@@ -26,10 +26,9 @@ GRAPH_BYTES = GIB
 """CUDA graphs of an engine that captures them."""
 MIN_BATCHED_TOKENS = 4096
 """rollout_workers/engine_process.py: tokens an engine computes in a step."""
-LOGITS_BYTES = 64 * 2**20
-"""learner/logprobs.py: fp32 logits held at a time, where the recipe names no number of rows."""
-KEPT_BYTES = 256 * 2**20
-"""learner/logprobs.py: probabilities kept for the backward pass."""
+LOGITS_BYTES = 2**30
+"""learner/gpu_logprobs.py: fp32 logits held at a time, where the recipe names no number of rows. The generic head,
+which fp32 policies take, holds less: three times 64 MiB, and 256 MiB of probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +138,7 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
     head = shape.vocab_size * shape.hidden_size
     return parts | {
         "activations": activations,
-        "logits": 3 * logits + KEPT_BYTES + head * (4 + DTYPE_BYTES[dtype]),
+        "logits": logits + head * (4 + DTYPE_BYTES[dtype]),
         # Shards are put together before they are copied.
         "send buffer": shape.weight_bytes(dtype) * (1 if ranks == 1 else 2),
         "CUDA": CONTEXT_BYTES,

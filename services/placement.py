@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,14 @@ from services.placement_groups import GpuSeats, give_back_gpus
 from services.preflight import check_memory
 from services.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from services.schema.config.recipe import Recipe
-from services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
+from services.schema.errors import (
+    ActorLostError,
+    ActorStartError,
+    DeadlineError,
+    RayzeroError,
+    WorkerError,
+    WorkerLostError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +44,8 @@ METRICS_S = 10.0
 
 START_ATTEMPTS = 2
 """Of the local Ray: on a machine that is busy its 30 s may not be enough."""
+LOST_WAITS_S = (2.0, 5.0)
+"""Before an actor that was lost while it started is started again: Ray still places actors on a node that has died."""
 
 
 class RaySession:
@@ -130,8 +139,14 @@ class Placement:
             "resources": recipe.cluster.learner_resources,
             "runtime_env": {"env_vars": environment},
         }
-        if not self.num_gpus:
-            return await self._spawn("learner", RemoteLearner, LearnerActor, options, recipe, str(self.model_path))
+        if self.num_gpus:
+            return await despite_losses(lambda: self._gpu_learner(options))
+        return await self._spawn("learner", RemoteLearner, LearnerActor, options, recipe, str(self.model_path))
+
+    async def _gpu_learner(self, options: dict[str, Any]) -> RemoteLearner:
+        from learner.actor import LearnerActor
+
+        recipe = self.recipe
         if (plan := check_memory(recipe, read_shape(self.model_path), self.num_gpus)) is not None:
             recipe = with_plan(recipe, plan)
         seats = await self._reserved()
@@ -194,9 +209,12 @@ class Placement:
     async def _spawn(
         self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
     ) -> A:
-        actor = self._create(name, wrapper, actor_class, options, *args)
-        await self._started(actor, options)
-        return actor
+        async def start() -> A:
+            actor = self._create(name, wrapper, actor_class, options, *args)
+            await self._started(actor, options)
+            return actor
+
+        return await despite_losses(start)
 
     def _create(
         self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
@@ -216,7 +234,8 @@ class Placement:
                 raise ActorStartError(
                     f"{name} was not ready within {deadline_s:g} s: {_why_pending(options)}"
                 ) from None
-            raise ActorStartError(f"{name} could not start: {error}\n  its log: {self.logs / f'{name}.log'}") from None
+            kind = ActorLostError if isinstance(error, WorkerLostError) else ActorStartError
+            raise kind(f"{name} could not start: {error}\n  its log: {self.logs / f'{name}.log'}") from None
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 ray.kill(handle)
@@ -237,8 +256,25 @@ class Placement:
         except TimeoutError:
             raise DeadlineError(f"{actor.name} was not placed within {deadline_s:g} s") from None
         except ray.exceptions.RayError as error:
-            raise WorkerError(str(error).strip().splitlines()[-1][:500]) from None
+            # What fails in its constructor, an import say, would fail again.
+            kind = WorkerError if getattr(error, "actor_init_failed", False) else WorkerLostError
+            raise kind(str(error).strip().splitlines()[-1][:500]) from None
         await actor.call("start", *args, deadline_s=deadline_s)
+
+
+async def despite_losses(start: Callable[[], Awaitable[A]]) -> A:
+    """What `start` returns. When the actor is lost on the way, because its node went down, it is started once more.
+
+    Raises:
+        ActorStartError: it could not start, or was lost every time.
+    """
+    for wait_s in LOST_WAITS_S:
+        try:
+            return await start()
+        except ActorLostError as error:
+            logger.warning("%s; started again in %g s", str(error).splitlines()[0], wait_s)
+            await asyncio.sleep(wait_s)
+    return await start()
 
 
 def redirect_output(_actor: object, path: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from services.schema.config.training import DeadlineSettings
-from services.schema.errors import DeadlineError, RayzeroError, RunDirectoryError, WorkerError
+from services.schema.errors import DeadlineError, RayzeroError, RunDirectoryError, WorkerError, WorkerLostError
 from services.schema.messages import (
     Completion,
     Group,
@@ -61,7 +61,7 @@ class RemoteActor:
         except RayTaskError as error:
             raise _own_error(error.cause, f"{self.name} failed in {method}") from None
         except RayError as error:
-            raise WorkerError(f"{self.name} died during {method}: {_first_line(error)}") from None
+            raise WorkerLostError(f"{self.name} died during {method}: {_first_line(error)}") from None
 
     async def shutdown(self) -> None:
         """Let it clean up, then end its process; a dead or hanging one is killed all the same."""

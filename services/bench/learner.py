@@ -20,6 +20,7 @@ from learner.update import Learner
 from services.bench import trl_step
 from services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
 from services.bench.limits import MachineLimits, measure_limits
+from services.model_shape import ModelShape, read_shape
 from services.models import resolve_model
 from services.schema.config.learner import LearnerSettings
 from services.schema.messages import Group
@@ -31,7 +32,7 @@ OPTIMIZER_BYTES_PER_PARAMETER = 34
 def run(
     model: str,
     *,
-    mix: str = "ragged",
+    mix: str | None = None,
     dtype: str = "bfloat16",
     num_threads: int = 0,
     repeats: int = 3,
@@ -47,7 +48,13 @@ def run(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     figures = measure(
-        model, mix=mix, dtype=dtype, device=device, num_threads=num_threads, repeats=repeats, with_trl=with_trl
+        model,
+        mix=mix or ("long" if device == "cuda" else "ragged"),
+        dtype=dtype,
+        device=device,
+        num_threads=num_threads,
+        repeats=repeats,
+        with_trl=with_trl,
     )
     show("one update of the learner", _rows(figures, MachineLimits(**figures["limits"])), figures, as_json)
     return figures
@@ -89,13 +96,21 @@ def measure(
 
 
 def _learner(path: Any, dtype: str, device: str, mix: LengthMix, share: bool) -> Learner:
+    tokens = _gpu_microbatch(read_shape(path)) if device == "cuda" else 4096
     settings = LearnerSettings.model_validate({
-        "compute": {"share_prompts": share, "tokens_per_microbatch": 16384 if device == "cuda" else 4096},
+        "compute": {"share_prompts": share, "tokens_per_microbatch": tokens},
         # Random tokens: no engine sampled them, so nothing is to be said of its agreement.
         "watch": {"kl_warn": 1e9, "kl_stop": 1e9, "ess_warn": 0, "ess_stop": 0},
     })  # fmt: skip
     policy = Policy(path, dtype=dtype, device=device, compute=settings.compute)
     return Learner(policy, settings, num_updates=1000, max_completion_tokens=mix.max_tokens)
+
+
+def _gpu_microbatch(shape: ModelShape) -> int:
+    """The largest that leaves the GPU a sixth of its memory beside weights, masters, gradients and moments."""
+    free = torch.cuda.get_device_properties(0).total_memory * 5 // 6 - 18 * shape.num_parameters
+    sizes = (2**power for power in range(16, 10, -1))
+    return next((size for size in sizes if shape.activation_bytes(size, False) <= free), 1024)
 
 
 def _measure(

@@ -27,13 +27,14 @@ SYNCS = 5
 
 
 def head(shape: ModelShape, device: str, limits: MachineLimits, num_tokens: int) -> dict[str, float]:
-    """Log-probabilities of `num_tokens` tokens, forward and backward, with fp32 logits; and with the same three
-    products in bf16 alone, nothing else done: the overhead is what lies between."""
+    """Log-probabilities of `num_tokens` tokens, forward and backward, with fp32 logits; and the three products that
+    this needs in bf16 alone, nothing else done, in chunks of 1 GiB: the overhead is what lies between. On a GPU also
+    what the head takes besides weights, hidden states and their gradients, in bytes."""
     torch.manual_seed(0)
     hidden = torch.randn(num_tokens, shape.hidden_size, device=device).bfloat16().requires_grad_()
     weight = (torch.randn(shape.vocab_size, shape.hidden_size, device=device) * 0.02).bfloat16().requires_grad_()
     targets = torch.randint(0, shape.vocab_size, (num_tokens,), device=device)
-    rows = max(1, 2**26 // (4 * shape.vocab_size))
+    rows = max(1, 2**30 // (4 * shape.vocab_size))
 
     def fused() -> None:
         hidden.grad = weight.grad = None
@@ -49,7 +50,13 @@ def head(shape: ModelShape, device: str, limits: MachineLimits, num_tokens: int)
 
     seconds, bare = best_seconds(fused, device, 3), best_seconds(products, device, 3)
     flops = 6.0 * num_tokens * shape.vocab_size * shape.hidden_size
-    return {
+    memory = {}
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()  # the last gradients are still there
+        fused()
+        memory["extra_bytes"] = float(torch.cuda.max_memory_allocated() - before)
+    return memory | {
         "tokens_per_s": num_tokens / seconds,
         "share_of_gemm_peak": flops / seconds / limits.gemm_bf16_flops,
         "overhead_of_products": seconds / bare - 1,

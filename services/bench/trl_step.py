@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import tempfile
@@ -49,19 +50,23 @@ def measure(model: Path, groups: list[Group], dtype: str, repeats: int) -> dict[
 
 
 def best_microbatch(model: Path, groups: list[Group], dtype: str, sizes: Sequence[int]) -> int:
-    """The one of `sizes` that takes least time a sample, after one step that warms up."""
+    """The one of `sizes` that takes least time a sample."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         trainer = _trainer(model, dtype, Path(folder))
         batch = _padded(groups, trainer.model.device)
-        _seconds(trainer, batch, sizes[0], rows_used=sizes[0])
         trials = _trials(trainer, batch, sizes)
     return min(trials, key=lambda size: trials[size])
 
 
 def _trials(trainer: Any, batch: dict[str, Tensor], sizes: Sequence[int]) -> dict[int, float]:
-    """Seconds a sample, by micro-batch."""
-    return {size: _seconds(trainer, batch, size, rows_used=size) / size for size in sizes}
+    """Seconds a sample, by micro-batch, after one step that warms up; those that a GPU has no memory for are left out."""
+    _seconds(trainer, batch, sizes[0], rows_used=sizes[0])
+    trials = {}
+    for size in sizes:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            trials[size] = _seconds(trainer, batch, size, rows_used=size) / size
+    return trials
 
 
 def _trainer(model: Path, dtype: str, folder: Path) -> Any:

@@ -19,8 +19,16 @@ class ActorStartError(RayzeroError):
     """An actor could not start; the message holds the cause, not a remote traceback."""
 
 
+class ActorLostError(ActorStartError):
+    """An actor's process or node went while it started: another one may well start."""
+
+
 class WorkerError(RayzeroError):
     """A worker failed or died while it was asked for something. The work can be given to another."""
+
+
+class WorkerLostError(WorkerError):
+    """Its process or its node is gone."""
 
 
 class DeadlineError(RayzeroError):

@@ -63,6 +63,47 @@ def test_head_gives_fp32_logits_at_bf16_precision_of_its_inputs() -> None:
     torch.testing.assert_close(found.cpu(), exact, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("with_entropy", [False, True])
+def test_gradient_of_the_head_is_that_of_the_whole_softmax(temperature: float, with_entropy: bool) -> None:
+    torch.manual_seed(0)
+    hidden = (torch.randn(300, 256) / 4).bfloat16().to(CUDA).requires_grad_()
+    weight = (torch.randn(5003, 256) / 4).bfloat16().to(CUDA).requires_grad_()  # a width that no tile divides
+    targets = torch.randint(0, 5003, (300,), device=CUDA)
+    a, b = torch.randn(2, 300, device=CUDA)
+    found = token_logprobs(hidden, weight, targets, temperature=temperature, chunk_rows=128)
+    wide = [each.detach().double().requires_grad_() for each in (hidden, weight)]
+    log_p = torch.log_softmax(wide[0] @ wide[1].t() / temperature, -1)
+    expected = log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), reference, rtol=1e-4, atol=1e-3)
+    b = b if with_entropy else torch.zeros_like(b)
+    mine = torch.autograd.grad(found[0] @ a + (found[1] @ b if with_entropy else 0), (hidden, weight))
+    reference = torch.autograd.grad(expected[0] @ a.double() + expected[1] @ b.double(), wide)
+    for one, other in zip(mine, reference, strict=True):
+        assert (one.double() - other).norm() <= 5e-3 * other.norm()
+
+
+def test_micro_batches_of_any_layout_are_compiled_once(tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    path = build_tiny_model(tmp_path, hidden_size=128, head_dim=64)
+    learner = Learner(
+        Policy(path, dtype="bfloat16", device="cuda"),
+        LearnerSettings.model_validate({"watch": QUIET}),
+        num_updates=10,
+        max_completion_tokens=512,
+    )
+    made = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(1, 200, 2 + 3 * seed).tolist()
+        rewards = [row % 2 for row in range(len(lengths))]
+        learner.update([make_group(rng, lengths, rewards, prompt_length=20 + seed)], seed + 1)
+        made.append(counters["stats"]["unique_graphs"])
+    assert made[0] > 0 and made[1] == made[-1], f"compiled graphs after each update: {made}"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_update_on_the_gpu_is_the_cpus(tmp_path: Path, dtype: str) -> None:
     path = build_tiny_model(tmp_path, hidden_size=128, head_dim=64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.checkpointing import Checkpointer
+from services.checkpointing import Checkpointer, latest_checkpoint
 from services.json_lines import append_lines
 from services.learner_keeper import LearnerKeeper
 from services.rollout_file import rollout_lines
@@ -131,6 +131,23 @@ async def test_one_whose_node_dies_while_it_starts_is_started_elsewhere(tmp_path
     shop.learners[0].dead = True
     await shop.train(1)
     assert shop.keeper.revivals == 2 and shop.learners[1].trained == [[2, 3]]
+
+
+async def test_the_first_one_may_die_while_it_loads_its_checkpoint(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    await shop.keeper.start(None)
+    await shop.train(1)
+    await shop.save(1)
+    shop.learners.clear()
+
+    async def spawn() -> FakeLearner:
+        learner = await shop.spawn()
+        learner.dead = len(shop.learners) == 1
+        return learner
+
+    keeper = LearnerKeeper(spawn, shop.checkpoints, shop.rollouts, max_revivals=2, backoff_s=0.0)
+    first = await keeper.start(latest_checkpoint(shop.checkpoints))
+    assert first is shop.learners[1] and keeper.policy_version == 1
 
 
 async def test_one_that_dies_while_it_is_brought_back_is_replaced_again(tmp_path: Path) -> None:
