@@ -3,9 +3,9 @@
 Registered with transformers under `ATTENTION_NAME`; the layout of the micro-batch travels through the model's keyword
 arguments. Three ways to compute the same thing, chosen by device and cost:
 
-- short trees on CPU: batches of whole trees under one mask (learner/dense_attention.py).
-- long trees on CPU: the prompt, then each completion against prompt and self (`segments`), so that work grows with
-  the sum of squares of the completions, not with the square of the sum.
+- on CPU: batches of a prompt with some of its completions under one mask (learner/dense_attention.py); long trees are
+  divided, because work there grows with the square of the sum.
+- long completions on CPU: each against prompt and self (`segments`), so that work grows with their own squares.
 - CUDA: one varlen call whose key segments repeat the prompt for each completion; the kernel computes in 16 bits, so
   an fp32 policy takes the segments there, too.
 
@@ -25,14 +25,17 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from learner.batching import Tree
-from learner.dense_attention import DenseBlock, dense_attention, dense_block
+from learner.dense_attention import DenseBlock, Part, dense_attention, dense_block
 
 ATTENTION_NAME = "rayzero_tree"
 
 _DENSE_TOKENS = 512
-"""Trees up to this length go through the dense path: above, the wasted half of the square costs more than it saves."""
+"""Up to this length a prompt with a completion goes through the dense path: above, the wasted half of the square costs
+more than it saves."""
+_SHORT_PROMPT = 64
+"""Tokens: prompts below this are not worth a part of their own, however little it costs to compute them again."""
 _PADDING = 0.8
-"""Trees batched together are at least this share of the longest one's length."""
+"""Parts batched together are at least this share of the longest one's length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,9 @@ def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout
         every = tuple(segment for tree in trees for segment in _segments(tree))
         scatter = _scatter((), every, sum(tree.num_tokens for tree in trees))
         return AttentionLayout((), every, _varlen(trees, device), None if scatter is None else scatter.to(device))
-    short = sorted((tree for tree in trees if tree.num_tokens <= _DENSE_TOKENS), key=lambda tree: -tree.num_tokens)
-    long = [tree for tree in trees if tree.num_tokens > _DENSE_TOKENS]
-    blocks = tuple(dense_block(bucket) for bucket in _buckets(short))
-    segments = tuple(segment for tree in long for segment in _segments(tree))
+    parts = [part for tree in trees for part in _parts(tree)]
+    blocks = tuple(dense_block(bucket) for bucket in _buckets(sorted(parts, key=lambda part: -part.num_tokens)))
+    segments = tuple(segment for tree in trees for segment in _segments(tree) if not _is_dense(tree, segment))
     return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, sum(tree.num_tokens for tree in trees)))
 
 
@@ -131,7 +133,8 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
 
     keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
     # Newer torch wants to be told of fewer key heads than query heads; torch 2.11 has no word for it, and takes them.
-    grouped = {"enable_gqa": q.shape[1] != k.shape[1]} if "enable_gqa" in signature(varlen_attn).parameters else {}
+    has_word = "enable_gqa" in signature(varlen_attn).parameters
+    grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if has_word else {}
     out = varlen_attn(
         q.contiguous(), keys, values, layout.cu_seq_q, layout.cu_seq_k, layout.max_q, layout.max_k,
         scale=scale, window_size=(-1, 0), **grouped,
@@ -140,14 +143,42 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
     return out
 
 
-def _buckets(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """Trees, longest first, in runs whose lengths differ little."""
-    buckets: list[list[Tree]] = []
-    for tree in trees:
-        if buckets and tree.num_tokens >= _PADDING * buckets[-1][0].num_tokens:
-            buckets[-1].append(tree)
+def _parts(tree: Tree) -> list[Part]:
+    """What of a tree goes through the dense path: its prompt with completions, in parts of about one length."""
+    spans = [(each.start, each.length) for each in _segments(tree)[1:] if _is_dense(tree, each)]
+    if not spans:
+        return [Part(tree.start, tree.prompt_length, (), True)] if tree.prompt_length <= _DENSE_TOKENS else []
+    count = min(_num_parts(tree.prompt_length, sum(length for _, length in spans)), len(spans))
+    runs: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    # Longest first to the shortest run: runs of one length pad each other least.
+    for span in sorted(spans, key=lambda span: -span[1]):
+        min(runs, key=lambda run: sum(length for _, length in run)).append(span)
+    return [
+        Part(tree.start, tree.prompt_length, tuple(sorted(run)), number == 0)
+        for number, run in enumerate(run for run in runs if run)
+    ]
+
+
+def _num_parts(prompt_length: int, completion_tokens: int) -> int:
+    """Into how many parts a tree is divided. The squares of c parts, c (P + N / c)^2, are least at c = N / P; what a
+    part costs besides makes half of that better (one layer of the benchmark's ragged lengths, forward and backward:
+    151 ms on one core against 178 at c = N / P and 327 undivided)."""
+    return max(round(completion_tokens / (2 * max(prompt_length, _SHORT_PROMPT))), 1)
+
+
+def _is_dense(tree: Tree, segment: Segment) -> bool:
+    """A completion that is short enough with its prompt; the prompt itself goes with those that are, or alone."""
+    return segment.prompt_length + segment.length <= _DENSE_TOKENS
+
+
+def _buckets(parts: Sequence[Part]) -> list[list[Part]]:
+    """Parts, longest first, in runs whose lengths differ little."""
+    buckets: list[list[Part]] = []
+    for part in parts:
+        if buckets and part.num_tokens >= _PADDING * buckets[-1][0].num_tokens:
+            buckets[-1].append(part)
         else:
-            buckets.append([tree])
+            buckets.append([part])
     return buckets
 
 

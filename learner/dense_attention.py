@@ -1,7 +1,11 @@
-"""Attention of short trees: whole trees under one mask, batched, with a hand-written gradient.
+"""Attention of short completions: parts of trees under one mask each, batched, with a hand-written gradient.
+
+A part is a prompt with some of its completions. Work grows with the square of a part, so a long tree is cheaper in
+several, each of which computes the prompt again.
 
 torch's fused CPU attention is several times slower than five matrix products in the backward pass of short sequences,
-and gathering rows by autograd would add each gradient row up where copying it is enough: no token is in two trees.
+and gathering rows by autograd would add each gradient row up where copying it is enough: no token is in two parts but
+a divided tree's prompt.
 """
 
 from __future__ import annotations
@@ -13,35 +17,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learner.batching import Tree
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A prompt and some of its completions, by their tokens' positions in the micro-batch."""
+
+    prompt_start: int
+    prompt_length: int
+    completions: tuple[tuple[int, int], ...]
+    """(start, length) each."""
+    gives_prompt: bool
+    """Whose output the prompt's own is: of one part of each tree."""
+
+    @property
+    def num_tokens(self) -> int:
+        """The prompt's and the completions'."""
+        return self.prompt_length + sum(length for _, length in self.completions)
 
 
 @dataclass(frozen=True, slots=True)
 class DenseBlock:
-    """B trees of similar length, padded to S; n real tokens in all."""
+    """B parts of similar length, padded to S; m tokens in all, of which n are given out."""
 
     index: Tensor
-    """[B, S] int64 position in the micro-batch; padding repeats the tree's first token."""
+    """[B, S] int64 position in the micro-batch; padding repeats the part's first token."""
     rows: Tensor
-    """[n] int64 where each real token is in `index`, flattened, in the order of the trees."""
+    """[n] int64 where each token that is given out is in `index`, flattened, in the order of the parts."""
     positions: Tensor
-    """[n] int64 position of each real token in the micro-batch."""
+    """[n] int64 position of each in the micro-batch."""
+    all_rows: Tensor
+    """[m] int64 as `rows`, with the prompts that other parts give out."""
     mask: Tensor
     """[B, 1, S, S] float32, 0 where the query may see the key and -inf elsewhere."""
 
 
-def dense_block(trees: Sequence[Tree]) -> DenseBlock:
-    """The block of some trees."""
-    length = max(tree.num_tokens for tree in trees)
-    index = torch.stack([_padded_index(tree, length) for tree in trees])
-    rows = torch.cat([torch.arange(n * length, n * length + tree.num_tokens) for n, tree in enumerate(trees)])
-    visible = torch.stack([_visible(tree, length) for tree in trees])
+def dense_block(parts: Sequence[Part]) -> DenseBlock:
+    """The block of some parts."""
+    length = max(part.num_tokens for part in parts)
+    index = torch.stack([_padded_index(part, length) for part in parts])
+    ends = [(n * length, n * length + part.num_tokens) for n, part in enumerate(parts)]
+    skipped = [0 if part.gives_prompt else part.prompt_length for part in parts]
+    all_rows = torch.cat([torch.arange(start, end) for start, end in ends])
+    rows = torch.cat([torch.arange(start + skip, end) for (start, end), skip in zip(ends, skipped, strict=True)])
+    visible = torch.stack([_visible(part, length) for part in parts])
     mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
-    return DenseBlock(index, rows, index.view(-1)[rows], mask[:, None])
+    return DenseBlock(index, rows, index.view(-1)[rows], all_rows, mask[:, None])
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, block: DenseBlock) -> Tensor:
-    """[n, H, d] for the block's real tokens. q [T, H, d], k and v [T, K, d]; the softmax runs in fp32."""
+    """[n, H, d] for the tokens that the block gives out. q [T, H, d], k and v [T, K, d]; the softmax runs in fp32."""
     out: Tensor = _DenseAttention.apply(q, k, v, scale, block)  # type: ignore[no-untyped-call]
     return out
 
@@ -58,7 +82,7 @@ class _DenseAttention(torch.autograd.Function):
         probabilities = torch.softmax(scores, dim=-1)
         ctx.save_for_backward(queries, keys, values, probabilities)
         ctx.block, ctx.scale, ctx.heads, ctx.num_tokens = block, scale, (q.shape[1], kv_heads), len(q)
-        return _scatter(torch.bmm(probabilities, values), q.shape[1], block)
+        return _scatter(torch.bmm(probabilities, values), q.shape[1], block, block.rows)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
@@ -72,7 +96,7 @@ class _DenseAttention(torch.autograd.Function):
         grad_queries = torch.bmm(grad_scores, keys).mul_(ctx.scale)
         grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries).mul_(ctx.scale)
         whole = (
-            _to_positions(_scatter(one, count, block), ctx.num_tokens, block)
+            _to_positions(_scatter(one, count, block, block.all_rows), ctx.num_tokens, block)
             for one, count in ((grad_queries, heads), (grad_keys, kv_heads), (grad_values, kv_heads))
         )
         return *whole, None, None  # type: ignore[return-value]
@@ -90,34 +114,38 @@ def _stack_heads(x: Tensor, kv_heads: int, block: DenseBlock) -> Tensor:
     return stacked.reshape(batch * kv_heads, heads // kv_heads * length, size)
 
 
-def _scatter(x: Tensor, heads: int, block: DenseBlock) -> Tensor:
-    """[B * K, R * S, d] -> [n, H, d], padding dropped."""
+def _scatter(x: Tensor, heads: int, block: DenseBlock, rows: Tensor) -> Tensor:
+    """[B * K, R * S, d] -> [len(rows), H, d]."""
     batch, length = block.index.shape
     tokens = x.view(batch, heads, length, -1).transpose(1, 2).reshape(batch * length, heads, -1)
-    return tokens.index_select(0, block.rows)
+    return tokens.index_select(0, rows)
 
 
 def _to_positions(x: Tensor, num_tokens: int, block: DenseBlock) -> Tensor:
-    """[n, H, d] -> [T, H, d], zero where other blocks are."""
-    return x.new_zeros(num_tokens, *x.shape[1:]).index_copy_(0, block.positions, x)
+    """[m, H, d] -> [T, H, d], zero where other blocks are, the parts of one prompt added up."""
+    whole = x.new_zeros(num_tokens, *x.shape[1:])
+    if len(block.all_rows) == len(block.rows):
+        return whole.index_copy_(0, block.positions, x)
+    return whole.index_add_(0, block.index.view(-1)[block.all_rows], x)
 
 
-def _padded_index(tree: Tree, length: int) -> Tensor:
-    index = torch.full((length,), tree.start)
-    index[: tree.num_tokens] = torch.arange(tree.start, tree.start + tree.num_tokens)
+def _padded_index(part: Part, length: int) -> Tensor:
+    index = torch.full((length,), part.prompt_start)
+    spans = ((part.prompt_start, part.prompt_length), *part.completions)
+    index[: part.num_tokens] = torch.cat([torch.arange(start, start + fed) for start, fed in spans])
     return index
 
 
-def _visible(tree: Tree, length: int) -> Tensor:
+def _visible(part: Part, length: int) -> Tensor:
     """[length, length] bool. Padding sees itself alone: a row that sees nothing would be NaN."""
     branch = torch.full((length,), -1)
-    at = tree.prompt_length
-    for number, fed in enumerate(tree.completion_lengths):
+    at = part.prompt_length
+    for number, (_, fed) in enumerate(part.completions):
         branch[at : at + fed] = number
         at += fed
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    in_prompt = torch.arange(length) < tree.prompt_length
+    in_prompt = torch.arange(length) < part.prompt_length
     visible = causal & (in_prompt[None, :] | (branch[:, None] == branch[None, :]))
-    padding = torch.arange(length) >= tree.num_tokens
+    padding = torch.arange(length) >= part.num_tokens
     visible[padding] = torch.eye(length, dtype=torch.bool)[padding]
     return visible

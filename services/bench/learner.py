@@ -83,8 +83,8 @@ def measure(
         ),
     }
     figures: dict[str, Any] = {
-        "model": model, "dtype": dtype, "device": device, "num_threads": torch.get_num_threads(),
-        "mix": str(lengths), "limits": asdict(limits), **variants,
+        "model": model, "dtype": dtype, "device": device, "computes_on": _where(device),
+        "num_threads": torch.get_num_threads(), "mix": str(lengths), "limits": asdict(limits), **variants,
     }  # fmt: skip
     if with_trl and trl_step.is_installed():
         vocab_size = Policy(path, dtype=dtype).model.config.vocab_size
@@ -104,6 +104,10 @@ def _learner(path: Any, dtype: str, device: str, mix: LengthMix, share: bool) ->
     })  # fmt: skip
     policy = Policy(path, dtype=dtype, device=device, compute=settings.compute)
     return Learner(policy, settings, num_updates=1000, max_completion_tokens=mix.max_tokens)
+
+
+def _where(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
 
 
 def _gpu_microbatch(shape: ModelShape) -> int:
@@ -166,7 +170,7 @@ def _rows(figures: dict[str, Any], limits: MachineLimits) -> list[tuple[str, str
             f"{limits.gemm_bf16_flops / 1e9:,.0f} / {limits.gemm_fp32_flops / 1e9:,.0f} GFLOP/s",
         ),
         ("memory, copy", f"{limits.copy_bytes_per_s / 1e9:.1f} GB/s"),
-        ("model", f"{figures['model']}, {figures['dtype']}, {figures['num_threads']} threads"),
+        ("model", f"{figures['model']}, {figures['dtype']}, {figures['computes_on']}"),
         ("mix", figures["mix"]),
         ("packed, no padding", variant("packed")),
         ("and prompts shared (the default)", variant("learner")),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 from services.json_lines import read_lines
@@ -52,6 +52,8 @@ class Curve:
     """Wall seconds that are not training: start, evaluations, end."""
     ended: str
     """`updates`: all were made; `reached`: stopped at the level that was asked for; `time`: stopped at its limit."""
+    rewards: tuple[float | None, ...] = ()
+    """Mean reward of update 1, 2, …; None where every verdict was an error."""
 
     @property
     def last(self) -> Point:
@@ -119,6 +121,29 @@ def compare(ours: Curve, theirs: Curve, level: float) -> Comparison | None:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardGap:
+    """How far the other side's training rewards lie above ours, update by update on the same prompts."""
+
+    mean: float
+    standard_error: float
+    num_updates: int
+
+
+def reward_gap(pairs: Sequence[tuple[Curve, Curve]]) -> RewardGap | None:
+    """Over (ours, theirs) of every seed; None where fewer than two updates can be paired. It says more about samples
+    than a handful of evaluations: both sides were given the same prompts, and many more completions were judged."""
+    gaps = [
+        other - mine
+        for ours, theirs in pairs
+        for mine, other in zip(ours.rewards, theirs.rewards, strict=False)
+        if mine is not None and other is not None
+    ]
+    if len(gaps) < 2:
+        return None
+    return RewardGap(mean=mean(gaps), standard_error=stdev(gaps) / len(gaps) ** 0.5, num_updates=len(gaps))
+
+
 def median_ratio(ratios: Sequence[Ratio]) -> Ratio:
     """The median; a bound itself where one of the bounds could lie above it."""
     middle = median(ratio.value for ratio in ratios)
@@ -167,4 +192,9 @@ def run_curve(
         # Above staleness 0 the training goes on beside an evaluation: its time is left in.
         if recipe.training.max_staleness == 0:
             evaluated_s += max(0.0, found["time_s"] - row["time_s"])
-    return Curve(points=tuple(points), outside_s=max(0.0, wall_s - seconds), ended="updates")
+    return Curve(
+        points=tuple(points),
+        outside_s=max(0.0, wall_s - seconds),
+        ended="updates",
+        rewards=tuple(row["reward_mean"] for row in updates),
+    )

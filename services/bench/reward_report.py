@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from services.bench.reward_curve import Curve, Ratio, compare, median_ratio
+from services.bench.reward_curve import Curve, Ratio, compare, median_ratio, reward_gap
 from services.schema.config.recipe import Recipe
 
 MARGIN = 0.02
@@ -45,6 +45,7 @@ def summarise(recipe: Recipe, trials: Sequence[Trial], levels: Sequence[float], 
             **{f"{level:g}": _at_level(trials, [level] * len(trials)) for level in levels},
             TARGET: _at_level(trials, [trial.target for trial in trials]),
         },
+        "reward_gap": _plain(reward_gap([(t.ours, t.theirs) for t in trials if t.theirs is not None])),
         "seeds": [
             {
                 "seed": trial.seed,
@@ -88,8 +89,13 @@ def notes(trials: Sequence[Trial], figures: Mapping[str, Any]) -> list[str]:
     if theirs:
         notes += [
             f"not counted, TRL: {_joined(f'{c.outside_s:.0f}' for c in theirs)} s",
-            f"TRL ended: {_joined(_end_of(curve) for curve in theirs)}",
+            f"TRL ended: {_joined(_end_of(curve) for curve in theirs)}; no later evaluation holds it to its last level",
         ]
+    if (gap := figures["reward_gap"]) is not None:
+        notes.append(
+            f"mean reward in training on the same prompts, TRL less rayzero: {100 * gap['mean']:+.1f} ± "
+            f"{100 * gap['standard_error']:.1f} points over {gap['num_updates']} updates"
+        )
     return notes
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -26,6 +27,9 @@ from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
 WARM_UP_SYNCS = 2
 """The first makes the buffers."""
+DECODING_S = 1.5
+"""Of generation before a sync, to know how long a decode step takes."""
+POLL_S = 0.001
 
 
 def run(model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool) -> dict[str, Any]:
@@ -62,7 +66,8 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
             ("of it, inside the slowest engine", f"{medians['receive_s'] * 1000:.0f} ms"),
             ("engine paused", f"{medians['pause_s'] * 1000:.1f} ms"),
         ]
-    return rows
+    steps = f"{medians['first_token_steps']:.1f} decode steps of {medians['step_s'] * 1000:.0f} ms"
+    return [*rows, (f"first token after resuming ({figures['on_weights']})", steps)]
 
 
 async def _measure(
@@ -92,6 +97,7 @@ async def _measure(
         "model": str(path),
         "dtype": dtype,
         "num_engines": num_engines,
+        "on_weights": settings.on_weights,
         "num_tensors": len(weights),
         "num_bytes": bench.num_bytes,
         "start_s": start_s,
@@ -130,14 +136,19 @@ class _Bench:
         }
 
     async def beside_generation(self, num_syncs: int) -> list[dict[str, float]]:
-        """Syncs while every engine has 32 completions running."""
+        """Syncs while every engine has 32 completions running; with the first engine's decode step and first token."""
         syncs: list[dict[str, float]] = []
         while len(syncs) < num_syncs:
             running = [asyncio.create_task(engine.generate(self._request(index)))
                        for engine in self._engines for index in range(4)]  # fmt: skip
-            await asyncio.sleep(0.5)
-            syncs.append(await self.sync())
+            step_times: list[float] = []
+            watching = asyncio.create_task(_watch_steps(self._engines[0], step_times))
+            await asyncio.sleep(DECODING_S)
+            timed = await self.sync()
+            resumed = time.monotonic()
             await asyncio.gather(*running)
+            watching.cancel()
+            syncs.append(timed | first_token(step_times, resumed, timed["total_s"]))
         return syncs
 
     def _request(self, index: int) -> GroupRequest:
@@ -145,6 +156,24 @@ class _Bench:
         prompt = Prompt(prompt_id="river", messages=(question,), answer=None)
         sampling = Sampling(num_completions=8, max_tokens=64, seed=self._version * 10 + index)
         return GroupRequest(group_id=self._version * 10 + index, prompt=prompt, sampling=sampling)
+
+
+def first_token(step_times: Sequence[float], resumed: float, sync_s: float) -> dict[str, float]:
+    """Seconds of a decode step before a sync that ended, with the engine's resumption, at `resumed`; and how many such
+    steps pass from then until the next token, which the new weights have made."""
+    before = [at for at in step_times if at < resumed - sync_s]
+    step_s = median(later - at for at, later in pairwise(before[1:]))  # the first is of the prompts
+    return {"step_s": step_s, "first_token_steps": (next(at for at in step_times if at > resumed) - resumed) / step_s}
+
+
+async def _watch_steps(engine: RolloutEngine, times: list[float]) -> None:
+    """Note when the engine's count of generated tokens grows."""
+    known = engine.stats().generated_tokens
+    while True:
+        await asyncio.sleep(POLL_S)
+        if (now := engine.stats().generated_tokens) > known:
+            known = now
+            times.append(time.monotonic())
 
 
 def _weights(path: Path, device: str) -> list[tuple[str, torch.Tensor]]:

@@ -85,7 +85,8 @@ def trl_curve(rows: Sequence[dict[str, Any]]) -> Curve:
         if row["event"] == "evaluation"
     )
     outside_s = by_event["wall"]["seconds"] - by_event["settings"]["probe_s"] - points[-1].seconds
-    return Curve(points=points, outside_s=outside_s, ended=by_event["end"]["ended"])
+    rewards = tuple(row["reward_mean"] for row in rows if row["event"] == "update")
+    return Curve(points=points, outside_s=outside_s, ended=by_event["end"]["ended"], rewards=rewards)
 
 
 def settings_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def best_microbatch(model: Path, groups: list[Group], dtype: str, sizes: Sequenc
 
 
 def _trials(trainer: Any, batch: dict[str, Tensor], sizes: Sequence[int]) -> dict[int, float]:
-    """Seconds a sample, by micro-batch, after one step that warms up; those that a GPU has no memory for are left out."""
+    """Seconds a sample, by micro-batch, after one step that warms up. What a GPU has no memory for is left out."""
     _seconds(trainer, batch, sizes[0], rows_used=sizes[0])
     trials = {}
     for size in sizes:

@@ -50,11 +50,17 @@ def packed_logprobs(policy: Policy, microbatches: list[Microbatch], num_tokens: 
 
 
 @pytest.mark.parametrize("share_prompts", [True, False])
-@pytest.mark.parametrize("dense_tokens", [0, 512])
+@pytest.mark.parametrize(("dense_tokens", "num_parts"), [(0, 1), (17, 2), (512, 1), (512, 3)])
 def test_packed_equals_one_by_one(
-    any_model: Path, batch: Batch, share_prompts: bool, dense_tokens: int, monkeypatch: pytest.MonkeyPatch
+    any_model: Path,
+    batch: Batch,
+    share_prompts: bool,
+    dense_tokens: int,
+    num_parts: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+    monkeypatch.setattr(attention, "_num_parts", lambda *_: num_parts)
     policy = Policy(any_model, dtype="float32", temperature=0.7)
     microbatches = pack(batch.samples, tokens_per_microbatch=50, share_prompts=share_prompts)
     packed = packed_logprobs(policy, microbatches, batch.num_tokens)
@@ -80,10 +86,20 @@ def test_varlen_layout_gives_each_query_its_own_keys(
 
 
 def slow_varlen(
-    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, **options: object
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_q: Tensor,
+    cu_k: Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
 ) -> Tensor:
     """What torch says of `varlen_attn`: one segment after another, causal from the end of the keys."""
-    assert options == {"scale": 0.3, "window_size": (-1, 0), "enable_gqa": True}
+    assert (scale, window_size, enable_gqa) == (0.3, (-1, 0), True)
     assert (cu_q.dtype, cu_k.dtype) == (torch.int32, torch.int32)
     assert (max_q, max_k) == (int(cu_q.diff().max()), int(cu_k.diff().max()))
     outputs = []
@@ -100,8 +116,10 @@ def slow_varlen(
 def test_gradients_equal_one_by_one(tiny_model: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = torch.randn(batch.num_tokens, generator=torch.Generator().manual_seed(0))
     gradients = []
-    for dense_tokens, budget, share in ((512, 1000, True), (0, 1000, True), (512, 40, False)):
+    ways = ((512, 1, 1000, True), (512, 2, 1000, True), (17, 2, 1000, True), (0, 1, 1000, True), (512, 1, 40, False))
+    for dense_tokens, num_parts, budget, share in ways:
         monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+        monkeypatch.setattr(attention, "_num_parts", lambda *_, count=num_parts: count)
         policy = Policy(tiny_model, dtype="float32")
         microbatches = pack(batch.samples, tokens_per_microbatch=budget, share_prompts=share)
         torch.dot(packed_logprobs(policy, microbatches, batch.num_tokens), weights).backward()
@@ -110,11 +128,12 @@ def test_gradients_equal_one_by_one(tiny_model: Path, batch: Batch, monkeypatch:
         assert (gradient - gradients[0]).norm() <= 1e-5 * gradients[0].norm()
 
 
-@pytest.mark.parametrize("dense_tokens", [0, 512])
+@pytest.mark.parametrize(("dense_tokens", "num_parts"), [(0, 1), (512, 1), (512, 2)])
 def test_poison_in_one_completion_reaches_no_other(
-    tiny_model: Path, batch: Batch, dense_tokens: int, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, batch: Batch, dense_tokens: int, num_parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "_DENSE_TOKENS", dense_tokens)
+    monkeypatch.setattr(attention, "_num_parts", lambda *_: num_parts)
     policy = Policy(tiny_model, dtype="float32")
     (microbatch,) = pack(batch.samples, tokens_per_microbatch=1000)
     poisoned_row = 3

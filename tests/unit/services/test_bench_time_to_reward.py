@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from services.bench import trl_run
-from services.bench.reward_curve import Curve, Point, Ratio, compare, median_ratio, read_run
+from services.bench.reward_curve import Curve, Point, Ratio, compare, median_ratio, read_run, reward_gap
 from services.bench.reward_plot import mean_line
 from services.bench.reward_report import Trial, summarise, table_rows
 from services.bench.time_to_reward import Options, check_comparable, check_same, run, stop_level
@@ -42,7 +43,10 @@ def write_run(path: Path, *, seed: int = 0, offset_s: float = 0.0, seconds: floa
     (path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     (path / "summary.json").write_text(json.dumps({"seconds": seconds}))
     ends = {1: 1030.0, 2: 1060.0, 3: 1100.0, 4: 1130.0 + offset_s}
-    rows = [{"update": u, "samples": 4.0, "dropped_groups": u // 3, "time_s": end} for u, end in ends.items()]
+    rows = [
+        {"update": u, "samples": 4.0, "dropped_groups": u // 3, "reward_mean": u / 10, "time_s": end}
+        for u, end in ends.items()
+    ]
     append_lines(path / "metrics.jsonl", rows)
     evaluations = {0: (1000.0, 0.2), 2: (1070.0, 0.5), 4: (1140.0 + offset_s, 0.7)}
     append_lines(
@@ -214,6 +218,18 @@ def test_an_interrupted_training_is_ended(tmp_path: Path, monkeypatch: pytest.Mo
         trl_run.train_with_trl({"limit_s": 60.0}, out, interrupt)
     assert time.monotonic() - started < 50
     assert not trl_run.finished_rows(out, {"limit_s": 60.0})
+
+
+def test_training_rewards_are_compared_update_by_update() -> None:
+    def rewarded(*rewards: float | None) -> Curve:
+        return replace(curve((0, 0.2), (50, 0.6)), rewards=rewards)
+
+    pairs = [(rewarded(0.1, 0.3, 0.5), rewarded(0.2, 0.3)), (rewarded(0.4, None), rewarded(0.2, 0.9))]
+    gap = reward_gap(pairs)  # gaps of 0.1, 0.0 and -0.2
+    assert gap is not None and gap.num_updates == 3
+    assert gap.mean == pytest.approx(-0.1 / 3)
+    assert gap.standard_error == pytest.approx((0.07 / 3) ** 0.5 / 3**0.5)
+    assert reward_gap([(rewarded(0.1), rewarded(0.2))]) is None
 
 
 def test_without_trl_our_half_is_told() -> None:

@@ -1,0 +1,14 @@
+"""The arithmetic of `rayzero bench sync`."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.bench.sync import first_token
+
+
+def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() -> None:
+    # The prompts' step takes 0.5 s, a decode step 0.1 s; the sync lasts from 0.95 s to 1.35 s and ends a step early.
+    times = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.5, 1.6]
+    found = first_token(times, resumed=1.35, sync_s=0.4)
+    assert found == pytest.approx({"step_s": 0.1, "first_token_steps": 1.5})
