@@ -177,8 +177,8 @@ class Policy:
         if self.compute.activation_checkpointing:
             model.train()
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        on_gpu = self.device.type == "cuda"
-        if on_gpu if self.compute.compile is None else self.compute.compile:
+        pays = self.device.type == "cuda" and self.ranks.mesh is None
+        if pays if self.compute.compile is None else self.compute.compile:
             for layer in model.model.layers:
                 layer.compile(dynamic=True)
         return TokenScorer(model.to(self.device), self.compute.head_chunk_tokens)

@@ -137,8 +137,8 @@ class ComputeSettings(Section):
     """fp32 masters, gradients and moments in the host's memory, stepped by its cores: 2 bytes a parameter on the GPU
     instead of 18. Empty: where the memory plan asks for it, after checkpointing."""
     compile: bool | None = None
-    """torch.compile of the decoder layers, half a minute at the start. Empty: on GPUs, where it makes an update half
-    as fast again; on CPUs it gained nothing."""
+    """torch.compile of the decoder layers, half a minute at the start. Empty: on a GPU that holds the whole learner,
+    where it makes an update half as fast again; on CPUs it gained nothing, and sharded it has not been measured."""
     head_chunk_tokens: int = Field(default=0, ge=0)
     """Rows of logits held at a time. 0: chosen from the vocabulary's size."""
 
