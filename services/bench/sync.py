@@ -46,7 +46,8 @@ def measure(
 ) -> dict[str, Any]:
     """The figures alone. On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC."""
     settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512)
-    os.environ.update(engine_environment(settings))
+    # What the engine logs must not end up among the figures.
+    os.environ.update({**engine_environment(settings), "VLLM_LOGGING_STREAM": "ext://sys.stderr"})
     return asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs))
 
 
