@@ -2,9 +2,9 @@
 
 A chunk of logits is written once by the matrix product (fp32 out of bf16 tensor cores), read once for the statistics of
 its rows, and in the backward pass made again and overwritten, row by row, with the bf16 errors that both gradient
-products read: one chunk of fp32 logits is all the memory that the head takes. The generic way passes seven times over
-the logits and, in chunks of a CPU's size, adds up the weights' gradient more often than it computes: it took 3.7 times
-its bare products on an H200.
+products read: a chunk of fp32 logits is all that the head holds besides the weights' gradient. With 151,936 words and
+h = 1024 an H200 makes 420,000 tokens/s of it, forward and backward, and 83,000 of the generic way, which passes seven
+times over the logits and, in chunks of a CPU's size, adds up the weights' gradient longer than it computes it.
 """
 
 from __future__ import annotations
