@@ -1,7 +1,8 @@
 """Low-rank adapters (https://arxiv.org/abs/2106.09685), by peft: injected for training, merged for everybody else.
 
-Engines and checkpoints see ordinary weights under ordinary names: base + alpha / rank * B A, rounded to the compute
-dtype. Steps smaller than that rounding reach the engine only once they have added up.
+Engines are sent the adapters alone, in the compute dtype, and add them to their own copy of the base; checkpoints see
+ordinary weights under ordinary names. Both are base + alpha / rank * B A, rounded to the compute dtype: steps smaller
+than that rounding reach the engine only once they have added up.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learner.ranks import full
+from services.schema.adapters import halves, merge
 from services.schema.config.learner import LoraSettings
 from services.schema.errors import RecipeError
 
@@ -44,19 +47,45 @@ def inject(model: nn.Module, settings: LoraSettings, seed: int) -> None:
 
 
 @torch.no_grad()
-def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(Hugging Face name, tensor) of every weight, adapters merged in. A tied head is left out."""
-    deltas: dict[str, Any] = {
+def merged_weights(model: nn.Module, dtype: torch.dtype, scaling: float) -> Iterator[tuple[str, Tensor]]:
+    """(Hugging Face name, tensor) of every weight in `dtype`, adapters merged in. A tied head is left out.
+
+    Rounded before they are merged, too: the result is the same whether ranks keep fp32 parameters or one keeps bf16.
+    """
+    adapted = _adapted(model)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            continue
+        weight = full(parameter.detach()).to(dtype)
+        if name in adapted:
+            low, high = _factors(adapted[name], dtype)
+            weight = merge(weight, low, high, scaling)
+        yield _plain(name), weight
+
+
+@torch.no_grad()
+def adapters(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """(name on the wire, tensor) of A and B of every adapter, in `dtype`."""
+    adapted = _adapted(model)
+    for name, _ in model.named_parameters():
+        if name in adapted:
+            yield from zip(halves(_plain(name)), _factors(adapted[name], dtype), strict=True)
+
+
+def _adapted(model: nn.Module) -> dict[str, Any]:
+    """Layers with an adapter by the name of the weight below it."""
+    return {
         f"{name}.base_layer.weight": module
         for name, module in model.named_modules()
         if hasattr(module, "base_layer") and hasattr(module, "get_delta_weight")
     }
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            continue
-        weight = parameter.detach()
-        if name in deltas:
-            module = deltas[name]
-            low, high = (getattr(module, part)[_ADAPTER].weight.float() for part in ("lora_A", "lora_B"))
-            weight = (weight.float() + module.scaling[_ADAPTER] * (high @ low)).to(weight.dtype)
-        yield name.replace(".base_layer.", "."), weight
+
+
+def _factors(module: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A and B; where ranks shard the model all of them must ask."""
+    low, high = (full(getattr(module, part)[_ADAPTER].weight.detach()).to(dtype) for part in ("lora_A", "lora_B"))
+    return low, high
+
+
+def _plain(name: str) -> str:
+    return name.replace(".base_layer.", ".")

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from learner.attention import ATTENTION_NAME
 from learner.batching import Microbatch
-from learner.lora import inject, merged_weights
+from learner.lora import adapters, inject, merged_weights
 from learner.ranks import ONE_RANK, Ranks, full, shard_like
 from learner.token_scorer import TokenScorer, to_device
 from services.schema.config.learner import ComputeSettings, LoraSettings
@@ -118,8 +118,25 @@ class Policy:
 
         Where ranks shard the model all of them must go through it.
         """
-        weights = merged_weights(self.model) if self._lora else self.model.named_parameters()
-        return ((name, full(weight.detach()).to(self.dtype)) for name, weight in weights)
+        if self._lora is not None:
+            return merged_weights(self.model, self.dtype, self._lora.scaling)
+        return ((name, full(weight.detach()).to(self.dtype)) for name, weight in self.model.named_parameters())
+
+    @property
+    def adapter_scaling(self) -> float | None:
+        """alpha / rank where `sent_weights` are adapters alone, else None.
+
+        Engines add them to the model at `path`, from which they started, too. Whatever made a policy's frozen weights
+        others than those would have to say None here, and have `sent_weights` send them all.
+        """
+        return None if self._lora is None else self._lora.scaling
+
+    def sent_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What a sync sends: the adapters where there are some, for nothing else is ever trained; else all weights.
+
+        Where ranks shard the model all of them must go through it.
+        """
+        return self.named_weights() if self.adapter_scaling is None else adapters(self.model, self.dtype)
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""

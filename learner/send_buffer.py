@@ -29,7 +29,12 @@ class SendBuffer:
         self.policy_version: int | None = None
         """Of what it holds; None: nothing yet."""
 
-    def fill(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
+    def fill(
+        self,
+        tensors: Iterable[tuple[str, torch.Tensor]],
+        policy_version: int,
+        adapter_scaling: float | None = None,
+    ) -> WeightManifest:
         """Copy `tensors` (any dtype, all on one device) in, in order."""
         named = list(tensors)
         extents, self._bucket_sizes = plan_buckets(
@@ -43,7 +48,10 @@ class SendBuffer:
         checksums = self._fill_host(values) if device.type == "cpu" else self._fill_device(values)
         specs = (self._spec(placed, checksum) for placed, checksum in zip(self._placed, checksums, strict=True))
         return WeightManifest(
-            policy_version=policy_version, tensors=tuple(specs), bucket_bytes=tuple(self._bucket_sizes)
+            policy_version=policy_version,
+            tensors=tuple(specs),
+            bucket_bytes=tuple(self._bucket_sizes),
+            adapter_scaling=adapter_scaling,
         )
 
     @property

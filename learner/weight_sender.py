@@ -76,13 +76,19 @@ class WeightSender:
         if self._group is not None:
             self._group.abort()
 
-    def prepare(self, tensors: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> WeightManifest:
+    def prepare(
+        self,
+        tensors: Iterable[tuple[str, torch.Tensor]],
+        policy_version: int,
+        adapter_scaling: float | None = None,
+    ) -> WeightManifest:
         """Copy `tensors` (Hugging Face names, any dtype, full and on the learner's device) into the send buffer.
 
+        With `adapter_scaling` they are adapters alone; see `WeightManifest`.
         The policy may change as soon as this returns; `broadcast` may follow, several times if need be. Not before all
         receivers have taken the version before it: those on this machine, or GPU, read it from this buffer.
         """
-        return self._buffer.fill(tensors, policy_version)
+        return self._buffer.fill(tensors, policy_version, adapter_scaling)
 
     def broadcast(self) -> None:
         """Send what was prepared to all receivers at once, after each has said that it is ready.

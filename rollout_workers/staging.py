@@ -9,6 +9,7 @@ import torch
 import xxhash
 from safetensors import safe_open
 
+from services.schema.adapters import HIGH, LOW, halves
 from services.schema.errors import WeightSyncError
 from services.schema.fingerprint import LANES, PREFIX, fingerprint_text, fingerprints
 from services.schema.messages import TensorSpec, WeightManifest
@@ -40,7 +41,7 @@ def check_manifest(manifest: WeightManifest, expected: Mapping[str, tuple[int, .
     """Refuse a manifest that would leave a weight of the model old, misshapen or silently cast.
 
     `expected` is what the model was first loaded from: a tensor that is left out would keep its old values, and the
-    engine would serve a mixture of two policies.
+    engine would serve a mixture of two policies. Adapters alone must be whole, and fit the weights that they are for.
 
     Raises:
         WeightSyncError: names the tensors.
@@ -48,17 +49,46 @@ def check_manifest(manifest: WeightManifest, expected: Mapping[str, tuple[int, .
     specs = {spec.name: spec for spec in manifest.tensors}
     if len(specs) != len(manifest.tensors):
         raise WeightSyncError("the manifest lists a tensor twice")
-    if missing := sorted(expected.keys() - specs.keys()):
-        raise WeightSyncError(f"missing from the manifest: {_named(missing)}")
-    if unknown := sorted(specs.keys() - expected.keys()):
-        raise WeightSyncError(f"not a weight of this model: {_named(unknown)}")
+    shapes = {name: spec.shape for name, spec in specs.items()}
+    if manifest.adapter_scaling is None:
+        _check_whole(shapes, expected)
+    else:
+        _check_adapters(shapes, expected)
     for name, spec in specs.items():
-        if spec.shape != expected[name]:
-            raise WeightSyncError(f"{name} has shape {list(spec.shape)}, the model has {list(expected[name])}")
         if spec.dtype != dtype:
             raise WeightSyncError(f"{name} comes as {spec.dtype}, the engine computes in {dtype}")
         if spec.offset_bytes + spec.num_bytes > manifest.bucket_bytes[spec.bucket]:
             raise WeightSyncError(f"{name} reaches beyond the end of bucket {spec.bucket}")
+
+
+def _check_whole(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    if missing := sorted(expected.keys() - shapes.keys()):
+        raise WeightSyncError(f"missing from the manifest: {_named(missing)}")
+    if unknown := sorted(shapes.keys() - expected.keys()):
+        raise WeightSyncError(f"not a weight of this model: {_named(unknown)}")
+    for name, shape in shapes.items():
+        if shape != expected[name]:
+            raise WeightSyncError(f"{name} has shape {list(shape)}, the model has {list(expected[name])}")
+
+
+def _check_adapters(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    adapted = {name.removesuffix(LOW).removesuffix(HIGH) for name in shapes}
+    if not adapted:
+        raise WeightSyncError("the manifest announces adapters and holds none")
+    if unknown := sorted(adapted - expected.keys()):
+        raise WeightSyncError(f"adapters of what is no weight of this model: {_named(unknown)}")
+    wanted = {half for name in adapted for half in halves(name)}
+    if whole := sorted(shapes.keys() - wanted):
+        raise WeightSyncError(f"whole weights among adapters: {_named(whole)}")
+    if missing := sorted(wanted - shapes.keys()):
+        raise WeightSyncError(f"halves of adapters are missing from the manifest: {_named(missing)}")
+    for name in sorted(adapted):
+        low, high = (shapes[half] for half in halves(name))
+        if len(low) != 2 or len(high) != 2 or high[1] != low[0] or (high[0], low[1]) != expected[name]:
+            raise WeightSyncError(
+                f"the adapter of {name} has shapes {list(low)} and {list(high)}, the model's weight "
+                f"{list(expected[name])}"
+            )
 
 
 class StagingBuffer:

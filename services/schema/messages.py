@@ -249,6 +249,9 @@ class WeightManifest:
     tensors: tuple[TensorSpec, ...]
     bucket_bytes: tuple[int, ...]
     """Size of every bucket, in the order in which they are broadcast."""
+    adapter_scaling: float | None = None
+    """alpha / rank where the tensors are adapters alone, named by services/schema/adapters.py: the receiver adds them
+    to the model's own weights. None: they are all of the weights."""
 
     @property
     def num_bytes(self) -> int:

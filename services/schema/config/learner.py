@@ -153,6 +153,11 @@ class LoraSettings(Section):
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers that get one."""
 
+    @property
+    def scaling(self) -> float:
+        """What B A is multiplied with."""
+        return self.alpha / self.rank
+
 
 class WatchSettings(Section):
     """Figures checked at every update before the optimizer step. An empty limit is chosen by the precision."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -15,6 +17,7 @@ with warnings.catch_warnings():
 
 from learner.checkpoint import load_learner, save_learner
 from learner.policy import Policy
+from learner.ranks import Ranks, shard_like
 from learner.update import Learner
 from services.schema.config.learner import LearnerSettings
 from services.schema.errors import RecipeError
@@ -64,6 +67,39 @@ def test_resume_is_bit_exact(tiny_model: Path, tmp_path: Path) -> None:
         resumed.update(some_groups(update), update + 1)
     for (name, one), (_, other) in zip(resumed.policy.named_weights(), straight.policy.named_weights(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_a_sync_sends_the_adapters_alone(tiny_model: Path) -> None:
+    policy = lora_learner(tiny_model, "bfloat16").policy
+    assert policy.adapter_scaling == 4.0
+    sent = dict(policy.sent_weights())
+    assert {name.rpartition(".")[2] for name in sent} == {"lora_A", "lora_B"}
+    assert {name.rpartition(".")[0] for name in sent} == {name for name, _ in policy.named_weights() if "_proj" in name}
+    assert sum(factor.numel() for factor in sent.values()) == sum(p.numel() for _, p in policy.named_parameters())
+    assert {factor.dtype for factor in sent.values()} == {torch.bfloat16}
+    plain = Policy(tiny_model)
+    assert plain.adapter_scaling is None
+    assert [name for name, _ in plain.sent_weights()] == [name for name, _ in plain.named_weights()]
+
+
+def test_sharded_fp32_parameters_give_the_same_weights_as_one_rank(tiny_model: Path, tmp_path: Path) -> None:
+    """Rounded before they are merged: what is sent, merged and saved does not depend on the number of ranks."""
+    lora = LearnerSettings.model_validate(RECIPE).lora
+    one = Policy(tiny_model, dtype="bfloat16", lora=lora)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        ranks = Ranks(0, 1, init_device_mesh("cpu", (1,)))
+        sharded = Policy(tiny_model, dtype="bfloat16", lora=lora, ranks=ranks)
+        with torch.no_grad():
+            for (_, mine), (_, theirs) in zip(one.named_parameters(), sharded.named_parameters(), strict=True):
+                values = torch.randn(mine.shape)
+                theirs.copy_(shard_like(values, theirs))
+                mine.copy_(values)
+        for kind in (Policy.named_weights, Policy.sent_weights):
+            for (name, mine), (other, theirs) in zip(kind(one), kind(sharded), strict=True):
+                assert name == other and torch.equal(mine, theirs), name
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_target_that_no_layer_has_is_named(tiny_model: Path) -> None:
