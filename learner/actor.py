@@ -165,8 +165,8 @@ class LearnerActor:
     def _prepare(self, policy_version: int) -> WeightManifest:
         policy = self._learner.policy
         if policy.ranks.rank == 0:
-            return self._sender.prepare(policy.named_weights(), policy_version)
-        for _ in policy.named_weights():
+            return self._sender.prepare(policy.sent_weights(), policy_version, policy.adapter_scaling)
+        for _ in policy.sent_weights():
             pass  # Putting shards together takes all ranks.
         return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=())
 

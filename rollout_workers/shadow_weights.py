@@ -29,7 +29,10 @@ PACKED = "cpu_linear"
 
 
 class ShadowWeights:
-    """Begin, load all parts, repack all layers, exchange: the last in the engine's own thread."""
+    """Begin, load all parts, repack their layers, exchange: the last in the engine's own thread.
+
+    What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its shadow.
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._shadows: dict[torch.nn.Module, torch.nn.Module] = {}
@@ -47,8 +50,13 @@ class ShadowWeights:
                 live.__dict__.pop(PACKED, None)
         self._names = {name: self._shadows[live] for name, live in model.named_modules() if live in self._packed}
         own = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
-        self._tied = self._names.keys() - own
-        """Layers whose weight has the name of another's: nothing is ever loaded into them by their own."""
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        self._tied = {
+            name: names[id(shadow._parameters["weight"])] for name, shadow in self._names.items() if name not in own
+        }
+        """Layers whose weight has the name of another's, and that name: nothing is loaded into them by their own."""
+        self._fresh_layers: set[torch.nn.Module] = set()
+        self._fresh_parameters: set[int] = set()
 
     @staticmethod
     def supports(model: torch.nn.Module) -> bool:
@@ -84,29 +92,39 @@ class ShadowWeights:
                 shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
                 shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
 
-    def rest(self) -> list[str]:
+    def rest(self, *, whole: bool = True) -> list[str]:
         """When all parts are loaded: the layers still to be repacked, heads that share another's weight included.
 
         Raises:
-            WeightSyncError: a parameter of the model was in no part of the checkpoint.
+            WeightSyncError: a parameter of the model was in no part; with `whole` off, one of a layer of which another
+                parameter was.
         """
-        if left_out := {name for name, _ in self._model.named_parameters()} - self._loaded:
+        parameters = dict(self._model.named_parameters())
+        layers = {name.rpartition(".")[0] for name in self._loaded}
+        wanted = {name for name in parameters if whole or name.rpartition(".")[0] in layers}
+        if left_out := wanted - self._loaded:
             raise WeightSyncError(f"no tensor was loaded into {', '.join(sorted(left_out))}")
-        return sorted(self._unpacked | self._tied)
+        tied = {name for name, weight in self._tied.items() if weight in self._loaded}
+        self._fresh_layers = {self._names[name] for name in layers | tied if name in self._names}
+        self._fresh_parameters = {id(parameters[name]) for name in self._loaded}
+        return sorted(self._unpacked | tied)
 
     def exchange(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
         for live, shadow in self._packed.items():
+            if shadow not in self._fresh_layers:
+                continue
             self._retired.append(live.__dict__[PACKED])  # freed by `retire`
             live.__dict__[PACKED] = shadow.__dict__[PACKED]
         done: set[int] = set()
         for live, shadow in self._shadows.items():
             for name, parameter in live._parameters.items():
-                if parameter is None or parameter.numel() == 0 or id(parameter) in done:
+                other = shadow._parameters[name]
+                if parameter is None or other is None or parameter.numel() == 0 or id(parameter) in done:
+                    continue
+                if id(other) not in self._fresh_parameters:
                     continue
                 done.add(id(parameter))
-                other = shadow._parameters[name]
-                assert other is not None
                 parameter.data, other.data = other.data, parameter.data
 
     def retire(self) -> None:

@@ -6,7 +6,8 @@ own, into a staging buffer while the engine generates, and leaves to the pause w
 
     join (thread) ─► receive (thread: buckets, digests) ─► [pause] start ─► update: load ─► finish [resume]
 
-How the bytes come, from the host or from a GPU, is the transfer group's affair (links.py, gpu_links.py).
+How the bytes come, from the host or from a GPU, is the transfer group's affair (links.py, gpu_links.py). Where adapters
+alone come, the thread adds them to the weights of the model's directory (adapters.py), and only those are loaded.
 
 Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (shadow_weights.py),
 and the pause only exchanges one set of weights for the other.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,11 @@ from typing import Any
 import torch
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from rollout_workers.adapters import AdapterMerge, BaseWeights, parts
 from rollout_workers.engine_process import BACKEND
 from rollout_workers.shadow_weights import ShadowWeights
 from rollout_workers.staging import StagingBuffer, check_manifest, checkpoint_shapes
@@ -75,6 +79,16 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._thread, self._checker, self._packer = (_thread(name) for name in ("receive", "check", "pack"))
         self._packing: list[Future[None]] = []
         self._staging = StagingBuffer()
+        self._adapters = AdapterMerge(
+            BaseWeights(Path(self.model_config.model), self.model_config.dtype),
+            [name for name, _ in model.named_modules()],
+            getattr(model, "packed_modules_mapping", {}),
+        )
+        self._merged: dict[str, torch.Tensor] = {}
+        """Weights to be loaded in the pause, where what was received is adapters."""
+        self._reloaded: torch.nn.Module = model
+        """The part of the model that is loaded anew: all of it, or the layers in which something changes."""
+        self._manifest: WeightManifest | None = None
         eager_cpu = device.type == "cpu" and self.model_config.enforce_eager
         self._can_shadow = eager_cpu and ShadowWeights.supports(model)
         self._shadow: ShadowWeights | None = None
@@ -110,7 +124,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             raise WeightSyncError("nothing is staged: receive weights first")
         self.loaded_version = None
         if self._shadow is None:
-            initialize_layerwise_reload(self.model)
+            initialize_layerwise_reload(self._reloaded)
 
     def receive_weights(self, update_info: LoadInfo) -> None:
         """Load what is staged (vLLM's name for the phase; the bytes are here already)."""
@@ -118,17 +132,21 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             raise WeightSyncError(f"asked to load version {update_info.policy_version}, staged {self._staged_version}")
         if self._shadow is None:
             with disable_mtp_completeness_check():
-                self.model.load_weights(self._staging.tensors())
+                self.model.load_weights(self._merged.items() if self._merged else self._staging.tensors())
         self._loading_version = update_info.policy_version
 
     def finish_weight_update(self) -> None:
         """Give the layers their new weights."""
         if self._shadow is None:
-            finalize_layerwise_reload(self.model, self.model_config)
-            self._repack_tied_heads()
+            finalize_layerwise_reload(self._reloaded, self.model_config)
+            if self._reloaded is self.model:
+                self._repack_tied_heads()
         elif self._loading_version is not None:
             self._shadow.exchange()
             self._checker.submit(self._shadow.retire)
+        if self._loading_version is not None and self._manifest is not None:
+            self._adapters.loaded(self._manifest)
+            self._merged = {}
         self.loaded_version, self._loading_version = self._loading_version, None
 
     def shutdown(self) -> None:
@@ -164,7 +182,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         give_up = time.monotonic() + deadline_s
         if self._group is None:
             raise WeightSyncError("not in a transfer group: join first")
-        self._staged_version = None
+        self._staged_version, self._merged, self._reloaded = None, {}, self.model
         check_manifest(manifest, self._expected, self._dtype)
         if self._can_shadow and self._shadow is None:
             self._shadow = ShadowWeights(self.model)
@@ -173,38 +191,63 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._group.announce(manifest.policy_version)
         try:
             self._take_all(manifest, self._group, give_up)
+            if manifest.adapter_scaling is not None:
+                self._merge(manifest)
             if self._shadow is not None:
-                self._repack_rest(self._shadow)
+                self._repack_rest(self._shadow, whole=manifest.adapter_scaling is None)
         finally:
             wait(self._packing)
             packed, self._packing = self._packing, []
         for future in packed:
             future.result()
-        self._staged_version = manifest.policy_version
+        self._staged_version, self._manifest = manifest.policy_version, manifest
 
     def _take_all(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> None:
         """Take every bucket; raise what was wrong with one only when all have come: a receiver that stops at the
         first bad bucket would hang the others."""
         taken: list[Future[None]] = []
         try:
-            # A shadow takes the weights in at once; without one they are loaded in the pause.
-            keep = self._shadow is None
+            # A shadow takes the weights in at once, and adapters are merged; all others are loaded in the pause.
+            whole = manifest.adapter_scaling is None
+            keep = self._shadow is None and whole
             for index in group.take(manifest, self._staging, give_up - time.monotonic(), keep=keep):
-                taken.append(self._checker.submit(self._take, index))
+                taken.append(self._checker.submit(self._take, index, load=self._shadow is not None and whole))
         finally:
             wait(taken)
         for future in taken:
             future.result()
 
-    def _take(self, bucket: int) -> None:
+    def _take(self, bucket: int, *, load: bool) -> None:
         """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""
         self._staging.verify_bucket(bucket)
-        if self._shadow is not None:
-            complete = self._shadow.load(self._staging.tensors(bucket))
-            self._packing.append(self._packer.submit(self._shadow.repack, complete))
+        if load:
+            self._load_shadows(self._staging.tensors(bucket))
 
-    def _repack_rest(self, shadow: ShadowWeights) -> None:
-        rest = shadow.rest()
+    @torch.no_grad()
+    def _merge(self, manifest: WeightManifest) -> None:
+        """Make weights from the adapters, all of which are proven, beside generation: into the shadows, or for the
+        pause."""
+        names = self._adapters.names(manifest)
+        merged = self._adapters.merged(names, manifest, self._staging.tensors(), self.device)
+        if self._shadow is not None:
+            for part in parts(merged):
+                self._load_shadows(part.items())
+            return
+        self._merged = dict(merged)
+        layers = [self.model.get_submodule(name) for name in self._adapters.layers(names) or ()]
+        # After an embedding a head that shares its weight must be repacked, too: then take it for all of the model.
+        if layers and not any(isinstance(layer, VocabParallelEmbedding) for layer in layers):
+            self._reloaded = torch.nn.ModuleList(layers)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # the engine's own thread loads on another
+
+    def _load_shadows(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        assert self._shadow is not None
+        complete = self._shadow.load(tensors)
+        self._packing.append(self._packer.submit(self._shadow.repack, complete))
+
+    def _repack_rest(self, shadow: ShadowWeights, *, whole: bool) -> None:
+        rest = shadow.rest(whole=whole)
         self._packing.append(self._packer.submit(shadow.repack, rest[::2]))
         shadow.repack(rest[1::2])
 

@@ -23,7 +23,7 @@ from rollout_workers.transfer_group import ReceiverGroup
 from services.schema.errors import WeightSyncError
 from services.schema.transport import Link, Peer
 from tests import packed_gloo
-from tests.integration.test_weight_sync import SETTINGS, Pair
+from tests.integration.test_weight_sync import SETTINGS, Pair, serves_adapters
 from tests.models import build_tiny_model
 from tests.unit.rollout_workers.test_transfer_group import begin, meet, receive, weights
 
@@ -150,6 +150,7 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
             assert await pair.differs_by() > 2 * pair.tolerance
             await pair.sync()
             assert await pair.differs_by() <= pair.tolerance
+        await serves_adapters(pair)
         rendezvous = pair.sender.open(2)  # the second never comes: named, and the group is built anew
         pair.sender._opened._deadline_s = SHORT_S
         joining = asyncio.create_task(pair.engine.join_transfer(rendezvous, 1))

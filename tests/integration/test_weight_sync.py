@@ -7,6 +7,7 @@ import copy
 import multiprocessing
 import os
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,14 +19,20 @@ import pytest_asyncio
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import peft  # noqa: F401  # its own import warns of deprecations
+
+from learner.policy import Policy
 from learner.weight_sender import WeightSender
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.transfer_group import ReceiverGroup
 from rollout_workers.vllm_engine import RolloutEngine
+from services.schema.config.learner import LoraSettings
 from services.schema.config.rollout import RolloutSettings
 from services.schema.errors import WeightSyncError, WorkerError
-from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
+from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling, WeightManifest
 from tests.models import build_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,6 +48,7 @@ class Pair:
     """An engine and the policy that it should serve."""
 
     def __init__(self, path: Path, dtype: str, *, share_memory: bool = False) -> None:
+        self.path, self.dtype = path, dtype
         spec = EngineSpec(model_path=str(path), dtype=dtype, settings=SETTINGS)
         self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
         self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
@@ -59,12 +67,17 @@ class Pair:
         rendezvous = self.sender.open(1)
         await asyncio.gather(self.engine.join_transfer(rendezvous, 1), asyncio.to_thread(self.sender.accept))
 
-    async def sync(self) -> None:
+    def prepare(self, version: int, adapters: Policy | None = None) -> WeightManifest:
+        if adapters is None:
+            return self.sender.prepare(self.policy.named_parameters(), version)
+        return self.sender.prepare(adapters.sent_weights(), version, adapters.adapter_scaling)
+
+    async def sync(self, adapters: Policy | None = None) -> None:
         self.version += 1
-        manifest = self.sender.prepare(self.policy.named_parameters(), self.version)
+        manifest = self.prepare(self.version, adapters)
         await asyncio.gather(self.engine.receive_weights(manifest), asyncio.to_thread(self.sender.broadcast))
         receipt = await self.engine.apply_weights(self.version)
-        assert (receipt.policy_version, receipt.num_tensors) == (self.version, len(manifest.tensors))
+        assert (receipt.policy_version, receipt.num_tensors) == (self.version, len(list(self.policy.parameters())))
 
     async def end(self) -> None:
         self.sender.close()
@@ -74,6 +87,13 @@ class Pair:
     def perturb(self) -> None:
         for parameter in self.policy.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3 * float(parameter.float().std() or 0.1))
+
+    @torch.no_grad()
+    def train(self, adapters: Policy) -> None:
+        """Give the adapters other values, and `policy` the weights that a checkpoint would have with them."""
+        for _, factor in adapters.named_parameters():
+            factor.copy_(0.12 * torch.randn_like(factor))
+        self.policy.load_state_dict(dict(adapters.named_weights()), strict=False)
 
     @torch.no_grad()
     def expected(self, made: GroupCompletions, index: int) -> np.ndarray:
@@ -203,6 +223,12 @@ async def test_flipped_element_is_caught_before_it_is_loaded(pair: Pair) -> None
     await pair.sync()  # and the same group carries the next broadcast
 
 
+async def test_adapters_alone_are_served_on_the_base_whatever_was_served_before(pair: Pair) -> None:
+    pair.perturb()
+    await pair.sync()
+    await serves_adapters(pair)
+
+
 async def test_dropped_tensor_is_caught(pair: Pair) -> None:
     named = list(pair.policy.named_parameters())
     manifest = pair.sender.prepare(named[:2] + named[3:], pair.version + 1)
@@ -276,6 +302,27 @@ async def test_skipped_finish_is_caught_and_the_engine_serves_no_more(
             await pair.engine.generate(request(group_id=93))
     finally:
         await pair.end()
+
+
+async def serves_adapters(pair: Pair) -> None:
+    """An engine that serves whole weights of another source serves base and adapters, twice, and then whole ones."""
+    lora = LoraSettings(rank=4, alpha=8, target_modules=("q_proj", "up_proj", "down_proj"))
+    adapters = Policy(pair.path, dtype=pair.dtype, lora=lora)
+    for _ in range(2):
+        pair.train(adapters)
+        assert await pair.differs_by() > 2 * pair.tolerance, "the change is too small for the test to see"
+        await pair.sync(adapters)
+        assert await pair.differs_by() <= pair.tolerance
+    manifest = pair.prepare(pair.version + 1, adapters)
+    assert manifest.num_bytes < 0.2 * sum(weight.nbytes for weight in pair.policy.parameters())
+    victim = manifest.tensors[3]
+    pair.sender._buffer.host_buckets[victim.bucket][victim.offset_bytes] ^= 1
+    await fails_to_receive(pair, manifest, victim.name)
+    assert await pair.differs_by() <= pair.tolerance, "the engine goes on with the weights it had"
+    pair.version += 1
+    pair.perturb()
+    await pair.sync()
+    assert await pair.differs_by() <= pair.tolerance
 
 
 async def fails_to_receive(pair: Pair, manifest: Any, name: str) -> None:
