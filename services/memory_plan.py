@@ -115,7 +115,8 @@ def with_plan(recipe: Recipe, plan: MemoryPlan) -> Recipe:
 def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offload: bool) -> dict[str, int]:
     """Bytes on each GPU of the learner, by what they are."""
     learner, ranks, dtype = recipe.learner, recipe.cluster.learner_gpus, recipe.model.dtype
-    trained = shape.num_parameters if learner.lora is None else shape.num_adapter_parameters(learner.lora.rank)
+    lora_rank = None if learner.lora is None else learner.lora.rank
+    trained = shape.num_parameters if lora_rank is None else shape.num_adapter_parameters(lora_rank)
     tokens = min(
         learner.compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens
     )
@@ -140,7 +141,7 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
         "activations": activations,
         "logits": logits + head * (4 + DTYPE_BYTES[dtype]),
         # Shards are put together before they are copied.
-        "send buffer": shape.weight_bytes(dtype) * (1 if ranks == 1 else 2),
+        "send buffer": shape.sync_bytes(dtype, lora_rank) * (1 if ranks == 1 else 2),
         "CUDA": CONTEXT_BYTES,
     }
 
@@ -158,8 +159,10 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
     return {
         "weights": weights // shards,
         "keys and values": rollout.kv_cache_bytes,
-        # Whole tensors come to each of the GPUs that share an engine, and wait there for the pause.
-        "staging": shape.weight_bytes(dtype) + PACKED_BUFFERS * PACKED_BYTES if over_nccl else 0,
+        # Whole tensors come to each of the GPUs that share an engine, or are made there from adapters, and wait there
+        # for the pause.
+        "staging": (shape.weight_bytes(dtype) if over_nccl or recipe.learner.lora is not None else 0)
+        + (PACKED_BUFFERS * PACKED_BYTES if over_nccl else 0),
         "activations": step + 3 * rollout.max_num_seqs * shape.vocab_size * 4,
         "CUDA graphs": 0 if rollout.enforce_eager else GRAPH_BYTES,
         "CUDA": CONTEXT_BYTES,

@@ -74,8 +74,14 @@ class ModelShape:
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * DTYPE_BYTES[dtype]
 
     def weight_bytes(self, dtype: str) -> int:
-        """One copy of the weights, which is also what one sync sends to each engine."""
+        """One copy of the weights."""
         return self.num_parameters * DTYPE_BYTES[dtype]
+
+    def sync_bytes(self, dtype: str, lora_rank: int | None = None) -> int:
+        """What one sync sends to each engine: all weights, or adapters alone."""
+        return (self.num_parameters if lora_rank is None else self.num_adapter_parameters(lora_rank)) * DTYPE_BYTES[
+            dtype
+        ]
 
     def learner_state_bytes(self, lora_rank: int | None = None) -> int:
         """fp32 masters, their gradients and both Adam moments: 16 bytes a trained parameter."""

@@ -80,7 +80,7 @@ def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: i
     Raises:
         RecipeError: a GPU cannot hold what the recipe puts on it.
     """
-    training, rollout = recipe.training, recipe.rollout
+    training, rollout, lora = recipe.training, recipe.rollout, recipe.learner.lora
     memory = check_memory(recipe, shape, num_gpus)
     actors = (_learner(recipe, shape, memory), _engine(recipe, shape, memory), _reward_worker(recipe))
     return Plan(
@@ -92,7 +92,8 @@ def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: i
         num_updates=training.num_updates,
         samples_per_update=training.samples_per_update,
         max_completion_tokens_per_update=training.samples_per_update * rollout.sampling.max_tokens,
-        sync_bytes_per_update=shape.weight_bytes(recipe.model.dtype) * rollout.num_workers,
+        sync_bytes_per_update=shape.sync_bytes(recipe.model.dtype, None if lora is None else lora.rank)
+        * rollout.num_workers,
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
         epochs=training.num_updates * training.groups_per_update / num_train,
         memory=memory,

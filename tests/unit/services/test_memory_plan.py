@@ -65,6 +65,7 @@ def test_sharding_offloading_and_adapters_by_hand() -> None:
         16 * LLAMA.num_adapter_parameters(8)
     )
     assert adapters["weights"] == 2 * LLAMA_PARAMETERS
+    assert adapters["send buffer"] == 2 * LLAMA.num_adapter_parameters(8) == LLAMA.sync_bytes("bfloat16", 8)
     reference = learner_parts(recipe(learner={"kl": {"beta": 0.1}}), LLAMA, True, False)
     assert reference["reference"] == 2 * LLAMA_PARAMETERS
     exact = learner_parts(recipe(model={"dtype": "float32"}), SMALL, False, False)
@@ -81,6 +82,8 @@ def test_engine_by_hand() -> None:
     assert shared["weights"] == LLAMA_PARAMETERS // 2
     assert shared["staging"] == parts["staging"], "whole tensors come to every GPU of an engine"
     assert engine_parts(recipe(cluster={"weight_transport": "gloo"}), LLAMA)["staging"] == 0
+    merged = recipe(cluster={"weight_transport": "gloo"}, learner={"lora": {"rank": 8}})
+    assert engine_parts(merged, LLAMA)["staging"] == 2 * LLAMA_PARAMETERS, "adapters are merged on the engine's GPU"
     fp8 = engine_parts(recipe(rollout={"quantization": "fp8"}), LLAMA)["weights"]
     assert fp8 == LLAMA_PARAMETERS + 2 * 128256 * 4096, "all but embedding and head in one byte"
 
