@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 import torch
 
+from learner.policy import Policy
 from learner.weight_sender import WeightSender
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
 from services.models import resolve_model
+from services.schema.config.learner import LoraSettings
 from services.schema.config.rollout import RolloutSettings
 from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
@@ -32,29 +34,42 @@ DECODING_S = 1.5
 POLL_S = 0.001
 
 
-def run(model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool) -> dict[str, Any]:
+def run(
+    model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool, lora_rank: int | None = None
+) -> dict[str, Any]:
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
     from services.bench.table import show
 
-    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs)
+    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures
 
 
 def measure(
-    path: Path, dtype: str, device: Literal["auto", "cpu", "cuda"], num_engines: int, num_syncs: int
+    path: Path,
+    dtype: str,
+    device: Literal["auto", "cpu", "cuda"],
+    num_engines: int,
+    num_syncs: int,
+    lora_rank: int | None = None,
 ) -> dict[str, Any]:
-    """The figures alone. On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC."""
+    """The figures alone, of adapters of `lora_rank` if it is given.
+
+    On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC.
+    """
     settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512)
     # What the engine logs must not end up among the figures.
     os.environ.update({**engine_environment(settings), "VLLM_LOGGING_STREAM": "ext://sys.stderr"})
-    return asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs))
+    return asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs, lora_rank))
 
 
 def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """For people."""
     rows = [
-        ("weights", f"{figures['num_bytes'] / 1e6:.0f} MB as {figures['dtype']}, {figures['num_tensors']} tensors"),
+        (
+            "weights" if figures["lora_rank"] is None else f"adapters of rank {figures['lora_rank']}",
+            f"{figures['num_bytes'] / 1e6:.0f} MB as {figures['dtype']}, {figures['num_tensors']} tensors",
+        ),
         ("engines", f"{figures['num_engines']}"),
         ("engine start, the first", f"{figures['start_s']:.1f} s"),
     ]
@@ -72,7 +87,7 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 async def _measure(
-    path: Path, dtype: str, settings: RolloutSettings, num_engines: int, num_syncs: int
+    path: Path, dtype: str, settings: RolloutSettings, num_engines: int, num_syncs: int, lora_rank: int | None
 ) -> dict[str, Any]:
     spec = EngineSpec(model_path=str(path), dtype=dtype, settings=settings)
     engines = [RolloutEngine(f"rollout-{index}", spec, deadline_s=60.0) for index in range(num_engines)]
@@ -85,8 +100,9 @@ async def _measure(
         rendezvous = sender.open(num_engines)
         joins = [engine.join_transfer(rendezvous, rank) for rank, engine in enumerate(engines, start=1)]
         await asyncio.gather(*joins, asyncio.to_thread(sender.accept))
-        weights = await asyncio.to_thread(_weights, path, settings.engine_device)
-        bench = _Bench(engines, sender, weights)
+        lora = None if lora_rank is None else LoraSettings(rank=lora_rank)
+        weights = await asyncio.to_thread(_weights, path, dtype, settings.engine_device, lora)
+        bench = _Bench(engines, sender, weights, None if lora is None else lora.scaling)
         for _ in range(WARM_UP_SYNCS):
             await bench.sync()
         idle = [await bench.sync() for _ in range(num_syncs)]
@@ -97,6 +113,7 @@ async def _measure(
     return {
         "model": str(path),
         "dtype": dtype,
+        "lora_rank": lora_rank,
         "num_engines": num_engines,
         "on_weights": settings.on_weights,
         "num_tensors": len(weights),
@@ -111,9 +128,14 @@ class _Bench:
     """One sender, its engines, and a version that grows."""
 
     def __init__(
-        self, engines: Sequence[RolloutEngine], sender: WeightSender, weights: list[tuple[str, torch.Tensor]]
+        self,
+        engines: Sequence[RolloutEngine],
+        sender: WeightSender,
+        weights: list[tuple[str, torch.Tensor]],
+        adapter_scaling: float | None,
     ) -> None:
         self._engines, self._sender, self._weights = engines, sender, weights
+        self._scaling = adapter_scaling
         self._version = 0
         self.num_bytes = 0
 
@@ -121,7 +143,7 @@ class _Bench:
         """One sync, timed."""
         self._version += 1
         begun = time.monotonic()
-        manifest = await asyncio.to_thread(self._sender.prepare, self._weights, self._version)
+        manifest = await asyncio.to_thread(self._sender.prepare, self._weights, self._version, self._scaling)
         prepared = time.monotonic()
         receives = [engine.receive_weights(manifest) for engine in self._engines]
         await asyncio.gather(*receives, asyncio.to_thread(self._sender.broadcast))
@@ -177,7 +199,9 @@ async def _watch_steps(engine: RolloutEngine, times: list[float]) -> None:
             times.append(time.monotonic())
 
 
-def _weights(path: Path, device: str) -> list[tuple[str, torch.Tensor]]:
+def _weights(path: Path, dtype: str, device: str, lora: LoraSettings | None) -> list[tuple[str, torch.Tensor]]:
+    if lora is not None:
+        return list(Policy(path, dtype=dtype, device=device, lora=lora).sent_weights())
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device)
