@@ -106,7 +106,7 @@ class ShadowWeights:
             raise WeightSyncError(f"no tensor was loaded into {', '.join(sorted(left_out))}")
         tied = {name for name, weight in self._tied.items() if weight in self._loaded}
         self._fresh_layers = {self._names[name] for name in layers | tied if name in self._names}
-        self._fresh_parameters = {id(parameters[name]) for name in self._loaded}
+        self._fresh_parameters = {id(parameter) for name, parameter in parameters.items() if name in self._loaded}
         return sorted(self._unpacked | tied)
 
     def exchange(self) -> None:

@@ -38,12 +38,13 @@ def sync(
     dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
     engines: Annotated[int, typer.Option(min=1, help="Receivers.")] = 1,
     syncs: Annotated[int, typer.Option(min=1, help="Broadcasts to measure.")] = 10,
+    lora: Annotated[int | None, typer.Option(min=1, help="Adapters of this rank, in place of all weights.")] = None,
     json: AsJson = False,
 ) -> None:
     """Weights from a learner to engines: in all, and while the engine is paused."""
     from services.bench.sync import run
 
-    run(model, dtype, engines, syncs, as_json=json)
+    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora)
 
 
 @bench.command("all", epilog="Example: rayzero bench all --device cuda --shape Qwen/Qwen3-4B --out results")
