@@ -17,6 +17,7 @@ from learner.weight_sender import WeightSender
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
+from services.schema.config.learner import LoraSettings
 from services.schema.config.rollout import RolloutSettings
 from services.schema.errors import WeightSyncError
 from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
@@ -51,7 +52,7 @@ class Pair:
 
     async def sync(self) -> None:
         self.version += 1
-        manifest = self.sender.prepare(self.policy.named_weights(), self.version)
+        manifest = self.sender.prepare(self.policy.sent_weights(), self.version, self.policy.adapter_scaling)
         await asyncio.gather(self.engine.receive_weights(manifest), asyncio.to_thread(self.sender.broadcast))
         await self.engine.apply_weights(self.version)
 
@@ -123,6 +124,22 @@ async def test_engine_and_learner_agree_after_every_sync(pair: Pair) -> None:
         assert await pair.mismatch() > 2 * LARGEST_MISMATCH, "the change is too small for the test to see"
         await pair.sync()
         assert await pair.mismatch() <= LARGEST_MISMATCH
+
+
+async def test_adapters_alone_are_served_on_the_base_whatever_was_served_before(pair: Pair) -> None:
+    whole = pair.policy
+    lora = LoraSettings(rank=4, alpha=8, target_modules=("q_proj", "up_proj", "down_proj"))
+    pair.policy = Policy(whole.path, dtype="bfloat16", device=str(whole.device), lora=lora)
+    for _ in range(2):
+        with torch.no_grad():
+            for _, factor in pair.policy.named_parameters():
+                factor.normal_(std=0.12)
+        assert await pair.mismatch() > 2 * LARGEST_MISMATCH, "the change is too small for the test to see"
+        await pair.sync()
+        assert await pair.mismatch() <= LARGEST_MISMATCH
+    pair.policy = whole
+    await pair.sync()
+    assert await pair.mismatch() <= LARGEST_MISMATCH
 
 
 async def test_same_seeds_give_the_same_completions(pair: Pair) -> None:
