@@ -26,7 +26,7 @@ class BaseWeights:
         self._dtype = dtype
         self._files: dict[str, Any] = {}
         for path in sorted(directory.glob("*.safetensors")):
-            file = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
             self._files |= dict.fromkeys(file.keys(), file)
 
     @property
