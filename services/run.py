@@ -191,6 +191,7 @@ class _Run:
                 learner,
                 engines,
                 recipe.deadlines.sync_s,
+                recipe.deadlines.actor_start_s,
                 canary=Canary.of(recipe),
                 ranks_per_worker=recipe.rollout.tensor_parallel_size,
             ),

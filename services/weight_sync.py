@@ -53,6 +53,9 @@ class WeightSync:
     learner: Learner
     fleet: Fleet[RolloutWorker]
     deadline_s: float
+    """Of one transfer."""
+    start_s: float
+    """A worker's start may take so long."""
     canary: Canary = field(default_factory=lambda: Canary(every_syncs=0, max_difference=1.0))
     ranks_per_worker: int = 1
     """Receivers in one engine: its tensor-parallel size."""
@@ -185,16 +188,17 @@ class WeightSync:
         return results
 
     async def _wait_for_a_worker(self) -> None:
-        """A replacement is on its way: wait for it rather than use up the attempts."""
+        """A replacement is on its way: wait for it rather than use up the attempts. It may have a whole start before
+        it: when every engine was lost, the run goes on with the first that is up again."""
         try:
-            async with asyncio.timeout(self.deadline_s):
+            async with asyncio.timeout(self.start_s + self.deadline_s):
                 while not self.fleet.serving() and not self.fleet.joining():
                     if self.fleet.failure is not None:
                         raise self.fleet.failure
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise DeadlineError(
-                f"weight sync waited {self.deadline_s:g} s for a rollout worker, and none came up"
+                f"weight sync waited {self.start_s + self.deadline_s:g} s for a rollout worker, and none came up"
             ) from None
 
 

@@ -273,7 +273,7 @@ async def null_run(
         carrier=carrier,
         rollouts=rollouts,
         learner=learner,
-        sync=WeightSync(learner, rollouts, deadline_s=3600.0),
+        sync=WeightSync(learner, rollouts, deadline_s=3600.0, start_s=3600.0),
         evaluator=Evaluator(carrier, [PROMPT], recipe.evaluation_sampling),
         saver=times,
         observers=[times],

@@ -88,7 +88,7 @@ class Run:
             carrier=carrier,
             rollouts=self.engines,
             learner=self.learner,
-            sync=WeightSync(self.learner, self.engines, deadline_s=2.0),
+            sync=WeightSync(self.learner, self.engines, deadline_s=2.0, start_s=2.0),
             evaluator=Evaluator(carrier, [make_prompt(100), make_prompt(101)], self.recipe.evaluation_sampling),
             saver=self.watcher,
             observers=[self.watcher],

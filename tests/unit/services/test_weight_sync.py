@@ -14,6 +14,7 @@ from services.schema.messages import WeightManifest
 from services.seats import SeatState
 from services.weight_sync import WeightSync
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_group
+from tests.simulated_time import run_simulated
 
 
 class Cluster:
@@ -25,10 +26,12 @@ class Cluster:
         self.learner = FakeLearner(self.events)
         self.spawn_failures: list[Exception] = []
         self.fleet: Fleet[RolloutWorker] = Fleet("rollout", self.spawn, limit, needs_weights=True)
-        self.sync = WeightSync(self.learner, self.fleet, deadline_s=2.0)
+        self.spawn_s = 0.0
+        self.sync = WeightSync(self.learner, self.fleet, deadline_s=2.0, start_s=5.0)
 
     async def spawn(self, name: str) -> FakeRolloutWorker:
         self.events.append(f"{name}.spawn")
+        await asyncio.sleep(self.spawn_s)
         if self.spawn_failures:
             raise self.spawn_failures.pop(0)
         self.workers[name] = FakeRolloutWorker(name, self.events)
@@ -94,6 +97,23 @@ async def test_a_joining_worker_serves_only_after_a_sync() -> None:
     assert [seat.name for seat in cluster.fleet.joining()] == ["rollout-1"]
     await cluster.sync.broadcast(1)
     assert len(cluster.fleet.serving()) == 2
+
+
+@pytest.mark.parametrize("spawn_s", [4.0, 9.0])
+def test_when_every_worker_is_lost_the_sync_waits_as_long_as_a_start_may_take(spawn_s: float) -> None:
+    async def lose_all() -> int:
+        cluster = Cluster()
+        await cluster.fleet.start(1)
+        await cluster.sync.broadcast(0)
+        cluster.spawn_s = spawn_s
+        cluster.workers["rollout-0"].failures["receive"] = WorkerError("died")
+        return (await cluster.sync.broadcast(1)).num_workers
+
+    if spawn_s < 5.0:
+        assert run_simulated(lose_all()) == 1
+    else:
+        with pytest.raises(DeadlineError, match="waited 7 s for a rollout worker"):
+            run_simulated(lose_all())
 
 
 async def test_a_failed_broadcast_is_repeated_with_a_new_group() -> None:

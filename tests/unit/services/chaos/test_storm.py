@@ -140,7 +140,7 @@ class Driver:
             carrier=carrier,
             rollouts=self.engines,
             learner=self.keeper,
-            sync=WeightSync(self.keeper, self.engines, deadline_s=300.0, max_attempts=20),
+            sync=WeightSync(self.keeper, self.engines, deadline_s=300.0, start_s=300.0, max_attempts=20),
             evaluator=Evaluator(carrier, [make_prompt(-1)], self.recipe.evaluation_sampling),
             saver=saver,
             observers=[recorder],
