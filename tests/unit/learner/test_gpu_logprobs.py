@@ -1,4 +1,7 @@
-"""The GPU's kernels of the head, run by Triton's interpreter on the CPU, against autograd through log_softmax."""
+"""The GPU's kernels of the head, run by Triton's interpreter on the CPU, against autograd through log_softmax.
+
+Triton comes with torch for CUDA: where that is not installed the same is tested by tests/gpu alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-pytestmark = pytest.mark.needs("triton")
+pytest.importorskip("triton", reason="Triton comes with torch for CUDA")
+
 SCALE = 1.0 / 0.7
 DEADLINE_S = 120.0
 
