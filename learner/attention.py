@@ -14,8 +14,9 @@ Dropout inside attention and sliding windows are not supported; Policy refuses m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -79,7 +80,7 @@ def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout
         return AttentionLayout((), every, _varlen(trees, device), None if scatter is None else scatter.to(device))
     parts = [part for tree in trees for part in _parts(tree)]
     blocks = tuple(dense_block(bucket) for bucket in _buckets(sorted(parts, key=lambda part: -part.num_tokens)))
-    segments = tuple(segment for tree in trees for segment in _segments(tree) if not _is_dense(tree, segment))
+    segments = tuple(segment for tree in trees for segment in _segments(tree) if not _is_dense(segment))
     return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, sum(tree.num_tokens for tree in trees)))
 
 
@@ -133,8 +134,7 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
 
     keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
     # Newer torch wants to be told of fewer key heads than query heads; torch 2.11 has no word for it, and takes them.
-    has_word = "enable_gqa" in signature(varlen_attn).parameters
-    grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if has_word else {}
+    grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if _has_word(varlen_attn) else {}
     out = varlen_attn(
         q.contiguous(), keys, values, layout.cu_seq_q, layout.cu_seq_k, layout.max_q, layout.max_k,
         scale=scale, window_size=(-1, 0), **grouped,
@@ -143,9 +143,14 @@ def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Var
     return out
 
 
+@cache
+def _has_word(varlen_attn: Callable[..., Any]) -> bool:
+    return "enable_gqa" in signature(varlen_attn).parameters
+
+
 def _parts(tree: Tree) -> list[Part]:
     """What of a tree goes through the dense path: its prompt with completions, in parts of about one length."""
-    spans = [(each.start, each.length) for each in _segments(tree)[1:] if _is_dense(tree, each)]
+    spans = [(each.start, each.length) for each in _segments(tree)[1:] if _is_dense(each)]
     if not spans:
         return [Part(tree.start, tree.prompt_length, (), True)] if tree.prompt_length <= _DENSE_TOKENS else []
     count = min(_num_parts(tree.prompt_length, sum(length for _, length in spans)), len(spans))
@@ -166,7 +171,7 @@ def _num_parts(prompt_length: int, completion_tokens: int) -> int:
     return max(round(completion_tokens / (2 * max(prompt_length, _SHORT_PROMPT))), 1)
 
 
-def _is_dense(tree: Tree, segment: Segment) -> bool:
+def _is_dense(segment: Segment) -> bool:
     """A completion that is short enough with its prompt; the prompt itself goes with those that are, or alone."""
     return segment.prompt_length + segment.length <= _DENSE_TOKENS
 

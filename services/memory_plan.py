@@ -121,7 +121,8 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
         learner.compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens
     )
     rows = learner.compute.head_chunk_tokens
-    logits = rows * shape.vocab_size * 4 if rows else LOGITS_BYTES
+    # Rows that the recipe names: the generic head, which fp32 takes, holds three copies of them.
+    logits = rows * shape.vocab_size * 4 * (1 if dtype == "bfloat16" else 3) if rows else LOGITS_BYTES
     state = 0 if offload else trained // ranks
     if dtype == "float32":
         parts = {"weights": 4 * shape.num_parameters // ranks}

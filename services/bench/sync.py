@@ -25,12 +25,13 @@ from rollout_workers.vllm_engine import RolloutEngine
 from services.models import resolve_model
 from services.schema.config.learner import LoraSettings
 from services.schema.config.rollout import RolloutSettings
+from services.schema.errors import RayzeroError
 from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
 WARM_UP_SYNCS = 2
 """The first makes the buffers."""
-DECODING_S = 1.5
-"""Of generation before a sync, to know how long a decode step takes."""
+DECODE_STEPS = 8
+"""Before a sync, to know how long one takes. Most of the completion must be left for after it."""
 POLL_S = 0.001
 
 
@@ -166,7 +167,8 @@ class _Bench:
                        for engine in self._engines for index in range(4)]  # fmt: skip
             step_times: list[float] = []
             watching = asyncio.create_task(_watch_steps(self._engines[0], step_times))
-            await asyncio.sleep(DECODING_S)
+            while len(step_times) < DECODE_STEPS and not all(task.done() for task in running):
+                await asyncio.sleep(POLL_S)
             timed = await self.sync()
             resumed = time.monotonic()
             await asyncio.gather(*running)
@@ -186,7 +188,10 @@ def first_token(step_times: Sequence[float], resumed: float, sync_s: float) -> d
     steps pass from then until the next token, which the new weights have made."""
     before = [at for at in step_times if at < resumed - sync_s]
     step_s = median(later - at for at, later in pairwise(before[1:]))  # the first is of the prompts
-    return {"step_s": step_s, "first_token_steps": (next(at for at in step_times if at > resumed) - resumed) / step_s}
+    after = next((at for at in step_times if at > resumed), None)
+    if after is None:
+        raise RayzeroError("every completion had ended before the sync did: there is no first token to time")
+    return {"step_s": step_s, "first_token_steps": (after - resumed) / step_s}
 
 
 async def _watch_steps(engine: RolloutEngine, times: list[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.bench.sync import first_token
+from services.schema.errors import RayzeroError
 
 
 def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() -> None:
@@ -12,3 +13,8 @@ def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() 
     times = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.5, 1.6]
     found = first_token(times, resumed=1.35, sync_s=0.4)
     assert found == pytest.approx({"step_s": 0.1, "first_token_steps": 1.5})
+
+
+def test_a_generation_that_ended_before_the_sync_did_says_so() -> None:
+    with pytest.raises(RayzeroError, match="no first token"):
+        first_token([0.5, 0.6, 0.7, 0.8], resumed=1.35, sync_s=0.4)
