@@ -7,16 +7,22 @@ server warm.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import forkserver
 from typing import Any
 
 from rollout_workers.load_meter import LoadMeter
 from rollout_workers.watchdog import own_engines
 from services.schema.config.rollout import RolloutSettings
+from services.schema.temporary import own_folder
 
 BACKEND = "rayzero"
 """Our weight-transfer backend: rollout_workers/weight_receiver.py registers it in the engine's processes."""
@@ -59,6 +65,7 @@ def launch(spec: EngineSpec, load: LoadMeter) -> Callable[[], tuple[Any, Any, di
     Returns (from that function) the `AsyncLLM`, the tokenizer and the seconds that each part took.
     """
     own_engines()
+    _keep_files_together()
     if spec.device == "cpu":
         _warm_up_fork_server()
 
@@ -135,6 +142,14 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
             "gpu_memory_utilization": 0.05,
         }
     return arguments
+
+
+@cache
+def _keep_files_together() -> None:
+    """vLLM's sockets and what multiprocessing makes: ending an engine leaves them behind, so they go with a folder."""
+    folder = str(own_folder())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 def _warm_up_fork_server() -> None:

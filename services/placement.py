@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +34,11 @@ from services.schema.errors import (
     WorkerError,
     WorkerLostError,
 )
+from services.schema.temporary import own_folder, remove_dead_folders
 
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=RemoteActor)
-TEMPORARY_PREFIX = "rayzero-"
 METRICS_S = 10.0
 
 START_ATTEMPTS = 2
@@ -92,6 +91,7 @@ class RaySession:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
+            remove_dead_folders()  # of the rollout workers: Ray kills them
 
     def _start_local(self) -> None:
         # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
@@ -99,9 +99,7 @@ class RaySession:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # RAY_ADDRESS would send `ray.init` to somebody else's cluster although the recipe names none.
         os.environ.pop("RAY_ADDRESS", None)
-        remove_dead_sessions()
-        # Short: a socket's path may have 107 bytes.
-        self._temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-"))
+        self._temporary = own_folder()
         ray.init(
             address="local",
             num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
@@ -290,14 +288,6 @@ def redirect_output(_actor: object, path: str) -> tuple[int, str]:
 def required_cpus(recipe: Recipe) -> int:
     """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
     return 1 + recipe.rollout.max_workers
-
-
-def remove_dead_sessions() -> None:
-    """Directories of local Rays whose run was killed before it could remove them."""
-    for path in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*-*"):
-        pid = path.name.removeprefix(TEMPORARY_PREFIX).split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _named_resources(recipe: Recipe) -> dict[str, float]:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import psutil
 
 from services.run_directory import write_atomically
 from services.schema.errors import ActorStartError
+from services.schema.temporary import own_folder
 
 RESOURCE = "storm"
 """What the nodes that may be killed have and the head has not: every actor asks for it."""
@@ -39,7 +39,7 @@ class LocalNodes:
 
     def __enter__(self) -> LocalNodes:
         """Start the head, then the others beside each other."""
-        self._folder = Path(tempfile.mkdtemp(prefix=f"rayzero-{os.getpid()}-"))
+        self._folder = own_folder()
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         try:
