@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,12 +39,16 @@ def sync(
     engines: Annotated[int, typer.Option(min=1, help="Receivers.")] = 1,
     syncs: Annotated[int, typer.Option(min=1, help="Broadcasts to measure.")] = 10,
     lora: Annotated[int | None, typer.Option(min=1, help="Adapters of this rank, in place of all weights.")] = None,
+    on_weights: Annotated[
+        Literal["keep_recompute", "keep_stale", "abort"],
+        typer.Option(help="What new weights do to running completions; see rollout.on_weights."),
+    ] = "keep_recompute",
     json: AsJson = False,
 ) -> None:
     """Weights from a learner to engines: in all, and while the engine is paused."""
     from services.bench.sync import run
 
-    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora)
+    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora, on_weights=on_weights)
 
 
 @bench.command("all", epilog="Example: rayzero bench all --device cuda --shape Qwen/Qwen3-4B --out results")

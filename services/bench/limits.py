@@ -33,8 +33,15 @@ def measure_limits(device: str = "cpu") -> MachineLimits:
     return MachineLimits(
         gemm_bf16_flops=_gemm(torch.bfloat16, device),
         gemm_fp32_flops=_gemm(torch.float32, device),
-        copy_bytes_per_s=_copy(device),
+        copy_bytes_per_s=copy_rate(device),
     )
+
+
+def copy_rate(device: str) -> float:
+    """Bytes read plus bytes written by a large copy, a second."""
+    source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    return 2 * _COPY_BYTES / best_seconds(lambda: target.copy_(source), device)
 
 
 def best_seconds(work: Callable[[], object], device: str, repeats: int = 5) -> float:
@@ -53,12 +60,6 @@ def _gemm(dtype: torch.dtype, device: str) -> float:
     size = _SIZES[device]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / best_seconds(lambda: a @ b, device)
-
-
-def _copy(device: str) -> float:
-    source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device=device)
-    target = torch.zeros_like(source)
-    return 2 * _COPY_BYTES / best_seconds(lambda: target.copy_(source), device)
 
 
 def _wait(device: str) -> None:

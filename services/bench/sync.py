@@ -22,9 +22,10 @@ from learner.weight_sender import WeightSender
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
+from services.bench.limits import copy_rate
 from services.models import resolve_model
 from services.schema.config.learner import LoraSettings
-from services.schema.config.rollout import RolloutSettings
+from services.schema.config.rollout import OnWeights, RolloutSettings
 from services.schema.errors import RayzeroError
 from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
@@ -36,12 +37,18 @@ POLL_S = 0.001
 
 
 def run(
-    model: str, dtype: str, num_engines: int, num_syncs: int, as_json: bool, lora_rank: int | None = None
+    model: str,
+    dtype: str,
+    num_engines: int,
+    num_syncs: int,
+    as_json: bool,
+    lora_rank: int | None = None,
+    on_weights: OnWeights = "keep_recompute",
 ) -> dict[str, Any]:
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
     from services.bench.table import show
 
-    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank)
+    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures
 
@@ -53,15 +60,26 @@ def measure(
     num_engines: int,
     num_syncs: int,
     lora_rank: int | None = None,
+    on_weights: OnWeights = "keep_recompute",
 ) -> dict[str, Any]:
     """The figures alone, of adapters of `lora_rank` if it is given.
 
     On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC.
     """
-    settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512)
+    settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512, on_weights=on_weights)
     # What the engine logs must not end up among the figures.
     os.environ.update({**engine_environment(settings), "VLLM_LOGGING_STREAM": "ext://sys.stderr"})
-    return asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs, lora_rank))
+    figures = asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs, lora_rank))
+    rate = copy_rate(settings.engine_device)
+    limit_s = None if lora_rank else least_traffic(figures["num_bytes"], dtype) / rate
+    return figures | {"copy_bytes_per_s": rate, "limit_s": limit_s}
+
+
+def least_traffic(num_bytes: int, dtype: str) -> int:
+    """Bytes that must pass through memory however a broadcast of `num_bytes` is done on one machine: fp32 weights read,
+    what is sent written and read, what the engine computes with written."""
+    masters = num_bytes * 4 // int(getattr(torch, dtype).itemsize)
+    return masters + 3 * num_bytes
 
 
 def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -83,6 +101,9 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
             ("of it, inside the slowest engine", f"{medians['receive_s'] * 1000:.0f} ms"),
             ("engine paused", f"{medians['pause_s'] * 1000:.1f} ms"),
         ]
+    if limit_s := figures["limit_s"]:
+        share = f"{limit_s * 1000:.0f} ms, {limit_s / figures['idle']['total_s']:.0%} of the total when idle"
+        rows.append((f"limit: memory copied at {figures['copy_bytes_per_s'] / 1e9:.1f} GB/s", share))
     steps = f"{medians['first_token_steps']:.1f} decode steps of {medians['step_s'] * 1000:.0f} ms"
     return [*rows, (f"first token after resuming ({figures['on_weights']})", steps)]
 

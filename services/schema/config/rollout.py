@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from services.schema.config.base import Section
 
+OnWeights = Literal["keep_recompute", "keep_stale", "abort"]
+
 
 class SamplingSettings(Section):
     """How completions are drawn. The learner models the temperature; anything that cuts the distribution is left out:
@@ -53,7 +55,7 @@ class RolloutSettings(Section):
     price of a larger mismatch with the learner: watch its KL."""
     enforce_eager: bool = True
     """Start in seconds. `false` compiles: slower to start, faster to decode; worth it on GPUs and long runs."""
-    on_weights: Literal["keep_recompute", "keep_stale", "abort"] = "keep_recompute"
+    on_weights: OnWeights = "keep_recompute"
     """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
     and values; or be cut off (`abort`) and carried on by the new weights with what there is as part of the prompt: no
     key or value of older weights is used, and the prompt is computed again, too. Every token keeps the log-probability

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.bench.sync import first_token
+from services.bench.sync import first_token, least_traffic
 from services.schema.errors import RayzeroError
 
 
@@ -18,3 +18,8 @@ def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() 
 def test_a_generation_that_ended_before_the_sync_did_says_so() -> None:
     with pytest.raises(RayzeroError, match="no first token"):
         first_token([0.5, 0.6, 0.7, 0.8], resumed=1.35, sync_s=0.4)
+
+
+def test_the_least_traffic_counts_every_weight_as_read_sent_received_and_written() -> None:
+    assert least_traffic(200, "bfloat16") == 400 + 200 + 200 + 200
+    assert least_traffic(400, "float32") == 4 * 400
