@@ -37,11 +37,19 @@ def victim() -> Any:
     process.wait()
 
 
-@pytest.mark.parametrize("phase", ["generation", "update", "checkpoint"])
+@pytest.mark.parametrize(
+    ("phase", "delay_s"),
+    [
+        ("generation", 0.002),
+        ("update", 0.002),
+        pytest.param("update", 0.5, id="an update much shorter than the delay at first"),
+        ("checkpoint", 0.002),
+    ],
+)
 async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_first(
-    tmp_path: Path, victim: subprocess.Popen[bytes], phase: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, victim: subprocess.Popen[bytes], phase: str, delay_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(num_updates=200, max_staleness=1)
+    run = Run(num_updates=10_000, max_staleness=1)
     often = run.recipe.checkpoint.model_copy(update={"every_updates": 2})
     run.controller.recipe = run.recipe.model_copy(update={"checkpoint": often})
     run.learner.delay_s = 0.01
@@ -57,7 +65,7 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
         await original(*arguments)
 
     run.watcher.save = save  # type: ignore[method-assign]
-    monkeypatch.setattr(agent_file, "DELAYS_S", dict.fromkeys(PHASES, 0.002))
+    monkeypatch.setattr(agent_file, "DELAYS_S", dict.fromkeys(PHASES, delay_s))
     book = StrikeBook(tmp_path / "strikes.jsonl")
     agent = ChaosAgent(book, tmp_path / "nodes.json", tmp_path / "end", random.Random(0), seconds=60)
     going = asyncio.create_task(run.controller.run())
