@@ -7,7 +7,6 @@ server warm.
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
+from multiprocessing.util import Finalize
 from typing import Any
 
 from rollout_workers.load_meter import LoadMeter
@@ -148,7 +148,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 def _keep_files_together() -> None:
     """vLLM's sockets and what multiprocessing makes: ending an engine leaves them behind, so they go with a folder."""
     folder = str(own_folder())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # At the end, but after multiprocessing has removed its own from it (priority -100).
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 

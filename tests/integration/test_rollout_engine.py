@@ -91,7 +91,7 @@ async def test_batch_that_starts_as_a_whole_is_bit_equal(engine: RolloutEngine) 
     batches = []
     for _ in range(2):
         await engine.drain(10.0)
-        async with engine.held():
+        async with engine._calls.held():
             tasks = [asyncio.create_task(engine.generate(request(group_id))) for group_id in range(10, 16)]
             await asyncio.sleep(0.2)
         batches.append(await asyncio.gather(*tasks))
@@ -144,7 +144,7 @@ async def test_engine_whose_process_is_killed_says_so_and_nothing_hangs(model: P
     running = asyncio.create_task(engine.generate(request(50, max_tokens=200)))
     while engine.stats().num_running == 0:
         await asyncio.sleep(0.005)
-    (core,) = engine._engine.engine_core.resources.engine_manager.processes
+    (core,) = engine._calls.engine.engine_core.resources.engine_manager.processes
     os.kill(core.pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match="rollout-1"):
         await asyncio.wait_for(running, 30)

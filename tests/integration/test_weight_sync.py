@@ -182,7 +182,8 @@ async def test_running_completions_go_on_and_say_which_weights_sampled_what(pair
 async def test_completions_that_new_weights_cut_off_are_carried_on_by_them(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pair.engine, "_settings", SETTINGS.model_copy(update={"on_weights": "abort"}))
+    for part in (pair.engine, pair.engine._weights):
+        monkeypatch.setattr(part, "_settings", SETTINGS.model_copy(update={"on_weights": "abort"}))
     await pair.engine.generate(request(group_id=94))  # the prompt's keys and values are cached now
     running = asyncio.create_task(pair.engine.generate(request(group_id=94, max_tokens=400, num_completions=8)))
     while pair.engine.stats().num_running == 0:
@@ -247,7 +248,7 @@ async def test_wrong_shape_and_wrong_dtype_are_caught(pair: Pair) -> None:
 
 
 async def test_bytes_that_never_come_end_at_the_deadline(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
+    monkeypatch.setattr(pair.engine._calls, "deadline_s", SHORT_S)
     manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
     begun = time.monotonic()
     with pytest.raises(WeightSyncError, match="did not get its weights in time"):
@@ -268,7 +269,7 @@ async def test_peer_that_dies_within_a_broadcast_costs_only_itself(pair: Pair, m
     rendezvous = pair.sender.open(2)
     ours.send(rendezvous)
     await asyncio.gather(pair.engine.join_transfer(rendezvous, 1), asyncio.to_thread(pair.sender.accept))
-    monkeypatch.setattr(pair.engine, "_deadline_s", SHORT_S)
+    monkeypatch.setattr(pair.engine._calls, "deadline_s", SHORT_S)
     manifest = pair.sender.prepare(pair.policy.named_parameters(), pair.version + 1)
     results = await asyncio.gather(
         pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
@@ -294,7 +295,7 @@ async def test_skipped_finish_is_caught_and_the_engine_serves_no_more(
             client.start_weight_update()
             client.update_weights({"policy_version": policy_version})
 
-        monkeypatch.setattr(pair.engine, "_load_weights", without_finish)
+        monkeypatch.setattr(pair.engine._weights, "_load_weights", without_finish)
         with pytest.raises(WeightSyncError, match="should serve version 1"):
             await pair.sync()
         assert pair.engine.policy_version == 0

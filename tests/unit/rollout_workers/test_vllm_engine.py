@@ -85,7 +85,7 @@ def worker(engine: FakeAsyncLLM, settings: RolloutSettings = SPEC.settings, dead
     made = RolloutEngine(
         "rollout-0", EngineSpec(model_path="m", dtype="float32", settings=settings), deadline_s=deadline_s
     )
-    made._engine = engine
+    made._calls.engine = engine
     return made
 
 
@@ -140,7 +140,7 @@ async def test_hanging_load_ends_at_the_deadline() -> None:
     with pytest.raises(DeadlineError, match="update_weights of the engine of rollout-0"):
         await made.apply_weights(5)
     with pytest.raises(WorkerError, match="cannot be trusted"):
-        made._ready()
+        made._calls.ready()
 
 
 async def test_cancelled_load_leaves_the_engine_untrusted() -> None:
@@ -154,7 +154,7 @@ async def test_cancelled_load_leaves_the_engine_untrusted() -> None:
     with pytest.raises(asyncio.CancelledError):
         await applying
     with pytest.raises(WorkerError, match="cannot be trusted"):
-        made._ready()
+        made._calls.ready()
 
 
 async def test_receiving_waits_for_the_engines_thread() -> None:
@@ -193,7 +193,7 @@ async def test_dead_engine_and_engine_that_is_not_running_are_worker_errors() ->
 
 async def test_held_engine_takes_requests_in_and_starts_them_together() -> None:
     engine = FakeAsyncLLM()
-    async with worker(engine).held():
+    async with worker(engine)._calls.held():
         assert engine.events == ["pause keep False"]
     assert engine.events == ["pause keep False", "resume"]
 
