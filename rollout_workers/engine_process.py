@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
@@ -65,7 +66,7 @@ def launch(spec: EngineSpec, load: LoadMeter) -> Callable[[], tuple[Any, Any, di
     Returns (from that function) the `AsyncLLM`, the tokenizer and the seconds that each part took.
     """
     own_engines()
-    _keep_files_together()
+    os.environ["VLLM_RPC_BASE_PATH"] = _own_files()
     if spec.device == "cpu":
         _warm_up_fork_server()
 
@@ -145,18 +146,33 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 
 
 @cache
-def _keep_files_together() -> None:
-    """vLLM's sockets and what multiprocessing makes: ending an engine leaves them behind, so they go with a folder."""
+def _own_files() -> str:
+    """A folder for vLLM's sockets and what multiprocessing makes: the end of an engine leaves some of them behind."""
     folder = str(own_folder())
     # At the end, but after multiprocessing has removed its own from it (priority -100).
     Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200)
+    return folder
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Only for a while: a Ray started by this process later would find no room for its sockets' paths."""
+    set_before, found_before = os.environ.get("TMPDIR"), tempfile.tempdir
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = found_before
+        del os.environ["TMPDIR"]
+        if set_before is not None:
+            os.environ["TMPDIR"] = set_before
 
 
 def _warm_up_fork_server() -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    with _temporary_files_in(_own_files()):
+        forkserver.ensure_running()
 
 
 def _fork_engine_from_server() -> None:
