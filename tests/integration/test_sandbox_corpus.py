@@ -17,7 +17,7 @@ from rewards.code.languages.java import jdk
 from rewards.code.languages.javascript import node
 from rewards.code.languages.rust import toolchain as rust
 from rewards.sandbox.inside.confine import landlock_abi
-from services.schema.messages import VerdictStatus
+from services.schema.messages import Verdict, VerdictStatus
 from tests.corpus.judging import judge_all
 from tests.corpus.problems import Program, read
 from tests.system import needs
@@ -52,6 +52,14 @@ def sampled(programs: list[Program]) -> list[Program]:
     return [program for program in programs if program.language not in SLOW_TO_COMPILE] + slow[::3]
 
 
+async def judged(backend: str, programs: list[Program]) -> dict[str, Verdict]:
+    """Verdicts by name. Who got no core for its time gets an ERROR that says so: it is judged once more, by itself."""
+    verdicts = await judge_all(backend, programs)
+    starved = {name for name, verdict in verdicts.items() if "the machine is overloaded" in (verdict.reason or "")}
+    again = [program for program in programs if f"{program.language} {program.name}" in starved]
+    return verdicts | (await judge_all(backend, again) if again else {})
+
+
 def test_the_corpus_is_as_large_as_promised() -> None:
     hostile, honest = read("hostile"), read("honest")
     assert len(hostile) >= 100
@@ -65,7 +73,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_no_hostile_program_passes(backend: str) -> None:
     programs = offered("hostile")
-    verdicts = await judge_all(backend, sampled(programs) if backend == "landlock" else programs)
+    verdicts = await judged(backend, sampled(programs) if backend == "landlock" else programs)
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.WRONG}
 
 
@@ -75,7 +83,7 @@ async def test_every_honest_program_passes(backend: str) -> None:
     programs = offered("honest")
     if backend == "landlock":
         programs = [program for program in sampled(programs) if program.name not in NEEDS_NAMESPACES]
-    verdicts = await judge_all(backend, programs)
+    verdicts = await judged(backend, programs)
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.CORRECT}
 
 
