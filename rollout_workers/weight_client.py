@@ -11,10 +11,8 @@ from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol
 
+from rollout_workers.engine_calls import DEATH_POLL_S
 from services.schema.errors import DeadlineError, WorkerError
-
-DEATH_POLL_S = 0.25
-"""How often it is looked after an engine that has not answered yet."""
 
 
 class WeightTransferEngineClient(Protocol):
