@@ -14,6 +14,7 @@ import typer
 
 from services.bench.commands import bench
 from services.commands.cli_runs import commands
+from services.commands.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
 from services.schema.errors import RayzeroError
 from services.stages.commands import pipeline
 
@@ -29,13 +30,6 @@ sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-wr
 app.add_typer(bench, name="bench")
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(pipeline, name="pipeline")
-
-AsJson = Annotated[bool, typer.Option("--json", help="The figures as JSON.")]
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]..."),
-]
 
 
 @app.command(epilog="Example: rayzero train deploy/recipes/demo.yaml seed=1 training.num_updates=20")
@@ -73,7 +67,7 @@ def check(
 
 @app.command(epilog="Example: rayzero replay runs/demo --updates 5")
 def replay(
-    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    run: RunDirectoryPath,
     updates: Annotated[int | None, typer.Option(min=1, help="Only the first so many updates.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference that passes.")] = 1e-3,
     json: AsJson = False,
@@ -86,7 +80,7 @@ def replay(
 
 @app.command(epilog="Example: rayzero audit runs/demo")
 def audit(
-    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    run: RunDirectoryPath,
     json: AsJson = False,
 ) -> None:
     """Check that a run trained on every group once or dropped it with a reason. Exit 1: one was lost or doubled."""

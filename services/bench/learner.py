@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,7 +18,6 @@ import torch
 
 from learner.policy import Policy
 from learner.update import Learner
-from services.bench import trl_step
 from services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
 from services.bench.limits import MachineLimits, measure_limits
 from services.model_shape import ModelShape, read_shape
@@ -28,6 +28,9 @@ from services.schema.messages import Group
 OPTIMIZER_BYTES_PER_PARAMETER = 34
 """fp32 gradient read for the norm (4) and the step (4); weight, two moments read and written (24); bf16 copy (2)."""
 
+OtherStep = Callable[[Path, list[Group], str, int], dict[str, Any]]
+"""Another trainer's update: (model, groups, dtype, repeats) -> at least `seconds`, `padded_tokens` and `settings`."""
+
 
 def run(
     model: str,
@@ -36,10 +39,10 @@ def run(
     dtype: str = "bfloat16",
     num_threads: int = 0,
     repeats: int = 3,
-    with_trl: bool = True,
+    measure_trl: OtherStep | None = None,
     as_json: bool = False,
 ) -> dict[str, Any]:
-    """Measure, print and return the figures. TRL's column is left out when it is not installed.
+    """Measure, print and return the figures; with a column for TRL's step where it can be measured.
 
     Raises:
         RecipeError: the model cannot be trained.
@@ -54,7 +57,7 @@ def run(
         device=device,
         num_threads=num_threads,
         repeats=repeats,
-        with_trl=with_trl,
+        measure_trl=measure_trl,
     )
     show("one update of the learner", _rows(figures, MachineLimits(**figures["limits"])), figures, as_json)
     return figures
@@ -68,7 +71,7 @@ def measure(
     device: str,
     num_threads: int = 0,
     repeats: int = 3,
-    with_trl: bool = False,
+    measure_trl: OtherStep | None = None,
 ) -> dict[str, Any]:
     """The figures alone. Needs torch, transformers, numpy and pydantic, and nothing else."""
     if num_threads:
@@ -86,10 +89,10 @@ def measure(
         "model": model, "dtype": dtype, "device": device, "computes_on": _where(device),
         "num_threads": torch.get_num_threads(), "mix": str(lengths), "limits": asdict(limits), **variants,
     }  # fmt: skip
-    if with_trl and trl_step.is_installed():
+    if measure_trl is not None:
         vocab_size = Policy(path, dtype=dtype).model.config.vocab_size
         groups = make_groups(lengths, vocab_size)
-        figures["trl"] = trl_step.measure(path, groups, dtype, repeats)
+        figures["trl"] = measure_trl(path, groups, dtype, repeats)
         figures["trl"]["trained_tokens_per_s"] = num_real_tokens(groups) / figures["trl"]["seconds"]
         figures["ratio"] = figures["learner"]["trained_tokens_per_s"] / figures["trl"]["trained_tokens_per_s"]
     return figures

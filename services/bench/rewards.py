@@ -1,7 +1,8 @@
 """`rayzero bench rewards`: how right, how quick and how steady the reward workers are on this machine.
 
-- Math: rayzero's verifier and math-verify on the hand-labelled corpus.
-- Workers: verdicts a second and latency through the child pool, one child a CPU, on the corpus' cases.
+- Math: rayzero's verifier and math-verify on the hand-labelled corpus, in a checkout of rayzero.
+- Workers: verdicts a second and latency through the child pool, one child a CPU, on the corpus' cases; elsewhere on
+  generated ones, which are easier.
 - Hangs: how much of that throughput is left to healthy items when 1 % of all items hang, asleep or spinning in C code,
   and whether any healthy verdict changes.
 - Sandbox: what a sandboxed Python test costs over a bare interpreter.
@@ -14,19 +15,16 @@ import os
 import random
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rewards.child_process import ChildFailure
 from rewards.workers import ChildPool
-from services.bench import math_corpus
 from services.bench.reward_work import ASLEEP, SPINNING
 from services.bench.table import show
-from services.schema.errors import RecipeError
 
-CORPUS = Path(__file__).parents[2] / "tests" / "corpus" / "math.jsonl"
+NUM_GENERATED = 2000
 NUM_ROUNDS = 3
 HANG_EVERY = 100
 SPIN_S = 0.5
@@ -56,36 +54,50 @@ class PoolRun:
         return len(self.latencies_s) / self.healthy_s
 
 
-def run(json: bool = False) -> dict[str, Any]:
-    """Measure, print a table (or JSON) and return the figures. Takes about ten minutes, most of them math-verify's."""
+def run(
+    cases: Sequence[tuple[str, str]],
+    as_json: bool = False,
+    measure_math: Callable[[], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Measure on `cases` of (completion, gold), print a table (or JSON) and return the figures.
+
+    With `measure_math`, which makes the figures of the verifiers, it takes about ten minutes, else two.
+    """
     from services.bench import sandbox_cost
 
-    if not CORPUS.exists():
-        raise RecipeError(f"the corpus {CORPUS} is missing: run this in a checkout of rayzero")
-    cases = math_corpus.load_corpus(CORPUS)
-    figures: dict[str, Any] = {"math": bench_math(cases)}
+    figures: dict[str, Any] = {} if measure_math is None else {"math": measure_math()}
     figures |= asyncio.run(bench_workers(cases))
     figures["sandbox"] = sandbox_cost.run()
-    show("Rewards", list(_rows(figures)), figures, json)
+    show("Rewards, on generated cases" if measure_math is None else "Rewards", list(_rows(figures)), figures, as_json)
     return figures
 
 
-def bench_math(cases: list[math_corpus.CorpusCase]) -> dict[str, Any]:
-    """Accuracy, false positives and the slowest case of each verifier."""
-    verifiers = {"rayzero": math_corpus.rayzero_verifier, "math_verify": math_corpus.math_verify_verifier()}
-    return {
-        name: _math_figures(math_corpus.score(verifier, cases))
-        for name, verifier in verifiers.items()
-        if verifier is not None
-    }
+def generated_cases(number: int = NUM_GENERATED) -> list[tuple[str, str]]:
+    """Whole numbers, fractions, decimals, sets, intervals and terms, no two alike; half of the answers are wrong."""
+    kinds = (
+        "{a}",
+        r"\frac{{{a}}}{{{b}}}",
+        "{a}.{b}",
+        r"\{{{a}, {b}\}}",
+        "({a}, {c}]",
+        "{a}x^2 + {b}x",
+        r"\sqrt{{{a}}}",
+    )
+    cases = []
+    for index in range(number):
+        kind = kinds[index % len(kinds)]
+        gold = kind.format(a=index + 2, b=index + 3, c=index + 9)
+        answer = gold if index % 2 else kind.format(a=index + 3, b=index + 3, c=index + 9)
+        cases.append((f"So the answer is \\boxed{{{answer}}}.", gold))
+    return cases
 
 
-async def bench_workers(cases: list[math_corpus.CorpusCase]) -> dict[str, Any]:
+async def bench_workers(cases: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Throughput and latency, then what hanging items cost the healthy ones. Rounds alternate: load hits all alike.
 
     Every case once: a verifier's caches are not to be measured. In a mixed order: no stretch of hard ones.
     """
-    healthy = [(case.completion, case.gold) for case in cases]
+    healthy = list(cases)
     random.Random(0).shuffle(healthy)
     items = {kind: _with_hanging(healthy, kind) for kind in ("", ASLEEP, SPINNING)}
     runs: dict[str, list[PoolRun]] = {kind: [] for kind in items}
@@ -199,16 +211,6 @@ def _quantile(values: tuple[float, ...], share: float) -> float:
 
 def _num_cpus() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _math_figures(score: math_corpus.CorpusScore) -> dict[str, Any]:
-    return {
-        "num_cases": score.num_cases,
-        "accuracy_percent": 100 * score.accuracy,
-        "false_positives": len(score.false_positives),
-        "false_negatives": len(score.false_negatives),
-        "worst_s": score.worst_s,
-    }
 
 
 def _rows(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -7,21 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from services.commands.options import RUNS, AsJson, Overrides, Run, RunName, RunOption, Runs
+
 commands = typer.Typer()
 runs_commands = typer.Typer(no_args_is_help=True, help="Runs on disk, side by side.")
 commands.add_typer(runs_commands, name="runs")
-
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
-Run = Annotated[
-    str | None,
-    typer.Argument(help="A run directory, its name below --runs, or its API's URL; by default the newest live."),
-]
-RunOption = Annotated[
-    str | None,
-    typer.Option("--run", help="A run directory, its name below --runs, or its API's URL; by default the newest live."),
-]
-Runs = Annotated[Path, typer.Option(help="Where run directories are.")]
-RUNS = Path("runs")
 
 
 @commands.command(epilog="Example: rayzero status --watch    rayzero status runs/demo --json")
@@ -105,7 +95,7 @@ def stop(
 
 @commands.command(epilog="Example: rayzero samples runs/demo --status wrong --sort longest --format html")
 def samples(
-    run: Annotated[str, typer.Argument(help="A run directory, or its name below --runs.")],
+    run: RunName,
     version: Annotated[int | None, typer.Option(help="Of this update alone.")] = None,
     kind: Annotated[Literal["", "train", "evaluation", "dropped"], typer.Option(help="Of these alone.")] = "",
     status: Annotated[Literal["", "correct", "wrong", "error"], typer.Option(help="Groups with such a verdict.")] = "",
@@ -134,7 +124,7 @@ def samples(
 
 @commands.command(epilog="Example: rayzero regrade runs/demo --files 10")
 def regrade(
-    run: Annotated[str, typer.Argument(help="A run directory, or its name below --runs.")],
+    run: RunName,
     files: Annotated[int | None, typer.Option(min=1, help="Only the newest so many rollout files.")] = None,
     json: AsJson = False,
     runs: Runs = RUNS,
@@ -150,9 +140,7 @@ def regrade(
 )
 def submit(
     recipe: Annotated[Path, typer.Argument(help="A recipe below the current directory.", metavar="RECIPE")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to the recipe.", metavar="[KEY=VALUE]...")
-    ] = None,
+    overrides: Overrides = None,
     address: Annotated[
         str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="URL of Ray's dashboard.")
     ] = "http://127.0.0.1:8265",
@@ -178,7 +166,7 @@ def submit(
 def doctor(
     recipe: Annotated[Path | None, typer.Option(help="Whose model every node must have.")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray: look at each of its nodes too.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
+    runs: Runs = RUNS,
     prometheus: Annotated[str | None, typer.Option(help="URL of a Prometheus that should scrape the run.")] = None,
     json: AsJson = False,
 ) -> None:

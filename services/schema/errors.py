@@ -15,6 +15,12 @@ class RecipeError(RayzeroError):
     exit_code = 2
 
 
+class NotInstalled(RayzeroError):
+    """A command needs a package or a folder that this installation was made without. Says what to install."""
+
+    exit_code = 2
+
+
 class ActorStartError(RayzeroError):
     """An actor could not start; the message holds the cause, not a remote traceback."""
 

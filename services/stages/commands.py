@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.commands.options import AsJson, StageOverrides
+
 if TYPE_CHECKING:
     from services.stages.pipeline_run import PipelineRun
 
@@ -18,17 +20,12 @@ pipeline = typer.Typer(no_args_is_help=True, help="Several stages as one resumab
 
 EXAMPLE = "deploy/recipes/r1_tiny_cpu.yaml"
 PipelineFile = Annotated[Path, typer.Argument(help=f"A pipeline, e.g. {EXAMPLE}", metavar="PIPELINE")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Changes, e.g. stages.reasoning.recipe.training.num_updates=20", metavar="[KEY=VALUE]..."),
-]
 RunDir = Annotated[Path | None, typer.Option(help="The run directory; by default runs/<name>, with the seed if any.")]
 Until = Annotated[str | None, typer.Option(help="Only this stage and what it needs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @pipeline.command(epilog=f"Example: rayzero pipeline run {EXAMPLE}")
-def run(pipeline: PipelineFile, overrides: Overrides = None, run_dir: RunDir = None, until: Until = None) -> None:
+def run(pipeline: PipelineFile, overrides: StageOverrides = None, run_dir: RunDir = None, until: Until = None) -> None:
     """Run all stages that are not done. The same command goes on after an interruption, inside the stage."""
     _run(pipeline, overrides or [], run_dir, until)
 
@@ -44,7 +41,7 @@ def resume(
 @pipeline.command(epilog="Example: rayzero pipeline status runs/r1-tiny")
 def status(
     pipeline: Annotated[Path, typer.Argument(help="A pipeline, or its run directory.", metavar="PIPELINE|RUN")],
-    overrides: Overrides = None,
+    overrides: StageOverrides = None,
     run_dir: RunDir = None,
     json: AsJson = False,
 ) -> None:
@@ -66,7 +63,7 @@ def status(
 @pipeline.command(epilog=f"Example: rayzero pipeline graph {EXAMPLE} --mermaid")
 def graph(
     pipeline: PipelineFile,
-    overrides: Overrides = None,
+    overrides: StageOverrides = None,
     mermaid: Annotated[bool, typer.Option(help="As a Mermaid diagram.")] = False,
 ) -> None:
     """What each stage reads, in the order in which they run."""
@@ -86,7 +83,7 @@ def graph(
 
 
 @pipeline.command(epilog="Example: rayzero pipeline check deploy/recipes/r1_qwen_gpu.yaml")
-def check(pipeline: PipelineFile, overrides: Overrides = None, json: AsJson = False) -> None:
+def check(pipeline: PipelineFile, overrides: StageOverrides = None, json: AsJson = False) -> None:
     """Validate a pipeline and print what each stage takes, in memory and time. Starts and fetches nothing."""
     from services.stages.loading import load_pipeline
     from services.stages.plan import check_pipeline

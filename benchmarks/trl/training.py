@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer on a recipe's task, in a process of its own: `python -m services.bench.trl_training SPEC.json`.
+"""TRL's GRPOTrainer on a recipe's task, in a process of its own: `python -m benchmarks.trl.training SPEC.json`.
 
 The spec's `out` gets one JSON object a line: the settings, a row an update, a row an evaluation, and how it ended.
 Prompts and their order, rendering, rewards, schedule and held-out prompts are the recipe's, by rayzero's own code;
@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from benchmarks.trl.judge import Judge
+from benchmarks.trl.trainer import Task, describe, fastest_microbatch, load_task, make_trainer
 from rollout_workers.completions import eos_token_ids
-from services.bench.judge import Judge
-from services.bench.trl_trainer import Task, describe, fastest_microbatch, load_task, make_trainer
 from services.evaluation import is_accurate
 from services.json_lines import append_lines
 from services.schema.config.loader import validate_recipe

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from services.bench.null_actors import around, constant, null_recipe, null_run
+from benchmarks.null_actors import around, constant, null_recipe, null_run
 from services.bench.table import show
 
 GROUP_SIZE = 8

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.bench.reward_curve import Curve
+from benchmarks.trl.reward_curve import Curve
 
 COLOURS = {"rayzero": "#1f6fb2", "TRL": "#c8552b"}
 LABELS: Mapping[Literal["seconds", "samples"], str] = {"seconds": "seconds of training", "samples": "samples"}

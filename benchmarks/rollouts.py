@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.parts import rollout_limit
 from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
 from services.bench.limits import MachineLimits
-from services.bench.parts import rollout_limit
 from services.model_shape import ModelShape
 from services.schema.config.rollout import RolloutSettings
 from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling

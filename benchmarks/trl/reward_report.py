@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from services.bench.reward_curve import Curve, Ratio, compare, median_ratio, reward_gap
+from benchmarks.trl.reward_curve import Curve, Ratio, compare, median_ratio, reward_gap
 from services.schema.config.recipe import Recipe
 
 MARGIN = 0.02

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.bench import pipeline, scale
-from services.bench.null_actors import constant, lognormal, null_recipe, null_run
+from benchmarks import pipeline, scale
+from benchmarks.null_actors import constant, lognormal, null_recipe, null_run
 from tests.simulated_time import run_simulated
 
 

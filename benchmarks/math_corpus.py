@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rewards.math.verify import verify
 from services.schema.errors import RecipeError
 
+CORPUS = Path(__file__).parents[1] / "tests" / "corpus" / "math.jsonl"
 Verifier = Callable[[str, str], bool]
 """(completion, gold) -> correct. May raise: that counts as wrong."""
 
@@ -41,7 +42,6 @@ class CorpusScore:
     false_positives: tuple[CorpusCase, ...]
     false_negatives: tuple[CorpusCase, ...]
     worst_s: float
-    accuracy_by_kind: dict[str, float]
 
 
 def load_corpus(path: Path) -> list[CorpusCase]:
@@ -70,7 +70,7 @@ def score(verifier: Verifier, cases: Iterable[CorpusCase]) -> CorpusScore:
     positives: list[CorpusCase] = []
     negatives: list[CorpusCase] = []
     worst_s = 0.0
-    right: Counter[str] = Counter()
+    num_right = 0
     for case in cases:
         start = time.perf_counter()
         try:
@@ -78,17 +78,15 @@ def score(verifier: Verifier, cases: Iterable[CorpusCase]) -> CorpusScore:
         except Exception:  # a verifier that fails says nothing is right
             said = False
         worst_s = max(worst_s, time.perf_counter() - start)
-        right[case.kind] += said == case.correct
+        num_right += said == case.correct
         if said != case.correct:
             (positives if said else negatives).append(case)
-    totals = Counter(case.kind for case in cases)
     return CorpusScore(
         num_cases=len(cases),
-        accuracy=sum(right.values()) / max(len(cases), 1),
+        accuracy=num_right / max(len(cases), 1),
         false_positives=tuple(positives),
         false_negatives=tuple(negatives),
         worst_s=worst_s,
-        accuracy_by_kind={kind: right[kind] / totals[kind] for kind in totals},
     )
 
 
@@ -111,3 +109,25 @@ def math_verify_verifier() -> Verifier | None:
         return bool(math_verify(parse(f"${gold}$"), parse(completion)))
 
     return verifier
+
+
+def graded_texts(path: Path = CORPUS) -> list[tuple[str, str]]:
+    """Completion and gold of every case."""
+    return [(case.completion, case.gold) for case in load_corpus(path)]
+
+
+def compare(path: Path = CORPUS) -> dict[str, Any]:
+    """Accuracy, false positives and the slowest case of each verifier. Minutes, most of them math-verify's."""
+    cases = load_corpus(path)
+    verifiers = {"rayzero": rayzero_verifier, "math_verify": math_verify_verifier()}
+    return {name: _figures(score(verifier, cases)) for name, verifier in verifiers.items() if verifier is not None}
+
+
+def _figures(found: CorpusScore) -> dict[str, Any]:
+    return {
+        "num_cases": found.num_cases,
+        "accuracy_percent": 100 * found.accuracy,
+        "false_positives": len(found.false_positives),
+        "false_negatives": len(found.false_negatives),
+        "worst_s": found.worst_s,
+    }

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.bench.reward_curve import Curve, Point
+from benchmarks.trl.reward_curve import Curve, Point
 from services.json_lines import append_lines, read_lines
 from services.schema.errors import DeadlineError, RayzeroError
 
-COMMAND = ("-m", "services.bench.trl_training")
+COMMAND = ("-m", "benchmarks.trl.training")
 SILENCE_S = 900.0
 """Longest wait for the next line: loading, measuring micro-batches, an update, an evaluation."""
 END_S = 20.0
@@ -24,7 +24,7 @@ SHOWN_LINES = 8
 
 
 def train_with_trl(spec: dict[str, Any], out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Run services/bench/trl_training.py to its end; returns its rows. A finished training with this spec is read.
+    """Run benchmarks/trl/training.py to its end; returns its rows. A finished training with this spec is read.
 
     `say` hears of every update. However this is left, the process is ended.
 

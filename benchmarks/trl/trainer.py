@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from benchmarks.trl.step import MICROBATCHES, best_microbatch
 from learner.optimizer import learning_rate
 from rollout_workers.templates import TEMPLATES, render
 from services.bench.length_mix import LengthMix, make_groups
-from services.bench.trl_step import MICROBATCHES, best_microbatch
 from services.preflight import prompt_source
 from services.prompts import load_prompts
 from services.schema.config.recipe import Recipe

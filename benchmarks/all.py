@@ -3,7 +3,7 @@
 A part that cannot be measured here says why, and its line says "not measured". The roofline, the learner, its head and
 its attention need torch, transformers, numpy and pydantic alone:
 
-    python -m services.bench.all --device cuda --out results
+    python -m benchmarks.all --device cuda --out results
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Bench:
             print(f"{part}: {self.missing.get(part, 'measured')} ({time.monotonic() - begun:.0f} s)", flush=True)
 
     def _ways(self) -> dict[str, Any]:
-        from services.bench.parts import way
+        from benchmarks.parts import way
 
         num_bytes = min(self.shape.weight_bytes("bfloat16"), 2**31)
         if self.device == "cpu":
@@ -114,12 +114,12 @@ class Bench:
         return found
 
     def _head(self) -> dict[str, float]:
-        from services.bench.parts import head
+        from benchmarks.parts import head
 
         return head(self.shape, self.device, self.limits, 16384 if self.device == "cuda" else 512)
 
     def _attention(self) -> dict[str, float]:
-        from services.bench.parts import packed_attention
+        from benchmarks.parts import packed_attention
 
         return packed_attention(self.shape, self.device, self.limits, self._mix)
 
@@ -135,7 +135,7 @@ class Bench:
         )
 
     def _rollout(self, folder: Path) -> dict[str, Any]:
-        from services.bench.rollouts import measure
+        from benchmarks.rollouts import measure
 
         groups, tokens = (32, 512) if self.device == "cuda" else (4, 32)
         return measure(self._directory(folder), self.shape, self.device, self.limits, groups, tokens)
@@ -147,7 +147,7 @@ class Bench:
         return figures | {"bytes_per_s": figures["num_bytes"] / figures["idle"]["total_s"]}
 
     def _pipeline(self) -> dict[str, Any]:
-        from services.bench import pipeline
+        from benchmarks import pipeline
 
         return {
             "strict": asyncio.run(pipeline.measure(0, sigma=0.0)),
@@ -155,7 +155,7 @@ class Bench:
         }
 
     def _directory(self, folder: Path) -> Path:
-        from services.bench.random_model import save_random_model
+        from benchmarks.random_model import save_random_model
 
         if self._model is None:
             self._model = save_random_model(self.shape, folder / "model")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from services.bench import trl_run
-from services.bench.reward_curve import Curve, Point, Ratio, compare, median_ratio, read_run, reward_gap
-from services.bench.reward_plot import mean_line
-from services.bench.reward_report import Trial, summarise, table_rows
-from services.bench.time_to_reward import Options, check_comparable, check_same, run, stop_level
+from benchmarks.trl import process
+from benchmarks.trl.reward_curve import Curve, Point, Ratio, compare, median_ratio, read_run, reward_gap
+from benchmarks.trl.reward_plot import mean_line
+from benchmarks.trl.reward_report import Trial, summarise, table_rows
+from benchmarks.trl.time_to_reward import Options, check_comparable, check_same, run, stop_level
 from services.json_lines import append_lines
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RayzeroError, RecipeError
@@ -148,9 +148,9 @@ def test_runs_are_compared_with_finished_trainings(
         asked.append(spec)
         return trl_rows((0.0, 0.2), (300.0, 0.4), (600.0, 0.69))
 
-    monkeypatch.setattr("services.bench.time_to_reward.find_spec", lambda name: name)
-    monkeypatch.setattr("services.bench.time_to_reward.train_with_trl", trained)
-    monkeypatch.setattr("services.bench.time_to_reward.resolve_model", lambda path, say: Path("model"))
+    monkeypatch.setattr("benchmarks.trl.time_to_reward.find_spec", lambda name: name)
+    monkeypatch.setattr("benchmarks.trl.time_to_reward.train_with_trl", trained)
+    monkeypatch.setattr("benchmarks.trl.time_to_reward.resolve_model", lambda path, say: Path("model"))
     runs = [write_run(tmp_path / f"run_{seed}", seed=seed) for seed in (3, 4)]
     plot = tmp_path / "images" / "plot.png"
     options = Options(runs=runs, levels=(0.5, 0.9), out=tmp_path / "out", plot=plot, as_json=True)
@@ -188,18 +188,18 @@ def test_a_finished_training_is_not_paid_for_twice(tmp_path: Path) -> None:
     rows = trl_rows((0.0, 0.2), (60.0, 0.6))
     append_lines(out, rows)
     told: list[str] = []
-    assert trl_run.train_with_trl({"limit_s": 60.0, "micro_batch": 4}, out, told.append) == rows
+    assert process.train_with_trl({"limit_s": 60.0, "micro_batch": 4}, out, told.append) == rows
     assert told == [f"finished before: {out}"]
-    assert trl_run.trl_curve(rows).outside_s == pytest.approx(30.0)
-    assert not trl_run.finished_rows(out, {"limit_s": 90.0})
+    assert process.trl_curve(rows).outside_s == pytest.approx(30.0)
+    assert not process.finished_rows(out, {"limit_s": 90.0})
     append_lines(out, rows[:-1], replace=True)
-    assert not trl_run.finished_rows(out, {"limit_s": 60.0})
+    assert not process.finished_rows(out, {"limit_s": 60.0})
 
 
 def test_a_training_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trl_run, "COMMAND", ("-c", "import sys; sys.exit('error: no such thing')"))
+    monkeypatch.setattr(process, "COMMAND", ("-c", "import sys; sys.exit('error: no such thing')"))
     with pytest.raises(RayzeroError, match=r"exit code 1; all of it in .*trl\.log, its end:\nerror: no such thing"):
-        trl_run.train_with_trl({"limit_s": 60.0}, tmp_path / "trl.jsonl", lambda text: None)
+        process.train_with_trl({"limit_s": 60.0}, tmp_path / "trl.jsonl", lambda text: None)
 
 
 def test_an_interrupted_training_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,16 +208,16 @@ def test_an_interrupted_training_is_ended(tmp_path: Path, monkeypatch: pytest.Mo
         "import json, sys, time; spec = json.load(open(sys.argv[1])); row = {'event': 'settings', 'text': 'it runs'}"
     )
     script += "; print(json.dumps(row), file=open(spec['out'], 'w'), flush=True); time.sleep(60)"
-    monkeypatch.setattr(trl_run, "COMMAND", ("-c", script))
+    monkeypatch.setattr(process, "COMMAND", ("-c", script))
 
     def interrupt(text: str) -> None:
         raise KeyboardInterrupt
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        trl_run.train_with_trl({"limit_s": 60.0}, out, interrupt)
+        process.train_with_trl({"limit_s": 60.0}, out, interrupt)
     assert time.monotonic() - started < 50
-    assert not trl_run.finished_rows(out, {"limit_s": 60.0})
+    assert not process.finished_rows(out, {"limit_s": 60.0})
 
 
 def test_training_rewards_are_compared_update_by_update() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.bench import all as bench
+from benchmarks import all as bench
+from benchmarks.parts import head, packed_attention, rollout_limit
 from services.bench.limits import MachineLimits
-from services.bench.parts import head, packed_attention, rollout_limit
 from services.published_shapes import PUBLISHED
 
 LIMITS = MachineLimits(gemm_bf16_flops=1e12, gemm_fp32_flops=1e11, copy_bytes_per_s=4e12)

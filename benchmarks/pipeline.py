@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.bench.null_actors import constant, lognormal, null_recipe, null_run
+from benchmarks.null_actors import constant, lognormal, null_recipe, null_run
 from services.bench.table import show
 
 GROUP_SIZE = 8

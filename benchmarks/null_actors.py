@@ -1,14 +1,16 @@
-"""Actors that do nothing, in no time or after a while: what is left is the control plane's own cost."""
+"""Actors that do nothing, in no time or after a while: what is left is the control plane's own cost.
+
+The tests' scripted actors, less what they record and with one constant answer each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.controller import Controller
 from services.evaluation import Evaluation, Evaluator
@@ -23,15 +25,21 @@ from services.schema.messages import (
     GroupCompletions,
     GroupRequest,
     Prompt,
-    Rendezvous,
     UpdateResult,
     Verdict,
-    VerdictStatus,
     VersionSpan,
-    WeightManifest,
-    WeightReceipt,
 )
 from services.weight_sync import WeightSync
+from tests.fakes import (
+    Events,
+    FakeLearner,
+    FakePrompts,
+    FakeRewardWorker,
+    FakeRolloutWorker,
+    make_prompt,
+    make_recipe,
+    make_verdict,
+)
 
 Seconds = Callable[[], float]
 """How long the next one takes."""
@@ -39,20 +47,26 @@ Seconds = Callable[[], float]
 NUM_TOKENS = 64
 
 
-class NullEngine:
+class _Unrecorded(Events):
+    """Keeps nothing: a benchmark's events are too many, and noting them would be measured."""
+
+    def append(self, event: str) -> None:
+        pass
+
+
+class NullEngine(FakeRolloutWorker):
     """Completes every group after `seconds()`; several groups take no longer than one."""
 
     def __init__(self, name: str, seconds: Seconds) -> None:
-        self.name, self._seconds = name, seconds
-        self._version = 0
+        super().__init__(name, _Unrecorded())
+        self._seconds = seconds
         self.generated_tokens = 0
-        self._running: dict[int, asyncio.Event] = {}
         self.busy_s = 0.0
         """Seconds of groups that are done, side by side ones counted each."""
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """The same completion G times."""
-        begun = self._version
+        begun = self.version
         share = 1.0
         if (seconds := self._seconds()) > 0:
             share = await self._work(request.group_id, seconds) / seconds
@@ -74,67 +88,36 @@ class NullEngine:
             seconds=0.0,
         )
 
-    async def abort(self, group_id: int) -> None:
-        """At once."""
-        if group_id in self._running:
-            self._running[group_id].set()
-
     async def _work(self, group_id: int, seconds: float) -> float:
         """Take so long, unless aborted; returns how long it took."""
         loop = asyncio.get_running_loop()
         begun, ended = loop.time(), asyncio.Event()
-        self._running[group_id] = ended
+        self.running[group_id] = ended
         timer = loop.call_later(seconds, ended.set)
         try:
             await ended.wait()
         finally:
             timer.cancel()
-            del self._running[group_id]
+            del self.running[group_id]
         return min(seconds, loop.time() - begun)
 
-    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """All zero."""
-        return np.zeros(len(token_ids), dtype=np.float32)
 
-    async def join_transfer(self, rendezvous: Rendezvous, rank: int) -> None:
-        """At once."""
-
-    async def receive_weights(self, manifest: WeightManifest) -> None:
-        """At once."""
-
-    async def apply_weights(self, policy_version: int) -> WeightReceipt:
-        """At once."""
-        self._version = policy_version
-        return WeightReceipt(worker=self.name, policy_version=policy_version, num_tensors=0, receive_s=0.0, pause_s=0.0)
-
-    async def sleep(self) -> None:
-        """It has no GPU."""
-
-    async def wake(self) -> None:
-        """It has no GPU."""
-
-    async def shutdown(self) -> None:
-        """Nothing to end."""
-
-
-class NullRewards:
-    """Half of a group right, half wrong."""
+class NullRewards(FakeRewardWorker):
+    """Half of a group right, half wrong, at once."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        super().__init__(name, _Unrecorded())
 
     async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
         """One verdict a completion."""
         return tuple(VERDICTS[index % 2] for index in range(len(completions)))
 
-    async def shutdown(self) -> None:
-        """Nothing to end."""
 
-
-class NullLearner:
+class NullLearner(FakeLearner):
     """Makes every update in `seconds()`."""
 
     def __init__(self, seconds: Seconds) -> None:
+        super().__init__(_Unrecorded())
         self._seconds = seconds
         self.trained_tokens = 0
 
@@ -144,55 +127,6 @@ class NullLearner:
             await asyncio.sleep(seconds)
         self.trained_tokens += sum(group.num_tokens for group in groups)
         return UpdateResult(policy_version=policy_version, metrics={})
-
-    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """All zero."""
-        return np.zeros(len(token_ids), dtype=np.float32)
-
-    async def open_transfer(self, num_receivers: int) -> Rendezvous:
-        """Nowhere."""
-        return Rendezvous(host="127.0.0.1", port=1, world_size=num_receivers + 1)
-
-    async def accept_transfer(self) -> None:
-        """At once."""
-
-    async def abort_transfer(self) -> None:
-        """At once."""
-
-    async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """No weights."""
-        return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=())
-
-    async def broadcast_weights(self) -> None:
-        """At once."""
-
-    async def save_checkpoint(self, directory: str) -> None:
-        """Nothing to save."""
-
-    async def load_checkpoint(self, directory: str) -> None:
-        """Nothing to load."""
-
-    async def shutdown(self) -> None:
-        """Nothing to end."""
-
-
-class _Prompts:
-    """The same prompt for ever."""
-
-    def next(self) -> Prompt:
-        return PROMPT
-
-    def learn(self, group: Group) -> None:
-        pass
-
-    def counts(self) -> Mapping[str, int]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 class UpdateTimes(list[tuple[float, float]]):
@@ -220,21 +154,12 @@ def null_recipe(
     num_updates: int, groups_per_update: int, group_size: int, max_staleness: int, over_provision: float = 0.0
 ) -> Recipe:
     """What the controller reads of a recipe."""
-    return Recipe.model_validate(
-        {
-            "name": "null",
-            "model": {"path": "null"},
-            "data": {"train": [{"kind": "function", "function": "services.tasks:number_after"}]},
-            "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
-            "training": {
-                "num_updates": num_updates,
-                "groups_per_update": groups_per_update,
-                "group_size": group_size,
-                "max_staleness": max_staleness,
-                "over_provision": over_provision,
-            },
-            "evaluation": {"every_updates": 0},
-        }
+    return make_recipe(
+        num_updates=num_updates,
+        groups_per_update=groups_per_update,
+        group_size=group_size,
+        max_staleness=max_staleness,
+        over_provision=over_provision,
     )
 
 
@@ -261,7 +186,7 @@ async def null_run(
     loop, training = asyncio.get_running_loop(), recipe.training
     controller = Controller(
         recipe=recipe,
-        prompts=_Prompts(),
+        prompts=FakePrompts(),
         buffer=GroupBuffer(
             training.groups_per_update,
             training.max_staleness,
@@ -274,7 +199,7 @@ async def null_run(
         rollouts=rollouts,
         learner=learner,
         sync=WeightSync(learner, rollouts, deadline_s=3600.0, start_s=3600.0),
-        evaluator=Evaluator(carrier, [PROMPT], recipe.evaluation_sampling),
+        evaluator=Evaluator(carrier, [make_prompt(0)], recipe.evaluation_sampling),
         saver=times,
         observers=[times],
         clock=loop.time,
@@ -301,8 +226,4 @@ def lognormal(median: float, sigma: float, seed: int) -> Seconds:
 
 TOKENS = np.arange(NUM_TOKENS, dtype=np.int32)
 LOGPROBS = np.full(NUM_TOKENS, -0.5, dtype=np.float32)
-PROMPT = Prompt(prompt_id="null/0", messages=(), answer="42")
-VERDICTS = tuple(
-    Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0)
-    for reward, status in ((1.0, VerdictStatus.CORRECT), (0.0, VerdictStatus.WRONG))
-)
+VERDICTS = (make_verdict(1.0), make_verdict(0.0))

@@ -19,11 +19,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from services.bench.reward_curve import Curve, read_run
-from services.bench.reward_plot import draw
-from services.bench.reward_report import Trial, notes, summarise, table_rows, target_of
+from benchmarks.trl.process import settings_of, train_with_trl, trl_curve
+from benchmarks.trl.reward_curve import Curve, read_run
+from benchmarks.trl.reward_plot import draw
+from benchmarks.trl.reward_report import Trial, notes, summarise, table_rows, target_of
 from services.bench.table import machine
-from services.bench.trl_run import settings_of, train_with_trl, trl_curve
 from services.models import resolve_model
 from services.preflight import count_gpus, gpus_wanted
 from services.run_directory import RunDirectory, write_atomically, write_json

@@ -16,12 +16,12 @@ from tests.models import build_tiny_model
 def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     mix = LengthMix("tiny", 2, 4, (3, 5), 4.0, 0.5, 9)
     monkeypatch.setitem(length_mix.MIXES, "tiny", mix)
-    figures = run(str(build_tiny_model(tmp_path)), mix="tiny", dtype="float32", repeats=1, with_trl=False, as_json=True)
+    figures = run(str(build_tiny_model(tmp_path)), mix="tiny", dtype="float32", repeats=1, as_json=True)
     assert json.loads(capsys.readouterr().out)["learner"]["trained_tokens"] == figures["learner"]["trained_tokens"]
     assert figures["packed"]["fed_tokens"] > figures["learner"]["fed_tokens"] > figures["half_neutral"]["fed_tokens"]
     assert figures["learner"]["trained_tokens_per_s"] > 0
     assert figures["learner"]["share_of_gemm_peak"] > 0
-    run(str(tmp_path), mix="tiny", dtype="float32", repeats=1, with_trl=False)
+    run(str(tmp_path), mix="tiny", dtype="float32", repeats=1)
     assert "prompts shared" in capsys.readouterr().out
 
 

@@ -1,0 +1,104 @@
+"""The `rayzero bench` commands that a checkout has besides; nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.options import AsJson, Overrides
+from services.schema.errors import RayzeroError
+
+commands = typer.Typer()
+
+
+@commands.command("all", epilog="Example: rayzero bench all --device cuda --shape Qwen/Qwen3-4B --out results")
+def all_parts(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    shape: Annotated[str | None, typer.Option(help="A published model, e.g. Qwen/Qwen3-0.6B; or small.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Only this; may be given several times.")] = None,
+    out: Annotated[Path, typer.Option(help="Where bench_DEVICE.json and bench_DEVICE.md are written.")] = Path("bench"),
+) -> None:
+    """Every part on one device, in one JSON file and one Markdown table. Parts that cannot run here say why."""
+    from benchmarks.all import PARTS, run
+
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter("cpu or cuda", param_hint="--device")
+    try:
+        table = run("cuda" if device == "cuda" else "cpu", shape, tuple(part or PARTS), out)
+    except ValueError as error:
+        raise RayzeroError(str(error)) from None
+    typer.echo(table.read_text(encoding="utf-8"))
+
+
+@commands.command("time-to-reward", epilog="Example: rayzero bench time-to-reward --runs runs/demo --trl-minutes 6")
+def time_to_reward(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    overrides: Overrides = None,
+    seeds: Annotated[str, typer.Option(help="One training of each side a seed.")] = "0,1,2",
+    runs: Annotated[list[Path] | None, typer.Option(help="A finished run directory to read instead of RECIPE.")] = None,
+    levels: Annotated[str, typer.Option(help="Held-out accuracies to compare at, per cent.")] = "40,50,60,65",
+    trl_minutes: Annotated[
+        float, typer.Option(min=0.1, help="Most training that TRL is given a seed; the update in hand is finished.")
+    ] = 12.0,
+    out: Annotated[Path, typer.Option(help="Where it is kept; the same command goes on from what is finished.")] = Path(
+        "runs/time-to-reward"
+    ),
+    plot: Annotated[Path | None, typer.Option(help="Draw both sides' accuracies into this file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Seconds and samples to the same held-out accuracy, with rayzero and with TRL's GRPOTrainer.
+
+    --runs may be given several times, a run a seed. --json prints, and OUT/time_to_reward.json keeps:
+
+    levels.LEVEL: LEVEL is a share, or `target`, each seed's last accuracy less 2 points
+      .median_seconds, .median_samples: TRL's cost over rayzero's, as value and
+        is_bound (TRL was not there yet when it ended: the ratio is larger)
+      .seeds[]: rayzero and trl, each with seconds and samples (null: not reached),
+        ratio_seconds and ratio_samples
+    reward_gap: mean training reward on the same prompts, TRL less rayzero, with its
+      standard_error and num_updates
+    seeds[]: rayzero and trl, each with its evaluations as points, ended (updates,
+      reached or time) and outside_s (wall seconds that are not training)
+    settings, machine: in words
+    """
+    from benchmarks.trl.time_to_reward import Options
+    from benchmarks.trl.time_to_reward import run as compare
+
+    if runs and (overrides or seeds != "0,1,2"):
+        raise typer.BadParameter(
+            "they have their own recipe and seeds: leave out --seeds and KEY=VALUE", param_hint="--runs"
+        )
+    try:
+        options = Options(
+            seeds=tuple(int(seed) for seed in seeds.split(",")),
+            runs=tuple(runs or ()),
+            levels=tuple(float(level) / 100 for level in levels.split(",")),
+            trl_minutes=trl_minutes,
+            out=out,
+            plot=plot,
+            as_json=json,
+        )
+    except ValueError:
+        raise typer.BadParameter("numbers, e.g. --seeds 0,1,2 --levels 40,60") from None
+    compare(recipe, overrides or [], options)
+
+
+@commands.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
+def scale(
+    engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,
+    json: AsJson = False,
+) -> None:
+    """The control plane on actors that do nothing: cost a sample, capacity, weak scaling. No Ray, no vLLM."""
+    from benchmarks.scale import run
+
+    run(engines or [1, 8, 64, 256, 512], as_json=json)
+
+
+@commands.command("pipeline", epilog="Example: rayzero bench pipeline --json")
+def pipeline(json: AsJson = False) -> None:
+    """What scheduling gives away, with simulated engines and learner: overlap, long tails. Needs no Ray and no vLLM."""
+    from benchmarks.pipeline import run
+
+    run(as_json=json)

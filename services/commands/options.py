@@ -1,0 +1,30 @@
+"""The options and arguments that several commands share, each with the one help text it has everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]..."),
+]
+
+StageOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes, e.g. stages.reasoning.recipe.training.num_updates=20", metavar="[KEY=VALUE]..."),
+]
+
+_RUN = "A run directory, its name below --runs, or its API's URL; by default the newest live."
+Run = Annotated[str | None, typer.Argument(help=_RUN)]
+RunOption = Annotated[str | None, typer.Option("--run", help=_RUN)]
+RunDirectoryPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+RunName = Annotated[str, typer.Argument(help="A run directory, or its name below --runs.")]
+
+Runs = Annotated[Path, typer.Option(help="Where run directories are.")]
+RUNS = Path("runs")
