@@ -29,7 +29,7 @@ def inject(model: nn.Module, settings: LoraSettings, seed: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise RecipeError("learner.lora needs the package peft: pip install peft") from None
+        raise RecipeError("learner.lora needs the package peft: pip install 'rayzero[cpu]'") from None
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft takes any number

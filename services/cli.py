@@ -1,21 +1,22 @@
 """The command line: `rayzero …`, or `python -m services.cli …` as a Ray job's entry point.
 
 Nothing heavy is imported before a command runs: `--help` answers in a fraction of a second.
-Exit codes: 0 done, 1 failed, 2 refused (recipe, arguments), 3 the run does not answer, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 refused (a recipe, arguments, an extra that is not installed), 3 the run does not
+answer, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from services.bench.commands import bench
 from services.commands.cli_runs import commands
 from services.commands.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
-from services.schema.errors import RayzeroError
+from services.schema.errors import NotInstalled, RayzeroError, RecipeError
 from services.stages.commands import pipeline
 
 app = typer.Typer(
@@ -120,6 +121,8 @@ def dashboards(
     from services.monitoring.dashboards import write_dashboards, write_kubernetes
 
     alerts = deploy / "prometheus" / "alerts.yml"
+    if not alerts.is_file():
+        raise RecipeError(f"--deploy {deploy}: there is no {alerts}; name the deploy folder of a checkout")
     kubernetes = write_kubernetes(alerts, deploy / "kuberay" / "monitoring")
     for file in (*write_dashboards(deploy / "grafana" / "dashboards"), *kubernetes):
         typer.echo(file)
@@ -192,14 +195,24 @@ app.add_typer(commands)
 
 
 def main() -> None:
-    """Run a command; an error of ours is one readable message and its exit code, never a traceback."""
+    """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
     try:
         app()
     except RayzeroError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        from services.extras import explain
+
+        if (sentence := explain(error)) is None:
+            raise
+        _fail(sentence, NotInstalled.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

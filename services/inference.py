@@ -1,4 +1,4 @@
-"""`rayzero eval` and `rayzero generate`: the run's own engines and rewards, without a learner."""
+"""`rayzero eval` and `rayzero generate`: the run's own engines, and for eval its rewards, without a learner."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
 from services.evaluation import Evaluation, Evaluator
+from services.extras import require_engines
 from services.fleet import Fleet
 from services.group_carrier import GroupCarrier
 from services.interrupts import ended_by_signals
@@ -83,7 +85,7 @@ def generate(
 
     async def sample() -> None:
         async with (
-            workers(recipe, model_path, console) as (engines, _),
+            engines_alone(recipe, model_path, console) as engines,
             engines.lease(recipe.deadlines.group_s) as seat,
         ):
             made = await seat.taken.generate(request)
@@ -96,7 +98,7 @@ def generate(
 
 
 def _generation_recipe(model: str, max_tokens: int) -> Recipe:
-    """The least that a rollout worker needs to know."""
+    """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both."""
     content = {
         "name": "generate",
         "model": {"path": model},
@@ -109,6 +111,15 @@ def _generation_recipe(model: str, max_tokens: int) -> Recipe:
 
 
 @asynccontextmanager
+async def engines_alone(recipe: Recipe, model_path: Path, console: Console) -> AsyncIterator[Fleet[RolloutWorker]]:
+    """Engines with the model as it is on disk; they end, and their logs with them, when the block is left."""
+    async with _ray(recipe, model_path, console, None) as placement:
+        engines = _engines(recipe, placement)
+        async with _serving(console, (engines, recipe.rollout.num_workers)):
+            yield engines
+
+
+@asynccontextmanager
 async def workers(
     recipe: Recipe, model_path: Path, console: Console, logs: Path | None = None
 ) -> AsyncIterator[tuple[Fleet[RolloutWorker], Fleet[RewardWorker]]]:
@@ -116,22 +127,40 @@ async def workers(
 
     Their logs go to `logs`, or vanish with the workers.
     """
+    async with _ray(recipe, model_path, console, logs) as placement:
+        engines = _engines(recipe, placement)
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        async with _serving(console, (engines, recipe.rollout.num_workers), (rewards, recipe.reward.num_workers)):
+            yield engines, rewards
+
+
+@asynccontextmanager
+async def _ray(recipe: Recipe, model_path: Path, console: Console, logs: Path | None) -> AsyncIterator[Placement]:
+    """Ray, and what places actors on it; their logs go to `logs`, else to a folder that goes with the block."""
+    require_engines(recipe.cluster)
     session = RaySession(recipe)
     with contextlib.ExitStack() as stack:
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
         folder.mkdir(parents=True, exist_ok=True)
-        placement = Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()), roles=("engine",))
-        engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
-        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         try:
             with Status("starting Ray", console=console):
                 await asyncio.to_thread(session.start)
-            with ended_by_signals():
-                with Status("starting an engine", console=console):
-                    await asyncio.gather(
-                        engines.start(recipe.rollout.num_workers), rewards.start(recipe.reward.num_workers)
-                    )
-                yield engines, rewards
+            yield Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()), roles=("engine",))
         finally:
-            await asyncio.gather(engines.close(), rewards.close(), return_exceptions=True)
             await asyncio.to_thread(session.stop)
+
+
+def _engines(recipe: Recipe, placement: Placement) -> Fleet[RolloutWorker]:
+    return Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
+
+
+@asynccontextmanager
+async def _serving(console: Console, *fleets: tuple[Fleet[Any], int]) -> AsyncIterator[None]:
+    """Start so many workers of each fleet, side by side; close the fleets when the block is left."""
+    try:
+        with ended_by_signals():
+            with Status("starting an engine", console=console):
+                await asyncio.gather(*(fleet.start(number) for fleet, number in fleets))
+            yield
+    finally:
+        await asyncio.gather(*(fleet.close() for fleet, _ in fleets), return_exceptions=True)

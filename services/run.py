@@ -21,6 +21,7 @@ from services.canary import Canary
 from services.checkpointing import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from services.controller import Controller, Observer
 from services.evaluation import Evaluator
+from services.extras import require_engines
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
@@ -63,6 +64,7 @@ def train(
     """
     console = Console(highlight=False)
     recipe = load_recipe(recipe_path, overrides)
+    require_engines(recipe.cluster)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
     return train_in(directory, recipe, prepared, resume, console, companion)

@@ -23,6 +23,7 @@ from rollout_workers.engine_process import EngineSpec
 from rollout_workers.environment import engine_environment
 from rollout_workers.vllm_engine import RolloutEngine
 from services.bench.limits import copy_rate
+from services.extras import require
 from services.models import resolve_model
 from services.schema.config.learner import LoraSettings
 from services.schema.config.rollout import OnWeights, RolloutSettings
@@ -48,6 +49,7 @@ def run(
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
     from services.bench.table import show
 
+    require("vllm")
     figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ class TokenTexts:
         ]
 
     def of(self, token_ids: Sequence[int]) -> list[str] | None:
-        """One text a token, empty for a token that ends within a character; None without a tokenizer.
+        """One text a token, empty for a token that ends within a character; None without a tokenizer or its library.
 
         Joined they are the completion's text, special tokens included.
         """
-        tokenizer = self._tokenizer()
+        tokenizer = self._tokenizer() if find_spec("tokenizers") is not None else None
         if tokenizer is None:
             return None
         from tokenizers.decoders import DecodeStream

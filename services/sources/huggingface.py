@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from services.extras import require
 from services.schema.config.data import HuggingFaceSource
 from services.schema.errors import RecipeError
 from services.sources.rows import Row, Rows
@@ -14,14 +15,12 @@ def read(settings: HuggingFaceSource) -> Rows:
     """The split's rows in order.
 
     Raises:
-        RecipeError: the package `datasets` is missing, or it cannot load this dataset.
+        RecipeError: the package `datasets` cannot load this dataset.
+        NotInstalled: it is missing.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise RecipeError(
-            f"dataset {settings.path}: needs the package datasets: .venv/bin/pip install datasets, or make setup-dev"
-        ) from None
+    require("datasets")
+    import datasets
+
     try:
         rows = _load(datasets, settings)
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from services.extras import require
 from services.schema.config.data import ParquetSource
 from services.schema.errors import RecipeError
 from services.sources.rows import Row, Rows
@@ -14,7 +15,9 @@ def read(settings: ParquetSource) -> Rows:
 
     Raises:
         RecipeError: there is no such file, or it is not parquet.
+        NotInstalled: pyarrow is missing.
     """
+    require("pyarrow")
     import pyarrow
     from pyarrow import parquet
 

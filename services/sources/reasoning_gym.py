@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 
+from services.extras import require
 from services.schema.config.data import ReasoningGymSource
 from services.schema.errors import RecipeError
 from services.sources.rows import Row, Rows
@@ -14,8 +15,10 @@ def read(settings: ReasoningGymSource) -> Rows:
     """The generated questions, the same for the same settings.
 
     Raises:
-        RecipeError: the package cannot be imported, or knows no such task or parameter.
+        NotInstalled: the package is missing.
+        RecipeError: it cannot be imported, or knows no such task or parameter.
     """
+    require("reasoning_gym")
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS

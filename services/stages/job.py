@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from services.extras import require_engines
 from services.placement import RaySession
 from services.schema.config.recipe import Recipe
 from services.stages.context import StageKind
@@ -34,7 +35,9 @@ def run_pipeline(loaded: LoadedPipeline, run_dir: Path | None, until: str | None
         left = attempt.left(until)
         check_servers(loaded, left)
         if left:
-            session = RaySession(whole_recipe({name: loaded.recipes[name] for name in left}))
+            whole = whole_recipe({name: loaded.recipes[name] for name in left})
+            require_engines(whole.cluster)
+            session = RaySession(whole)
             try:
                 session.start()
                 attempt.run(until)

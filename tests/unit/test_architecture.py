@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LAYERS = {"services", "rollout_workers", "rewards", "learner"}
+INSTALLED = {"services", "rollout_workers", "rewards", "learner"}
+LAYERS = INSTALLED | {"benchmarks"}
 SIBLINGS = {"rollout_workers", "rewards", "learner"}
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 75
@@ -131,6 +132,11 @@ def test_the_schema_is_a_leaf() -> None:
     assert not wrong
 
 
+def test_what_is_installed_knows_no_benchmarks() -> None:
+    """A wheel has none; services/bench/checkout.py finds a checkout's by their path."""
+    assert not where("benchmarks", set(), also=("benchmarks/",))
+
+
 def test_nothing_imports_the_command_line() -> None:
     wrong = [
         s.path for s in sources() for name, _ in s.imports() if name == "services.cli" and s.path != "services/cli.py"
@@ -144,7 +150,7 @@ def test_ray_stays_in_the_actors_and_their_placement() -> None:
 
 
 def test_torch_stays_with_those_who_compute() -> None:
-    assert not where("torch", REWARD_MODELS, also=("learner/", "rollout_workers/", "services/bench/"))
+    assert not where("torch", REWARD_MODELS, also=("learner/", "rollout_workers/", "services/bench/", "benchmarks/"))
 
 
 def test_vllm_stays_with_the_engines() -> None:
@@ -165,8 +171,9 @@ def test_vllm_is_imported_where_it_is_used() -> None:
 def test_parts_of_the_learner_can_be_measured_with_four_packages() -> None:
     """Where neither Ray nor vLLM is installed; what is imported in functions is another part's."""
     modules = {source.module: source for source in sources()}
-    names = ("all", "parts", "learner", "limits", "length_mix", "random_model", "trl_step")
-    left, seen, needed = {f"services.bench.{name}" for name in names}, set[str](), set[str]()
+    left = {f"services.bench.{name}" for name in ("learner", "limits", "length_mix")}
+    left |= {f"benchmarks.{name}" for name in ("all", "parts", "random_model", "trl.step")}
+    seen, needed = set[str](), set[str]()
     while left:
         module = left.pop()
         seen.add(module)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.bench import length_mix
+from services.bench import length_mix, limits
 from services.bench.learner import run
 from services.bench.length_mix import LengthMix, make_groups, num_real_tokens
 from tests.models import build_tiny_model
@@ -16,6 +16,7 @@ from tests.models import build_tiny_model
 def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     mix = LengthMix("tiny", 2, 4, (3, 5), 4.0, 0.5, 9)
     monkeypatch.setitem(length_mix.MIXES, "tiny", mix)
+    monkeypatch.setitem(limits._SIZES, "cpu", 128)  # bf16 products take minutes on CPUs without AMX
     figures = run(str(build_tiny_model(tmp_path)), mix="tiny", dtype="float32", repeats=1, as_json=True)
     assert json.loads(capsys.readouterr().out)["learner"]["trained_tokens"] == figures["learner"]["trained_tokens"]
     assert figures["packed"]["fed_tokens"] > figures["learner"]["fed_tokens"] > figures["half_neutral"]["fed_tokens"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rewards.math.verify import verify
 from services.bench import rewards as bench
 
 
@@ -43,3 +44,9 @@ def test_changed_verdicts_and_failed_items_are_seen() -> None:
 
 def test_rows_name_every_figure() -> None:
     assert list(bench._rows({"a": {"b": 0.123456, "c": 2}})) == [("a.b", "0.1235"), ("a.c", "2")]
+
+
+def test_generated_cases_are_told_apart_by_the_verifier() -> None:
+    cases = bench.generated_cases(70)
+    assert len(set(cases)) == 70
+    assert [verify(completion, gold).correct for completion, gold in cases] == [index % 2 == 1 for index in range(70)]

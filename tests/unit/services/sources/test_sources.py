@@ -11,7 +11,7 @@ from pyarrow import parquet
 from pydantic import TypeAdapter, ValidationError
 
 from services.schema.config.data import DataSource
-from services.schema.errors import RecipeError
+from services.schema.errors import NotInstalled, RecipeError
 from services.schema.messages import ChatMessage
 from services.sources.registry import READERS, read_rows
 from services.sources.rows import Row, to_prompt
@@ -220,7 +220,7 @@ class TestHuggingFace:
 
 def test_without_the_package_datasets_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(RecipeError, match="make setup-dev"):
+    with pytest.raises(NotInstalled, match="datasets, which is not installed: make setup-dev"):
         read_rows(source(kind="huggingface", path="openai/gsm8k"))
 
 
