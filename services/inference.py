@@ -74,9 +74,10 @@ def generate(
 ) -> None:
     """Print completions of one prompt."""
     console = Console(highlight=False)
-    recipe = _generation_recipe(model, max_tokens)
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
-    check_lengths(recipe, read_shape(model_path))
+    shape = read_shape(model_path)
+    recipe = _generation_recipe(model, max_tokens, shape.max_positions)
+    check_lengths(recipe, shape)
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
@@ -97,13 +98,16 @@ def generate(
     asyncio.run(sample())
 
 
-def _generation_recipe(model: str, max_tokens: int) -> Recipe:
+def _generation_recipe(model: str, max_tokens: int, max_positions: int) -> Recipe:
     """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both."""
     content = {
         "name": "generate",
         "model": {"path": model},
         "data": {"train": [{"kind": "function", "function": "services.tasks:number_after"}]},
-        "rollout": {"sampling": {"max_tokens": max_tokens}, "max_model_tokens": max(1024, 2 * max_tokens)},
+        "rollout": {
+            "sampling": {"max_tokens": max_tokens},
+            "max_model_tokens": min(max(1024, 2 * max_tokens), max_positions),
+        },
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
         "training": {"num_updates": 1, "groups_per_update": 1, "group_size": 2},
     }

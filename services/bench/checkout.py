@@ -24,5 +24,6 @@ def find(module: str, root: Path = ROOT) -> ModuleType | None:
     if not (root / "benchmarks" / "commands.py").is_file():
         return None
     if str(root) not in sys.path:
-        sys.path.append(str(root))  # an editable install knows the installed packages only
+        # An editable install knows the installed packages only. First: other packages have folders of these names, too.
+        sys.path.insert(0, str(root))
     return importlib.import_module(f"benchmarks.{module}")

@@ -11,10 +11,16 @@ import pytest
 from rich.console import Console
 
 from services import inference
+from services.model_shape import ModelShape
 from services.schema.errors import RayzeroError
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_recipe
 
 EVENTS = Events()
+SMALL = ModelShape(
+    hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2, head_dim=32, intermediate_size=128, vocab_size=64,
+    max_positions=256, tied_embeddings=True, attention_bias=False, qk_norm=False,
+)  # fmt: skip
+"""It holds fewer tokens than `generate` likes to have room for."""
 
 
 class Session:
@@ -55,9 +61,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_generate_starts_engines_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(inference, "resolve_model", lambda *_, **__: Path("model"))
-    monkeypatch.setattr(inference, "read_shape", lambda path: None)
-    monkeypatch.setattr(inference, "check_lengths", lambda recipe, shape: None)
-    inference.generate("tiny-addition", "41+1=", num_completions=2, max_tokens=8, temperature=1.0, seed=None)
+    monkeypatch.setattr(inference, "read_shape", lambda path: SMALL)
+    inference.generate("small", "41+1=", num_completions=2, max_tokens=8, temperature=1.0, seed=None)
     assert EVENTS == ["ray", "rollout-0 starts", "rollout-0.generate", "rollout-0.shutdown", "no ray"]
     assert capsys.readouterr().out.count("42") == 2
 
