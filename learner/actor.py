@@ -21,7 +21,7 @@ from services.schema.config.recipe import Recipe
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
 if TYPE_CHECKING:
-    from learner.sft import SftExample
+    from services.schema.interfaces import SftExample
 
 T = TypeVar("T")
 

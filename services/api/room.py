@@ -13,7 +13,7 @@ from services.browse.rollout_index import RolloutIndex
 from services.browse.rollout_tokens import TokenTexts
 from services.controller import Observer
 from services.evaluation import Evaluation
-from services.json_lines import read_lines
+from services.json_lines import finite, read_lines
 from services.monitoring.meters import Meters
 from services.monitoring.trackers import Tracking
 from services.run_control import RunControl
@@ -70,7 +70,7 @@ class ControlRoom:
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
-        self.rows.append(row)
+        self.rows.append(finite(row))  # as read_lines gives them: JSON has no NaN, and the API would answer 500
         for warning in row.get("warnings", ()):
             self.events.record("warning", update=row["update"], text=warning)
 
@@ -125,7 +125,7 @@ class ControlRoom:
         run = self.recipe.name
         own = {"run": run, "component": "controller", "instance": "controller"}
         seats = self.control.controller.rollouts.seats if self.control is not None else []
-        found = {seat.name: getattr(seat.worker, "metrics_target", "") for seat in seats}
+        found = {seat.name: seat.worker.metrics_target for seat in seats if seat.worker is not None}
         workers = [
             {"targets": [target], "labels": {"run": run, "component": "rollout", "instance": name}}
             for name, target in sorted(found.items())

@@ -120,6 +120,6 @@ def _seat(seat: Any, role: str) -> dict[str, Any]:
         "role": role,
         "state": seat.state.value,
         "in_flight": seat.in_flight,
-        "pid": getattr(seat.worker, "pid", None),
-        "node": getattr(seat.worker, "node", ""),
+        "pid": seat.pid,
+        "node": seat.node,
     }

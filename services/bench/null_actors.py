@@ -16,7 +16,7 @@ from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
 from services.schema.config.recipe import Recipe
-from services.schema.interfaces import RewardWorker, RolloutWorker
+from services.schema.interfaces import RewardWorker, RolloutWorker, SftExample
 from services.schema.messages import (
     Completion,
     Group,
@@ -39,8 +39,17 @@ Seconds = Callable[[], float]
 NUM_TOKENS = 64
 
 
-class NullEngine:
+class _InProcess:
+    """What an actor says of itself that lives in this process."""
+
+    pid: int | None = None
+    node = ""
+
+
+class NullEngine(_InProcess):
     """Completes every group after `seconds()`; several groups take no longer than one."""
+
+    metrics_target = ""
 
     def __init__(self, name: str, seconds: Seconds) -> None:
         self.name, self._seconds = name, seconds
@@ -117,7 +126,7 @@ class NullEngine:
         """Nothing to end."""
 
 
-class NullRewards:
+class NullRewards(_InProcess):
     """Half of a group right, half wrong."""
 
     def __init__(self, name: str) -> None:
@@ -131,8 +140,10 @@ class NullRewards:
         """Nothing to end."""
 
 
-class NullLearner:
+class NullLearner(_InProcess):
     """Makes every update in `seconds()`."""
+
+    revivals = 0
 
     def __init__(self, seconds: Seconds) -> None:
         self._seconds = seconds
@@ -148,6 +159,13 @@ class NullLearner:
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """All zero."""
         return np.zeros(len(token_ids), dtype=np.float32)
+
+    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+        """Learns nothing."""
+        return {}
+
+    async def end_sft(self) -> None:
+        """At once."""
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:
         """Nowhere."""
