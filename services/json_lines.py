@@ -12,14 +12,14 @@ from typing import Any
 from services.schema.errors import RunDirectoryError
 
 
-def finite(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """NaN and infinity as null, at any depth: JSON has neither, and a strict reader would refuse the whole line."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [_finite(item) for item in value]
     return value
 
 
@@ -29,7 +29,7 @@ def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = Fal
     Raises:
         RunDirectoryError: the disk is full or the file cannot be written; says which.
     """
-    text = "".join(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    text = "".join(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     written = file.with_name(f".{file.name}.{os.getpid()}.tmp") if replace else file
     try:
         with open(written, "w" if replace else "a", encoding="utf-8") as stream:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.json_lines import read_lines
 from services.schema.messages import (
@@ -74,13 +75,19 @@ def _group(lines: list[dict[str, Any]]) -> Group:
     )
 
 
+def _logprobs(values: list[float | None]) -> NDArray[np.float32]:
+    """[T]. A file has null for −inf: a batch that is made again must not meet a NaN where the first had an infinite
+    ratio."""
+    return np.asarray([-np.inf if value is None else value for value in values], dtype=np.float32)
+
+
 def _rollout(line: dict[str, Any]) -> Rollout:
     status = VerdictStatus(line["status"])
     return Rollout(
         completion=Completion(
             text=line["completion"],
             token_ids=np.asarray(line["token_ids"], dtype=np.int32),
-            rollout_logprobs=np.asarray(line["rollout_logprobs"], dtype=np.float32),
+            rollout_logprobs=_logprobs(line["rollout_logprobs"]),
             version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
             finish_reason=line["finish_reason"],
         ),

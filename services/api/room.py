@@ -13,7 +13,7 @@ from services.browse.rollout_index import RolloutIndex
 from services.browse.rollout_tokens import TokenTexts
 from services.controller import Observer
 from services.evaluation import Evaluation
-from services.json_lines import finite, read_lines
+from services.json_lines import read_lines
 from services.monitoring.meters import Meters
 from services.monitoring.trackers import Tracking
 from services.run_control import RunControl
@@ -70,7 +70,7 @@ class ControlRoom:
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
-        self.rows.append(finite(row))  # as read_lines gives them: JSON has no NaN, and the API would answer 500
+        self.rows.append(row)
         for warning in row.get("warnings", ()):
             self.events.record("warning", update=row["update"], text=warning)
 
