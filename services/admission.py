@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.group_buffer import Entry, GroupBuffer, GroupState
 from services.group_carrier import GroupAborted, GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError, WorkerError
 from services.schema.interfaces import PromptSource
@@ -25,7 +26,7 @@ class Admission:
     prompts: PromptSource
     buffer: GroupBuffer
     carrier: GroupCarrier
-    on_finish: Callable[[Group, str | None], None]
+    on_finish: Callable[[Group, DropReason | None], None]
     """The group, and why it was dropped untrained (None: it is ready)."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared while the run is paused: nothing is admitted, and what waits does not begin."""
@@ -123,13 +124,13 @@ class Admission:
         except WorkerError as error:
             if self.carrier.rollouts.failure is not None:
                 raise
-            self.buffer.drop(entry, f"failed: {error}")
+            self.buffer.drop(entry, DropReason.FAILED, str(error))
             return
         except GroupAborted:
             return
         except RecipeError as error:
             # A prompt that does not fit the engine costs itself, not the run.
-            self.buffer.drop(entry, f"refused: {error}")
+            self.buffer.drop(entry, DropReason.REFUSED, str(error))
             return
         self.prompts.learn(group)
         reason = entry.given_up or self._reason_to_drop(group)
@@ -139,10 +140,10 @@ class Admission:
             self.buffer.drop(entry, reason)
         self.on_finish(group, reason)
 
-    def _reason_to_drop(self, group: Group) -> str | None:
+    def _reason_to_drop(self, group: Group) -> DropReason | None:
         rewards = [r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR]
         if len(rewards) < 2:
-            return "verdict errors"
+            return DropReason.VERDICT_ERRORS
         if self.recipe.training.skip_uniform_groups and max(rewards) == min(rewards):
-            return "uniform rewards"
+            return DropReason.UNIFORM_REWARDS
         return None

@@ -26,6 +26,7 @@ from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import DeadlineError, RunHalted
 from services.schema.interfaces import Learner, PromptSource, RolloutWorker
@@ -48,7 +49,7 @@ class Observer(Protocol):
         """One pass over the held-out prompts is done."""
         ...
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """A finished group is retired untrained."""
         ...
 
@@ -120,7 +121,7 @@ class Controller:
             for task in done:
                 task.result()
         except RunHalted as halt:
-            self.buffer.give_up_batch(f"halted: {halt}")
+            self.buffer.give_up_batch(str(halt))
             await self._save()
             raise
         finally:
@@ -282,7 +283,7 @@ class Controller:
     def _silent_s(self) -> float:
         return self.clock() - self._last_progress_s
 
-    def _on_finish(self, group: Group, reason: str | None) -> None:
+    def _on_finish(self, group: Group, reason: DropReason | None) -> None:
         self._last_progress_s = self.clock()
         if reason is not None:
             for observer in self.observers:

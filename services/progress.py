@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.evaluation import Evaluation
+from services.schema.causes import DropReason
 from services.schema.messages import Group
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -89,7 +90,7 @@ class ProgressView:
                 soft_wrap=True,
             )
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted in the update's row."""
 
     def set_phase(self, phase: str) -> None:

@@ -35,7 +35,7 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "accuracy_best": max(accuracies.values()),
         "accuracy_after": accuracies.get(version),
         "best_update": max(accuracies, key=lambda key: accuracies[key]),
-        "dropped_groups": dict(controller.buffer.dropped),
+        "dropped_groups": controller.buffer.dropped_counts(),
         "model": str(link),
     }
     write_json(directory.file("summary.json"), summary)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.json_lines import read_lines
+from services.schema.causes import ErrorCause
 from services.schema.messages import (
     ChatMessage,
     Completion,
@@ -39,6 +40,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "status": verdict.status.value,
             "components": dict(verdict.components),
             "reason": verdict.reason,
+            **({"cause": verdict.cause.value} if verdict.cause is not None else {}),
             "seconds": verdict.seconds,
             **({"tests": [dict(test) for test in verdict.tests]} if verdict.tests else {}),
             "num_tokens": completion.num_tokens,
@@ -75,6 +77,11 @@ def _group(lines: list[dict[str, Any]]) -> Group:
     )
 
 
+def _cause(line: dict[str, Any]) -> ErrorCause:
+    """Of an error. Lines of before it had a field of its own have it at the head of the reason alone."""
+    return ErrorCause(line["cause"]) if "cause" in line else ErrorCause.read(line["reason"])
+
+
 def _logprobs(values: list[float | None]) -> NDArray[np.float32]:
     """[T]. A file has null for −inf: a batch that is made again must not meet a NaN where the first had an infinite
     ratio."""
@@ -98,5 +105,6 @@ def _rollout(line: dict[str, Any]) -> Rollout:
             reason=line["reason"],
             seconds=line["seconds"],
             tests=tuple(line.get("tests", ())),
+            cause=_cause(line) if status is VerdictStatus.ERROR else None,
         ),
     )

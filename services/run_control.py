@@ -129,7 +129,7 @@ class RunControl:
             stopping=controller.stopping,
             phases={phase.value: seconds for phase, seconds in controller.activity.seconds().items()},
             groups=buffer.counts(),
-            dropped_groups=dict(buffer.dropped),
+            dropped_groups=buffer.dropped_counts(),
             last_checkpoint=controller.saved_version,
             accuracies=dict(controller.accuracies),
             targets={role: fleet.target for role, fleet in fleets.items()},

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.schema.causes import ErrorCause
 from services.schema.config.recipe import Recipe
 from services.schema.errors import WorkerError
 from services.schema.interfaces import SftExample
@@ -75,7 +76,8 @@ def make_verdict(reward: float = 1.0) -> Verdict:
     status = VerdictStatus.CORRECT if reward >= 1 else VerdictStatus.WRONG
     if reward != reward:
         status = VerdictStatus.ERROR
-    return Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0)
+    cause = ErrorCause.EXCEPTION if status is VerdictStatus.ERROR else None
+    return Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0, cause=cause)
 
 
 def make_group(group_id: int, version: int = 0, rewards: Sequence[float] = (0.0, 1.0)) -> Group:

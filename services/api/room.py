@@ -18,6 +18,7 @@ from services.monitoring.meters import Meters
 from services.monitoring.trackers import Tracking
 from services.run_control import RunControl
 from services.run_directory import RunDirectory
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Group
@@ -86,7 +87,7 @@ class ControlRoom:
             }
         )
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted by the meters."""
 
     def status(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def queues(controller: Controller) -> dict[str, Any]:
         "room": buffer.room,
         "groups_per_update": buffer.groups_per_update,
         "max_staleness": buffer.max_staleness,
-        "dropped": dict(buffer.dropped),
+        "dropped": buffer.dropped_counts(),
     }
 
 

@@ -15,6 +15,7 @@ from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker, SftExample
 from services.schema.messages import (
@@ -227,7 +228,7 @@ class UpdateTimes(list[tuple[float, float]]):
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Nothing to note."""
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Nothing to note."""
 
     async def save(self, controller: Controller, accuracy: float | None) -> None:

@@ -7,10 +7,12 @@ All are frozen and keyword-only. Arrays are numpy, never torch: a message must u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
+
+from services.schema.causes import ErrorCause
 
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
     import numpy as np
@@ -177,6 +179,14 @@ class Verdict:
     seconds: float
     tests: tuple[Mapping[str, Any], ...] = ()
     """Per-test results of a code reward: at least `{"status": "pass" | "fail" | ..., "seconds": ...}`."""
+    cause: ErrorCause | None = None
+    """Of an error, and of nothing else. `reason` says it in words, of every component that failed."""
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        """From a pickle; a checkpoint of before `cause` has one value less."""
+        for at, known in enumerate(fields(self)):
+            value = state[at] if at < len(state) else known.default
+            object.__setattr__(self, known.name, value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.group_buffer import Entry, GroupBuffer, GroupState
+from services.schema.causes import DropReason
 from services.schema.errors import DeadlineError
 from tests.fakes import make_group, make_prompt
 
@@ -55,8 +56,8 @@ async def test_a_batch_is_in_admission_order_however_groups_finish() -> None:
 async def test_every_group_ends_in_the_ledger_once() -> None:
     buffer, ledger = make_buffer()
     first, second = buffer.admit(make_prompt(0)), buffer.admit(make_prompt(1))
-    buffer.drop(first, "failed: no worker")
-    buffer.drop(first, "failed: again")
+    buffer.drop(first, DropReason.FAILED, "no worker")
+    buffer.drop(first, DropReason.FAILED, "again")
     finish(buffer, second)
     finish(buffer, buffer.admit(make_prompt(2)))
     batch = await buffer.take(1.0)
@@ -70,7 +71,18 @@ async def test_every_group_ends_in_the_ledger_once() -> None:
         ("trained", 1),
         ("trained", 2),
     ]
-    assert buffer.dropped == {"failed: no worker": 1}
+    assert ("dropped", 0, {"version": 0, "reason": "failed", "detail": "no worker"}) in ledger
+    assert buffer.dropped == {DropReason.FAILED: 1}
+
+
+async def test_drops_are_counted_by_reason_however_many_details_there_are() -> None:
+    buffer, _ = make_buffer(max_staleness=3)
+    for index in range(5):
+        buffer.drop(buffer.admit(make_prompt(index)), DropReason.FAILED, f"worker {index} died")
+    assert buffer.dropped_counts() == {"failed": 5}
+    other, _ = make_buffer()
+    other.load_state_dict({**buffer.state_dict(), "dropped": {"failed: a: b": 2, "failed: c": 1, "stale": 1}})
+    assert other.dropped == {DropReason.FAILED: 3, DropReason.STALE: 1}
 
 
 async def test_a_straggler_holds_back_the_batch_that_would_strand_it() -> None:
