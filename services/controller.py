@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from services.activity import Activity, Phase
 from services.admission import Admission
-from services.batch_metrics import batch_metrics, with_kl
+from services.batch_metrics import BatchFigures, with_kl
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
@@ -101,7 +101,7 @@ class Controller:
         self._last_progress_s = self.clock()
         self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
         self._admission.running.set()
-        self._turns = Turns(self.rollouts, self.recipe.cluster.colocate == "sleep")
+        self._turns = Turns(self.rollouts, self.recipe.cluster.takes_turns)
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -224,7 +224,7 @@ class Controller:
         staleness = [version - 1 - group.oldest_version for group in groups]
         row = {
             "update": version,
-            **batch_metrics(groups),
+            **BatchFigures.of(groups).row(),
             **result.metrics,
             **timings,
             "sync_pause_s": report.pause_s,
@@ -241,7 +241,7 @@ class Controller:
         last = version == self.recipe.training.num_updates
         evaluate = last or bool(every and version % every == 0)
         # At max_staleness 0 an evaluation has the engines to itself.
-        apart = evaluate and (self.recipe.training.max_staleness == 0 or last)
+        apart = evaluate and (self.recipe.training.is_synchronous or last)
         self._admission.is_open = not (apart or self.stopping)
         self.buffer.retire(groups, version)
         if last:

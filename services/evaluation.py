@@ -63,7 +63,7 @@ class Evaluator:
             carried = [self.carrier.carry(request, ahead=True) for request in requests]
         groups = await asyncio.gather(*carried)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
-        judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
+        judged = [rollout for group in groups for rollout in group.judged]
         if not judged:
             cause = rollouts[0].verdict.reason if rollouts else "no held-out prompts"
             raise RunHalted(f"evaluation at version {policy_version}: every verdict is an error; the first: {cause}")

@@ -113,7 +113,7 @@ def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plan
         memory += shape.weight_bytes(recipe.model.dtype)
     if plan is not None:
         memory = sum(learner_parts(recipe, shape, plan.activation_checkpointing, plan.offload_optimizer).values())
-    shared = recipe.cluster.colocate != "no"
+    shared = recipe.cluster.shares_gpu
     return PlannedActor(
         role="learner",
         count=recipe.cluster.learner_gpus if plan else 1,
@@ -130,7 +130,7 @@ def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plann
     memory = 2 * shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes  # weights, and a broadcast staged
     if plan is not None:
         memory = sum(engine_parts(recipe, shape).values()) * rollout.tensor_parallel_size
-    shared = recipe.cluster.colocate != "no"
+    shared = recipe.cluster.shares_gpu
     return PlannedActor(
         role="rollout worker",
         count=rollout.num_workers,

@@ -36,7 +36,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "messages": [{"role": m.role, "content": m.content} for m in group.prompt.messages],
             "answer": group.prompt.answer,
             "completion": completion.text,
-            "reward": None if verdict.status is VerdictStatus.ERROR else verdict.reward,
+            "reward": None if verdict.is_error else verdict.reward,
             "status": verdict.status.value,
             "components": dict(verdict.components),
             "reason": verdict.reason,

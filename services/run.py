@@ -198,7 +198,7 @@ class _Run:
                 carrier,
                 self.prepared.eval_prompts,
                 recipe.evaluation_sampling,
-                as_wave=recipe.training.max_staleness == 0,
+                as_wave=recipe.training.is_synchronous,
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],

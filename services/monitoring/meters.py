@@ -17,7 +17,7 @@ from services.evaluation import Evaluation
 from services.group_buffer import GroupState
 from services.schema.causes import DropReason, ErrorCause
 from services.schema.config.recipe import Recipe
-from services.schema.messages import Group, VerdictStatus
+from services.schema.messages import Group
 from services.seats import SeatState
 from services.telemetry import CATALOGUE
 
@@ -96,8 +96,7 @@ class Meters:
                 self._metrics["nonfinite_figures"].inc()
         self._observe_times(row)
         for group in groups:
-            rewards = {r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR}
-            self._labelled("groups", outcome="mixed" if len(rewards) > 1 else "uniform").inc()
+            self._labelled("groups", outcome="uniform" if group.is_uniform else "mixed").inc()
             self._metrics["tokens_trained"].inc(group.num_tokens)
             self._metrics["staleness_versions"].observe(max(0, row["update"] - 1 - group.oldest_version))
             self._observe_group(group)
@@ -147,7 +146,7 @@ class Meters:
             self._metrics["completion_tokens"].observe(completion.num_tokens)
             self._labelled("verdicts", source=source, status=verdict.status.value).inc()
             self._metrics["verdict_seconds"].observe(verdict.seconds)
-            if verdict.status is VerdictStatus.ERROR:
+            if verdict.is_error:
                 self._labelled("verdict_errors", cause=verdict.cause or ErrorCause.UNKNOWN).inc()
             else:
                 self._labelled("rollout_reward", source=source).observe(verdict.reward)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.evaluation import is_accurate
-from services.schema.messages import Group, Rollout, VerdictStatus
+from services.schema.messages import Group, Rollout
 
 Z95 = 1.96
 ALL = "all"
@@ -85,7 +85,7 @@ def figures_by_source(
 def _figures(
     groups: Sequence[Group], answer_of: Callable[[str], str | None], components: Sequence[str]
 ) -> dict[str, Any]:
-    judged = [[r for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR] for group in groups]
+    judged = [group.judged for group in groups]
     kept = [rollouts for rollouts in judged if rollouts]
     k = max((len(rollouts) for rollouts in kept), default=1)
     full = [rollouts for rollouts in kept if len(rollouts) == k]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from services.batch_metrics import batch_metrics
 from services.controller import Controller
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
@@ -27,7 +26,6 @@ from tests.fakes import (
     FakePrompts,
     FakeRewardWorker,
     FakeRolloutWorker,
-    make_group,
     make_prompt,
     make_recipe,
 )
@@ -359,11 +357,3 @@ async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
     assert set(run.controller.buffer.dropped) == {DropReason.HALTED}
     assert run.details == {"loss is NaN"}
     assert run.fate()[2] == run.fate()[3] == ["dropped"]
-
-
-def test_batch_metrics_leave_errors_out() -> None:
-    groups = [make_group(0, rewards=(1.0, 0.0)), make_group(1, rewards=(float("nan"), 1.0))]
-    metrics = batch_metrics(groups)
-    assert metrics["reward_mean"] == pytest.approx(2 / 3)
-    assert metrics["verdict_errors"] == 1
-    assert metrics["uniform_group_share"] == 0.5
