@@ -120,11 +120,6 @@ class ChildPool:
         if self._zygote is not None:
             await self._zygote.close()
 
-    @property
-    def num_asleep(self) -> int:
-        """Children that hang without using a CPU."""
-        return sum(child.asleep for child in self._busy)
-
     async def _attempt(self, item: Any) -> Reply:
         await self._take_slot()
         child: Child | None = None

@@ -127,11 +127,6 @@ class GroupBuffer:
             self.record("dropped", entry.group_id, version=self.version, **details)
             self.notify()
 
-    async def take(self, deadline_s: float) -> list[Group] | None:
-        """`wait_for_batch`, then `take_now`."""
-        await self.wait_for_batch(deadline_s)
-        return self.take_now()
-
     async def wait_for_batch(self, deadline_s: float) -> None:
         """Sleep until there is a batch to take, or `interrupt` was called.
 

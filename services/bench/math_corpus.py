@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,6 @@ class CorpusScore:
     false_positives: tuple[CorpusCase, ...]
     false_negatives: tuple[CorpusCase, ...]
     worst_s: float
-    accuracy_by_kind: dict[str, float]
 
 
 def load_corpus(path: Path) -> list[CorpusCase]:
@@ -70,7 +68,7 @@ def score(verifier: Verifier, cases: Iterable[CorpusCase]) -> CorpusScore:
     positives: list[CorpusCase] = []
     negatives: list[CorpusCase] = []
     worst_s = 0.0
-    right: Counter[str] = Counter()
+    right = 0
     for case in cases:
         start = time.perf_counter()
         try:
@@ -78,17 +76,15 @@ def score(verifier: Verifier, cases: Iterable[CorpusCase]) -> CorpusScore:
         except Exception:  # a verifier that fails says nothing is right
             said = False
         worst_s = max(worst_s, time.perf_counter() - start)
-        right[case.kind] += said == case.correct
+        right += said == case.correct
         if said != case.correct:
             (positives if said else negatives).append(case)
-    totals = Counter(case.kind for case in cases)
     return CorpusScore(
         num_cases=len(cases),
-        accuracy=sum(right.values()) / max(len(cases), 1),
+        accuracy=right / max(len(cases), 1),
         false_positives=tuple(positives),
         false_negatives=tuple(negatives),
         worst_s=worst_s,
-        accuracy_by_kind={kind: right[kind] / totals[kind] for kind in totals},
     )
 
 
