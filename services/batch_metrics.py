@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.evaluation import is_accurate
+from services.evaluation import is_accurate, mean
 from services.schema.messages import Group, VerdictStatus
 
 
@@ -57,19 +57,19 @@ class BatchFigures:
         return cls(
             samples=len(judged),
             verdict_errors=sum(len(group.rollouts) for group in groups) - len(judged),
-            reward_mean=_mean(rewards),
+            reward_mean=mean(rewards),
             reward_std=float(np.std(rewards)) if rewards else math.nan,
             rewards={
-                name: _mean([r.verdict.components[name] for r in judged if name in r.verdict.components])
+                name: mean([r.verdict.components[name] for r in judged if name in r.verdict.components])
                 for name in names
             },
-            train_accuracy=_mean([is_accurate(rollout) for rollout in judged]),
-            correct_share=_mean([rollout.verdict.status is VerdictStatus.CORRECT for rollout in judged]),
-            uniform_group_share=_mean([group.is_uniform for group in groups]),
+            train_accuracy=mean([is_accurate(rollout) for rollout in judged]),
+            correct_share=mean([rollout.verdict.status is VerdictStatus.CORRECT for rollout in judged]),
+            uniform_group_share=mean([group.is_uniform for group in groups]),
             completion_tokens=sum(lengths),
-            completion_tokens_mean=_mean(lengths),
+            completion_tokens_mean=mean(lengths),
             completion_tokens_max=float(max(lengths)) if lengths else math.nan,
-            truncated_share=_mean([rollout.completion.finish_reason == "length" for rollout in judged]),
+            truncated_share=mean([rollout.completion.finish_reason == "length" for rollout in judged]),
             trained_tokens=prompts + sum(lengths),
         )
 
@@ -91,7 +91,3 @@ def _with_kl(group: Group, values: tuple[float, ...]) -> Group:
         for rollout, value in zip(group.rollouts, values, strict=True)
     )
     return dataclasses.replace(group, rollouts=tuple(rollouts))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
