@@ -21,7 +21,7 @@ from services.schema.config.recipe import Recipe
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
 if TYPE_CHECKING:
-    from learner.sft import SftExample
+    from services.schema.interfaces import SftExample
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class LearnerActor:
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
         """One update; see `Learner.update`."""
         result = await self._run(self._learner.update, groups, policy_version)
-        if self._recipe.cluster.colocate == "sleep":
+        if self._recipe.cluster.takes_turns:
             import torch
 
             await self._run(torch.cuda.empty_cache)  # what torch keeps for the next update, the engine needs now

@@ -16,7 +16,7 @@ from learner.batching import Microbatch
 from learner.kl import KL_ESTIMATORS, k3
 from learner.loss import LossInputs, LossOutputs
 from learner.ranks import Ranks
-from learner.samples import Batch, has_verdict
+from learner.samples import Batch
 from services.schema.messages import Group
 
 
@@ -101,17 +101,18 @@ class StepRecord:
         self._tokens = [token for _, _, _, tokens in parts for token in tokens]
 
 
-def of_update(
-    batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord], rate: float
-) -> dict[str, float]:
-    """The update's figures: means over its optimizer steps, and what the batch itself says."""
+def of_update(advantages: NDArray[np.float64], records: Sequence[StepRecord], rate: float) -> dict[str, float]:
+    """The update's figures: means over its optimizer steps. What the batch says of itself, whatever is learnt from it,
+    is the control plane's to compute (services/batch_metrics.py)."""
     names = sorted({name for record in records for name in record.figures})
     figures = {
         name: float(np.mean([record.figures[name] for record in records if name in record.figures])) for name in names
     }
     figures["fed_tokens"] = float(sum(record.fed_tokens for record in records))
     figures["learning_rate"] = rate
-    return figures | _of_batch(batch, advantages)
+    if len(advantages):
+        figures["advantage_abs_mean"] = float(np.abs(advantages).mean())
+    return figures
 
 
 def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord]) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ def kl_by_group(groups: Sequence[Group], records: Sequence[StepRecord]) -> dict[
         of_samples = np.where(np.isnan(of_samples), record.kl_rollout, of_samples)
     values = iter(of_samples.tolist())
     return {
-        group.group_id: tuple(next(values) if has_verdict(rollout) else np.nan for rollout in group.rollouts)
+        group.group_id: tuple(np.nan if rollout.verdict.is_error else next(values) for rollout in group.rollouts)
         for group in groups
     }
 
@@ -150,24 +151,3 @@ def _means_by_row(values: Tensor, rows: NDArray[np.int64], num_rows: int) -> NDA
     sums = np.bincount(rows, weights=values.double().numpy(), minlength=num_rows)
     means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(num_rows, np.nan), where=counts > 0)
     return means
-
-
-def _of_batch(batch: Batch, advantages: NDArray[np.float64]) -> dict[str, float]:
-    if not len(batch.samples):
-        return {"num_errors": float(batch.num_errors), "samples": 0.0, "trained_tokens": 0.0}
-    members = [np.flatnonzero(batch.groups == group) for group in np.unique(batch.groups)]
-    prompts = sum(len(sample.prompt_token_ids) for sample in batch.samples)
-    return {
-        "samples": float(len(batch.samples)),
-        "num_errors": float(batch.num_errors),
-        "reward_mean": float(batch.rewards.mean()),
-        "reward_std": float(batch.rewards.std()),
-        "accuracy": float(batch.correct.mean()),
-        "advantage_abs_mean": float(np.abs(advantages).mean()),
-        "zero_variance_share": float(np.mean([np.ptp(batch.rewards[rows]) < 1e-8 for rows in members])),
-        "completion_tokens": float(batch.num_tokens),
-        "completion_tokens_mean": float(batch.lengths.mean()),
-        "completion_tokens_max": float(batch.lengths.max()),
-        "truncated_share": float(batch.truncated.mean()),
-        "trained_tokens": float(prompts + batch.num_tokens),
-    }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.schema.messages import Completion, Group, Rollout, VerdictStatus
+from services.schema.messages import Completion, Group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +51,6 @@ class Batch:
     """[N]"""
     token_versions: NDArray[np.int64]
     """[N] policy version each token was sampled from."""
-    correct: NDArray[np.bool_]
-    """[S]"""
-    truncated: NDArray[np.bool_]
-    """[S] stopped by the length limit."""
-    num_errors: int
-    """Rollouts that were left out for their verdict."""
 
     @property
     def num_tokens(self) -> int:
@@ -74,12 +68,7 @@ def make_batch(groups: Sequence[Group]) -> Batch:
 
     Raises ValueError when a completion's log-probabilities do not match its tokens, or a prompt is empty.
     """
-    kept = [
-        (index, group, rollout)
-        for index, group in enumerate(groups)
-        for rollout in group.rollouts
-        if has_verdict(rollout)
-    ]
+    kept = [(index, group, rollout) for index, group in enumerate(groups) for rollout in group.judged]
     completions = [rollout.completion for _, _, rollout in kept]
     lengths = np.array([completion.num_tokens for completion in completions], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -94,15 +83,7 @@ def make_batch(groups: Sequence[Group]) -> Batch:
         lengths=lengths,
         rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions]).astype(np.float32),
         token_versions=_joined([_versions(completion) for completion in completions]).astype(np.int64),
-        correct=np.array([rollout.verdict.status is VerdictStatus.CORRECT for _, _, rollout in kept], dtype=np.bool_),
-        truncated=np.array([completion.finish_reason == "length" for completion in completions], dtype=np.bool_),
-        num_errors=sum(len(group.rollouts) for group in groups) - len(kept),
     )
-
-
-def has_verdict(rollout: Rollout) -> bool:
-    """Whether it is among a batch's samples."""
-    return rollout.verdict.status is not VerdictStatus.ERROR and bool(np.isfinite(rollout.verdict.reward))
 
 
 def _sample(row: int, index: int, group: Group, completion: Completion, start: int) -> TrainingSample:

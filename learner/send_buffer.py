@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-import xxhash
 
 from learner.shared_buffer import SharedBuffer
-from services.schema.fingerprint import LANES, fingerprint_text, fingerprints
+from services.schema.fingerprint import LANES, digest, fingerprint_text, fingerprints
 from services.schema.messages import TensorSpec, WeightManifest
 from services.schema.wire import Extent, SharedBufferName, plan_buckets
 
@@ -95,7 +94,7 @@ class SendBuffer:
         with ThreadPoolExecutor(1, "weights-digest") as digester:  # beside the copying: both are bound by memory
             buckets = torch.split(self._host.memory, list(self._bucket_sizes))
             digests = [
-                digester.submit(_digest, self._place(buckets, value, extent))
+                digester.submit(digest, self._place(buckets, value, extent))
                 for value, (_, _, extent) in zip(values, self._placed, strict=True)
             ]
         return [digest.result() for digest in digests]
@@ -137,7 +136,3 @@ def device_fingerprints(bucket: torch.Tensor, extents: list[Extent]) -> torch.Te
     lanes, rows = (torch.arange(size, device=bucket.device) for size in (LANES, len(words)))
     sums: torch.Tensor = fingerprints(words, lanes, rows, extents)
     return sums
-
-
-def _digest(data: torch.Tensor) -> str:
-    return xxhash.xxh3_64_hexdigest(data.numpy().data)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from learner.batching import pack
 from learner.optimizer import MasterOptimizer
@@ -14,9 +13,7 @@ from learner.policy import Policy
 from learner.samples import TrainingSample
 from services.schema.config.learner import ComputeSettings
 from services.schema.errors import RunHalted
-
-SftExample = tuple[NDArray[np.int32], NDArray[np.int32]]
-"""(prompt_token_ids [P], completion_token_ids [T]); only the completion is learned."""
+from services.schema.interfaces import SftExample
 
 
 class SftTrainer:

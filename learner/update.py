@@ -77,7 +77,7 @@ class Learner:
         ]
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()
-        figures = metrics.of_update(batch, advantages, records, rate) | phases.seconds
+        figures = metrics.of_update(advantages, records, rate) | phases.seconds
         return UpdateResult(
             policy_version=next_version,
             metrics=figures,

@@ -14,6 +14,7 @@ from rewards.base import Case, Context, Score, failed, score_distinct, scored
 from rewards.child_process import ChildFailure
 from rewards.math.rules import rules_of
 from rewards.workers import ChildPool
+from services.schema.causes import ErrorCause
 
 if TYPE_CHECKING:
     from services.schema.config.math import MathSettings
@@ -42,7 +43,7 @@ class MathReward:
         if gold is None:
             kind = type(case.prompt.answer).__name__
             text = f"the gold answer of {case.prompt.prompt_id} must be text or a number, not {kind}"
-            return failed("bad-prompt", text)
+            return failed(ErrorCause.BAD_PROMPT, text)
         try:
             reply = await self.pool.run((case.text, gold))
         except ChildFailure as failure:

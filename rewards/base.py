@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from services.schema.causes import ErrorCause
 from services.schema.messages import Prompt, VerdictStatus
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Score:
     status: VerdictStatus
     """`correct` exactly when the value is the best that the reward can give."""
     reason: str = ""
-    cause: str = ""
-    """Of an error, in one word, to be counted by: `deadline`, `memory`, `died`, `exception`, `unreachable`, …"""
+    cause: ErrorCause | None = None
+    """Of an error; None for what is none."""
     seconds: float = 0.0
     tests: tuple[Mapping[str, Any], ...] = ()
     """Per-test results of a code reward."""
@@ -77,12 +78,12 @@ def scored(value: float | None, *, full: float = 1.0, reason: str = "", **fields
     if value is None:
         return Score(value=None, status=VerdictStatus.WRONG, reason=reason or "does not apply", **fields)
     if not math.isfinite(value):
-        return failed("not-finite", f"the reward returned {value}", **fields)
+        return failed(ErrorCause.NOT_FINITE, f"the reward returned {value}", **fields)
     status = VerdictStatus.CORRECT if value >= full else VerdictStatus.WRONG
     return Score(value=float(value), status=status, reason=reason, **fields)
 
 
-def failed(cause: str, reason: str, **fields: Any) -> Score:
+def failed(cause: ErrorCause, reason: str, **fields: Any) -> Score:
     """A score that could not be reached, counted under `cause`."""
     return Score(value=math.nan, status=VerdictStatus.ERROR, cause=cause, reason=reason, **fields)
 
@@ -143,7 +144,7 @@ class PureReward(ABC):
             try:
                 score = self.judge(case)
             except Exception as error:
-                score = failed("exception", f"{type(error).__name__}: {error}")
+                score = failed(ErrorCause.EXCEPTION, f"{type(error).__name__}: {error}")
             scores.append(replace(score, seconds=time.perf_counter() - started))
         return scores
 
@@ -158,7 +159,7 @@ async def score_each(
         try:
             score = await judge(case)
         except Exception as error:
-            score = failed("exception", f"{type(error).__name__}: {error}")
+            score = failed(ErrorCause.EXCEPTION, f"{type(error).__name__}: {error}")
         return score if score.seconds else replace(score, seconds=time.perf_counter() - started)
 
     if len(cases) <= 1 and deadline is None:
@@ -171,7 +172,7 @@ async def score_each(
         for task in tasks:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    late = failed("queue", "no turn before the deadline of its group")
+    late = failed(ErrorCause.QUEUE, "no turn before the deadline of its group")
     return [late if task.cancelled() else task.result() for task in tasks]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.zygote import HEADER
+from services.schema.causes import ErrorCause
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 FIRST_LOOK_S = 0.004
@@ -21,9 +22,9 @@ FIRST_LOOK_S = 0.004
 
 
 class ChildFailure(Exception):
-    """A child could not do its item. `cause` is `cpu`, `deadline`, `memory`, `died`, `exception` or `start`."""
+    """A child could not do its item."""
 
-    def __init__(self, cause: str, text: str, *, retry: bool = True) -> None:
+    def __init__(self, cause: ErrorCause, text: str, *, retry: bool = True) -> None:
         super().__init__(cause, text)
         self.cause = cause
         self.text = text
@@ -121,7 +122,7 @@ class Zygote:
                 socket.send_fds(self._control, [b'{"op": "fork"}'], [theirs.fileno()])
             except OSError as error:
                 ours.close()
-                raise ChildFailure("start", f"no child process could be forked: {error}") from None
+                raise ChildFailure(ErrorCause.START, f"no child process could be forked: {error}") from None
         reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 26)
         return Child(reader, writer)
 

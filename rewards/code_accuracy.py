@@ -8,6 +8,7 @@ from typing import Any
 from rewards.base import Case, Context, Score, failed, score_each, scored
 from rewards.code.judge import CodeJudge, CodeVerdict
 from rewards.sandbox.client import SandboxRefusedError
+from services.schema.causes import ErrorCause
 from services.schema.config.sandbox import SandboxSettings
 from services.schema.errors import ActorStartError
 from services.schema.messages import VerdictStatus
@@ -44,14 +45,14 @@ class CodeReward:
         spec = case.prompt.answer
         if not isinstance(spec, Mapping):
             text = f"the answer of {case.prompt.prompt_id} must be {{language, tests}}, not {type(spec).__name__}"
-            return failed("bad-prompt", text)
+            return failed(ErrorCause.BAD_PROMPT, text)
         if self.partial:
             spec = {"scoring": "fraction", **spec}
         is_program = self.bare_column is not None and bool(case.prompt.columns.get(self.bare_column))
         try:
             verdict = await self.judge.run(case.text, spec, is_program=is_program)
         except SandboxRefusedError as error:
-            return failed("sandbox", str(error))
+            return failed(ErrorCause.SANDBOX, str(error))
         return _score(verdict)
 
 
@@ -72,7 +73,7 @@ def code_reward(
 def _score(verdict: CodeVerdict) -> Score:
     fields: dict[str, Any] = {"seconds": _seconds_at_work(verdict), "tests": verdict.tests}
     if verdict.status is VerdictStatus.ERROR:
-        return failed(verdict.cause or "sandbox", verdict.reason, **fields)
+        return failed(ErrorCause(verdict.cause or ErrorCause.SANDBOX), verdict.reason, **fields)
     return scored(verdict.score, reason=verdict.reason, **fields)
 
 

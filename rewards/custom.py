@@ -15,6 +15,7 @@ from rewards.base import Case, Context, Score, failed, score_each, scored
 from rewards.child_process import ChildFailure
 from rewards.columns import columns_of
 from rewards.workers import ChildPool
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import CustomComponent
 
 
@@ -36,7 +37,7 @@ class CustomReward:
         try:
             return await self._call(cases, retry=not self._splits(cases))
         except ChildFailure as failure:
-            if not self._splits(cases) or failure.cause == "start":
+            if not self._splits(cases) or failure.cause == ErrorCause.START:
                 return [failed(failure.cause, failure.text, seconds=failure.seconds)] * len(cases)
         return await score_each(cases, self._alone, context.deadline)
 

@@ -22,6 +22,7 @@ from rewards.base import Case, Context, Reward, Score, failed
 from rewards.case_lines import READERS, BrokenLine, GradeLine, read_line, write_line
 from rewards.line_files import FileRefused, InputLines, OutputLines
 from rewards.progress_bar import Bar, progress_bar, say
+from services.schema.causes import ErrorCause
 from services.schema.errors import RayzeroError
 
 REWARDS = tuple(READERS)
@@ -181,7 +182,7 @@ class _Grader:
         try:
             return (await reward.score([case], Context()))[0]
         except Exception as error:
-            return failed("exception", f"{type(error).__name__}: {error}")
+            return failed(ErrorCause.EXCEPTION, f"{type(error).__name__}: {error}")
 
 
 def num_cpus() -> int:

@@ -10,13 +10,15 @@ from typing import Any
 
 import httpx
 
+from services.schema.causes import ErrorCause
+
 MAX_REPLY_BYTES = 16 * 2**20
 
 
 class ServerFailure(Exception):
-    """A server gave no usable answer. `cause` is `unreachable`, `refused`, `bad-reply` or `deadline`."""
+    """A server gave no usable answer."""
 
-    def __init__(self, cause: str, text: str) -> None:
+    def __init__(self, cause: ErrorCause, text: str) -> None:
         super().__init__(cause, text)
         self.cause = cause
         self.text = text
@@ -43,7 +45,7 @@ class JsonClient:
         async with self._turns:
             if self._session is None:
                 self._session = httpx.AsyncClient(timeout=None, trust_env=False)
-            last = ServerFailure("unreachable", f"no answer from {self.url}")
+            last = ServerFailure(ErrorCause.UNREACHABLE, f"no answer from {self.url}")
             try:
                 async with asyncio.timeout(self.deadline_s):
                     pause_s = 0.1
@@ -51,13 +53,13 @@ class JsonClient:
                         try:
                             return await self._once(self._session, body, headers)
                         except ServerFailure as failure:
-                            if failure.cause != "unreachable":
+                            if failure.cause != ErrorCause.UNREACHABLE:
                                 raise
                             last = failure
                         await asyncio.sleep(pause_s)
                         pause_s *= 2
             except TimeoutError:
-                raise ServerFailure("deadline", f"{last.text}; gave up after {self.deadline_s:g} s") from None
+                raise ServerFailure(ErrorCause.DEADLINE, f"{last.text}; gave up after {self.deadline_s:g} s") from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -70,7 +72,9 @@ class JsonClient:
         if self.token_env is not None:
             token = os.environ.get(self.token_env)
             if not token:
-                raise ServerFailure("refused", f"the environment variable {self.token_env} is not set in this worker")
+                raise ServerFailure(
+                    ErrorCause.REFUSED, f"the environment variable {self.token_env} is not set in this worker"
+                )
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
@@ -80,16 +84,16 @@ class JsonClient:
                 content = await _read(response)
                 status = response.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise ServerFailure("unreachable", f"{self.url}: {type(error).__name__}: {error}") from None
+            raise ServerFailure(ErrorCause.UNREACHABLE, f"{self.url}: {type(error).__name__}: {error}") from None
         shown = content[:200].decode("utf-8", "replace")
         if status == 429 or status >= 500:
-            raise ServerFailure("unreachable", f"{self.url} answered {status}: {shown}")
+            raise ServerFailure(ErrorCause.UNREACHABLE, f"{self.url} answered {status}: {shown}")
         if status != 200:
-            raise ServerFailure("refused", f"{self.url} answered {status}: {shown}")
+            raise ServerFailure(ErrorCause.REFUSED, f"{self.url} answered {status}: {shown}")
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            raise ServerFailure("bad-reply", f"{self.url} did not answer with JSON: {shown}") from None
+            raise ServerFailure(ErrorCause.BAD_REPLY, f"{self.url} did not answer with JSON: {shown}") from None
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -98,5 +102,5 @@ async def _read(response: httpx.Response) -> bytes:
     async for chunk in response.aiter_bytes(1 << 16):
         content += chunk
         if len(content) > MAX_REPLY_BYTES:
-            raise ServerFailure("bad-reply", f"an answer of more than {MAX_REPLY_BYTES} bytes")
+            raise ServerFailure(ErrorCause.BAD_REPLY, f"an answer of more than {MAX_REPLY_BYTES} bytes")
     return bytes(content)

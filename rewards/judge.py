@@ -14,6 +14,7 @@ from typing import Any
 
 from rewards.base import Case, Context, Score, failed, score_distinct, scored
 from rewards.json_client import JsonClient, ServerFailure
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import JudgeComponent
 
 _GRADE = re.compile(r"^\W*GRADE\W*:\W*?(-?\d+(?:\.\d+)?)\W*(?:/\s*\d+(?:\.\d+)?\W*)?$", re.IGNORECASE)
@@ -75,12 +76,12 @@ def grade_of(reply: Any) -> float:
     try:
         text = str(reply["choices"][0]["message"]["content"])
     except (KeyError, IndexError, TypeError):
-        raise ServerFailure("bad-reply", f"not a chat completion: {str(reply)[:200]}") from None
+        raise ServerFailure(ErrorCause.BAD_REPLY, f"not a chat completion: {str(reply)[:200]}") from None
     lines = [line for line in text.splitlines() if line.strip()]
     match = _GRADE.match(lines[-1].strip()[:200]) if lines else None
     if match is None:
         last = lines[-1][:200] if lines else ""
-        raise ServerFailure("bad-reply", f"no `GRADE: n` on the judge's last line: {last!r}")
+        raise ServerFailure(ErrorCause.BAD_REPLY, f"no `GRADE: n` on the judge's last line: {last!r}")
     return float(match.group(1))
 
 

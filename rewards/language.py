@@ -14,6 +14,7 @@ from collections import Counter
 
 from rewards.base import THINK_CLOSE, THINK_OPEN, Case, PureReward, Score, failed, scored
 from rewards.prose import prose
+from services.schema.causes import ErrorCause
 from services.schema.languages import LANGUAGES, language_code
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -66,7 +67,7 @@ class LanguageReward(PureReward):
             try:
                 target = language_code(str(case.prompt.columns[self.target_column]))
             except ValueError as error:
-                return failed("bad-prompt", f"column {self.target_column}: {error}")
+                return failed(ErrorCause.BAD_PROMPT, f"column {self.target_column}: {error}")
         words = count_words(prose(thought_of(case.text)))
         total = sum(words.values())
         if total == 0:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rewards.base import Case, Context, PureReward, Score, failed, scored
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import CosineLengthComponent, OverlongComponent, RepetitionComponent
 from services.schema.messages import VerdictStatus
 
@@ -54,7 +55,7 @@ class CosineLengthReward:
 
     def _judge(self, case: Case, decided: Score) -> Score:
         if decided.is_error:
-            return failed(decided.cause, f"{self.settings.of} has no score: {decided.reason}")
+            return failed(decided.cause or ErrorCause.UNKNOWN, f"{self.settings.of} has no score: {decided.reason}")
         if decided.value is None:
             return scored(None, reason=f"{self.settings.of} does not apply")
         length = num_tokens(case)

@@ -15,6 +15,7 @@ from rewards.base import Case, Context, Score, failed, score_distinct, scored
 from rewards.child_process import ChildFailure
 from rewards.math.extract import extract
 from rewards.workers import ChildPool
+from services.schema.causes import ErrorCause
 
 TASK_COLUMN, ENTRY_COLUMN = "reasoning_gym_task", "reasoning_gym_entry"
 
@@ -40,7 +41,9 @@ class ReasoningGymReward:
     async def _judge(self, case: Case) -> Score:
         columns = case.prompt.columns
         if not all(isinstance(columns.get(name), str) for name in (TASK_COLUMN, ENTRY_COLUMN)):
-            return failed("bad-prompt", f"{case.prompt.prompt_id} has no {TASK_COLUMN}: it is from another source")
+            return failed(
+                ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id} has no {TASK_COLUMN}: it is from another source"
+            )
         found = extract(case.text)
         if found.answer is None:
             return scored(0.0, reason=found.problem or "no answer")

@@ -14,6 +14,7 @@ from typing import Any
 from rewards.base import Case, Context, Score, failed, scored
 from rewards.columns import columns_of
 from rewards.json_client import JsonClient, ServerFailure
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import RemoteComponent
 
 
@@ -56,8 +57,10 @@ class RemoteReward:
 def _rewards(reply: Any, number: int) -> list[float | None]:
     values = reply.get("rewards") if isinstance(reply, dict) else None
     if not isinstance(values, list) or len(values) != number:
-        raise ServerFailure("bad-reply", f'expected {{"rewards": [{number} numbers or nulls]}}, got {str(reply)[:200]}')
+        raise ServerFailure(
+            ErrorCause.BAD_REPLY, f'expected {{"rewards": [{number} numbers or nulls]}}, got {str(reply)[:200]}'
+        )
     for value in values:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ServerFailure("bad-reply", f"{str(value)[:100]!r} is neither a number nor null")
+            raise ServerFailure(ErrorCause.BAD_REPLY, f"{str(value)[:100]!r} is neither a number nor null")
     return values

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rewards.base import Case, Context, Reward, Score, failed
+from services.schema.causes import ErrorCause
 from services.schema.errors import ActorStartError
 from services.schema.messages import Verdict, VerdictStatus
 
@@ -80,6 +81,7 @@ def compose(parts: Mapping[str, Part], scores: Mapping[str, Score]) -> Verdict:
     """One verdict from the scores of all components of one completion; its seconds are those of the slowest."""
     reward, num_counted, full = 0.0, 0, True
     errors: list[str] = []
+    cause: ErrorCause | None = None
     closed: list[str] = []
     for name, part in parts.items():
         score = scores[name]
@@ -91,16 +93,17 @@ def compose(parts: Mapping[str, Part], scores: Mapping[str, Score]) -> Verdict:
             continue
         if part.weight == 0:
             continue
-        if unknown:
-            errors.append(_blame(unknown[0], scores[unknown[0]]))
-        elif score.is_error:
-            errors.append(_blame(name, score))
+        culprit = unknown[0] if unknown else name
+        if scores[culprit].is_error:
+            errors.append(_blame(culprit, scores[culprit]))
+            cause = cause or scores[culprit].cause
         elif score.value is not None:
             reward += part.weight * score.value
             num_counted += 1
             full = full and score.status is VerdictStatus.CORRECT
     if not errors and not num_counted and not closed:
-        errors.append("nothing-applies: no component of the rubric applies to this completion")
+        cause = ErrorCause.NOTHING_APPLIES
+        errors.append(f"{cause}: no component of the rubric applies to this completion")
     components = {name: score.value for name, score in scores.items() if score.value is not None and not score.is_error}
     status = VerdictStatus.ERROR if errors else VerdictStatus.CORRECT if full else VerdictStatus.WRONG
     return Verdict(
@@ -110,12 +113,8 @@ def compose(parts: Mapping[str, Part], scores: Mapping[str, Score]) -> Verdict:
         reason="; ".join(dict.fromkeys(errors)) if errors else _reason(scores, closed),
         seconds=max(score.seconds for score in scores.values()),
         tests=next((score.tests for score in scores.values() if score.tests), ()),
+        cause=cause,
     )
-
-
-def error_cause(verdict: Verdict) -> str:
-    """What to count an error verdict under, e.g. `deadline` or `died`; empty for the others."""
-    return verdict.reason.partition(":")[0] if verdict.status is VerdictStatus.ERROR else ""
 
 
 def _opens(score: Score) -> bool:
@@ -134,11 +133,11 @@ def _reason(scores: Mapping[str, Score], closed: Sequence[str]) -> str:
 def _outcome(task: asyncio.Task[list[Score]], num_cases: int) -> list[Score]:
     """A component's scores; what went wrong with all of it at once is an error of each case."""
     if task.cancelled():
-        return [failed("queue", "no score before the deadline of its group")] * num_cases
+        return [failed(ErrorCause.QUEUE, "no score before the deadline of its group")] * num_cases
     error = task.exception()
     if error is not None:
-        return [failed("exception", f"{type(error).__name__}: {error}")] * num_cases
+        return [failed(ErrorCause.EXCEPTION, f"{type(error).__name__}: {error}")] * num_cases
     scores = task.result()
     if len(scores) != num_cases:
-        return [failed("exception", f"{len(scores)} scores for {num_cases} completions")] * num_cases
+        return [failed(ErrorCause.EXCEPTION, f"{len(scores)} scores for {num_cases} completions")] * num_cases
     return scores

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rewards.base import Case, Reward
 from rewards.registry import Capacity, build_rubric
-from rewards.rubric import Rubric, error_cause
+from rewards.rubric import Rubric
 from services.schema.config.reward import RewardSettings
 from services.schema.errors import ActorStartError, WorkerError
 from services.schema.messages import Completion, Prompt, Verdict
@@ -41,8 +41,8 @@ class Scorer:
         verdicts = await self._rubric(prompt.source).judge(cases, self.settings.deadline_s)
         for verdict in verdicts:
             self.counts[verdict.status.value] += 1
-            if cause := error_cause(verdict):
-                self.counts[f"error:{cause}"] += 1
+            if verdict.cause is not None:
+                self.counts[f"error:{verdict.cause}"] += 1
         return tuple(verdicts)
 
     async def close(self) -> None:

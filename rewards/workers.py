@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.child_process import FIRST_LOOK_S, Child, ChildFailure, Zygote
+from services.schema.causes import ErrorCause
 from services.schema.errors import ActorStartError
 
 START_DEADLINE_S = 120.0
@@ -93,7 +94,7 @@ class ChildPool:
     async def run(self, item: Any, *, retry: bool = True) -> Reply:
         """The reply to one item. Raises ChildFailure; cancelling it kills the child."""
         if self._closed:
-            raise ChildFailure("start", "the child pool is closed")
+            raise ChildFailure(ErrorCause.START, "the child pool is closed")
         self.counts["items"] += 1
         try:
             return await self._attempt(item)
@@ -118,11 +119,6 @@ class ChildPool:
         self._idle.clear()
         if self._zygote is not None:
             await self._zygote.close()
-
-    @property
-    def num_asleep(self) -> int:
-        """Children that hang without using a CPU."""
-        return sum(child.asleep for child in self._busy)
 
     async def _attempt(self, item: Any) -> Reply:
         await self._take_slot()
@@ -152,11 +148,11 @@ class ChildPool:
             keep = reply.get("cause") != "memory" and child.num_items < self.items_per_child
         except TimeoutError:
             text = f"no answer within {self.deadline_s:g} s of the start of the work"
-            raise ChildFailure("deadline", text, retry=False) from None
+            raise ChildFailure(ErrorCause.DEADLINE, text, retry=False) from None
         except (EOFError, OSError):
             if child.overdrawn:
-                raise ChildFailure("cpu", f"no answer after {self.cpu_s:g} s of CPU", retry=False) from None
-            raise ChildFailure("died", await self._epitaph(child)) from None
+                raise ChildFailure(ErrorCause.CPU, f"no answer after {self.cpu_s:g} s of CPU", retry=False) from None
+            raise ChildFailure(ErrorCause.DIED, await self._epitaph(child)) from None
         finally:
             self._busy.discard(child)
             if keep and not self._closed:
@@ -164,7 +160,7 @@ class ChildPool:
             else:
                 self._kill(child)
         if "error" in reply:
-            raise ChildFailure(reply["cause"], reply["error"])
+            raise ChildFailure(ErrorCause.read(reply["cause"]), reply["error"])
         return reply["result"]
 
     async def _new_child(self) -> Child:
@@ -176,14 +172,14 @@ class ChildPool:
             async with asyncio.timeout(START_DEADLINE_S):
                 hello = await child.exchange(self._hello)
             if "error" in hello:
-                raise ChildFailure("start", f"{self.target} cannot be used: {hello['error']}")
+                raise ChildFailure(ErrorCause.START, f"{self.target} cannot be used: {hello['error']}")
         except BaseException as error:
             child.hang_up()
             if isinstance(error, TimeoutError):
                 text = f"{self.target} was not ready within {START_DEADLINE_S:g} s"
-                raise ChildFailure("start", text) from None
+                raise ChildFailure(ErrorCause.START, text) from None
             if isinstance(error, EOFError | OSError):
-                raise ChildFailure("start", f"the child for {self.target} died while it started") from None
+                raise ChildFailure(ErrorCause.START, f"the child for {self.target} died while it started") from None
             raise
         child.pid = hello["pid"]
         self._zygote.greet(child.pid)

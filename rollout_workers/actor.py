@@ -25,7 +25,7 @@ class RolloutActor(RolloutEngine):
             dtype=recipe.model.dtype,
             seed=recipe.seed % 2**32,
             settings=recipe.rollout,
-            sleeps=recipe.cluster.colocate == "sleep",
+            sleeps=recipe.cluster.takes_turns,
         )
         super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-import xxhash
 from safetensors import safe_open
 
 from services.schema.adapters import HIGH, LOW, halves
 from services.schema.errors import WeightSyncError
-from services.schema.fingerprint import LANES, PREFIX, fingerprint_text, fingerprints
+from services.schema.fingerprint import LANES, PREFIX, digest, fingerprint_text, fingerprints
 from services.schema.messages import TensorSpec, WeightManifest
 from services.schema.wire import Extent
 
@@ -159,11 +158,6 @@ class StagingBuffer:
 
     def _bytes_of(self, spec: TensorSpec) -> torch.Tensor:
         return self._buckets[spec.bucket][spec.offset_bytes : spec.offset_bytes + spec.num_bytes]
-
-
-def digest(data: torch.Tensor) -> str:
-    """xxh3_64 of a uint8 tensor's bytes, hexadecimal."""
-    return xxhash.xxh3_64_hexdigest(data.numpy().data)
 
 
 def _named(names: list[str]) -> str:

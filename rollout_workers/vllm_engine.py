@@ -23,7 +23,7 @@ from rollout_workers.sampling import sampling_params
 from rollout_workers.start_gate import StartGate
 from rollout_workers.templates import render
 from rollout_workers.weight_loading import WeightLoading
-from services.schema.errors import DeadlineError, RayzeroError, RecipeError, WorkerError
+from services.schema.errors import RayzeroError, RecipeError, WorkerError
 from services.schema.messages import (
     Completion,
     GroupCompletions,
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_PATIENCE_S = 30.0
 """How long a batch waits to be whole: its groups are sent at one time, so one that is missing is lost."""
-
-DRAIN_POLL_S = 0.005
 
 
 class RolloutEngine:
@@ -150,10 +148,6 @@ class RolloutEngine:
         """See `WeightLoading.apply`."""
         return await self._weights.apply(policy_version)
 
-    async def leave_transfer(self) -> None:
-        """See `WeightLoading.leave`."""
-        await self._weights.leave()
-
     async def sleep(self) -> None:
         """Leave the GPU's memory to the learner: weights to the host, keys and values given up. Requests are held."""
         await self._calls.in_time(self._calls.ready().sleep(level=1, mode="keep"), "go to sleep")
@@ -161,15 +155,6 @@ class RolloutEngine:
     async def wake(self) -> None:
         """Take the memory again, and go on."""
         await self._calls.in_time(self._calls.ready().wake_up(), "wake up")
-
-    async def drain(self, deadline_s: float) -> None:
-        """Wait until nothing is running. New requests are the caller's to hold back."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                while self._calls.ready().get_num_unfinished_requests():
-                    await asyncio.sleep(DRAIN_POLL_S)
-        except TimeoutError:
-            raise DeadlineError(f"{self.name} was not drained in {deadline_s:g} s") from None
 
     def stats(self) -> RolloutStats:
         """How busy the engine is, as of its last step."""

@@ -107,10 +107,6 @@ class WeightLoading:
             pause_s=pause_s,
         )
 
-    async def leave(self) -> None:
-        """Hang up. The group cannot be used without this worker: the others must meet anew."""
-        await self._calls.in_time(self._calls.ready().shutdown_weight_transfer_engine(), "leave the transfer group")
-
     def _client(self) -> DeadlineWeightSyncClient:
         return DeadlineWeightSyncClient(
             self._calls.ready(), asyncio.get_running_loop(), self._calls.deadline_s, self._calls.name

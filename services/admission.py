@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from services.group_buffer import Entry, GroupBuffer, GroupState
 from services.group_carrier import GroupAborted, GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError, WorkerError
 from services.schema.interfaces import PromptSource
-from services.schema.messages import Group, GroupRequest, VerdictStatus
+from services.schema.messages import Group, GroupRequest
 from services.waves import deal
 
 ON_THEIR_WAY = (GroupState.GENERATING, GroupState.SCORING)
@@ -25,7 +26,7 @@ class Admission:
     prompts: PromptSource
     buffer: GroupBuffer
     carrier: GroupCarrier
-    on_finish: Callable[[Group, str | None], None]
+    on_finish: Callable[[Group, DropReason | None], None]
     """The group, and why it was dropped untrained (None: it is ready)."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared while the run is paused: nothing is admitted, and what waits does not begin."""
@@ -47,7 +48,7 @@ class Admission:
         total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
         while True:
             await self.running.wait()
-            if self.is_open and self.buffer.room > 0 and not (self._is_strict and self.is_busy()):
+            if self.is_open and self.buffer.room > 0 and not (self.recipe.training.is_synchronous and self.is_busy()):
                 while self.buffer.room > 0 and self.buffer.num_needed(total) > 0:
                     entries.append(self.buffer.admit(self.prompts.next()))
             self._carry_all([entry for entry in entries if not entry.given_up])
@@ -65,11 +66,6 @@ class Admission:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    @property
-    def _is_strict(self) -> bool:
-        """Then groups are admitted in waves: none while another is on its way."""
-        return self.recipe.training.max_staleness == 0
-
     def _carry_all(self, entries: Sequence[Entry]) -> None:
         """Each in a task of its own; in a strict run dealt out as one wave."""
         requests = [
@@ -78,7 +74,7 @@ class Admission:
             )
             for entry in entries
         ]
-        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self._is_strict else []
+        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self.recipe.training.is_synchronous else []
         if workers and requests:
             wave = deal(requests, workers, f"groups {entries[0].group_id} to {entries[-1].group_id}")
             for entry, dealt in zip(entries, wave, strict=True):
@@ -123,13 +119,13 @@ class Admission:
         except WorkerError as error:
             if self.carrier.rollouts.failure is not None:
                 raise
-            self.buffer.drop(entry, f"failed: {error}")
+            self.buffer.drop(entry, DropReason.FAILED, str(error))
             return
         except GroupAborted:
             return
         except RecipeError as error:
             # A prompt that does not fit the engine costs itself, not the run.
-            self.buffer.drop(entry, f"refused: {error}")
+            self.buffer.drop(entry, DropReason.REFUSED, str(error))
             return
         self.prompts.learn(group)
         reason = entry.given_up or self._reason_to_drop(group)
@@ -139,10 +135,9 @@ class Admission:
             self.buffer.drop(entry, reason)
         self.on_finish(group, reason)
 
-    def _reason_to_drop(self, group: Group) -> str | None:
-        rewards = [r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR]
-        if len(rewards) < 2:
-            return "verdict errors"
-        if self.recipe.training.skip_uniform_groups and max(rewards) == min(rewards):
-            return "uniform rewards"
+    def _reason_to_drop(self, group: Group) -> DropReason | None:
+        if len(group.judged) < 2:
+            return DropReason.VERDICT_ERRORS
+        if self.recipe.training.skip_uniform_groups and group.is_uniform:
+            return DropReason.UNIFORM_REWARDS
         return None

@@ -1,32 +1,83 @@
-"""What the controller itself can say of a batch: rewards by component, accuracy, lengths, uniform groups."""
+"""What a batch says of itself, whatever is learnt from it: rewards, accuracy, lengths, uniform groups.
+
+These figures are computed here and nowhere else, from the groups; the learner adds what an update alone knows.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from services.evaluation import is_accurate
+import numpy as np
+
+from services.evaluation import is_accurate, mean
 from services.schema.messages import Group, VerdictStatus
 
 
-def batch_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What the controller itself can say of a batch: rewards by component, accuracy, lengths, uniform groups."""
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
-    names = sorted({name for rollout in judged for name in rollout.verdict.components})
-    metrics = {
-        "reward_mean": _mean([rollout.verdict.reward for rollout in judged]),
-        "train_accuracy": _mean([float(is_accurate(rollout)) for rollout in judged]),
-        "verdict_errors": float(len(rollouts) - len(judged)),
-        "samples": float(len(rollouts)),
-        "completion_tokens": float(sum(group.num_tokens for group in groups)),
-        "uniform_group_share": _mean([float(_is_uniform(group)) for group in groups]),
-    }
-    for name in names:
-        scores = [r.verdict.components[name] for r in judged if name in r.verdict.components]
-        metrics[f"reward/{name}"] = _mean(scores)
-    return metrics
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchFigures:
+    """One batch. Means and shares are over its judged rollouts; NaN where there are none.
+
+    `row` has each field under its own name, as metrics.jsonl does.
+    """
+
+    samples: int
+    """Completions with a verdict: those that are trained on."""
+    verdict_errors: int
+    """Completions without one."""
+    reward_mean: float
+    reward_std: float
+    """Population standard deviation over the whole batch."""
+    rewards: Mapping[str, float]
+    """Mean score of every reward component, where it gave one; `reward/<name>` in a row."""
+    train_accuracy: float
+    """Share that counts as accurate (services/evaluation.py), as in an evaluation: 0 … 1."""
+    correct_share: float
+    """Share whose verdict is `correct`, every weighted component at its full score: 0 … 1."""
+    uniform_group_share: float
+    """Share of the groups whose rewards are all equal: 0 … 1."""
+    completion_tokens: int
+    completion_tokens_mean: float
+    completion_tokens_max: float
+    truncated_share: float
+    """Share that was stopped by max_tokens: 0 … 1."""
+    trained_tokens: int
+    """Completion tokens, and every completion's prompt with them."""
+
+    @classmethod
+    def of(cls, groups: Sequence[Group]) -> BatchFigures:
+        """The figures of a batch."""
+        judged = [rollout for group in groups for rollout in group.judged]
+        rewards = [rollout.verdict.reward for rollout in judged]
+        lengths = [rollout.completion.num_tokens for rollout in judged]
+        names = sorted({name for rollout in judged for name in rollout.verdict.components})
+        prompts = sum(len(group.prompt_token_ids) * len(group.judged) for group in groups)
+        return cls(
+            samples=len(judged),
+            verdict_errors=sum(len(group.rollouts) for group in groups) - len(judged),
+            reward_mean=mean(rewards),
+            reward_std=float(np.std(rewards)) if rewards else math.nan,
+            rewards={
+                name: mean([r.verdict.components[name] for r in judged if name in r.verdict.components])
+                for name in names
+            },
+            train_accuracy=mean([is_accurate(rollout) for rollout in judged]),
+            correct_share=mean([rollout.verdict.status is VerdictStatus.CORRECT for rollout in judged]),
+            uniform_group_share=mean([group.is_uniform for group in groups]),
+            completion_tokens=sum(lengths),
+            completion_tokens_mean=mean(lengths),
+            completion_tokens_max=float(max(lengths)) if lengths else math.nan,
+            truncated_share=mean([rollout.completion.finish_reason == "length" for rollout in judged]),
+            trained_tokens=prompts + sum(lengths),
+        )
+
+    def row(self) -> dict[str, float]:
+        """By name, as a line of metrics.jsonl has them."""
+        named = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "rewards"}
+        figures = {name: float(value) for name, value in named.items()}
+        return figures | {f"reward/{name}": mean for name, mean in self.rewards.items()}
 
 
 def with_kl(groups: Sequence[Group], rollout_kl: Mapping[int, tuple[float, ...]]) -> list[Group]:
@@ -40,12 +91,3 @@ def _with_kl(group: Group, values: tuple[float, ...]) -> Group:
         for rollout, value in zip(group.rollouts, values, strict=True)
     )
     return dataclasses.replace(group, rollouts=tuple(rollouts))
-
-
-def _is_uniform(group: Group) -> bool:
-    rewards = {r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR}
-    return len(rewards) <= 1
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

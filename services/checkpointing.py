@@ -10,6 +10,7 @@ checkpoints/update_000020/
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -138,11 +139,8 @@ def _seal(path: Path, facts: dict[str, Any]) -> None:
 
 
 def _digest(file: Path) -> str:
-    digest = xxhash.xxh3_64()
     with open(file, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, xxhash.xxh3_64).hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.json_lines import append_lines
 from services.progress import ProgressView
-from services.remote import RemoteLearner
 from services.run_directory import RunDirectory
 from services.schema.config.recipe import Recipe
 from services.schema.config.training import SupervisedSettings
+from services.schema.interfaces import Learner, SftExample
 from services.schema.messages import Prompt
-
-Example = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 async def cold_start(
-    learner: RemoteLearner,
+    learner: Learner,
     demonstrations: Sequence[tuple[Prompt, str]],
     recipe: Recipe,
     model_path: Path,
@@ -47,7 +44,7 @@ async def cold_start(
     await learner.end_sft()
 
 
-def encode(demonstrations: Sequence[tuple[Prompt, str]], template: str, model_path: Path) -> list[Example]:
+def encode(demonstrations: Sequence[tuple[Prompt, str]], template: str, model_path: Path) -> list[SftExample]:
     """Prompt and completion tokens, the prompt rendered just as the engines will render it."""
     from transformers import AutoTokenizer
 
@@ -62,7 +59,7 @@ def encode(demonstrations: Sequence[tuple[Prompt, str]], template: str, model_pa
     return examples
 
 
-def batches(examples: Sequence[Example], settings: SupervisedSettings, seed: int) -> Iterator[list[Example]]:
+def batches(examples: Sequence[SftExample], settings: SupervisedSettings, seed: int) -> Iterator[list[SftExample]]:
     """`num_updates` batches; every epoch in a new order."""
     random, order = np.random.default_rng(seed), np.zeros(0, dtype=np.int64)
     for _ in range(settings.num_updates):

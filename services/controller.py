@@ -21,11 +21,12 @@ from typing import Any, Protocol
 
 from services.activity import Activity, Phase
 from services.admission import Admission
-from services.batch_metrics import batch_metrics, with_kl
+from services.batch_metrics import BatchFigures, with_kl
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import DeadlineError, RunHalted
 from services.schema.interfaces import Learner, PromptSource, RolloutWorker
@@ -48,7 +49,7 @@ class Observer(Protocol):
         """One pass over the held-out prompts is done."""
         ...
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """A finished group is retired untrained."""
         ...
 
@@ -100,7 +101,7 @@ class Controller:
         self._last_progress_s = self.clock()
         self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
         self._admission.running.set()
-        self._turns = Turns(self.rollouts, self.recipe.cluster.colocate == "sleep")
+        self._turns = Turns(self.rollouts, self.recipe.cluster.takes_turns)
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -120,7 +121,7 @@ class Controller:
             for task in done:
                 task.result()
         except RunHalted as halt:
-            self.buffer.give_up_batch(f"halted: {halt}")
+            self.buffer.give_up_batch(str(halt))
             await self._save()
             raise
         finally:
@@ -223,7 +224,7 @@ class Controller:
         staleness = [version - 1 - group.oldest_version for group in groups]
         row = {
             "update": version,
-            **batch_metrics(groups),
+            **BatchFigures.of(groups).row(),
             **result.metrics,
             **timings,
             "sync_pause_s": report.pause_s,
@@ -240,7 +241,7 @@ class Controller:
         last = version == self.recipe.training.num_updates
         evaluate = last or bool(every and version % every == 0)
         # At max_staleness 0 an evaluation has the engines to itself.
-        apart = evaluate and (self.recipe.training.max_staleness == 0 or last)
+        apart = evaluate and (self.recipe.training.is_synchronous or last)
         self._admission.is_open = not (apart or self.stopping)
         self.buffer.retire(groups, version)
         if last:
@@ -282,7 +283,7 @@ class Controller:
     def _silent_s(self) -> float:
         return self.clock() - self._last_progress_s
 
-    def _on_finish(self, group: Group, reason: str | None) -> None:
+    def _on_finish(self, group: Group, reason: DropReason | None) -> None:
         self._last_progress_s = self.clock()
         if reason is not None:
             for observer in self.observers:

@@ -14,7 +14,7 @@ from typing import Any
 from services.evaluation import is_accurate
 from services.prompts import PromptStream
 from services.schema.config.data import CurriculumSettings
-from services.schema.messages import Group, Prompt, VerdictStatus
+from services.schema.messages import Group, Prompt
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Curriculum:
 
     def learn(self, group: Group) -> None:
         """A group is judged: what it says of its prompt counts when the next prompt is asked for."""
-        judged = [rollout for rollout in group.rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
+        judged = group.judged
         if judged:
             rate = sum(is_accurate(rollout) for rollout in judged) / len(judged)
             self._unread[group.group_id] = (group.prompt.prompt_id, rate)

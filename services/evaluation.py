@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,16 +64,16 @@ class Evaluator:
             carried = [self.carrier.carry(request, ahead=True) for request in requests]
         groups = await asyncio.gather(*carried)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
-        judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
+        judged = [rollout for group in groups for rollout in group.judged]
         if not judged:
             cause = rollouts[0].verdict.reason if rollouts else "no held-out prompts"
             raise RunHalted(f"evaluation at version {policy_version}: every verdict is an error; the first: {cause}")
         return Evaluation(
             policy_version=policy_version,
-            accuracy=_mean([is_accurate(rollout) for rollout in judged]),
-            reward_mean=_mean([rollout.verdict.reward for rollout in judged]),
-            completion_tokens_mean=_mean([rollout.completion.num_tokens for rollout in rollouts]),
-            truncated_share=_mean([rollout.completion.finish_reason == "length" for rollout in rollouts]),
+            accuracy=mean([is_accurate(rollout) for rollout in judged]),
+            reward_mean=mean([rollout.verdict.reward for rollout in judged]),
+            completion_tokens_mean=mean([rollout.completion.num_tokens for rollout in rollouts]),
+            truncated_share=mean([rollout.completion.finish_reason == "length" for rollout in rollouts]),
             num_errors=len(rollouts) - len(judged),
             groups=tuple(groups),
         )
@@ -95,5 +96,6 @@ def is_accurate(rollout: Rollout) -> bool:
     return rollout.verdict.status is VerdictStatus.CORRECT if score is None else score >= 1.0
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def mean(values: Sequence[float]) -> float:
+    """Their mean; NaN of none."""
+    return sum(values) / len(values) if values else math.nan

@@ -44,7 +44,7 @@ def bundles_of(recipe: Recipe, roles: Sequence[str], gpus_per_node: int) -> tupl
     cluster, rollout = recipe.cluster, recipe.rollout
     learner_resources = tuple(cluster.learner_resources.items())
     engine_resources = tuple(cluster.rollout_resources.items())
-    if cluster.colocate != "no":
+    if cluster.shares_gpu:
         both = dict((*learner_resources, *engine_resources))
         return (Bundle(roles=(LEARNER, ENGINE), num_gpus=1, num_cpus=2, resources=tuple(both.items())),)
     bundles = []

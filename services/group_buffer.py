@@ -20,11 +20,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from services.schema.causes import DropReason
 from services.schema.errors import DeadlineError
 from services.schema.messages import Group, Prompt
-
-OVER_PROVISIONED, STALE = "over-provisioned", "stale"
-"""Why a group is given up that nothing failed with."""
 
 
 class GroupState(StrEnum):
@@ -51,7 +49,7 @@ class Entry:
     group: Group | None = None
     oldest_version: int = 0
     """Of the group's tokens, once there is one."""
-    given_up: str = ""
+    given_up: DropReason | None = None
     """Why, once it was."""
 
 
@@ -74,7 +72,8 @@ class GroupBuffer:
     version: int = 0
     next_group_id: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    """Groups that were retired untrained, by reason; the ledger has the details."""
     num_held: int = 0
     """Batches that were whole and waited all the same, for a group that would have been past its bound."""
     _held_at: int = -1
@@ -119,18 +118,14 @@ class GroupBuffer:
             return  # dropped as stale while it was being scored: it is in the ledger already
         self._ready_with(entry, group)
 
-    def drop(self, entry: Entry, reason: str) -> None:
-        """Retire a group untrained, with its reason."""
+    def drop(self, entry: Entry, reason: DropReason, detail: str = "") -> None:
+        """Retire a group untrained. `detail` goes to the ledger beside the reason: what happened, in words."""
         if entry.group_id in self.entries:
             self._leave(entry)
             self.dropped[reason] += 1
-            self.record("dropped", entry.group_id, version=self.version, reason=reason)
+            details = {"reason": reason.value, **({"detail": detail} if detail else {})}
+            self.record("dropped", entry.group_id, version=self.version, **details)
             self.notify()
-
-    async def take(self, deadline_s: float) -> list[Group] | None:
-        """`wait_for_batch`, then `take_now`."""
-        await self.wait_for_batch(deadline_s)
-        return self.take_now()
 
     async def wait_for_batch(self, deadline_s: float) -> None:
         """Sleep until there is a batch to take, or `interrupt` was called.
@@ -166,7 +161,7 @@ class GroupBuffer:
         self.version = new_version
         if self.drop_stale:
             for entry in [entry for entry in self.entries.values() if self._deadline(entry) < new_version]:
-                self._give_up(entry, STALE)
+                self._give_up(entry, DropReason.STALE)
         self.notify()
 
     async def wait_for_change(self) -> None:
@@ -177,12 +172,12 @@ class GroupBuffer:
     def give_up_rest(self) -> None:
         """The last update is made: what was begun to spare is not needed."""
         for entry in list(self.entries.values()):
-            self._give_up(entry, OVER_PROVISIONED)
+            self._give_up(entry, DropReason.OVER_PROVISIONED)
 
-    def give_up_batch(self, reason: str) -> None:
-        """The batch that was taken cannot be trained on: retire its groups untrained."""
+    def give_up_batch(self, detail: str) -> None:
+        """The batch that was taken cannot be trained on, for what `detail` says: retire its groups untrained."""
         for entry in [entry for entry in self.entries.values() if entry.state is GroupState.TRAINING]:
-            self.drop(entry, reason)
+            self.drop(entry, DropReason.HALTED, detail)
 
     def notify(self) -> None:
         """Wake whoever waits for a change."""
@@ -203,6 +198,10 @@ class GroupBuffer:
         counts = Counter(entry.state.value for entry in self.entries.values())
         return {state.value: counts.get(state.value, 0) for state in GroupState}
 
+    def dropped_counts(self) -> dict[str, int]:
+        """Groups that were retired untrained, by reason in plain words."""
+        return {reason.value: count for reason, count in self.dropped.items()}
+
     def describe(self) -> str:
         """Who holds which groups, since when: one line a group, longest first."""
         now = self.clock()
@@ -221,7 +220,7 @@ class GroupBuffer:
         return {
             "version": self.version,
             "next_group_id": self.next_group_id,
-            "dropped": dict(self.dropped),
+            "dropped": self.dropped_counts(),
             "num_held": self.num_held,
             "entries": [
                 (entry.group_id, entry.prompt, entry.admitted_version, entry.group)
@@ -233,7 +232,9 @@ class GroupBuffer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore; unfinished groups wait again, under their old numbers and deadlines."""
         self.version, self.next_group_id = state["version"], state["next_group_id"]
-        self.dropped, self.num_held = Counter(state["dropped"]), state.get("num_held", 0)
+        self.dropped, self.num_held = Counter(), state.get("num_held", 0)
+        for text, count in state["dropped"].items():
+            self.dropped[DropReason.read(text)] += count
         self.entries, self._ready = {}, {}
         self._live_until, self._ready_until = Counter(), Counter()
         for group_id, prompt, admitted_version, group in state["entries"]:
@@ -242,7 +243,7 @@ class GroupBuffer:
             if group is not None:
                 self._ready_with(entry, group)
 
-    def _give_up(self, entry: Entry, reason: str) -> None:
+    def _give_up(self, entry: Entry, reason: DropReason) -> None:
         entry.given_up = reason
         self.drop(entry, reason)
         self.on_give_up(entry)
@@ -252,7 +253,7 @@ class GroupBuffer:
         due = [e for e in self.entries.values() if self._deadline(e) <= self.version and e.state != GroupState.TRAINING]
         due.sort(key=lambda entry: entry.state is GroupState.READY)
         for entry in due[: self.num_spare]:
-            self._give_up(entry, OVER_PROVISIONED)
+            self._give_up(entry, DropReason.OVER_PROVISIONED)
 
     def _ready_with(self, entry: Entry, group: Group) -> None:
         entry.group, entry.oldest_version = group, group.oldest_version
@@ -291,7 +292,7 @@ class GroupBuffer:
             if not stale:
                 return batch
             for entry in stale:
-                self._give_up(entry, STALE)
+                self._give_up(entry, DropReason.STALE)
         return None
 
     def _is_feasible(self) -> bool:

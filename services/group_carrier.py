@@ -10,7 +10,7 @@ from services.fleet import Fleet
 from services.group_buffer import GroupState
 from services.schema.errors import DeadlineError, WorkerError
 from services.schema.interfaces import RewardWorker, RolloutWorker
-from services.schema.messages import Group, GroupCompletions, GroupRequest, Rollout, Verdict, VerdictStatus
+from services.schema.messages import Group, GroupCompletions, GroupRequest, Rollout, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class GroupCarrier:
                 failure = error
                 logger.warning("group %d: scoring failed (attempt %d): %s", request.group_id, attempt, error)
                 continue
-            if all(verdict.status is not VerdictStatus.ERROR for verdict in verdicts):
+            if not any(verdict.is_error for verdict in verdicts):
                 break
         if not verdicts:
             raise WorkerError(f"scoring failed {self.max_attempts} times; the last cause: {failure}")

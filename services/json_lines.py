@@ -12,6 +12,17 @@ from typing import Any
 from services.schema.errors import RunDirectoryError
 
 
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null, at any depth: JSON has neither, and a strict reader would refuse the whole line."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
 def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = False) -> None:
     """Append whole lines, or put them in the place of the file: a kill then leaves the old file or the new one.
 
@@ -27,15 +38,6 @@ def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = Fal
             written.replace(file)
     except OSError as error:
         raise RunDirectoryError(f"{file} cannot be written: {error.strerror}; the last checkpoint is intact") from None
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON has neither, and a strict reader would refuse the whole line."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return value
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

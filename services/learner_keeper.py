@@ -12,23 +12,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from services.calls import Call, LearnerCalls, OnFailure, P, T
 from services.checkpointing import latest_checkpoint, version_of
 from services.rollout_file import read_groups
 from services.schema.errors import ActorStartError, DeadlineError, LearnerRestarted, RunDirectoryError, WorkerError
 from services.schema.interfaces import Learner
-from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+from services.schema.messages import Group, UpdateResult
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
-
-class LearnerKeeper:
+class LearnerKeeper(LearnerCalls):
     """A `Learner`: hands every call to the one that lives, and replaces it when it dies or does not answer."""
 
     def __init__(
@@ -54,8 +49,8 @@ class LearnerKeeper:
         self._reviving = asyncio.Lock()
         self._closed = False
 
-    async def start(self, checkpoint: Path | None) -> Learner:
-        """Spawn the first learner and load the checkpoint; returns it, for what only a cold start asks of it.
+    async def start(self, checkpoint: Path | None) -> None:
+        """Spawn the first learner and load the checkpoint.
 
         Raises:
             ActorStartError: it cannot start.
@@ -64,58 +59,53 @@ class LearnerKeeper:
         while True:
             learner = self._learner = await self.spawn()
             if checkpoint is None:
-                return learner
+                return
             try:
                 await learner.load_checkpoint(str(checkpoint))
             except (WorkerError, DeadlineError) as error:
                 await self._give_up_on(learner, error)
                 continue
             self.policy_version = version_of(checkpoint)
-            return learner
+            return
 
     @property
     def current(self) -> Learner | None:
         """The learner that lives."""
         return self._learner
 
-    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
+    @property
+    def pid(self) -> int | None:
         """See `Learner`."""
-        result = await self._call(lambda learner: learner.update(groups, policy_version))
+        return None if self._learner is None else self._learner.pid
+
+    @property
+    def node(self) -> str:
+        """See `Learner`."""
+        return "" if self._learner is None else self._learner.node
+
+    async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call of the learner that lives; what its failure means is the table's to say."""
+        if call.on_failure is OnFailure.RAISE:
+            # Of the learner of now, dead or not: an abort that waited for a new one would end that one's transfer.
+            return await call.of(self._started())(*args, **kwargs)
+        while True:
+            learner = await self._living()
+            try:
+                return await call.of(learner)(*args, **kwargs)
+            except (WorkerError, DeadlineError) as error:
+                await self._revive(learner, error)
+                if call.on_failure is OnFailure.RESTART:
+                    raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None
+
+    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
+        """See `Learner`. The batch is kept until the next one: a new learner may have to make it again."""
+        result = await self.take(LearnerCalls.update, groups, policy_version)
         self.policy_version, self._last_batch, self._streak = policy_version, (policy_version, groups), 0
         return result
 
-    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Learner`."""
-        return await self._call(lambda learner: learner.logprobs(prompt_token_ids, token_ids))
-
-    async def open_transfer(self, num_receivers: int) -> Rendezvous:
-        """See `Learner`."""
-        return await self._call(lambda learner: learner.open_transfer(num_receivers))
-
-    async def accept_transfer(self) -> None:
-        """See `Learner`. Raises LearnerRestarted when it died: the group must be opened anew."""
-        await self._call_in_transfer(lambda learner: learner.accept_transfer())
-
-    async def abort_transfer(self) -> None:
-        """See `Learner`. A dead one has aborted it already; whoever waits in the transfer finds out."""
-        if self._learner is not None:
-            await self._learner.abort_transfer()
-
-    async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """See `Learner`."""
-        return await self._call(lambda learner: learner.prepare_weights(policy_version))
-
-    async def broadcast_weights(self) -> None:
-        """See `Learner`. Raises LearnerRestarted when it died: prepare and open anew."""
-        await self._call_in_transfer(lambda learner: learner.broadcast_weights())
-
-    async def save_checkpoint(self, directory: str) -> None:
-        """See `Learner`."""
-        await self._call(lambda learner: learner.save_checkpoint(directory))
-
     async def load_checkpoint(self, directory: str) -> None:
         """See `Learner`."""
-        await self._call(lambda learner: learner.load_checkpoint(directory))
+        await self.take(LearnerCalls.load_checkpoint, directory)
         self.policy_version = version_of(Path(directory))
 
     async def shutdown(self) -> None:
@@ -124,27 +114,14 @@ class LearnerKeeper:
         if self._learner is not None:
             await self._learner.shutdown()
 
-    async def _call(self, call: Callable[[Learner], Awaitable[T]]) -> T:
-        while True:
-            learner = await self._living()
-            try:
-                return await call(learner)
-            except (WorkerError, DeadlineError) as error:
-                await self._revive(learner, error)
-
-    async def _call_in_transfer(self, call: Callable[[Learner], Awaitable[None]]) -> None:
-        learner = await self._living()
-        try:
-            await call(learner)
-        except (WorkerError, DeadlineError) as error:
-            await self._revive(learner, error)
-            raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None
-
     async def _living(self) -> Learner:
         async with self._reviving:
-            if self._learner is None:
-                raise WorkerError("the learner has not started")
-            return self._learner
+            return self._started()
+
+    def _started(self) -> Learner:
+        if self._learner is None:
+            raise WorkerError("the learner has not started")
+        return self._learner
 
     async def _revive(self, failed: Learner, error: Exception) -> None:
         """Put a learner in the place of one that failed, at the same version.

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from services.json_lines import read_lines
 from services.run_directory import RunDirectory
+from services.schema.causes import DropReason
 from services.schema.config.loader import validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
@@ -71,7 +72,7 @@ def audit(path: Path) -> Audit:
         finished=finished,
         admitted=ends["admitted"],
         trained=ends["trained"],
-        dropped=dict(Counter(row["reason"] for row in rows if row["event"] == "dropped")),
+        dropped=dict(Counter(_reason(row) for row in rows if row["event"] == "dropped")),
         in_flight=len(open_),
         problems=tuple(problems),
     )
@@ -102,6 +103,11 @@ def print_audit(console: Console, found: Audit) -> None:
         console.print(problem, style="red", soft_wrap=True)
     verdict = "[red]NOT SOUND[/red]" if found.problems else "[green]nothing lost, nothing doubled[/green]"
     console.print(f"{found.updates} updates, {'finished' if found.finished else 'not finished'}: {verdict}")
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """Of a drop. Ledgers of before details had a field of their own have them behind the reason."""
+    return DropReason.read(row["reason"]).value
 
 
 def _fates(rows: list[dict[str, Any]]) -> dict[int, list[str]]:

@@ -156,7 +156,7 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
         weights = (shape.num_parameters - embeddings) + embeddings * DTYPE_BYTES[dtype]
     tokens = max(MIN_BATCHED_TOKENS, rollout.max_model_tokens)
     step = tokens * (4 * shape.hidden_size + 2 * shape.intermediate_size // shards) * DTYPE_BYTES[dtype]
-    over_nccl = recipe.cluster.colocate == "no" and recipe.cluster.weight_transport != "gloo"
+    over_nccl = not recipe.cluster.shares_gpu and recipe.cluster.weight_transport != "gloo"
     return {
         "weights": weights // shards,
         "keys and values": rollout.kv_cache_bytes,
@@ -173,16 +173,16 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
 def _plan(recipe: Recipe, shape: ModelShape, gpu_bytes: int, checkpointing: bool, offload: bool) -> MemoryPlan:
     learner, engine = learner_parts(recipe, shape, checkpointing, offload), engine_parts(recipe, shape)
     cluster, rollout = recipe.cluster, recipe.rollout
-    if cluster.colocate == "no":
+    if not cluster.shares_gpu:
         roles = [("learner", cluster.learner_gpus, learner)]
         roles.append(("engine", rollout.num_workers * rollout.tensor_parallel_size, engine))
     else:
-        roles = [("learner and engine", 1, _together(learner, engine, asleep=cluster.colocate == "sleep"))]
+        roles = [("learner and engine", 1, _together(learner, engine, asleep=cluster.takes_turns))]
     gpus = [GpuPlan(role=role, count=count, parts=parts, capacity=gpu_bytes) for role, count, parts in roles]
     lora = recipe.learner.lora
     trained = shape.num_parameters if lora is None else shape.num_adapter_parameters(lora.rank)
     host = 16 * trained if offload else 0
-    if cluster.colocate == "sleep":
+    if cluster.takes_turns:
         host += engine["weights"]
     return MemoryPlan(
         gpus=tuple(gpus), host_bytes=host, activation_checkpointing=checkpointing, offload_optimizer=offload

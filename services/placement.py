@@ -34,11 +34,13 @@ from services.schema.errors import (
     WorkerError,
     WorkerLostError,
 )
+from services.schema.interfaces import Learner
 from services.schema.temporary import own_folder, remove_dead_folders
 
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=RemoteActor)
+T = TypeVar("T")
 METRICS_S = 10.0
 
 START_ATTEMPTS = 2
@@ -126,7 +128,7 @@ class Placement:
     _seats: list[GpuSeats] = field(default_factory=list)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def learner(self) -> RemoteLearner:
+    async def learner(self) -> Learner:
         """The learner, its model loaded; all its ranks where it has several GPUs."""
         from learner.actor import LearnerActor
 
@@ -141,7 +143,7 @@ class Placement:
             return await despite_losses(lambda: self._gpu_learner(options))
         return await self._spawn("learner", RemoteLearner, LearnerActor, options, recipe, str(self.model_path))
 
-    async def _gpu_learner(self, options: dict[str, Any]) -> RemoteLearner:
+    async def _gpu_learner(self, options: dict[str, Any]) -> Learner:
         from learner.actor import LearnerActor
 
         recipe = self.recipe
@@ -260,7 +262,7 @@ class Placement:
         await actor.call("start", *args, deadline_s=deadline_s)
 
 
-async def despite_losses(start: Callable[[], Awaitable[A]]) -> A:
+async def despite_losses(start: Callable[[], Awaitable[T]]) -> T:
     """What `start` returns. When the actor is lost on the way, because its node went down, it is started once more.
 
     Raises:

@@ -25,7 +25,7 @@ class GpuSeats:
     def __init__(self, recipe: Recipe, group: Any, bundles: Sequence[Bundle]) -> None:
         self._recipe, self._group, self._bundles = recipe, group, bundles
         self._free = [index for index, bundle in enumerate(bundles) if ENGINE in bundle.roles]
-        self._shared = recipe.cluster.colocate != "no"
+        self._shared = recipe.cluster.shares_gpu
 
     @classmethod
     async def reserve(cls, recipe: Recipe, roles: Sequence[str]) -> GpuSeats:

@@ -18,6 +18,7 @@ from services.preflight import check_devices, check_lengths, check_memory, check
 from services.prompts import load_demonstrations, load_prompts
 from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
+from services.text import as_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +114,7 @@ def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plan
         memory += shape.weight_bytes(recipe.model.dtype)
     if plan is not None:
         memory = sum(learner_parts(recipe, shape, plan.activation_checkpointing, plan.offload_optimizer).values())
-    shared = recipe.cluster.colocate != "no"
+    shared = recipe.cluster.shares_gpu
     return PlannedActor(
         role="learner",
         count=recipe.cluster.learner_gpus if plan else 1,
@@ -130,7 +131,7 @@ def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plann
     memory = 2 * shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes  # weights, and a broadcast staged
     if plan is not None:
         memory = sum(engine_parts(recipe, shape).values()) * rollout.tensor_parallel_size
-    shared = recipe.cluster.colocate != "no"
+    shared = recipe.cluster.shares_gpu
     return PlannedActor(
         role="rollout worker",
         count=rollout.num_workers,
@@ -181,7 +182,7 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
             actor.placed,
             f"{actor.num_cpus:g}",
             f"{actor.num_gpus:g}",
-            _size(actor.memory_bytes),
+            as_size(actor.memory_bytes),
         )
     console.print(actors)
     if plan.memory is not None:
@@ -194,7 +195,7 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
             f"{training.groups_per_update} × {training.group_size} = {plan.samples_per_update} samples",
         ),
         ("completion tokens, at most", f"{plan.max_completion_tokens_per_update:,}"),
-        ("weights broadcast", _size(plan.sync_bytes_per_update)),
+        ("weights broadcast", as_size(plan.sync_bytes_per_update)),
         ("updates", f"{plan.num_updates} ({plan.epochs:.2f} times through {plan.train_prompts:,} training prompts)"),
         ("held-out prompts", f"{plan.held_out_prompts}"),
         (
@@ -202,7 +203,7 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
             f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}",
         ),
         ("staleness, at most", str(training.max_staleness)),
-        ("memory, all actors", _size(plan.memory_bytes)),
+        ("memory, all actors", as_size(plan.memory_bytes)),
     ):
         table.add_row(label, value)
     console.print(table)
@@ -211,14 +212,14 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
 def _print_memory(console: Console, memory: MemoryPlan) -> None:
     """Each kind of GPU, and what lies on it."""
     for gpu in memory.gpus:
-        title = f"{gpu.role}: {gpu.count} × GPU of {_size(gpu.capacity)}, {gpu.num_bytes / gpu.capacity:.0%} planned"
+        title = f"{gpu.role}: {gpu.count} × GPU of {as_size(gpu.capacity)}, {gpu.num_bytes / gpu.capacity:.0%} planned"
         table = Table(title=title, show_header=False)
         table.add_column()
         table.add_column(justify="right")
         for name, size in gpu.parts.items():
             if size:
-                table.add_row(name, _size(size))
-        table.add_row("in all", _size(gpu.num_bytes))
+                table.add_row(name, as_size(size))
+        table.add_row("in all", as_size(gpu.num_bytes))
         console.print(table)
     chosen = [
         name
@@ -229,12 +230,4 @@ def _print_memory(console: Console, memory: MemoryPlan) -> None:
         if used
     ]
     if chosen:
-        console.print(f"so that it fits: {', '.join(chosen)} ({_size(memory.host_bytes)} of the host)")
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.0f} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.1f} GiB"
+        console.print(f"so that it fits: {', '.join(chosen)} ({as_size(memory.host_bytes)} of the host)")

@@ -96,7 +96,7 @@ def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
     falls_back = rollout.device == "auto" and num_gpus == 0 and rollout.tensor_parallel_size == 1
     if rollout.device == "cpu" or falls_back:
         return 0
-    if recipe.cluster.colocate != "no":
+    if recipe.cluster.shares_gpu:
         return 1
     return recipe.cluster.learner_gpus + rollout.num_workers * rollout.tensor_parallel_size
 

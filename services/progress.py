@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.evaluation import Evaluation
+from services.schema.causes import DropReason
 from services.schema.messages import Group
+from services.text import as_clock
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -89,7 +91,7 @@ class ProgressView:
                 soft_wrap=True,
             )
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted in the update's row."""
 
     def set_phase(self, phase: str) -> None:
@@ -119,7 +121,7 @@ class ProgressView:
             ("tokens/s", f"{self._tokens_per_s():.0f}" if row else "–"),
             ("staleness", f"{row['staleness_mean']:.1f} (max {row['staleness_max']})" if row else "–"),
             ("entropy", _entropy(row)),
-            ("time left", _clock(left) if left is not None else "–"),
+            ("time left", as_clock(left) if left is not None else "–"),
         ]
 
     def _line(self) -> str:
@@ -128,7 +130,7 @@ class ProgressView:
         return (
             f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  accuracy {accuracy}"
             f"  tokens/s {self._tokens_per_s():.0f}  staleness {row['staleness_mean']:.1f}"
-            f"  entropy {_entropy(row)}  left {_clock(left) if left is not None else '–'}"
+            f"  entropy {_entropy(row)}  left {as_clock(left) if left is not None else '–'}"
         )
 
     def _render(self) -> Lines:
@@ -138,7 +140,7 @@ class ProgressView:
             cells = [Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in figures[index : index + 4]]
             table.add_row(*cells)
         waited = time.monotonic() - self._phase_since
-        status = Text.assemble((self.phase, "cyan"), (f"  {_clock(waited)}" if waited > 2 else "", "dim"))
+        status = Text.assemble((self.phase, "cyan"), (f"  {as_clock(waited)}" if waited > 2 else "", "dim"))
         curve = Text.assemble(("reward    ", "dim"), (sparkline(list(self.rewards)), "green"))
         accuracy = Text.assemble(
             ("accuracy  ", "dim"),
@@ -160,9 +162,3 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
     return "".join(SPARKS[round((value - low) * scale)] for value in values)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -11,6 +11,7 @@ from services.evaluation import Evaluation
 from services.json_lines import append_lines, read_lines
 from services.rollout_file import rollout_lines
 from services.run_directory import RunDirectory
+from services.schema.causes import DropReason
 from services.schema.messages import Group
 
 
@@ -46,9 +47,9 @@ class Recorder:
         }
         append_lines(self.directory.file("evaluations.jsonl"), [row])
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Rollouts that were paid for and not trained on are kept too, with the reason."""
-        lines = [{**line, "dropped": reason} for line in rollout_lines(group)]
+        lines = [{**line, "dropped": reason.value} for line in rollout_lines(group)]
         append_lines(self.directory.rollouts / "dropped.jsonl", lines)
 
     def on_ledger(self, event: str, group_id: int, **details: Any) -> None:

@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
+from services.calls import Call, LearnerCalls, P, RewardCalls, RolloutCalls, T
 from services.schema.config.training import DeadlineSettings
 from services.schema.errors import DeadlineError, RayzeroError, RunDirectoryError, WorkerError, WorkerLostError
-from services.schema.messages import (
-    Completion,
-    Group,
-    GroupCompletions,
-    GroupRequest,
-    Prompt,
-    Rendezvous,
-    UpdateResult,
-    Verdict,
-    WeightManifest,
-    WeightReceipt,
-)
 
 SHUTDOWN_S = 10.0
 
@@ -47,9 +34,15 @@ class RemoteActor:
         self.node = ""
         """Ray's id of the node it lives on."""
 
-    async def call(self, method: str, *args: Any, deadline_s: float) -> Any:
+    async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call of the actor's table, bounded by its own deadline."""
+        deadline_s: float = getattr(self.deadlines, call.deadline)
+        result: T = await self.call(call.name, *args, deadline_s=deadline_s, **kwargs)
+        return result
+
+    async def call(self, method: str, *args: Any, deadline_s: float, **kwargs: Any) -> Any:
         """One call, bounded. A call that ran out is cancelled, so that an async actor stops working on it."""
-        reference = getattr(self.handle, method).remote(*args)
+        reference = getattr(self.handle, method).remote(*args, **kwargs)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(reference.future()), deadline_s)
         except TimeoutError:
@@ -71,13 +64,13 @@ class RemoteActor:
             ray.kill(self.handle)
 
 
-class RemoteRolloutWorker(RemoteActor):
+class RemoteRolloutWorker(RolloutCalls, RemoteActor):
     """A `RolloutWorker` on Ray."""
 
     metrics_target = ""
     """`host:port` of its engine's own metrics, for Prometheus."""
     release: Callable[[], None] | None = None
-    """Gives its GPUs to whoever comes after it."""
+    """Gives its GPUs back, for the worker that comes after it."""
 
     async def shutdown(self) -> None:
         """See `RolloutWorker`."""
@@ -86,112 +79,16 @@ class RemoteRolloutWorker(RemoteActor):
         if release is not None:
             release()
 
-    async def generate(self, request: GroupRequest) -> GroupCompletions:
-        """See `RolloutWorker`."""
-        completions: GroupCompletions = await self.call("generate", request, deadline_s=self.deadlines.group_s)
-        return completions
 
-    async def abort(self, group_id: int) -> None:
-        """See `RolloutWorker`."""
-        await self.call("abort", group_id, deadline_s=self.deadlines.sync_s)
-
-    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `RolloutWorker`."""
-        values: NDArray[np.float32] = await self.call(
-            "logprobs", prompt_token_ids, token_ids, deadline_s=self.deadlines.group_s
-        )
-        return values
-
-    async def join_transfer(self, rendezvous: Rendezvous, rank: int) -> None:
-        """See `RolloutWorker`."""
-        await self.call("join_transfer", rendezvous, rank, deadline_s=self.deadlines.sync_s)
-
-    async def receive_weights(self, manifest: WeightManifest) -> None:
-        """See `RolloutWorker`."""
-        await self.call("receive_weights", manifest, deadline_s=self.deadlines.sync_s)
-
-    async def apply_weights(self, policy_version: int) -> WeightReceipt:
-        """See `RolloutWorker`."""
-        receipt: WeightReceipt = await self.call("apply_weights", policy_version, deadline_s=self.deadlines.sync_s)
-        return receipt
-
-    async def sleep(self) -> None:
-        """See `RolloutWorker`."""
-        await self.call("sleep", deadline_s=self.deadlines.sync_s)
-
-    async def wake(self) -> None:
-        """See `RolloutWorker`."""
-        await self.call("wake", deadline_s=self.deadlines.sync_s)
-
-
-class RemoteRewardWorker(RemoteActor):
+class RemoteRewardWorker(RewardCalls, RemoteActor):
     """A `RewardWorker` on Ray."""
 
-    async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
-        """See `RewardWorker`."""
-        verdicts: tuple[Verdict, ...] = await self.call(
-            "score", prompt, prompt_text, tuple(completions), deadline_s=self.deadlines.score_s
-        )
-        return verdicts
 
+class RemoteLearner(LearnerCalls, RemoteActor):
+    """A `Learner` on Ray, or one rank of it."""
 
-class RemoteLearner(RemoteActor):
-    """A `Learner` on Ray."""
-
-    async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
-        """See `Learner`."""
-        result: UpdateResult = await self.call(
-            "update", list(groups), policy_version, deadline_s=self.deadlines.update_s
-        )
-        return result
-
-    async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Learner`."""
-        values: NDArray[np.float32] = await self.call(
-            "logprobs", prompt_token_ids, token_ids, deadline_s=self.deadlines.update_s
-        )
-        return values
-
-    async def sft_step(self, examples: Sequence[tuple[Any, Any]], learning_rate: float) -> dict[str, float]:
-        """One supervised step on (prompt tokens, completion tokens) pairs."""
-        figures: dict[str, float] = await self.call(
-            "sft_step", list(examples), learning_rate, deadline_s=self.deadlines.update_s
-        )
-        return figures
-
-    async def end_sft(self) -> None:
-        """Fresh optimizer moments, and the policy of now as the reference."""
-        await self.call("end_sft", deadline_s=self.deadlines.update_s)
-
-    async def open_transfer(self, num_receivers: int) -> Rendezvous:
-        """See `Learner`."""
-        rendezvous: Rendezvous = await self.call("open_transfer", num_receivers, deadline_s=self.deadlines.sync_s)
-        return rendezvous
-
-    async def accept_transfer(self) -> None:
-        """See `Learner`."""
-        await self.call("accept_transfer", deadline_s=self.deadlines.sync_s)
-
-    async def abort_transfer(self) -> None:
-        """See `Learner`."""
-        await self.call("abort_transfer", deadline_s=self.deadlines.sync_s)
-
-    async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """See `Learner`."""
-        manifest: WeightManifest = await self.call("prepare_weights", policy_version, deadline_s=self.deadlines.sync_s)
-        return manifest
-
-    async def broadcast_weights(self) -> None:
-        """See `Learner`."""
-        await self.call("broadcast_weights", deadline_s=self.deadlines.sync_s)
-
-    async def save_checkpoint(self, directory: str) -> None:
-        """See `Learner`."""
-        await self.call("save_checkpoint", directory, deadline_s=self.deadlines.checkpoint_s)
-
-    async def load_checkpoint(self, directory: str) -> None:
-        """See `Learner`."""
-        await self.call("load_checkpoint", directory, deadline_s=self.deadlines.checkpoint_s)
+    revivals = 0
+    """An actor has one life: services/learner_keeper.py starts others."""
 
 
 def _own_error(cause: BaseException, what: str) -> RayzeroError:

@@ -19,12 +19,12 @@ from services.json_lines import read_lines
 from services.placement import Placement, RaySession
 from services.preflight import Prepared, prepare
 from services.progress import ProgressView
-from services.remote import RemoteLearner
 from services.rollout_file import read_groups
 from services.run_directory import RunDirectory
 from services.schema.config.loader import validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
+from services.schema.interfaces import Learner
 
 COMPARED = ("loss", "grad_norm", "entropy", "kl_rollout", "learning_rate")
 
@@ -69,7 +69,7 @@ async def _replay(
     recipe: Recipe, prepared: Prepared, directory: RunDirectory, rows: list[dict[str, Any]], console: Console
 ) -> list[Difference]:
     session = RaySession(recipe)
-    learner: RemoteLearner | None = None
+    learner: Learner | None = None
     with (
         tempfile.TemporaryDirectory(prefix="rayzero-replay-") as scratch,
         ProgressView(console, len(rows)) as progress,
@@ -91,7 +91,7 @@ async def _replay(
 
 
 async def _replay_update(
-    learner: RemoteLearner, directory: RunDirectory, row: dict[str, Any], progress: ProgressView
+    learner: Learner, directory: RunDirectory, row: dict[str, Any], progress: ProgressView
 ) -> Difference:
     file = directory.rollouts / f"update_{row['update']:06d}.jsonl"
     if not file.is_file():

@@ -13,6 +13,7 @@ from services.controller import Controller
 from services.json_lines import read_lines
 from services.progress import sparkline
 from services.run_directory import RunDirectory, write_json
+from services.text import shortened
 
 SHOWN_COMPLETIONS = 4
 
@@ -35,7 +36,7 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "accuracy_best": max(accuracies.values()),
         "accuracy_after": accuracies.get(version),
         "best_update": max(accuracies, key=lambda key: accuracies[key]),
-        "dropped_groups": dict(controller.buffer.dropped),
+        "dropped_groups": controller.buffer.dropped_counts(),
         "model": str(link),
     }
     write_json(directory.file("summary.json"), summary)
@@ -94,16 +95,11 @@ def _completions(directory: RunDirectory, first: int, last: int) -> Table:
     for key in shared[:SHOWN_COMPLETIONS]:
         question = before[key]["messages"][-1]["content"]
         table.add_row(
-            escape(_short(question)), escape(str(before[key]["answer"])), _judged(before[key]), _judged(after[key])
+            escape(shortened(question)), escape(str(before[key]["answer"])), _judged(before[key]), _judged(after[key])
         )
     return table
 
 
 def _judged(row: dict[str, Any]) -> str:
     mark = {"correct": "[green]✓[/green]", "wrong": "[red]✗[/red]"}.get(row["status"], "[yellow]?[/yellow]")
-    return f"{mark} {escape(_short(row['completion']))}"
-
-
-def _short(text: str, length: int = 160) -> str:
-    text = text.strip()
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return f"{mark} {escape(shortened(row['completion']))}"

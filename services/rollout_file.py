@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.json_lines import read_lines
+from services.schema.causes import ErrorCause
 from services.schema.messages import (
     ChatMessage,
     Completion,
@@ -34,10 +36,11 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "messages": [{"role": m.role, "content": m.content} for m in group.prompt.messages],
             "answer": group.prompt.answer,
             "completion": completion.text,
-            "reward": None if verdict.status is VerdictStatus.ERROR else verdict.reward,
+            "reward": None if verdict.is_error else verdict.reward,
             "status": verdict.status.value,
             "components": dict(verdict.components),
             "reason": verdict.reason,
+            **({"cause": verdict.cause.value} if verdict.cause is not None else {}),
             "seconds": verdict.seconds,
             **({"tests": [dict(test) for test in verdict.tests]} if verdict.tests else {}),
             "num_tokens": completion.num_tokens,
@@ -74,13 +77,24 @@ def _group(lines: list[dict[str, Any]]) -> Group:
     )
 
 
+def _cause(line: dict[str, Any]) -> ErrorCause:
+    """Of an error. Lines of before it had a field of its own have it at the head of the reason alone."""
+    return ErrorCause(line["cause"]) if "cause" in line else ErrorCause.read(line["reason"])
+
+
+def _logprobs(values: list[float | None]) -> NDArray[np.float32]:
+    """[T]. A file has null for −inf: a batch that is made again must not meet a NaN where the first had an infinite
+    ratio."""
+    return np.asarray([-np.inf if value is None else value for value in values], dtype=np.float32)
+
+
 def _rollout(line: dict[str, Any]) -> Rollout:
     status = VerdictStatus(line["status"])
     return Rollout(
         completion=Completion(
             text=line["completion"],
             token_ids=np.asarray(line["token_ids"], dtype=np.int32),
-            rollout_logprobs=np.asarray(line["rollout_logprobs"], dtype=np.float32),
+            rollout_logprobs=_logprobs(line["rollout_logprobs"]),
             version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
             finish_reason=line["finish_reason"],
         ),
@@ -91,5 +105,6 @@ def _rollout(line: dict[str, Any]) -> Rollout:
             reason=line["reason"],
             seconds=line["seconds"],
             tests=tuple(line.get("tests", ())),
+            cause=_cause(line) if status is VerdictStatus.ERROR else None,
         ),
     )

@@ -30,7 +30,6 @@ from services.placement import Placement, RaySession
 from services.preflight import Prepared, prepare
 from services.progress import ProgressView
 from services.recorder import Recorder
-from services.remote import RemoteLearner
 from services.report import print_report, write_summary
 from services.run_control import RunControl
 from services.run_directory import RunDirectory, choose_run_directory
@@ -201,7 +200,7 @@ class _Run:
                 carrier,
                 self.prepared.eval_prompts,
                 recipe.evaluation_sampling,
-                as_wave=recipe.training.max_staleness == 0,
+                as_wave=recipe.training.is_synchronous,
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],
@@ -210,13 +209,12 @@ class _Run:
     async def _ready_learner(self, learner: LearnerKeeper, progress: ProgressView) -> None:
         """The learner as the loop needs it: from the checkpoint, or cold-started, while the engines come up."""
         self.checkpoint = latest_checkpoint(self.directory.checkpoints) if self.resume else None
-        first = await learner.start(self.checkpoint)
+        await learner.start(self.checkpoint)
         if self.checkpoint is None and self.recipe.cold_start is not None:
             from services.cold_start import cold_start
 
-            assert isinstance(first, RemoteLearner)
             demonstrations, model_path = self.prepared.demonstrations, self.prepared.model_path
-            await cold_start(first, demonstrations, self.recipe, model_path, self.directory, progress)
+            await cold_start(learner, demonstrations, self.recipe, model_path, self.directory, progress)
 
     def _restore(self, controller: Controller, progress: ProgressView) -> None:
         """Continue from the checkpoint, if there is one; what was written after it is rolled back."""

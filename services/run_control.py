@@ -129,12 +129,12 @@ class RunControl:
             stopping=controller.stopping,
             phases={phase.value: seconds for phase, seconds in controller.activity.seconds().items()},
             groups=buffer.counts(),
-            dropped_groups=dict(buffer.dropped),
+            dropped_groups=buffer.dropped_counts(),
             last_checkpoint=controller.saved_version,
             accuracies=dict(controller.accuracies),
             targets={role: fleet.target for role, fleet in fleets.items()},
             restarts={role: fleet.restarts for role, fleet in fleets.items()}
-            | {"learner": getattr(controller.learner, "revivals", 0)},
+            | {"learner": controller.learner.revivals},
             workers=tuple(status for role, fleet in fleets.items() for status in _workers(role, fleet)),
         )
 
@@ -154,8 +154,8 @@ def _workers(role: str, fleet: Fleet[Any]) -> list[WorkerStatus]:
             seconds_in_state=now - seat.since_s,
             groups_in_flight=seat.in_flight,
             policy_version=seat.policy_version,
-            pid=getattr(seat.worker, "pid", None),
-            node=getattr(seat.worker, "node", ""),
+            pid=seat.pid,
+            node=seat.node,
         )
         for seat in fleet.seats
     ]

@@ -5,21 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from services.load_limit import LoadLimit
 from services.schema.errors import WorkerError
-
-
-class Worker(Protocol):
-    """What a fleet needs of a worker, besides its work."""
-
-    name: str
-
-    async def shutdown(self) -> None:
-        """End it and everything it started; must not raise when it is dead already."""
-        ...
-
+from services.schema.interfaces import Worker
 
 W = TypeVar("W", bound=Worker)
 
@@ -59,6 +49,16 @@ class Seat(Generic[W]):
         if self.worker is None:
             raise WorkerError(f"{self.name} has not started")
         return self.worker
+
+    @property
+    def pid(self) -> int | None:
+        """Of its worker's process; None while there is none."""
+        return None if self.worker is None else self.worker.pid
+
+    @property
+    def node(self) -> str:
+        """Ray's id of the node its worker lives on; empty while there is none."""
+        return "" if self.worker is None else self.worker.node
 
     @property
     def has_room(self) -> bool:

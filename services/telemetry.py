@@ -32,13 +32,6 @@ class Metric:
         """The name that PromQL knows it by."""
         return f"rayzero_{self.name}" + ("_total" if self.kind == "counter" else "")
 
-    @property
-    def series(self) -> tuple[str, ...]:
-        """All names under which samples appear."""
-        if self.kind != "histogram":
-            return (self.family,)
-        return tuple(f"{self.family}_{suffix}" for suffix in ("bucket", "sum", "count"))
-
 
 def _run() -> Iterator[Metric]:
     yield Metric("gauge", "run_info", "1; its labels say what runs", ("version", "model", "loss"))

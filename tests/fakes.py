@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.schema.causes import ErrorCause
 from services.schema.config.recipe import Recipe
-from services.schema.errors import DeadlineError, WorkerError
+from services.schema.errors import WorkerError
+from services.schema.interfaces import SftExample
 from services.schema.messages import (
     ChatMessage,
     Completion,
@@ -74,7 +76,8 @@ def make_verdict(reward: float = 1.0) -> Verdict:
     status = VerdictStatus.CORRECT if reward >= 1 else VerdictStatus.WRONG
     if reward != reward:
         status = VerdictStatus.ERROR
-    return Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0)
+    cause = ErrorCause.EXCEPTION if status is VerdictStatus.ERROR else None
+    return Verdict(reward=reward, components={"accuracy": reward}, status=status, reason="", seconds=0.0, cause=cause)
 
 
 def make_group(group_id: int, version: int = 0, rewards: Sequence[float] = (0.0, 1.0)) -> Group:
@@ -89,18 +92,29 @@ def make_group(group_id: int, version: int = 0, rewards: Sequence[float] = (0.0,
     )
 
 
+def impossible(group: Group) -> Group:
+    """The group, with a token in its first completion that the sampler gave no chance at all."""
+    first, *rest = group.rollouts
+    logprobs = first.completion.rollout_logprobs.copy()
+    logprobs[1] = -np.inf
+    first = replace(first, completion=replace(first.completion, rollout_logprobs=logprobs))
+    return replace(group, rollouts=(first, *rest))
+
+
 class Events(list[str]):
     """What happened, in order; shared by all fakes of a test."""
 
 
 class FakeRolloutWorker:
-    """Generates after `delay_s`; `script` maps a group id to an exception to raise, once, or to `hang`."""
+    """Generates after `delay_s`; `failures` maps a step to the exception that it raises, once."""
 
     def __init__(self, name: str, events: Events, delay_s: float = 0.0) -> None:
         self.name = name
         self.events = events
         self.delay_s = delay_s
         self.version = -1
+        self.pid: int | None = None
+        self.node = ""
         self.metrics_target = ""
         self.dead = False
         self.failures: dict[str, Exception] = {}
@@ -181,6 +195,8 @@ class FakeRewardWorker:
         self.name = name
         self.events = events
         self.rewards = list(rewards)
+        self.pid: int | None = None
+        self.node = ""
         self.failures: list[Exception] = []
 
     async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
@@ -204,6 +220,9 @@ class FakeLearner:
         self.trained: list[list[int]] = []
         self.staleness: list[int] = []
         self.num_transfers = 0
+        self.pid: int | None = None
+        self.node = ""
+        self.revivals = 0
         self.failures: dict[str, Exception] = {}
         self.dead = False
 
@@ -225,6 +244,13 @@ class FakeLearner:
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         return np.zeros(len(token_ids), dtype=np.float32)
+
+    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+        self._step("sft")
+        return {"loss": 0.0}
+
+    async def end_sft(self) -> None:
+        self._step("end_sft")
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:
         self._step("open")
@@ -278,6 +304,3 @@ class FakePrompts:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
-
-
-DEADLINE = DeadlineError("scripted: ran out")

@@ -190,7 +190,7 @@ def run_curve(
         paid = samples + row["dropped_groups"] * recipe.training.group_size
         points.append(Point(update=row["update"], seconds=seconds, samples=paid, accuracy=found["accuracy"]))
         # Above staleness 0 the training goes on beside an evaluation: its time is left in.
-        if recipe.training.max_staleness == 0:
+        if recipe.training.is_synchronous:
             evaluated_s += max(0.0, found["time_s"] - row["time_s"])
     return Curve(
         points=tuple(points),

@@ -124,7 +124,7 @@ def _at_level(trials: Sequence[Trial], levels: Sequence[float]) -> dict[str, Any
 
 def _describe_both(recipe: Recipe) -> str:
     training, optimizer, evaluation = recipe.training, recipe.learner.optimizer, recipe.evaluation
-    left_in = "" if training.max_staleness == 0 else " (rayzero's, which run beside the training, are left in)"
+    left_in = "" if training.is_synchronous else " (rayzero's, which run beside the training, are left in)"
     return (
         f"both: {training.groups_per_update} × {training.group_size} samples an update, {training.num_updates} "
         f"updates, AdamW {optimizer.betas} at {optimizer.learning_rate:g} ({optimizer.decay}, "

@@ -30,7 +30,7 @@ from services.evaluation import is_accurate
 from services.json_lines import append_lines
 from services.schema.config.loader import validate_recipe
 from services.schema.errors import RayzeroError, RunHalted
-from services.schema.messages import Prompt, VerdictStatus
+from services.schema.messages import Prompt
 
 EVALUATION_SEED = 2**31
 
@@ -90,7 +90,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def reward(self, completion_ids: list[list[int]], number: list[int], **_: Any) -> list[float | None]:
         """TRL's reward function: the recipe's rubric. None, which TRL leaves out, where there is no verdict."""
         rollouts = self._judge.judge([self._task.prompts[index] for index in number], completion_ids)
-        values = [None if r.verdict.status is VerdictStatus.ERROR else r.verdict.reward for r in rollouts]
+        values = [None if r.verdict.is_error else r.verdict.reward for r in rollouts]
         self._rewards += [value for value in values if value is not None]
         return values
 
@@ -127,7 +127,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 for token_ids in self._generate(prompts[start : start + self._recipe.training.samples_per_update])
             ]
         rollouts = self._judge.judge(prompts, completions)
-        judged = [rollout for rollout in rollouts if rollout.verdict.status is not VerdictStatus.ERROR]
+        judged = [rollout for rollout in rollouts if not rollout.verdict.is_error]
         if not judged:
             raise RunHalted(f"evaluation at update {update}: every verdict is an error: {rollouts[0].verdict.reason}")
         accuracy = sum(map(is_accurate, judged)) / len(judged)

@@ -63,8 +63,6 @@ class CodeJudge:
         )
         self._languages = languages()
         self._verdicts: OrderedDict[str, asyncio.Future[CodeVerdict]] = OrderedDict()
-        self.num_judged = 0
-        """Programs really run: identical pairs count once."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -120,7 +118,6 @@ class CodeJudge:
         return verdict
 
     async def _judge(self, program: str, spec: CodeSpec) -> CodeVerdict:
-        self.num_judged += 1
         language = find(self._languages, spec.language)
         trial = Trial(self._sandbox, self.settings, spec, program)
         try:

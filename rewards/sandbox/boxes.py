@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import signal
@@ -348,8 +347,3 @@ def _read_some(descriptor: int | None) -> str:
     with contextlib.suppress(OSError):
         return os.read(descriptor, 2000).decode(errors="replace").strip()
     return ""
-
-
-def job_text(job: Mapping[str, Any]) -> bytes:
-    """A job as the box's frame body."""
-    return json.dumps(job).encode()

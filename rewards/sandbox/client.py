@@ -80,7 +80,6 @@ class Sandbox:
         self._scratch = ""
         self.backend = ""
         """Which one holds here; known once started."""
-        self.num_restarts = 0
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -204,7 +203,6 @@ class Sandbox:
                 if answer is not None and not answer.done():
                     answer.set_result(outcomes)
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.num_restarts += 1
             await self._stop("its supervisor died")
 
     async def _ping(self) -> None:

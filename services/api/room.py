@@ -18,6 +18,7 @@ from services.monitoring.meters import Meters
 from services.monitoring.trackers import Tracking
 from services.run_control import RunControl
 from services.run_directory import RunDirectory
+from services.schema.causes import DropReason
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.schema.messages import Group
@@ -86,7 +87,7 @@ class ControlRoom:
             }
         )
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted by the meters."""
 
     def status(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class ControlRoom:
         run = self.recipe.name
         own = {"run": run, "component": "controller", "instance": "controller"}
         seats = self.control.controller.rollouts.seats if self.control is not None else []
-        found = {seat.name: getattr(seat.worker, "metrics_target", "") for seat in seats}
+        found = {seat.name: seat.worker.metrics_target for seat in seats if seat.worker is not None}
         workers = [
             {"targets": [target], "labels": {"run": run, "component": "rollout", "instance": name}}
             for name, target in sorted(found.items())

@@ -56,7 +56,7 @@ def queues(controller: Controller) -> dict[str, Any]:
         "room": buffer.room,
         "groups_per_update": buffer.groups_per_update,
         "max_staleness": buffer.max_staleness,
-        "dropped": dict(buffer.dropped),
+        "dropped": buffer.dropped_counts(),
     }
 
 
@@ -120,6 +120,6 @@ def _seat(seat: Any, role: str) -> dict[str, Any]:
         "role": role,
         "state": seat.state.value,
         "in_flight": seat.in_flight,
-        "pid": getattr(seat.worker, "pid", None),
-        "node": getattr(seat.worker, "node", ""),
+        "pid": seat.pid,
+        "node": seat.node,
     }

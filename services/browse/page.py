@@ -32,8 +32,8 @@ def content_security_policy(mode: Mode) -> str:
     connect = "'self'" if mode == "live" else "'none'"
     ancestors = "; frame-ancestors 'none'" if mode == "live" else ""  # a meta tag may not say it
     return (
-        f"default-src 'none'; script-src 'sha256-{_digest(_asset('page.js'))}'; "
-        f"style-src 'sha256-{_digest(_asset('page.css'))}'; connect-src {connect}; img-src data:; "
+        f"default-src 'none'; script-src 'sha256-{_csp_digest(_asset('page.js'))}'; "
+        f"style-src 'sha256-{_csp_digest(_asset('page.css'))}'; connect-src {connect}; img-src data:; "
         f"base-uri 'none'; form-action 'none'{ancestors}"
     )
 
@@ -59,5 +59,5 @@ def _asset(name: str) -> str:
     return resources.files("services.browse").joinpath("web", name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
+def _csp_digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -233,7 +233,7 @@ def _rows(file: Path, begin: int, end: int) -> Iterator[tuple[Any, ...]]:
                 row["reward"],
                 row["num_tokens"],
                 row["finish_reason"],
-                sum(logprobs) / len(logprobs) if logprobs else None,
+                sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None,
                 row.get("kl_rollout"),
                 row["seconds"],
                 row.get("dropped"),

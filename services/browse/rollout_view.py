@@ -56,6 +56,6 @@ def _rollout(row: dict[str, Any], tokens: TokenTexts) -> dict[str, Any]:
     """Without the prompt, which the group has, and with the tokens' texts."""
     shared = ("messages", "answer", "prompt_id", "source", "worker", "prompt_token_ids", "group_id")
     kept = {key: value for key, value in row.items() if key not in shared}
-    kept["rollout_logprobs"] = [round(value, 4) for value in row["rollout_logprobs"]]
+    kept["rollout_logprobs"] = [None if value is None else round(value, 4) for value in row["rollout_logprobs"]]
     kept["tokens"] = tokens.of(row["token_ids"])
     return kept

@@ -94,8 +94,7 @@ class ChaosAgent:
         if kind == "driver":
             return [os.getpid()]
         if kind == "learner":
-            learner = getattr(control.controller.learner, "current", None)
-            return self._one_of([getattr(learner, "pid", None)])
+            return self._one_of([control.controller.learner.pid])
         if kind == "node":
             raylet = self._one_of(json.loads(self.nodes.read_text(encoding="utf-8")))
             return [*raylet, *(process.pid for pid in raylet for process in _descendants(pid))]

@@ -20,7 +20,7 @@ from services.run_directory import RunDirectory
 from services.schema.config.loader import validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
-from services.schema.messages import Group, Verdict, VerdictStatus
+from services.schema.messages import Group, Verdict
 
 SHOWN = 20
 SMALLEST_CHANGE = 1e-6
@@ -91,9 +91,7 @@ async def _regrade(recipe: Recipe, tokens: TokenTexts, files: list[Path]) -> tup
 def _flips(file: str, group: Group, verdicts: tuple[Verdict, ...]) -> Iterator[Flip]:
     for index, (rollout, now) in enumerate(zip(group.rollouts, verdicts, strict=True)):
         before = rollout.verdict
-        same = before.status is now.status and (
-            before.status is VerdictStatus.ERROR or abs(before.reward - now.reward) < SMALLEST_CHANGE
-        )
+        same = before.status is now.status and (before.is_error or abs(before.reward - now.reward) < SMALLEST_CHANGE)
         if not same:
             yield Flip(
                 file=file,
@@ -111,7 +109,7 @@ def _flips(file: str, group: Group, verdicts: tuple[Verdict, ...]) -> Iterator[F
 
 
 def _reward(verdict: Verdict) -> float | None:
-    return None if verdict.status is VerdictStatus.ERROR else verdict.reward
+    return None if verdict.is_error else verdict.reward
 
 
 def _print(console: Console, num_rollouts: int, num_files: int, flips: list[Flip]) -> None:

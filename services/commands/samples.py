@@ -20,6 +20,7 @@ from services.commands.client import find_directory
 from services.json_lines import read_lines
 from services.run_directory import RunDirectory, write_atomically
 from services.schema.errors import RecipeError
+from services.text import shortened
 
 Format = Literal["table", "jsonl", "html"]
 MAX_TEXT = 300
@@ -92,25 +93,20 @@ def page_data(
 
 
 def _table(group: dict[str, Any]) -> Table:
-    prompt = _short(group["messages"][-1]["content"])
-    title = f"{group['key']}  {group['prompt_id']}  answer {_short(str(group['answer']), 80)}"
+    prompt = shortened(group["messages"][-1]["content"], MAX_TEXT)
+    title = f"{group['key']}  {group['prompt_id']}  answer {shortened(str(group['answer']), 80)}"
     table = Table(title=escape(title), caption=escape(prompt), show_lines=True)
     for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
         table.add_column(name, overflow="fold")
     for rollout in group["rollouts"]:
         reward = "–" if rollout["reward"] is None else f"{rollout['reward']:.3g}"
         versions = ", ".join(str(span[2]) for span in rollout["versions"])
-        verdict = f"{rollout['status']}: {_short(rollout['reason'], 120)}"
+        verdict = f"{rollout['status']}: {shortened(rollout['reason'], 120)}"
         kl = rollout.get("kl_rollout")
         length = f"{rollout['num_tokens']} {rollout['finish_reason']}"
         cells = (reward, verdict, length, "–" if kl is None else f"{kl:.2g}", versions)
-        table.add_row(*map(escape, cells), escape(_short(rollout["completion"])))
+        table.add_row(*map(escape, cells), escape(shortened(rollout["completion"], MAX_TEXT)))
     return table
-
-
-def _short(text: str, length: int = MAX_TEXT) -> str:
-    text = text.strip()
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from services.commands.client import RunClient, find_run
 from services.schema.errors import RunUnreachable
+from services.text import as_clock, as_figure
 
 EVERY_S = 2.0
 NODE_ID = 8
@@ -54,11 +55,11 @@ def _render(status: dict[str, Any]) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     lines = (
         ("run", f"{status['run']}  {status['description']}"),
-        ("update", f"{status['update']} of {status['num_updates']}, {_clock(status['seconds_left'])} left"),
+        ("update", f"{status['update']} of {status['num_updates']}, {_left(status['seconds_left'])} left"),
         ("doing", f"{'paused: ' if status.get('paused') else ''}{status['phase']}"),
-        ("reward", _figure(status["figures"]["reward_mean"], ".3f")),
+        ("reward", as_figure(status["figures"]["reward_mean"], ".3f")),
         ("held-out", f"{accuracies[-1][1]:.1%} at update {accuracies[-1][0]}" if accuracies else "–"),
-        ("tokens/s", _figure(status["tokens_per_s"], ".0f")),
+        ("tokens/s", as_figure(status["tokens_per_s"], ".0f")),
         ("waits", status.get("waits", "–")),
         ("directory", status["directory"]),
     )
@@ -104,12 +105,5 @@ def _words(event: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in details.items())
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+def _left(seconds: float | None) -> str:
+    return "unknown" if seconds is None else as_clock(seconds)

@@ -15,8 +15,9 @@ from prometheus_client.exposition import generate_latest
 from services.controller import Controller
 from services.evaluation import Evaluation
 from services.group_buffer import GroupState
+from services.schema.causes import DropReason, ErrorCause
 from services.schema.config.recipe import Recipe
-from services.schema.messages import Group, VerdictStatus
+from services.schema.messages import Group
 from services.seats import SeatState
 from services.telemetry import CATALOGUE
 
@@ -95,8 +96,7 @@ class Meters:
                 self._metrics["nonfinite_figures"].inc()
         self._observe_times(row)
         for group in groups:
-            rewards = {r.verdict.reward for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR}
-            self._labelled("groups", outcome="mixed" if len(rewards) > 1 else "uniform").inc()
+            self._labelled("groups", outcome="uniform" if group.is_uniform else "mixed").inc()
             self._metrics["tokens_trained"].inc(group.num_tokens)
             self._metrics["staleness_versions"].observe(max(0, row["update"] - 1 - group.oldest_version))
             self._observe_group(group)
@@ -108,10 +108,10 @@ class Meters:
         self._metrics["evaluation_versions"].set(newest - oldest + 1)
         self._metrics["evaluation_reward_mean"].set(evaluation.reward_mean)
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """A finished group is retired untrained."""
         self._labelled("groups", outcome="dropped").inc()
-        self._labelled("tokens_dropped", reason=_class_of(reason)).inc(group.num_tokens)
+        self._labelled("tokens_dropped", reason=reason.value).inc(group.num_tokens)
         self._observe_group(group)
 
     def on_loop_lag(self, seconds: float) -> None:
@@ -146,8 +146,8 @@ class Meters:
             self._metrics["completion_tokens"].observe(completion.num_tokens)
             self._labelled("verdicts", source=source, status=verdict.status.value).inc()
             self._metrics["verdict_seconds"].observe(verdict.seconds)
-            if verdict.status is VerdictStatus.ERROR:
-                self._labelled("verdict_errors", cause=_class_of(verdict.reason)).inc()
+            if verdict.is_error:
+                self._labelled("verdict_errors", cause=verdict.cause or ErrorCause.UNKNOWN).inc()
             else:
                 self._labelled("rollout_reward", source=source).observe(verdict.reward)
 
@@ -166,7 +166,7 @@ class Meters:
         dropped = self._metrics["groups_dropped"]
         dropped.clear()
         for reason, count in buffer.dropped.items():
-            dropped.labels(reason=_class_of(reason)).inc(count)
+            dropped.labels(reason=reason.value).inc(count)
         passed = self._metrics["prompts_passed_over"]
         passed.clear()
         for why, count in controller.prompts.counts().items():
@@ -212,8 +212,3 @@ class Meters:
 
     def _labelled(self, name: str, **labels: str) -> Any:
         return self._metrics[name].labels(**labels)
-
-
-def _class_of(reason: str) -> str:
-    """The part of a reason that does not change from case to case, so that a label has few values."""
-    return reason.partition(":")[0].strip()[:40] or "unknown"

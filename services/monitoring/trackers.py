@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.evaluation import Evaluation
+from services.schema.causes import DropReason
 from services.schema.config.observe import TrackerName
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
@@ -141,7 +142,7 @@ class Tracking:
         }
         self._log(figures, evaluation.policy_version)
 
-    def on_drop(self, group: Group, reason: str) -> None:
+    def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted in the update's row."""
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 A weighted sum modulo 2^64 of a tensor's 32-bit words. Every weight is odd, so no change of one word goes unseen;
 weights differ by place, so neither does an exchange of two. Against accidents, not against forgery.
+Where the bytes are on the host, `digest` is quicker.
 Written for arrays of numpy and torch alike: both halves of the wire import it, and this package imports neither.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import xxhash
 
 from services.schema.wire import ALIGNMENT_BYTES, Extent
 
@@ -36,3 +39,8 @@ def fingerprints(words: Any, lanes: Any, rows: Any, extents: Sequence[Extent]) -
 def fingerprint_text(total: int) -> str:
     """How a sum stands in a manifest."""
     return f"{PREFIX}{total % 2**64:016x}"
+
+
+def digest(data: Any) -> str:
+    """xxh3_64 of the bytes of a uint8 tensor on the host, hexadecimal."""
+    return xxhash.xxh3_64_hexdigest(data.numpy().data)

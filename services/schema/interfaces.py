@@ -24,11 +24,37 @@ from services.schema.messages import (
     WeightReceipt,
 )
 
+SftExample = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""(prompt_token_ids [P], completion_token_ids [T]); only the completion is learned."""
 
-class RolloutWorker(Protocol):
-    """One engine."""
+
+class Worker(Protocol):
+    """What a fleet needs of a worker, besides its work."""
 
     name: str
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None until it is placed, or where it has none of its own."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Ray's id of the node it lives on; empty until it is placed."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End it and everything it started; does not raise when it is dead already."""
+        ...
+
+
+class RolloutWorker(Worker, Protocol):
+    """One engine."""
+
+    @property
+    def metrics_target(self) -> str:
+        """`host:port` of the engine's own metrics, for Prometheus; empty where there are none."""
+        ...
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """Sample all completions of one group."""
@@ -62,27 +88,32 @@ class RolloutWorker(Protocol):
         """Take it again, and go on."""
         ...
 
-    async def shutdown(self) -> None:
-        """End it and everything it started; does not raise when it is dead already."""
-        ...
 
-
-class RewardWorker(Protocol):
+class RewardWorker(Worker, Protocol):
     """One reward actor."""
-
-    name: str
 
     async def score(self, prompt: Prompt, prompt_text: str, completions: Sequence[Completion]) -> tuple[Verdict, ...]:
         """One verdict a completion, in order."""
         ...
 
-    async def shutdown(self) -> None:
-        """End it and everything it started; does not raise when it is dead already."""
-        ...
-
 
 class Learner(Protocol):
-    """The one learner (its rank 0 where it is sharded)."""
+    """The one learner (all its ranks where it is sharded)."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, rank 0's where it is sharded; None while there is none."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Ray's id of the node it lives on; empty while there is none."""
+        ...
+
+    @property
+    def revivals(self) -> int:
+        """How often it was started anew since the run began."""
+        ...
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
         """One batch; the policy becomes `policy_version`."""
@@ -90,6 +121,14 @@ class Learner(Protocol):
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of given tokens under the current policy, at temperature 1."""
+        ...
+
+    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+        """One supervised step on (prompt tokens, completion tokens) pairs; its figures."""
+        ...
+
+    async def end_sft(self) -> None:
+        """Fresh optimizer moments, and the policy of now as the reference."""
         ...
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:

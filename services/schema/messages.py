@@ -7,16 +7,22 @@ All are frozen and keyword-only. Arrays are numpy, never torch: a message must u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
+
+from services.schema.causes import ErrorCause
 
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
     import numpy as np
     from numpy.typing import NDArray
 
 FinishReason = Literal["stop", "length", "abort"]
+
+EQUAL_WITHIN = 1e-8
+"""Rewards nearer than this are equal: sums of the same scores differ by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +183,19 @@ class Verdict:
     seconds: float
     tests: tuple[Mapping[str, Any], ...] = ()
     """Per-test results of a code reward: at least `{"status": "pass" | "fail" | ..., "seconds": ...}`."""
+    cause: ErrorCause | None = None
+    """Of an error, and of nothing else. `reason` says it in words, of every component that failed."""
+
+    @property
+    def is_error(self) -> bool:
+        """No verdict was reached: it counts neither for nor against, and nothing is trained on it."""
+        return self.status is VerdictStatus.ERROR or not math.isfinite(self.reward)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        """From a pickle; a checkpoint of before `cause` has one value less."""
+        for at, known in enumerate(fields(self)):
+            value = state[at] if at < len(state) else known.default
+            object.__setattr__(self, known.name, value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +223,17 @@ class Group:
     def oldest_version(self) -> int:
         """The policy version of the stalest token in the group."""
         return min(rollout.completion.oldest_version for rollout in self.rollouts)
+
+    @property
+    def judged(self) -> tuple[Rollout, ...]:
+        """Those with a verdict."""
+        return tuple(rollout for rollout in self.rollouts if not rollout.verdict.is_error)
+
+    @property
+    def is_uniform(self) -> bool:
+        """All rewards are equal: it has no advantage and teaches nothing. So has one with fewer than two verdicts."""
+        rewards = [rollout.verdict.reward for rollout in self.judged]
+        return not rewards or max(rewards) - min(rewards) < EQUAL_WITHIN
 
     @property
     def num_tokens(self) -> int:

@@ -43,14 +43,6 @@ class Graph:
             name = stage.model
         return name
 
-    def dependants(self, name: str) -> set[str]:
-        """The stages that read what `name` writes, and those that read theirs."""
-        found: set[str] = set()
-        for stage in self.order:
-            if name in self.inputs[stage] or found.intersection(self.inputs[stage]):
-                found.add(stage)
-        return found
-
     def needed_for(self, name: str) -> set[str]:
         """The stages that must be done before `name` is, itself included."""
         found = {name}

@@ -51,7 +51,7 @@ def curves(directory: RunDirectory) -> dict[str, list[Any]]:
     rows = read_lines(directory.file("metrics.jsonl"))
     found: dict[str, list[Any]] = {
         "update": [row["update"] for row in rows],
-        "length": [row["completion_tokens"] / row["samples"] for row in rows],
+        "length": [row["completion_tokens"] / max(row["samples"], 1) for row in rows],
     }
     for key, name in CURVES.items():
         if rows and key in rows[0]:

@@ -24,6 +24,7 @@ from services.stages.directory import PipelineDirectory, StageDirectory
 from services.stages.fingerprints import digest
 from services.stages.graph import Graph
 from services.stages.recipes import resolved
+from services.text import as_figure
 
 
 @dataclass(slots=True)
@@ -136,7 +137,9 @@ class PipelineRun:
         figures = dict(outcome.figures)
         directory.write_record({**record, "state": "done", "artefact": artefact, "figures": figures})
         shown = ", ".join(
-            f"{key} {_short(value)}" for key, value in figures.items() if not isinstance(value, dict | list)
+            f"{key} {as_figure(value) if isinstance(value, float) else value}"
+            for key, value in figures.items()
+            if not isinstance(value, dict | list)
         )
         self.console.print(f"  done in {record['seconds']:.0f} s: {shown}", soft_wrap=True)
 
@@ -171,7 +174,3 @@ class PipelineRun:
             if artefact is None or digest(artefact) != noted["digest"]:
                 return False
         return True
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

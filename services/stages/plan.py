@@ -22,6 +22,7 @@ from services.schema.config.pipeline import DistillStage, EvalStage, RejectionSa
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.stages.loading import LoadedPipeline
+from services.text import as_count, as_rough_time
 
 EFFICIENCY = 0.3
 """Share of the peak that such loops reach: 15–40 % is what others report."""
@@ -168,26 +169,12 @@ def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Machine, con
         memory = [plan.memory_bytes.get(role) for role in ("learner", "rollout worker")]
         table.add_row(
             plan.stage,
-            _count(plan.num_parameters),
+            as_count(plan.num_parameters),
             str(plan.num_gpus),
             *("–" if size is None else f"{size / 2**30:.1f} GiB" for size in memory),
-            _count(plan.sampled_tokens),
-            _count(plan.trained_tokens),
-            _clock(plan.seconds),
+            as_count(plan.sampled_tokens),
+            as_count(plan.trained_tokens),
+            as_rough_time(plan.seconds),
         )
     console.print(table)
-    console.print(f"all stages, one after another: {_clock(sum(plan.seconds for plan in plans))}")
-
-
-def _count(number: float) -> str:
-    for unit in ("", " k", " M"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} G"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3600:.1f} h"
+    console.print(f"all stages, one after another: {as_rough_time(sum(plan.seconds for plan in plans))}")

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from services.cold_start import Example, encode, rate_at
+from services.cold_start import encode, rate_at
 from services.interrupts import ended_by_signals
 from services.json_lines import append_lines, read_lines
 from services.placement import Placement, RaySession
 from services.preflight import count_gpus, gpus_wanted
 from services.prompts import read_demonstrations
-from services.remote import RemoteLearner
 from services.schema.config.data import DataSource
 from services.schema.config.pipeline import DistillStage, SftStage
 from services.schema.errors import RayzeroError
+from services.schema.interfaces import Learner, SftExample
 from services.stages.context import StageContext, StageOutcome
 from services.stages.directory import publish_model
 
@@ -58,7 +58,7 @@ def run_sft(context: StageContext) -> StageOutcome:
 
 
 async def _train(
-    context: StageContext, settings: SftStage | DistillStage, examples: Sequence[Sequence[Example]], model_path: Path
+    context: StageContext, settings: SftStage | DistillStage, examples: Sequence[Sequence[SftExample]], model_path: Path
 ) -> Path:
     """All updates that are left; returns the last checkpoint."""
     start = latest(context.work)
@@ -66,7 +66,7 @@ async def _train(
     if start == final:
         return final
     session = RaySession(context.recipe)
-    learner: RemoteLearner | None = None
+    learner: Learner | None = None
     try:
         await asyncio.to_thread(session.start)
         with ended_by_signals():
@@ -90,8 +90,8 @@ async def _train(
 async def _updates(
     context: StageContext,
     settings: SftStage | DistillStage,
-    examples: Sequence[Sequence[Example]],
-    learner: RemoteLearner,
+    examples: Sequence[Sequence[SftExample]],
+    learner: Learner,
     done: int,
 ) -> None:
     metrics = context.work / "metrics.jsonl"
@@ -115,7 +115,7 @@ async def _updates(
             await _save(context.work, number, learner)
 
 
-async def _save(work: Path, number: int, learner: RemoteLearner) -> None:
+async def _save(work: Path, number: int, learner: Learner) -> None:
     """A checkpoint that appears whole; the one before it goes."""
     before = latest(work)
     temporary = work / f".update_{number:06d}.tmp"
@@ -148,7 +148,7 @@ def draws(sizes: Sequence[int], weights: Sequence[float], seed: int) -> Iterator
         yield part, int(orders[part][position])
 
 
-def _check_lengths(parts: Sequence[Sequence[Example]], sources: Sequence[DataSource], limit: int) -> None:
+def _check_lengths(parts: Sequence[Sequence[SftExample]], sources: Sequence[DataSource], limit: int) -> None:
     """A demonstration longer than the model's context would be learned in places it never writes to."""
     for part, source in zip(parts, sources, strict=True):
         for row, (prompt, completion) in enumerate(part, start=1):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.evaluation import is_accurate
-from services.schema.messages import Group, Rollout, VerdictStatus
+from services.evaluation import is_accurate, mean
+from services.schema.messages import Group, Rollout
 
 Z95 = 1.96
 ALL = "all"
@@ -85,13 +85,13 @@ def figures_by_source(
 def _figures(
     groups: Sequence[Group], answer_of: Callable[[str], str | None], components: Sequence[str]
 ) -> dict[str, Any]:
-    judged = [[r for r in group.rollouts if r.verdict.status is not VerdictStatus.ERROR] for group in groups]
+    judged = [group.judged for group in groups]
     kept = [rollouts for rollouts in judged if rollouts]
     k = max((len(rollouts) for rollouts in kept), default=1)
     full = [rollouts for rollouts in kept if len(rollouts) == k]
     figures: dict[str, Any] = {
-        "accuracy": estimate([_mean([float(is_accurate(r)) for r in rollouts]) for rollouts in kept]).to_dict(),
-        "length": estimate([_mean([r.completion.num_tokens for r in rollouts]) for rollouts in kept]).to_dict(),
+        "accuracy": estimate([mean([float(is_accurate(r)) for r in rollouts]) for rollouts in kept]).to_dict(),
+        "length": estimate([mean([r.completion.num_tokens for r in rollouts]) for rollouts in kept]).to_dict(),
         "num_errors": sum(len(group.rollouts) for group in groups) - sum(len(rollouts) for rollouts in kept),
         "num_completions": k,
     }
@@ -102,14 +102,10 @@ def _figures(
     for name in components:
         scores = [[r.verdict.components[name] for r in rollouts if name in r.verdict.components] for rollouts in kept]
         if any(scores):
-            figures[name] = estimate([_mean(each) for each in scores if each]).to_dict()
+            figures[name] = estimate([mean(each) for each in scores if each]).to_dict()
     return figures
 
 
 def _majority(rollouts: Sequence[Rollout], answer_of: Callable[[str], str | None]) -> float:
     answers = [answer_of(rollout.completion.text) for rollout in rollouts]
     return majority(answers, [is_accurate(rollout) for rollout in rollouts])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

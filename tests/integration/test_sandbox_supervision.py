@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.code.judge import CodeJudge
+from rewards.code.judge import CodeJudge, CodeVerdict
+from rewards.code.spec import CodeSpec
 from rewards.sandbox import doctor, host
 from rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
 from rewards.sandbox.limits import Limits
@@ -137,11 +138,18 @@ async def test_a_killed_zygote_is_replaced(judge: CodeJudge) -> None:
     assert {verdict.status for verdict in verdicts} == {VerdictStatus.CORRECT}
 
 
-async def test_identical_pairs_run_once(judge: CodeJudge) -> None:
+async def test_identical_pairs_run_once(judge: CodeJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged, really = [], judge._judge
+
+    async def counted(program: str, spec: CodeSpec) -> CodeVerdict:
+        judged.append(program)
+        return await really(program, spec)
+
+    monkeypatch.setattr(judge, "_judge", counted)
     verdicts = await asyncio.gather(*(judge.run(ADD, SUM, is_program=True) for _ in range(20)))
     await judge.run(ADD, SUM, is_program=True)
     await judge.run(ADD + "\n", SUM, is_program=True)
-    assert judge.num_judged == 2
+    assert len(judged) == 2
     assert len({verdict.reason for verdict in verdicts}) == 1
 
 

@@ -23,7 +23,6 @@ RAY = {
     "services/placement_groups.py",
     "services/remote.py",
     "services/health.py",
-    "services/cli.py",
     "services/commands/submit.py",
 }
 VLLM = {"learner/weight_sender.py"}

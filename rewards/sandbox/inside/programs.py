@@ -23,8 +23,6 @@ from typing import Any
 
 from rewards.sandbox.inside import confine, nodes, proxy, signals, wire
 
-MAX_MESSAGE_BYTES = 256 << 20
-
 
 def run(channel: socket.socket) -> None:
     """Receive the job and do it. Never returns."""

@@ -389,10 +389,10 @@ function tokens(rollout, other) {
   const first = spans.length ? spans[0][2] : 0;
   const differsFrom = other?.tokens ? rollout.tokens.findIndex((text, i) => text !== other.tokens[i]) : -1;
   rollout.tokens.forEach((text, i) => {
-    const logprob = rollout.rollout_logprobs[i], version = versionAt(i);
+    const logprob = rollout.rollout_logprobs[i] ?? -Infinity, version = versionAt(i);
     const surprise = Math.min(4, Math.floor(-logprob * 1.6 + 0.35));
     const classes = ["token", `u${Math.max(0, surprise)}`, version !== first ? "newer" : "", differsFrom >= 0 && i >= differsFrom ? "differs" : ""].join(" ");
-    const tip = `token ${i}: ${JSON.stringify(text)} (${rollout.token_ids[i]})\nlog-probability ${figure(logprob, 4)}, p = ${figure(Math.exp(logprob), 3)}\npolicy version ${version}`;
+    const tip = `token ${i}: ${JSON.stringify(text)} (${rollout.token_ids[i]})\nlog-probability ${logprob === -Infinity ? "−∞" : figure(logprob, 4)}, p = ${figure(Math.exp(logprob), 3)}\npolicy version ${version}`;
     box.append(el("span", { class: classes, on: { mousemove: (event) => showTip(event, tip), mouseleave: hideTip } }, text));
   });
   return box;

@@ -39,12 +39,22 @@ class ClusterSettings(Section):
     wait_for_nodes_s: float = Field(default=0.0, ge=0)
     """Clusters that grow: how long to wait for GPUs that no node has yet. 0: what does not fit now is refused."""
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Learner and engine are on one GPU."""
+        return self.colocate != "no"
+
+    @property
+    def takes_turns(self) -> bool:
+        """The engine leaves the GPU's memory to the learner while that works."""
+        return self.colocate == "sleep"
+
     @model_validator(mode="after")
     def _one_gpu_is_one_gpu(self) -> ClusterSettings:
-        if self.colocate != "no" and self.learner_gpus > 1:
+        if self.shares_gpu and self.learner_gpus > 1:
             raise ValueError("colocate puts learner and engine on one GPU: leave learner_gpus at 1")
-        if self.colocate != "no" and self.weight_transport == "nccl":
+        if self.shares_gpu and self.weight_transport == "nccl":
             raise ValueError("nccl refuses two ranks on one GPU: leave weight_transport at auto where colocate is on")
-        if self.colocate == "no" and self.weight_transport == "ipc":
+        if not self.shares_gpu and self.weight_transport == "ipc":
             raise ValueError("ipc needs learner and engine on one GPU: set colocate, or leave weight_transport at auto")
         return self

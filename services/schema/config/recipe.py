@@ -71,11 +71,11 @@ class Recipe(Section):
                 )
         if self.cluster.learner_gpus > 1 and self.learner.compute.offload_optimizer:
             raise ValueError("learner.compute.offload_optimizer is for one learner GPU: leave it out with learner_gpus")
-        if self.cluster.colocate != "no" and self.rollout.device != "cuda":
+        if self.cluster.shares_gpu and self.rollout.device != "cuda":
             raise ValueError("cluster.colocate is for a GPU: set rollout.device: cuda, or leave colocate out")
-        if self.cluster.colocate != "no" and self.rollout.num_workers * self.rollout.tensor_parallel_size > 1:
+        if self.cluster.shares_gpu and self.rollout.num_workers * self.rollout.tensor_parallel_size > 1:
             raise ValueError("cluster.colocate is for one learner and one engine on a GPU: set rollout.num_workers: 1")
-        if self.cluster.colocate == "sleep" and self.training.max_staleness:
+        if self.cluster.takes_turns and not self.training.is_synchronous:
             raise ValueError(
                 "cluster.colocate: sleep takes turns, and training.max_staleness above 0 wants both at once: set it to "
                 "0, or colocate: shared"

@@ -41,6 +41,11 @@ class TrainingSettings(Section):
     """How often a group is tried again when workers fail or verdicts are errors before it is dropped."""
 
     @property
+    def is_synchronous(self) -> bool:
+        """Strictly on-policy: generation and learning take turns, and groups are admitted in waves."""
+        return self.max_staleness == 0
+
+    @property
     def samples_per_update(self) -> int:
         """Completions in one batch."""
         return self.groups_per_update * self.group_size
@@ -57,7 +62,7 @@ class TrainingSettings(Section):
 
     @model_validator(mode="after")
     def _strict_begins_no_more_than_it_needs(self) -> TrainingSettings:
-        if self.over_provision > 0 and self.max_staleness == 0:
+        if self.over_provision > 0 and self.is_synchronous:
             raise ValueError(
                 "over_provision needs max_staleness of at least 1: a strict run trains on exactly the groups it begins"
             )

@@ -94,6 +94,5 @@ def test_unusable_groups_are_refused_by_name() -> None:
 def test_error_verdicts_are_not_samples() -> None:
     rng = np.random.default_rng(0)
     batch = make_batch([make_group(rng, [2, 3, 4], [1, float("nan"), 0])])
-    assert batch.num_errors == 1
     assert batch.lengths.tolist() == [2, 4]
     assert batch.rewards.tolist() == [1, 0]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from learner.checkpoint import load_learner, save_learner
 from learner.policy import Policy
 from learner.update import Learner
+from services.batch_metrics import BatchFigures
 from services.schema.config.learner import LearnerSettings
 from services.schema.errors import RunDirectoryError, RunHalted
 from services.schema.messages import Group
@@ -285,3 +286,9 @@ def test_score_is_at_the_temperature_asked_for(tiny_model: Path) -> None:
     np.testing.assert_array_equal(cold.score(prompt, ids, 1.0), warm.score(prompt, ids))
     assert not np.allclose(cold.score(prompt, ids), warm.score(prompt, ids))
     assert len(warm.score(prompt, ids[:0])) == 0
+
+
+def test_the_learner_computes_no_figure_that_the_batch_has_by_itself(tiny_model: Path) -> None:
+    """One name has one owner: the controller puts both into one row of metrics.jsonl."""
+    result = make_learner(tiny_model).update(some_groups(), 1)
+    assert result.metrics.keys().isdisjoint(BatchFigures.of(some_groups()).row())

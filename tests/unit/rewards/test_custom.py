@@ -51,7 +51,7 @@ async def test_messages_async_functions_and_fixed_arguments() -> None:
 async def test_only_the_culprit_of_a_group_is_an_error() -> None:
     scores = await scores_of("stuck_on", "fine", "sleep", "raise", "die", "fine")
     assert [score.value for score in scores[::4]] == [1.0, 1.0]
-    assert [score.cause for score in scores] == ["", "deadline", "exception", "died", ""]
+    assert [score.cause for score in scores] == [None, "deadline", "exception", "died", None]
     assert "no score for this one" in scores[2].reason
     assert "status 9" in scores[3].reason
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from rewards.base import Case, Context, Score, failed, scored
-from rewards.rubric import Part, Rubric, compose, error_cause
+from rewards.rubric import Part, Rubric, compose
 from services.schema.errors import ActorStartError
 from services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
@@ -91,21 +91,21 @@ def test_an_error_is_never_a_reward() -> None:
     assert got.status is VerdictStatus.ERROR
     assert got.components == {"format": 1.0}
     assert got.reason == "deadline: accuracy: too slow"
-    assert error_cause(got) == "deadline"
+    assert got.cause == "deadline"
 
 
 def test_an_error_that_the_reward_does_not_need_spoils_nothing() -> None:
     parts = {"accuracy": part(1.0, "format"), "format": part(0.1), "watched": part(0.0)}
     got = verdict(parts, accuracy=BROKEN, format=NONE, watched=BROKEN)
     assert (got.reward, got.status, got.components) == (0.0, VerdictStatus.WRONG, {"format": 0.0})
-    assert error_cause(got) == ""
+    assert got.cause is None
 
 
 def test_an_error_of_a_gate_is_an_error_of_what_it_guards() -> None:
     parts = {"accuracy": part(1.0, "format"), "format": part(0.0)}
     got = verdict(parts, accuracy=FULL, format=BROKEN)
     assert got.status is VerdictStatus.ERROR
-    assert error_cause(got) == "deadline"
+    assert got.cause == "deadline"
 
 
 def test_what_does_not_apply_leaves_the_sum_and_nothing_at_all_is_an_error() -> None:
@@ -114,7 +114,7 @@ def test_what_does_not_apply_leaves_the_sum_and_nothing_at_all_is_an_error() -> 
     assert (some.reward, some.status, some.components) == (1.0, VerdictStatus.CORRECT, {"accuracy": 1.0})
     none = verdict(parts, accuracy=ABSENT, style=ABSENT)
     assert none.status is VerdictStatus.ERROR
-    assert error_cause(none) == "nothing-applies"
+    assert none.cause == "nothing-applies"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -145,7 +145,7 @@ async def test_a_component_that_breaks_or_is_late_leaves_the_others_theirs() -> 
     }
     verdicts = await Rubric(parts).judge(cases(2), deadline_s=-0.9)
     assert [each.components for each in verdicts] == [{"good": 1.0}] * 2
-    assert [error_cause(each) for each in verdicts] == ["queue"] * 2
+    assert [each.cause for each in verdicts] == ["queue"] * 2
 
 
 async def test_an_empty_group_has_no_verdicts() -> None:

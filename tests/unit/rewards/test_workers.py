@@ -110,7 +110,7 @@ async def test_stuck_items_do_not_take_a_healthy_neighbour_with_them() -> None:
     """Four stuck jobs in a shared pool once made three healthy 10 ms jobs time out and score 0."""
     async with pool_of(num_children=2, deadline_s=60) as pool:
         stuck = [asyncio.create_task(pool.run(("sleep", 600))) for _ in range(4)]
-        await eventually(lambda: pool.num_asleep >= 2, within_s=30)
+        await eventually(lambda: sum(child.asleep for child in pool._busy) >= 2, within_s=30)
         async with asyncio.timeout(30):
             healthy = await asyncio.gather(*(result_of(pool, "spin", 0.01) for _ in range(20)))
         assert healthy == ["spun"] * 20

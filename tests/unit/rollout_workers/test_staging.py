@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from learner.weight_sender import WeightSender
-from rollout_workers.staging import StagingBuffer, check_manifest, checkpoint_shapes, digest
+from rollout_workers.staging import StagingBuffer, check_manifest, checkpoint_shapes
 from services.schema.errors import WeightSyncError
+from services.schema.fingerprint import digest
 from services.schema.messages import WeightManifest
 from tests.models import build_tiny_model
 

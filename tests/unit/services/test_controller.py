@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from services.batch_metrics import batch_metrics
 from services.controller import Controller
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
 from services.group_buffer import GroupBuffer
 from services.group_carrier import GroupCarrier
+from services.schema.causes import DropReason
 from services.schema.errors import DeadlineError, RunHalted, WorkerError
 from services.schema.interfaces import RewardWorker, RolloutWorker
 from services.schema.messages import Group
@@ -26,7 +26,6 @@ from tests.fakes import (
     FakePrompts,
     FakeRewardWorker,
     FakeRolloutWorker,
-    make_group,
     make_prompt,
     make_recipe,
 )
@@ -64,6 +63,8 @@ class Run:
         self.recipe = make_recipe(**training)
         self.events = Events()
         self.ledger: list[tuple[str, int]] = []
+        self.details: set[str] = set()
+        """What the ledger says beside the reasons."""
         self.workers: dict[str, FakeRolloutWorker] = {}
         self.num_workers = num_workers
         self.learner = FakeLearner(self.events)
@@ -82,7 +83,7 @@ class Run:
                 max_staleness=settings.max_staleness,
                 drop_stale=settings.on_stale == "drop",
                 num_spare=settings.num_spare_groups,
-                record=lambda event, group_id, **_: self.ledger.append((event, group_id)),
+                record=self._record,
                 clock=asyncio.get_running_loop().time,
             ),
             carrier=carrier,
@@ -94,6 +95,10 @@ class Run:
             observers=[self.watcher],
             clock=asyncio.get_running_loop().time,
         )
+
+    def _record(self, event: str, group_id: int, detail: str = "", **_: Any) -> None:
+        self.ledger.append((event, group_id))
+        self.details |= {detail} - {""}
 
     async def _rollout(self, name: str) -> FakeRolloutWorker:
         worker = self.workers[name] = FakeRolloutWorker(name, self.events)
@@ -205,7 +210,8 @@ async def test_a_group_that_fails_everywhere_is_dropped_with_its_reason_and_repl
     async with asyncio.timeout(20):
         await run.controller.run()
     assert run.fate()[1] == ["dropped"]
-    assert run.controller.buffer.dropped["failed: generation failed 2 times; the last cause: scripted"] == 1
+    assert run.controller.buffer.dropped.keys() == {DropReason.FAILED}
+    assert run.details >= {"generation failed 2 times; the last cause: scripted"}
     assert len(run.watcher.rows) == 3
 
 
@@ -239,7 +245,7 @@ async def test_groups_whose_verdicts_are_errors_are_dropped() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await run.controller.run()
-    assert run.controller.buffer.dropped["verdict errors"] > 0
+    assert run.controller.buffer.dropped[DropReason.VERDICT_ERRORS] > 0
     assert run.learner.trained == []
 
 
@@ -348,13 +354,6 @@ async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
     run.watcher.on_row = lambda row: run.learner.failures.update(update=RunHalted("loss is NaN"))
     with pytest.raises(RunHalted):
         await run.go()
-    assert {reason for reason in run.controller.buffer.dropped} == {"halted: loss is NaN"}
+    assert set(run.controller.buffer.dropped) == {DropReason.HALTED}
+    assert run.details == {"loss is NaN"}
     assert run.fate()[2] == run.fate()[3] == ["dropped"]
-
-
-def test_batch_metrics_leave_errors_out() -> None:
-    groups = [make_group(0, rewards=(1.0, 0.0)), make_group(1, rewards=(float("nan"), 1.0))]
-    metrics = batch_metrics(groups)
-    assert metrics["reward_mean"] == pytest.approx(2 / 3)
-    assert metrics["verdict_errors"] == 1
-    assert metrics["uniform_group_share"] == 0.5

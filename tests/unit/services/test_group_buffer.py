@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.group_buffer import Entry, GroupBuffer, GroupState
+from services.schema.causes import DropReason
 from services.schema.errors import DeadlineError
+from services.schema.messages import Group
 from tests.fakes import make_group, make_prompt
+
+
+async def take(buffer: GroupBuffer, deadline_s: float) -> list[Group] | None:
+    await buffer.wait_for_batch(deadline_s)
+    return buffer.take_now()
 
 
 def make_buffer(**changes: Any) -> tuple[GroupBuffer, list[tuple[str, int, dict[str, Any]]]]:
@@ -47,7 +54,7 @@ async def test_a_batch_is_in_admission_order_however_groups_finish() -> None:
     entries = [buffer.admit(make_prompt(index)) for index in range(3)]
     for entry in reversed(entries):
         finish(buffer, entry)
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None
     assert [group.group_id for group in batch] == [0, 1, 2]
 
@@ -55,11 +62,11 @@ async def test_a_batch_is_in_admission_order_however_groups_finish() -> None:
 async def test_every_group_ends_in_the_ledger_once() -> None:
     buffer, ledger = make_buffer()
     first, second = buffer.admit(make_prompt(0)), buffer.admit(make_prompt(1))
-    buffer.drop(first, "failed: no worker")
-    buffer.drop(first, "failed: again")
+    buffer.drop(first, DropReason.FAILED, "no worker")
+    buffer.drop(first, DropReason.FAILED, "again")
     finish(buffer, second)
     finish(buffer, buffer.admit(make_prompt(2)))
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None
     buffer.retire(batch, 1)
     assert [(event, group_id) for event, group_id, _ in ledger] == [
@@ -70,7 +77,18 @@ async def test_every_group_ends_in_the_ledger_once() -> None:
         ("trained", 1),
         ("trained", 2),
     ]
-    assert buffer.dropped == {"failed: no worker": 1}
+    assert ("dropped", 0, {"version": 0, "reason": "failed", "detail": "no worker"}) in ledger
+    assert buffer.dropped == {DropReason.FAILED: 1}
+
+
+async def test_drops_are_counted_by_reason_however_many_details_there_are() -> None:
+    buffer, _ = make_buffer(max_staleness=3)
+    for index in range(5):
+        buffer.drop(buffer.admit(make_prompt(index)), DropReason.FAILED, f"worker {index} died")
+    assert buffer.dropped_counts() == {"failed": 5}
+    other, _ = make_buffer()
+    other.load_state_dict({**buffer.state_dict(), "dropped": {"failed: a: b": 2, "failed: c": 1, "stale": 1}})
+    assert other.dropped == {DropReason.FAILED: 3, DropReason.STALE: 1}
 
 
 async def test_a_straggler_holds_back_the_batch_that_would_strand_it() -> None:
@@ -79,16 +97,16 @@ async def test_a_straggler_holds_back_the_batch_that_would_strand_it() -> None:
     entries = [buffer.admit(make_prompt(index)) for index in range(4)]
     for entry in entries[2:]:
         finish(buffer, entry)
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None and [group.group_id for group in batch] == [2, 3]
     buffer.retire(batch, 1)
     for index in (4, 5):
         finish(buffer, buffer.admit(make_prompt(index)))
     with pytest.raises(DeadlineError, match="group 0"):
-        await buffer.take(0.01)
+        await take(buffer, 0.01)
     finish(buffer, entries[0], version=0)
     finish(buffer, entries[1], version=0)
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None and [group.group_id for group in batch] == [0, 1]
 
 
@@ -98,20 +116,20 @@ async def test_overtaking_never_makes_more_urgent_groups_than_a_batch_holds() ->
     entries = [buffer.admit(make_prompt(index)) for index in range(12)]
     for entry in entries[8:]:
         finish(buffer, entry)
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None
     buffer.retire(batch, 1)
     for index in range(12, 16):
         finish(buffer, buffer.admit(make_prompt(index)))
     with pytest.raises(DeadlineError):
-        await buffer.take(0.01)
+        await take(buffer, 0.01)
 
 
 async def test_dropping_frees_room_instead_of_waiting() -> None:
     buffer, ledger = make_buffer(max_staleness=0, drop_stale=True, groups_per_update=1)
     entry = buffer.admit(make_prompt(0))
     finish(buffer, entry)
-    batch = await buffer.take(1.0)
+    batch = await take(buffer, 1.0)
     assert batch is not None
     late = Entry(7, make_prompt(7), 0)
     buffer.entries[7] = late
@@ -126,7 +144,7 @@ async def test_a_group_staler_than_its_admission_is_caught_at_use() -> None:
     buffer.version = 3
     finish(buffer, buffer.admit(make_prompt(0)), version=1)
     with pytest.raises(DeadlineError):
-        await buffer.take(0.01)
+        await take(buffer, 0.01)
     assert buffer.dropped == {"stale": 1}
 
 
@@ -135,12 +153,12 @@ async def test_deadline_says_who_holds_what() -> None:
     entry = buffer.admit(make_prompt(0))
     buffer.move(entry, GroupState.GENERATING, "rollout-3")
     with pytest.raises(DeadlineError, match=r"group 0 \(train/0\): generating at rollout-3"):
-        await buffer.take(0.01)
+        await take(buffer, 0.01)
 
 
 async def test_interrupt_ends_the_wait() -> None:
     buffer, _ = make_buffer()
-    waiting = asyncio.create_task(buffer.take(10.0))
+    waiting = asyncio.create_task(take(buffer, 10.0))
     await asyncio.sleep(0)
     buffer.interrupt()
     assert await waiting is None

@@ -146,8 +146,8 @@ async def test_the_first_one_may_die_while_it_loads_its_checkpoint(tmp_path: Pat
         return learner
 
     keeper = LearnerKeeper(spawn, shop.checkpoints, shop.rollouts, max_revivals=2, backoff_s=0.0)
-    first = await keeper.start(latest_checkpoint(shop.checkpoints))
-    assert first is shop.learners[1] and keeper.policy_version == 1
+    await keeper.start(latest_checkpoint(shop.checkpoints))
+    assert keeper.current is shop.learners[1] and keeper.policy_version == 1
 
 
 async def test_one_that_dies_while_it_is_brought_back_is_replaced_again(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_a_sound_run_passes(run: RunDirectory) -> None:
     assert report(run.path, as_json=True) == 0
 
 
+def test_reasons_that_went_on_with_their_detail_are_counted_by_reason(run: RunDirectory) -> None:
+    """As ledgers had them before details had a field of their own."""
+    text = "failed: generation failed 3 times; the last cause: rollout-0 died: gone"
+    change_ledger(run, lambda rows: [row | ({"reason": text} if row["event"] == "dropped" else {}) for row in rows])
+    found = audit(run.path)
+    assert found.is_sound and found.dropped == {"failed": 1}
+
+
 def change_ledger(run: RunDirectory, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
     file = run.file("ledger.jsonl")
     append_lines(file, change(read_lines(file)), replace=True)

@@ -15,7 +15,7 @@ from services.recorder import Recorder
 from services.rollout_file import read_groups, rollout_lines
 from services.run_directory import RunDirectory, choose_run_directory, write_json
 from services.schema.errors import RecipeError, RunDirectoryError
-from tests.fakes import Events, FakeLearner, make_group, make_recipe
+from tests.fakes import Events, FakeLearner, impossible, make_group, make_recipe
 from tests.unit.services.test_controller import Run
 
 LOCKED: list[RunDirectory] = []
@@ -169,3 +169,19 @@ async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
     with pytest.raises(RunDirectoryError, match=r"update_000002 cannot be written: .*0 MiB left.*is intact"):
         await saver.save(run.controller, None)
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
+
+
+def test_a_rollout_with_an_infinite_log_probability_is_recorded_and_read_back(tmp_path: Path) -> None:
+    """A batch that is made again from its file must meet the infinite ratio that it had, not a NaN."""
+    file = tmp_path / "update_000001.jsonl"
+    append_lines(file, list(rollout_lines(impossible(make_group(3)))))
+    assert read_lines(file)[0]["rollout_logprobs"] == [-0.5, None, -0.5]
+    assert np.array_equal(
+        read_groups(file)[0].rollouts[0].completion.rollout_logprobs, np.array([-0.5, -np.inf, -0.5], dtype=np.float32)
+    )
+
+
+def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    append_lines(tmp_path / "lines", [{"a": nan, "b": [1.0, -infinity, {"c": (infinity, "x")}]}])
+    assert read_lines(tmp_path / "lines") == [{"a": None, "b": [1.0, None, {"c": [None, "x"]}]}]

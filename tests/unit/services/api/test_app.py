@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from services.json_lines import read_lines
+from services.recorder import Recorder
+from tests.fakes import impossible, make_group
 from tests.unit.services.api.kit import Watched
 
 CHANGES = ["scale", "pause", "resume", "drain", "checkpoint", "stop"]
@@ -34,6 +36,15 @@ async def test_a_finished_run_is_shown_whole(tmp_path: Path) -> None:
         assert [rollout["reward"] for rollout in group["rollouts"]] == [0.0, 1.0]
         assert (await client.get("/v1/choices")).json()["num_rollouts"] == 16
         assert len((await client.get("/v1/samples?status=correct&limit=3")).json()) == 3
+
+
+async def test_a_token_that_the_sampler_gave_no_chance_is_shown(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    await watched.go()
+    Recorder(watched.directory).on_update({"update": 4, "time_s": 1.0}, [impossible(make_group(90))])
+    async with watched.client() as client:
+        group = (await client.get("/v1/groups/update_000004:90")).json()
+    assert group["rollouts"][0]["rollout_logprobs"] == [-0.5, None, -0.5]
 
 
 async def test_two_versions_of_a_prompt_are_compared(tmp_path: Path) -> None:

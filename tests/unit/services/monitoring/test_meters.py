@@ -7,7 +7,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.telemetry import CATALOGUE
+from services.schema.causes import DropReason
+from tests.fakes import make_group, make_prompt
+from tests.series import KNOWN
 from tests.system import needs
 from tests.unit.services.api.kit import Watched
 
@@ -47,11 +49,22 @@ async def test_a_run_fills_its_meters(tmp_path: Path) -> None:
     assert value("run_info", version="0", model="fake", loss="grpo") == 1
 
 
+async def test_drops_and_errors_are_counted_under_their_fixed_words(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    await watched.start()
+    buffer, meters = watched.run.controller.buffer, watched.room.meters
+    buffer.drop(buffer.admit(make_prompt(0)), DropReason.FAILED, "rollout-0 died: gone")
+    meters.on_drop(make_group(1, rewards=(1.0, float("nan"))), DropReason.VERDICT_ERRORS)
+    found = values(meters.exposition(watched.run.controller).decode())
+    assert found["rayzero_groups_dropped_total", (("reason", "failed"),)] == 1
+    assert found["rayzero_tokens_dropped_total", (("reason", "verdict errors"),)] == 6
+    assert found["rayzero_verdict_errors_total", (("cause", "exception"),)] == 1
+
+
 async def test_every_series_is_in_the_catalogue(tmp_path: Path) -> None:
-    known = {name for metric in CATALOGUE for name in metric.series}
     found = {name for name, _ in values(await scraped(tmp_path)) if name.startswith("rayzero_")}
-    assert found <= known
-    assert len(known) > 60
+    assert found <= KNOWN
+    assert len(KNOWN) > 60
 
 
 async def test_a_worker_that_left_leaves_no_figures(tmp_path: Path) -> None:

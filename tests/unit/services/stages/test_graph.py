@@ -22,7 +22,6 @@ def test_stages_run_after_what_they_read_else_in_the_recipes_order(tmp_path: Pat
     assert graph.order == ("cold", "reasoning", "sampled", "final", "measured")
     assert graph.inputs["final"] == ("base", "sampled")
     assert graph.inputs["measured"] == ("base", "cold", "final")
-    assert graph.dependants("reasoning") == {"sampled", "final", "measured"}
     assert graph.needed_for("sampled") == {"cold", "reasoning", "sampled"}
     assert graph.root_model("reasoning") == "base"
 

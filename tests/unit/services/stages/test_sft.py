@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from services.cold_start import Example
 from services.json_lines import read_lines
 from services.schema.config.pipeline import SftStage
 from services.schema.errors import RayzeroError, WorkerError
+from services.schema.interfaces import SftExample
 from services.stages.context import StageContext
 from services.stages.loading import load_pipeline
 from services.stages.sft import _check_lengths, _updates, draws, latest
@@ -46,7 +46,7 @@ class FakeLearner:
         self.batches: list[list[int]] = []
         self.dies_after = dies_after
 
-    async def sft_step(self, examples: Sequence[Example], learning_rate: float) -> dict[str, float]:
+    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> dict[str, float]:
         if len(self.batches) == self.dies_after:
             raise WorkerError("killed")
         self.batches.append([int(prompt[0]) for prompt, _ in examples])
@@ -56,7 +56,7 @@ class FakeLearner:
         (Path(directory) / "config.json").write_text(str(len(self.batches)))
 
 
-def examples() -> list[list[Example]]:
+def examples() -> list[list[SftExample]]:
     return [[(np.full(3, index, dtype=np.int32), np.ones(2, dtype=np.int32)) for index in range(10)]]
 
 
