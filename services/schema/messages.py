@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from services.schema.addresses import host_port
+
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
     import numpy as np
     from numpy.typing import NDArray
@@ -266,6 +268,11 @@ class Rendezvous:
     host: str
     port: int
     world_size: int
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as in a URL."""
+        return host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
