@@ -17,12 +17,13 @@ from rich.status import Status
 
 from services.evaluation import Evaluation, Evaluator
 from services.fleet import Fleet
+from services.gpu_seats import ENGINE, REWARD
 from services.group_carrier import GroupCarrier
 from services.interrupts import ended_by_signals
 from services.model_shape import read_shape
 from services.models import resolve_model
 from services.placement import Placement, RaySession
-from services.preflight import check_lengths, count_gpus, gpus_wanted, prepare
+from services.preflight import check_lengths, compute_device, gpus_there, prepare
 from services.schema.config.loader import load_recipe, validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker
@@ -117,10 +118,11 @@ async def workers(
     Their logs go to `logs`, or vanish with the workers.
     """
     session = RaySession(recipe)
+    device = compute_device(recipe, await asyncio.to_thread(gpus_there, recipe))
     with contextlib.ExitStack() as stack:
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
         folder.mkdir(parents=True, exist_ok=True)
-        placement = Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()), roles=("engine",))
+        placement = Placement(recipe, model_path, folder, device, roles=(ENGINE, REWARD))
         engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         try:

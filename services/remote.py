@@ -46,6 +46,8 @@ class RemoteActor:
         """Of the actor's process, once it is placed."""
         self.node = ""
         """Ray's id of the node it lives on."""
+        self.release: Callable[[], None] | None = None
+        """Gives its GPUs to whoever comes after it."""
 
     async def call(self, method: str, *args: Any, deadline_s: float) -> Any:
         """One call, bounded. A call that ran out is cancelled, so that an async actor stops working on it."""
@@ -69,6 +71,9 @@ class RemoteActor:
             await self.call("shutdown", deadline_s=SHUTDOWN_S)
         with contextlib.suppress(RayError, ValueError):
             ray.kill(self.handle)
+        release, self.release = self.release, None
+        if release is not None:
+            release()
 
 
 class RemoteRolloutWorker(RemoteActor):
@@ -76,15 +81,6 @@ class RemoteRolloutWorker(RemoteActor):
 
     metrics_target = ""
     """`host:port` of its engine's own metrics, for Prometheus."""
-    release: Callable[[], None] | None = None
-    """Gives its GPUs to whoever comes after it."""
-
-    async def shutdown(self) -> None:
-        """See `RolloutWorker`."""
-        await super().shutdown()
-        release, self.release = self.release, None
-        if release is not None:
-            release()
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
         """See `RolloutWorker`."""
