@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,10 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from services.schema.addresses import free_port
 from services.schema.config.recipe import Recipe
+from services.schema.devices import Device
+from services.schema.errors import ActorStartError
 from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
 if TYPE_CHECKING:
@@ -34,32 +36,32 @@ class LearnerActor:
         self._recipe, self._model_path = recipe, model_path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
 
-    async def start(self, rank: int = 0, rendezvous: Rendezvous | None = None) -> None:
-        """Load the model. Raises RecipeError when it cannot be trained.
+    async def start(self, device: Device, rank: int = 0, rendezvous: Rendezvous | None = None) -> None:
+        """Load the model onto `device`: `cuda` is the one GPU that Ray reserved for this actor.
 
         Where several learners shard one model, each is told its rank and where they meet; from then on every call
         but the transfer's must be made to all of them at once.
+
+        Raises:
+            RecipeError: the model cannot be trained.
+            ActorStartError: torch cannot use the GPU.
         """
-        await self._run(self._load, rank, rendezvous)
+        await self._run(self._load, device, rank, rendezvous)
 
     async def meeting_point(self, world_size: int) -> Rendezvous:
         """Where the learner's ranks may meet: a free port of this node."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = int(probe.getsockname()[1])
-        return Rendezvous(host=ray.util.get_node_ip_address(), port=port, world_size=world_size)
+        host = ray.util.get_node_ip_address()
+        return Rendezvous(host=host, port=free_port(host), world_size=world_size)
 
     async def describe(self) -> dict[str, Any]:
         """Who learns: process id, policy version, parameters, device, threads."""
-        import torch
-
         policy = self._learner.policy
         return {
             "pid": os.getpid(),
             "policy_version": self._learner.policy_version,
             "num_parameters": policy.num_parameters,
             "device": str(policy.device),
-            "num_threads": torch.get_num_threads(),
+            "num_threads": self._num_threads,
         }
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
@@ -124,7 +126,7 @@ class LearnerActor:
         self._thread.shutdown(wait=False, cancel_futures=True)
         leave()
 
-    def _load(self, rank: int, rendezvous: Rendezvous | None) -> None:
+    def _load(self, device: str, rank: int, rendezvous: Rendezvous | None) -> None:
         import torch
 
         from learner.policy import Policy
@@ -134,7 +136,15 @@ class LearnerActor:
         from learner.weight_sender import WeightSender
 
         recipe, settings = self._recipe, self._recipe.learner
-        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that are not its own
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ActorStartError(
+                f"a GPU is reserved for the learner, and torch {torch.__version__} on {os.uname().nodename} cannot use "
+                "it: install torch for CUDA there, and a driver that is new enough, or set rollout.device: cpu"
+            )
+        if settings.compute.num_threads is None:
+            # A Ray node may claim more CPUs than its machine has: more threads than cores are slower than one.
+            torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+        self._num_threads = torch.get_num_threads()  # of this thread: each has a number of its own
         policy = Policy(
             self._model_path,
             dtype=recipe.model.dtype,

@@ -74,7 +74,7 @@ def join(rank: int, rendezvous: Rendezvous, device: str, deadline_s: float) -> R
         return ONE_RANK
     dist.init_process_group(
         backend="nccl" if device == "cuda" else "gloo",
-        init_method=f"tcp://{rendezvous.host}:{rendezvous.port}",
+        init_method=f"tcp://{rendezvous.address}",
         rank=rank,
         world_size=rendezvous.world_size,
         timeout=timedelta(seconds=deadline_s),

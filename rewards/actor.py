@@ -13,11 +13,11 @@ from services.schema.messages import Completion, Prompt, Verdict
 
 
 class RewardActor:
-    """Spawned by services/placement.py with `ray.remote(RewardActor).options(num_cpus=…)`."""
+    """Spawned by services/placement.py with `ray.remote(RewardActor).options(num_cpus=…, num_gpus=…)`."""
 
     def __init__(self, settings: RewardSettings) -> None:
         """Cheap: rubrics are built and children forked with the first group of their source."""
-        self._scorer = Scorer(settings)
+        self._scorer = Scorer(settings, "cuda" if settings.num_gpus_per_worker else "cpu")
 
     async def start(self) -> None:
         """Build every rubric and fork its first children. Raises ActorStartError for what can never work."""

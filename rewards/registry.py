@@ -26,6 +26,7 @@ from services.schema.config.reward_components import (
     RepetitionComponent,
     RewardModelComponent,
 )
+from services.schema.devices import Device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class Capacity:
     """Child processes that run at a time, of each component that needs them."""
     max_asleep: int = 32
     """Children besides these that may hang without using a CPU."""
+    device: Device = "cpu"
+    """What reward models compute on: `cuda` where the worker has reserved a GPU."""
 
 
 def build_rubric(
@@ -164,7 +167,7 @@ def _judge(component: JudgeComponent, capacity: Capacity) -> Reward:
 def _reward_model(component: RewardModelComponent, capacity: Capacity) -> Reward:
     from rewards.reward_model import RewardModelReward
 
-    return RewardModelReward(component)
+    return RewardModelReward(component, capacity.device)
 
 
 BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {

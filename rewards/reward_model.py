@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rewards.base import THINK_CLOSE, Case, Context, Score, scored
 from services.schema.config.reward_components import RewardModelComponent
+from services.schema.devices import Device
 from services.schema.errors import ActorStartError
 from services.schema.messages import ChatMessage
 
@@ -29,8 +30,9 @@ CENTRE_FILE = "reward_model.json"
 class RewardModelReward:
     """sigmoid(logit − centre); the centre is where the model was trained to be undecided."""
 
-    def __init__(self, settings: RewardModelComponent) -> None:
-        self.settings = settings
+    def __init__(self, settings: RewardModelComponent, device: Device = "cpu") -> None:
+        """`device`: `cuda` only where this worker has reserved a GPU."""
+        self.settings, self._device = settings, device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reward-model")
         self._classifier: Classifier | None = None
 
@@ -50,7 +52,7 @@ class RewardModelReward:
         if self._classifier is not None:
             return
         try:
-            self._classifier = Classifier(Path(self.settings.path))
+            self._classifier = Classifier(Path(self.settings.path), self._device)
         except (OSError, ValueError) as error:
             raise ActorStartError(f"reward model {self.settings.path} cannot be loaded: {error}") from None
 
@@ -74,11 +76,17 @@ class RewardModelReward:
 class Classifier:
     """A one-logit classifier with its tokenizer, in fp32, for scoring and for training."""
 
-    def __init__(self, path: Path) -> None:
-        """Load a directory in Hugging Face format; a body without a head gets a new one."""
+    def __init__(self, path: Path, device: Device = "cpu") -> None:
+        """Load a directory in Hugging Face format onto `device`; a body without a head gets a new one.
+
+        Raises:
+            ValueError, OSError: there is no such model, or torch cannot use the GPU.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"it is to compute on a GPU, and torch {torch.__version__} here cannot use one")
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} holds no config.json")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self.model: Any = AutoModelForSequenceClassification.from_pretrained(
             path, num_labels=1, dtype=torch.float32, local_files_only=True

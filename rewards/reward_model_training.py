@@ -18,6 +18,7 @@ import xxhash
 from torch.nn.functional import logsigmoid
 
 from rewards.reward_model import Classifier
+from services.schema.devices import Device
 from services.schema.messages import ChatMessage
 
 
@@ -38,6 +39,7 @@ class Spec:
     held_out_share: float
     checkpoint_every_updates: int
     seed: int
+    device: Device = "cpu"
 
 
 Pair = tuple[list[int], list[int]]
@@ -46,7 +48,7 @@ Pair = tuple[list[int], list[int]]
 def train(spec: Spec) -> dict[str, Any]:
     """Train to the end; returns the held-out figures and writes the model."""
     torch.manual_seed(spec.seed)
-    classifier = Classifier(Path(spec.model))
+    classifier = Classifier(Path(spec.model), spec.device)
     trained_on, held_out = _read_pairs(spec, classifier)
     classifier.model.train()
     optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=spec.learning_rate, weight_decay=0.0)

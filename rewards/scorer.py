@@ -11,6 +11,7 @@ from rewards.base import Case, Reward
 from rewards.registry import Capacity, build_rubric
 from rewards.rubric import Rubric
 from services.schema.config.reward import RewardSettings
+from services.schema.devices import Device
 from services.schema.errors import ActorStartError, WorkerError
 from services.schema.messages import Completion, Prompt, Verdict
 
@@ -18,11 +19,14 @@ from services.schema.messages import Completion, Prompt, Verdict
 class Scorer:
     """Scores groups under the recipe's rubrics."""
 
-    def __init__(self, settings: RewardSettings) -> None:
+    def __init__(self, settings: RewardSettings, device: Device = "cpu") -> None:
+        """`device`: what reward models compute on; `cuda` where a GPU is reserved for them."""
         self.settings = settings
         self.counts: Counter[str] = Counter()
         """Verdicts by status (`correct`, `wrong`, `error`) and errors by cause (`error:deadline`, …)."""
-        self._capacity = Capacity(num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep)
+        self._capacity = Capacity(
+            num_children=math.ceil(settings.num_cpus_per_worker), max_asleep=settings.max_asleep, device=device
+        )
         self._rubrics: dict[str, Rubric] = {}
         self._rewards: dict[str, Reward] = {}
         """By settings: rubrics that ask for the same share one, with its children."""

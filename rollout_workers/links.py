@@ -13,8 +13,9 @@ import torch
 import torch.distributed
 
 from rollout_workers.staging import StagingBuffer
+from services.schema.addresses import address_towards
 from services.schema.messages import Rendezvous, WeightManifest
-from services.schema.wire import GROUP_PREFIX, SharedBufferName, address_towards, buffer_key
+from services.schema.wire import GROUP_PREFIX, SharedBufferName, buffer_key
 
 DISTRIBUTED: Any = torch.distributed
 """Untyped: torch's stubs leave its gloo group and its stores out."""

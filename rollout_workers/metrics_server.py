@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from threading import Thread
@@ -10,11 +11,19 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
+from services.schema.addresses import family_of, host_port
+
 
 class _Server(ThreadingMixIn, WSGIServer):
     """A scrape that hangs holds up no other, nor the end of the process."""
 
     daemon_threads = True
+
+
+class _IPv6Server(_Server):
+    """The same; `socketserver` takes the family from the class."""
+
+    address_family = socket.AF_INET6
 
 
 class _Silent(WSGIRequestHandler):
@@ -30,9 +39,10 @@ def serve_metrics(host: str) -> str:
     Figures of an engine alone, no text of any prompt: that is why it asks for no token.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    server = make_server(host, 0, _plain(make_wsgi_app()), server_class=_Server, handler_class=_Silent)
+    kind = _IPv6Server if family_of(host) is socket.AF_INET6 else _Server
+    server = make_server(host, 0, _plain(make_wsgi_app()), server_class=kind, handler_class=_Silent)
     Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return f"{host}:{server.server_port}"
+    return host_port(host, server.server_port)
 
 
 def _plain(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:

@@ -37,7 +37,7 @@ class ReceiverGroup:
         """
         self.rank = rank
         self._link: ReceivingLink | None = None
-        self._where = f"rank {rank} of the transfer group at {rendezvous.host}:{rendezvous.port}"
+        self._where = f"rank {rank} of the transfer group at {rendezvous.address}"
         timeout = timedelta(seconds=deadline_s)
         with self._explained(f"could not meet its peers in {deadline_s:g} s"):
             self._store = DISTRIBUTED.TCPStore(
@@ -45,7 +45,7 @@ class ReceiverGroup:
             )
             probe = SharedBufferName.parse(self._store.get(PROBE_KEY).decode())
             me = this_peer(device, probe.is_here())
-            self._where = f"{me.named(rank)} of the transfer group at {rendezvous.host}:{rendezvous.port}"
+            self._where = f"{me.named(rank)} of the transfer group at {rendezvous.address}"
             self._store.set(joined_key(rank), str(me))
             links = parse_links(self._store.get(LINKS_KEY))
             self.kind = links[rank]

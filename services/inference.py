@@ -19,12 +19,13 @@ from rich.status import Status
 from services.evaluation import Evaluation, Evaluator
 from services.extras import require_engines
 from services.fleet import Fleet
+from services.gpu_seats import ENGINE, REWARD
 from services.group_carrier import GroupCarrier
 from services.interrupts import ended_by_signals
 from services.model_shape import read_shape
 from services.models import resolve_model
 from services.placement import Placement, RaySession
-from services.preflight import check_lengths, count_gpus, gpus_wanted, prepare
+from services.preflight import check_lengths, compute_device, gpus_there, prepare
 from services.schema.config.loader import load_recipe, validate_recipe
 from services.schema.config.recipe import Recipe
 from services.schema.interfaces import RewardWorker, RolloutWorker
@@ -117,7 +118,7 @@ def _generation_recipe(model: str, max_tokens: int, max_positions: int) -> Recip
 @asynccontextmanager
 async def engines_alone(recipe: Recipe, model_path: Path, console: Console) -> AsyncIterator[Fleet[RolloutWorker]]:
     """Engines with the model as it is on disk; they end, and their logs with them, when the block is left."""
-    async with _ray(recipe, model_path, console, None) as placement:
+    async with _ray(recipe, model_path, console, (ENGINE,)) as placement:
         engines = _engines(recipe, placement)
         async with _serving(console, (engines, recipe.rollout.num_workers)):
             yield engines
@@ -131,7 +132,7 @@ async def workers(
 
     Their logs go to `logs`, or vanish with the workers.
     """
-    async with _ray(recipe, model_path, console, logs) as placement:
+    async with _ray(recipe, model_path, console, (ENGINE, REWARD), logs) as placement:
         engines = _engines(recipe, placement)
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         async with _serving(console, (engines, recipe.rollout.num_workers), (rewards, recipe.reward.num_workers)):
@@ -139,17 +140,21 @@ async def workers(
 
 
 @asynccontextmanager
-async def _ray(recipe: Recipe, model_path: Path, console: Console, logs: Path | None) -> AsyncIterator[Placement]:
+async def _ray(
+    recipe: Recipe, model_path: Path, console: Console, roles: tuple[str, ...], logs: Path | None = None
+) -> AsyncIterator[Placement]:
     """Ray, and what places actors on it; their logs go to `logs`, else to a folder that goes with the block."""
     require_engines(recipe.cluster)
     session = RaySession(recipe)
+    device = compute_device(recipe, await asyncio.to_thread(gpus_there, recipe))
     with contextlib.ExitStack() as stack:
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
         folder.mkdir(parents=True, exist_ok=True)
+        placement = Placement(recipe, model_path, folder, device, roles=roles)
         try:
             with Status("starting Ray", console=console):
                 await asyncio.to_thread(session.start)
-            yield Placement(recipe, model_path, folder, gpus_wanted(recipe, count_gpus()), roles=("engine",))
+            yield placement
         finally:
             await asyncio.to_thread(session.stop)
 

@@ -85,6 +85,8 @@ _REMEDIES = {
     "rollout.tensor_parallel_size",
     "learner and engine": "lower rollout.kv_cache_bytes or learner.compute.tokens_per_microbatch, let the engine sleep "
     "with cluster.colocate: sleep, or give each a GPU with cluster.colocate: no",
+    "reward worker": "raise reward.num_gpus_per_worker (fewer share a GPU), lower the reward model's tokens_per_batch, "
+    "or choose a smaller one",
 }
 
 

@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 
 import ray
 
-from services.gpu_seats import ENGINE, LEARNER
+from services.gpu_seats import ENGINE, REWARD, ROLES, reward_cpus
 from services.learner_ranks import first_of
 from services.memory_plan import with_plan
 from services.model_shape import read_shape
-from services.placement_groups import GpuSeats, give_back_gpus
-from services.preflight import check_memory
+from services.placement_groups import GpuSeats, cluster_nodes, give_back_gpus
+from services.preflight import check_memory, on_device
 from services.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from services.schema.config.recipe import Recipe
+from services.schema.devices import VISIBLE_DEVICES, Device
 from services.schema.errors import (
     ActorLostError,
     ActorStartError,
@@ -40,7 +41,9 @@ from services.schema.temporary import own_folder, remove_dead_folders
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=RemoteActor)
+W = TypeVar("W", RemoteRolloutWorker, RemoteRewardWorker)
 T = TypeVar("T")
+Args = tuple[Any, ...]
 METRICS_S = 10.0
 
 START_ATTEMPTS = 2
@@ -121,10 +124,10 @@ class Placement:
     recipe: Recipe
     model_path: Path
     logs: Path
-    num_gpus: int = 0
-    """GPUs that the recipe's actors ask for; 0: everything computes on CPUs."""
-    roles: tuple[str, ...] = (LEARNER, ENGINE)
-    """For whom GPUs are reserved."""
+    device: Device = "cpu"
+    """What learner and engines compute on."""
+    roles: tuple[str, ...] = ROLES
+    """Who will be spawned: for whom GPUs are reserved."""
     _seats: list[GpuSeats] = field(default_factory=list)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -132,35 +135,39 @@ class Placement:
         """The learner, its model loaded; all its ranks where it has several GPUs."""
         from learner.actor import LearnerActor
 
-        recipe = self.recipe
-        environment = _thread_environment(recipe.learner.compute.num_threads or os.cpu_count() or 1)
+        recipe = on_device(self.recipe, self.device)
         options = {
             "num_cpus": 1,
             "resources": recipe.cluster.learner_resources,
-            "runtime_env": {"env_vars": environment},
+            "runtime_env": {"env_vars": dict(recipe.cluster.environment)},
         }
-        if self.num_gpus:
-            return await despite_losses(lambda: self._gpu_learner(options))
-        return await self._spawn("learner", RemoteLearner, LearnerActor, options, recipe, str(self.model_path))
+        if self.device == "cuda":
+            return await despite_losses(lambda: self._gpu_learner(recipe, options))
+        options = _with_threads(options, self._learner_threads())
+        return await self._spawn(
+            "learner", RemoteLearner, LearnerActor, options, (recipe, str(self.model_path)), self.device
+        )
 
-    async def _gpu_learner(self, options: dict[str, Any]) -> Learner:
+    async def _gpu_learner(self, recipe: Recipe, options: dict[str, Any]) -> Learner:
         from learner.actor import LearnerActor
 
-        recipe = self.recipe
-        if (plan := check_memory(recipe, read_shape(self.model_path), self.num_gpus)) is not None:
+        shape, num_gpus = read_shape(self.model_path), recipe.cluster.learner_gpus
+        if (plan := check_memory(recipe, shape, num_gpus)) is not None:
             recipe = with_plan(recipe, plan)
         seats = await self._reserved()
-        ranks = []
+        ranks, arguments = [], (recipe, str(self.model_path))
         for rank in range(recipe.cluster.learner_gpus):
             name = "learner" if rank == 0 else f"learner-{rank}"
-            seated = options | seats.learner_options(rank)
-            ranks.append(self._create(name, RemoteLearner, LearnerActor, seated, recipe, str(self.model_path)))
+            seated = _with_threads(options | seats.learner_options(rank), self._learner_threads(seats, rank))
+            ranks.append(self._create(name, RemoteLearner, LearnerActor, seated, arguments))
         try:
             meeting = None
             if len(ranks) > 1:
                 deadline_s = recipe.deadlines.actor_start_s
                 meeting = await ranks[0].call("meeting_point", len(ranks), deadline_s=deadline_s)
-            await asyncio.gather(*(self._started(each, options, rank, meeting) for rank, each in enumerate(ranks)))
+            await asyncio.gather(
+                *(self._started(each, options, self.device, rank, meeting) for rank, each in enumerate(ranks))
+            )
         except BaseException:
             await asyncio.gather(*(rank.shutdown() for rank in ranks), return_exceptions=True)
             raise
@@ -170,26 +177,16 @@ class Placement:
         """A rollout worker, its engine up."""
         from rollout_workers.actor import RolloutActor, engine_environment
 
+        recipe = on_device(self.recipe, self.device)
         options = {
             "num_cpus": 1,
-            "resources": self.recipe.cluster.rollout_resources,
-            "runtime_env": {"env_vars": engine_environment(self.recipe.rollout)},
+            "resources": recipe.cluster.rollout_resources,
+            "runtime_env": {"env_vars": recipe.cluster.environment | engine_environment(recipe.rollout)},
             "max_concurrency": 1000,
         }
-        release: Callable[[], None] | None = None
-        if self.num_gpus:
-            seat, release = await (await self._reserved()).take_engine()
-            options |= seat
-        try:
-            worker = await self._spawn(
-                name, RemoteRolloutWorker, RolloutActor, options, self.recipe, str(self.model_path), name
-            )
-        except BaseException:
-            if release is not None:
-                release()
-            raise
-        worker.release = release
-        local = self.recipe.cluster.address is None
+        arguments = (recipe, str(self.model_path), name)
+        worker = await self._seated(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)
+        local = recipe.cluster.address is None
         with contextlib.suppress(RayzeroError):  # an engine is not given up because nobody can watch it
             worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
         return worker
@@ -199,27 +196,66 @@ class Placement:
         from rewards.actor import RewardActor
 
         options = {
-            "num_cpus": 0 if self.recipe.cluster.address is None else self.recipe.reward.num_cpus_per_worker,
+            "num_cpus": reward_cpus(self.recipe),
             "resources": self.recipe.cluster.reward_resources,
             "runtime_env": {"env_vars": _thread_environment(1)},
             "max_concurrency": 1000,
         }
-        return await self._spawn(name, RemoteRewardWorker, RewardActor, options, self.recipe.reward)
+        return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
+
+    @property
+    def _with_gpus(self) -> tuple[str, ...]:
+        """The roles among its own that have GPUs."""
+        rewards = self.recipe.reward.num_gpus_per_worker > 0
+        return tuple(role for role in self.roles if (rewards if role == REWARD else self.device == "cuda"))
+
+    def _learner_threads(self, seats: GpuSeats | None = None, rank: int = 0) -> int:
+        """Threads of one rank: its part of its node's cores, not of those of the machine that the driver is on."""
+        recipe = self.recipe
+        if recipe.learner.compute.num_threads is not None:
+            return recipe.learner.compute.num_threads
+        if recipe.cluster.address is None:
+            # A local Ray offers more CPUs than the machine has, so that every actor is placed.
+            return max(1, (os.cpu_count() or 1) // (recipe.cluster.learner_gpus if seats else 1))
+        if seats is not None:
+            return seats.learner_cores(rank)
+        suitable = [node.num_cpus for node in cluster_nodes() if node.offers(recipe.cluster.learner_resources)]
+        return max(1, int(min((cpus for cpus in suitable if cpus), default=1)))
+
+    async def _seated(
+        self, role: str, name: str, wrapper: Callable[..., W], actor_class: type, options: dict[str, Any], args: Args
+    ) -> W:
+        """An engine or a reward worker, on GPUs where its role has some: they are free again when it ends."""
+        if role not in self._with_gpus:
+            return await self._spawn(name, wrapper, actor_class, options, args)
+        seat, release = await (await self._reserved()).take(role)
+        try:
+            worker = await self._spawn(name, wrapper, actor_class, options | seat, args)
+        except BaseException:
+            release()
+            raise
+        worker.release = release
+        return worker
 
     async def _spawn(
-        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], args: Args, *start: Any
     ) -> A:
-        async def start() -> A:
-            actor = self._create(name, wrapper, actor_class, options, *args)
-            await self._started(actor, options)
+        """Placed and ready; `args` are its constructor's, `start` its method's."""
+
+        async def attempt() -> A:
+            actor = self._create(name, wrapper, actor_class, options, args)
+            await self._started(actor, options, *start)
             return actor
 
-        return await despite_losses(start)
+        return await despite_losses(attempt)
 
     def _create(
-        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], *args: Any
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], args: Args
     ) -> A:
         """The actor, not yet placed."""
+        if not options.get("num_gpus"):
+            # Ray lets an actor without GPUs see all of its node's: it would compute on one that another has reserved.
+            options = _with_environment(options, {VISIBLE_DEVICES: ""})
         handle = ray.remote(actor_class).options(max_restarts=0, **options).remote(*args)
         return wrapper(name, handle, self.recipe.deadlines)
 
@@ -245,7 +281,7 @@ class Placement:
         """The run's GPUs, reserved when the first actor asks for one: all of them or none."""
         async with self._reserving:
             if not self._seats:
-                self._seats.append(await GpuSeats.reserve(self.recipe, self.roles))
+                self._seats.append(await GpuSeats.reserve(self.recipe, self._with_gpus))
             return self._seats[0]
 
     async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float, *args: Any) -> None:
@@ -289,7 +325,7 @@ def redirect_output(_actor: object, path: str) -> tuple[int, str]:
 
 def required_cpus(recipe: Recipe) -> int:
     """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
-    return 1 + recipe.rollout.max_workers
+    return recipe.cluster.learner_gpus + recipe.rollout.max_workers
 
 
 def _named_resources(recipe: Recipe) -> dict[str, float]:
@@ -303,6 +339,16 @@ def _thread_environment(num_threads: int) -> dict[str, str]:
     # Ray sets OMP_NUM_THREADS from num_cpus. Passive: threads that spin while they wait make a shared core's other
     # process four times slower.
     return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _with_threads(options: dict[str, Any], num_threads: int) -> dict[str, Any]:
+    return _with_environment(options, _thread_environment(num_threads))
+
+
+def _with_environment(options: dict[str, Any], variables: dict[str, str]) -> dict[str, Any]:
+    """Options of an actor with more environment variables."""
+    known = options.get("runtime_env", {}).get("env_vars", {})
+    return {**options, "runtime_env": {"env_vars": {**known, **variables}}}
 
 
 def _why_pending(options: dict[str, Any]) -> str:

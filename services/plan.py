@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from services.gpu_seats import reward_cpus, reward_workers_per_gpu
 from services.memory_plan import MemoryPlan, engine_parts, learner_parts
 from services.model_shape import ModelShape
 from services.models import describe_model
-from services.preflight import check_devices, check_lengths, check_memory, check_observation, count_gpus
+from services.preflight import (
+    check_devices,
+    check_lengths,
+    check_memory,
+    check_observation,
+    compute_device,
+    gpus_there,
+    on_device,
+)
 from services.prompts import load_demonstrations, load_prompts
 from services.schema.config.loader import load_recipe
 from services.schema.config.recipe import Recipe
 from services.text import as_size
+
+REWARD_WORKER_BYTES = 200 * 2**20
+"""Of the host, children and sandbox included."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +72,9 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         RecipeError: whatever `rayzero train` would refuse.
     """
     recipe = load_recipe(recipe_path, overrides)
-    num_gpus = count_gpus() if gpus is None else gpus
+    if gpus and recipe.rollout.device == "auto":
+        recipe = on_device(recipe, "cuda")  # what is installed here says nothing of the other machine
+    num_gpus = gpus_there(recipe) if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
@@ -75,15 +89,23 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         print_plan(Console(highlight=False), recipe, plan)
 
 
-def make_plan(recipe: Recipe, shape: ModelShape, num_train: int, num_held_out: int, num_gpus: int) -> Plan:
-    """The arithmetic; takes nothing but numbers.
+def make_plan(
+    recipe: Recipe,
+    shape: ModelShape,
+    num_train: int,
+    num_held_out: int,
+    num_gpus: int,
+    reward_shapes: Mapping[str, ModelShape] | None = None,
+) -> Plan:
+    """The arithmetic; takes nothing but numbers. `reward_shapes`: of reward models to come, by their path.
 
     Raises:
         RecipeError: a GPU cannot hold what the recipe puts on it.
     """
     training, rollout, lora = recipe.training, recipe.rollout, recipe.learner.lora
-    memory = check_memory(recipe, shape, num_gpus)
-    actors = (_learner(recipe, shape, memory), _engine(recipe, shape, memory), _reward_worker(recipe))
+    memory = check_memory(recipe, shape, num_gpus, reward_shapes)
+    on_gpus = memory if compute_device(recipe, num_gpus) == "cuda" else None
+    actors = (_learner(recipe, shape, on_gpus), _engine(recipe, shape, on_gpus), _reward_worker(recipe, memory))
     return Plan(
         name=recipe.name,
         num_parameters=shape.num_parameters,
@@ -143,16 +165,17 @@ def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plann
     )
 
 
-def _reward_worker(recipe: Recipe) -> PlannedActor:
+def _reward_worker(recipe: Recipe, plan: MemoryPlan | None) -> PlannedActor:
     reward = recipe.reward
+    on_gpu = sum(gpu.num_bytes for gpu in plan.gpus if gpu.role == "reward worker") if plan is not None else 0
     return PlannedActor(
         role="reward worker",
         count=reward.num_workers,
         placed=_where(recipe.cluster.reward_resources),
-        num_cpus=reward.num_cpus_per_worker if recipe.cluster.address else 0,
-        num_gpus=0,
+        num_cpus=reward_cpus(recipe),
+        num_gpus=reward.num_gpus_per_worker,
         resources=recipe.cluster.reward_resources,
-        memory_bytes=200 * 2**20,
+        memory_bytes=on_gpu // reward_workers_per_gpu(recipe) if on_gpu else REWARD_WORKER_BYTES,
     )
 
 

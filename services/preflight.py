@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.api.guard import check_api
 from services.curriculum import Curriculum
+from services.gpu_seats import reward_gpus
 from services.memory_plan import DEFAULT_GPU_BYTES, MemoryPlan, plan_memory
 from services.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from services.models import resolve_model
 from services.monitoring.trackers import check_trackers
 from services.nvidia_smi import gpu_memory_bytes, gpu_names
 from services.prompts import PromptMix, PromptStream, load_demonstrations, load_prompts
+from services.reward_memory import plan_rewards
 from services.schema.config.recipe import Recipe
+from services.schema.devices import Device
 from services.schema.errors import RecipeError
 from services.schema.interfaces import PromptSource
 from services.schema.messages import Prompt
@@ -26,8 +29,8 @@ class Prepared:
 
     model_path: Path
     shape: ModelShape
-    num_gpus: int
-    """GPUs that the recipe's actors ask for."""
+    device: Device
+    """What learner and engines compute on."""
     train_prompts: PromptSource
     eval_prompts: tuple[Prompt, ...]
     demonstrations: tuple[tuple[Prompt, str], ...]
@@ -40,7 +43,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
         RecipeError: an input is missing, broken or impossible; names the key or the line, and the fix.
     """
     check_observation(recipe)
-    num_gpus = count_gpus()
+    num_gpus = gpus_there(recipe)
     check_devices(recipe, num_gpus)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
@@ -51,7 +54,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     return Prepared(
         model_path=model_path,
         shape=shape,
-        num_gpus=gpus_wanted(recipe, num_gpus),
+        device=compute_device(recipe, num_gpus),
         train_prompts=prompt_source(recipe, train),
         eval_prompts=held_out,
         demonstrations=demonstrations,
@@ -76,40 +79,86 @@ def check_observation(recipe: Recipe) -> None:
     check_trackers(recipe.observe.trackers)
 
 
+def gpus_there(recipe: Recipe) -> int:
+    """GPUs that decide what `rollout.device: auto` is: this machine's, or those of the cluster that the recipe names.
+
+    Raises:
+        RecipeError: it depends on the cluster, and the cluster does not answer.
+    """
+    address, rollout = recipe.cluster.address, recipe.rollout
+    if address is None or rollout.device != "auto" or rollout.engine_device == "cuda":
+        return count_gpus()
+    from services.placement_groups import cluster_gpus  # Ray, half a second of imports
+
+    return cluster_gpus(address)
+
+
+def compute_device(recipe: Recipe, num_gpus: int) -> Device:
+    """What learner and engines compute on where there are `num_gpus`.
+
+    `auto` is what vLLM was built for, and a driver's machine without a GPU says nothing about it: an engine for GPUs is
+    never moved to CPUs. One for CPUs, installed where the driver is, leaves a cluster's GPUs to the engines there.
+    """
+    rollout = recipe.rollout
+    if rollout.device != "auto":
+        return rollout.device
+    leaves_gpus = recipe.cluster.address is None or num_gpus == 0
+    return "cpu" if rollout.engine_device == "cpu" and rollout.tensor_parallel_size == 1 and leaves_gpus else "cuda"
+
+
+def on_device(recipe: Recipe, device: Device) -> Recipe:
+    """The recipe with `auto` resolved, so that every actor, whatever is installed where it runs, does the same."""
+    return recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"device": device})})
+
+
 def check_devices(recipe: Recipe, num_gpus: int) -> None:
     """A local run that asks for more GPUs than the machine has is refused now, not when an actor stays pending."""
     if recipe.cluster.address is not None:
         return
-    wanted = gpus_wanted(recipe, num_gpus)
-    if wanted > num_gpus:
-        raise RecipeError(
-            f"the recipe asks for {wanted} GPUs (learner {recipe.cluster.learner_gpus}, {recipe.rollout.num_workers} "
-            f"engines of {recipe.rollout.tensor_parallel_size}), and this machine has {num_gpus}: lower "
-            "rollout.num_workers, cluster.learner_gpus or "
-            "rollout.tensor_parallel_size, set rollout.device: cpu, or name a Ray cluster in cluster.address"
-        )
+    wanted, rewards = gpus_wanted(recipe, num_gpus), reward_gpus(recipe)
+    if wanted <= num_gpus:
+        return
+    parts = [f"{rewards} for {recipe.reward.num_workers} reward workers"] if rewards else []
+    fixes = ["reward.num_gpus_per_worker: 0"] if rewards else []
+    if wanted > rewards:
+        engines = f"{recipe.rollout.num_workers} engines of {recipe.rollout.tensor_parallel_size}"
+        parts = [f"learner {recipe.cluster.learner_gpus}", engines, *parts]
+        fixes.append("rollout.device: cpu")
+    raise RecipeError(
+        f"the recipe asks for {wanted} GPUs ({', '.join(parts)}), and this machine has {num_gpus}: lower "
+        "rollout.num_workers, cluster.learner_gpus or "
+        f"rollout.tensor_parallel_size, set {' or '.join(fixes)}, or name a Ray cluster in cluster.address"
+    )
 
 
 def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
     """GPUs that the recipe's actors ask for on a machine (or cluster) with `num_gpus`."""
-    rollout = recipe.rollout
-    falls_back = rollout.device == "auto" and num_gpus == 0 and rollout.tensor_parallel_size == 1
-    if rollout.device == "cpu" or falls_back:
-        return 0
+    rewards = reward_gpus(recipe)
+    if compute_device(recipe, num_gpus) == "cpu":
+        return rewards
     if recipe.cluster.shares_gpu:
-        return 1
-    return recipe.cluster.learner_gpus + rollout.num_workers * rollout.tensor_parallel_size
+        return 1 + rewards
+    return recipe.cluster.learner_gpus + recipe.rollout.num_workers * recipe.rollout.tensor_parallel_size + rewards
 
 
-def check_memory(recipe: Recipe, shape: ModelShape, num_gpus: int) -> MemoryPlan | None:
+def check_memory(
+    recipe: Recipe, shape: ModelShape, num_gpus: int, reward_shapes: Mapping[str, ModelShape] | None = None
+) -> MemoryPlan | None:
     """The memory plan of a recipe whose actors ask for GPUs; none where everything computes on CPUs.
+
+    `reward_shapes`: of reward models that are not there yet, by their path.
 
     Raises:
         RecipeError: it cannot fit; says what lies where, and what would help.
     """
     if not gpus_wanted(recipe, num_gpus):
         return None
-    plan = plan_memory(recipe, shape, gpu_memory(recipe))
+    gpu_bytes = gpu_memory(recipe)
+    if compute_device(recipe, num_gpus) == "cuda":
+        plan = plan_memory(recipe, shape, gpu_bytes)
+    else:
+        plan = MemoryPlan(gpus=(), host_bytes=0, activation_checkpointing=False, offload_optimizer=False)
+    plan = replace(plan, gpus=(*plan.gpus, *plan_rewards(recipe, gpu_bytes, reward_shapes or {})))
     plan.check()
     return plan
 

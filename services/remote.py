@@ -33,6 +33,8 @@ class RemoteActor:
         """Of the actor's process, once it is placed."""
         self.node = ""
         """Ray's id of the node it lives on."""
+        self.release: Callable[[], None] | None = None
+        """Gives its GPUs to whoever comes after it."""
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call of the actor's table, bounded by its own deadline."""
@@ -62,6 +64,9 @@ class RemoteActor:
             await self.call("shutdown", deadline_s=SHUTDOWN_S)
         with contextlib.suppress(RayError, ValueError):
             ray.kill(self.handle)
+        release, self.release = self.release, None
+        if release is not None:
+            release()
 
 
 class RemoteRolloutWorker(RolloutCalls, RemoteActor):
@@ -69,15 +74,6 @@ class RemoteRolloutWorker(RolloutCalls, RemoteActor):
 
     metrics_target = ""
     """`host:port` of its engine's own metrics, for Prometheus."""
-    release: Callable[[], None] | None = None
-    """Gives its GPUs back, for the worker that comes after it."""
-
-    async def shutdown(self) -> None:
-        """See `RolloutWorker`."""
-        await super().shutdown()
-        release, self.release = self.release, None
-        if release is not None:
-            release()
 
 
 class RemoteRewardWorker(RewardCalls, RemoteActor):

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from services.cold_start import cold_start
+from services.gpu_seats import LEARNER
 from services.json_lines import read_lines
 from services.placement import Placement, RaySession
 from services.preflight import Prepared, prepare
@@ -78,7 +79,7 @@ async def _replay(
             progress.say("starting the learner")
             await asyncio.to_thread(session.start)
             learner = await Placement(
-                recipe, prepared.model_path, Path(scratch), prepared.num_gpus, roles=("learner",)
+                recipe, prepared.model_path, Path(scratch), prepared.device, roles=(LEARNER,)
             ).learner()
             if recipe.cold_start is not None:
                 copy = RunDirectory(Path(scratch))

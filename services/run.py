@@ -142,7 +142,7 @@ class _Run:
     @contextlib.asynccontextmanager
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
-        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.num_gpus)
+        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.device)
         engines: Fleet[RolloutWorker] = Fleet(
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
         )

@@ -16,6 +16,7 @@ from services.api.app import build_app
 from services.api.guard import Guard
 from services.api.room import ControlRoom
 from services.run_directory import write_json
+from services.schema.addresses import family_of, host_port
 from services.schema.config.observe import ApiSettings
 from services.schema.errors import RecipeError
 
@@ -43,7 +44,7 @@ async def serve(room: ControlRoom) -> AsyncIterator[str]:
     listener = _listen(settings)
     port = listener.getsockname()[1]
     host = settings.advertised_host or (socket.getfqdn() if settings.host in ALL_INTERFACES else settings.host)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = host_port(host, port)
     app: Any = Guard(build_app(room, address), os.environ.get(settings.token_env))
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = _Server(config)
@@ -64,17 +65,18 @@ async def serve(room: ControlRoom) -> AsyncIterator[str]:
 
 
 def _listen(settings: ApiSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener: socket.socket | None = None
     try:
+        listener = socket.socket(family_of(settings.host), socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
         listener.listen(128)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
         raise RecipeError(
-            f"observe.api: {settings.host}:{settings.port} cannot be listened on ({error.strerror}): choose another "
-            "observe.api.port (0: any that is free), or observe.api.enabled=false"
+            f"observe.api: {host_port(settings.host, settings.port)} cannot be listened on ({error.strerror}): choose "
+            "another observe.api.port (0: any that is free), or observe.api.enabled=false"
         ) from None
     listener.setblocking(False)
     return listener

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from services.schema.addresses import host_port
 from services.schema.causes import ErrorCause
 
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
@@ -296,6 +297,11 @@ class Rendezvous:
     host: str
     port: int
     world_size: int
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as in a URL."""
+        return host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

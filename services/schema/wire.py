@@ -17,7 +17,6 @@ One broadcast, on the keys of a TCP store that the learner (rank 0) serves:
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -105,13 +104,6 @@ class SharedBufferName:
         """The inverse of `str`."""
         process, descriptor, label, num_bytes = text.split()
         return SharedBufferName(process=int(process), descriptor=int(descriptor), label=label, num_bytes=int(num_bytes))
-
-
-def address_towards(host: str, port: int) -> str:
-    """This machine's own address on the route to `host`: the one its peers can reach. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, port))
-        return str(probe.getsockname()[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

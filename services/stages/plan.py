@@ -7,6 +7,7 @@ and a start for each stage. They tell hours from days; the first stage that runs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -14,11 +15,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from services.gpu_seats import reward_gpus
 from services.model_shape import ModelShape
 from services.models import describe_model
-from services.plan import make_plan
-from services.preflight import check_devices, check_lengths, count_gpus, gpus_wanted
-from services.schema.config.pipeline import DistillStage, EvalStage, RejectionSampleStage, RewardModelStage, SftStage
+from services.plan import Plan, make_plan
+from services.preflight import check_devices, check_lengths, compute_device, gpus_there
+from services.schema.config.pipeline import (
+    REFERENCE,
+    DistillStage,
+    EvalStage,
+    RejectionSampleStage,
+    RewardModelStage,
+    SftStage,
+    Stage,
+)
 from services.schema.config.recipe import Recipe
 from services.schema.errors import RecipeError
 from services.stages.loading import LoadedPipeline
@@ -65,7 +75,7 @@ def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> N
     Raises:
         RecipeError: a stage asks for what its model or the machine cannot hold.
     """
-    num_gpus = count_gpus()
+    num_gpus = gpus_there(loaded.recipes[loaded.graph.order[0]])
     plans = [plan_stage(loaded, name, num_gpus) for name in loaded.graph.order]
     if as_json:
         print(json.dumps([asdict(plan) for plan in plans], indent=2))
@@ -81,7 +91,7 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
     try:
         check_devices(recipe, num_gpus)
         check_lengths(recipe, largest)
-        plan = make_plan(recipe, largest, 1, 0, num_gpus)
+        plan = make_plan(recipe, largest, 1, 0, num_gpus, _reward_shapes(loaded))
     except RecipeError as error:
         raise RecipeError(f"stage {name}: {error}") from None
     trains, samples = _tokens(loaded, name)
@@ -95,9 +105,7 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
         stage=name,
         kind=stage.kind,
         num_parameters=largest.num_parameters,
-        num_gpus=sum(round(a.count * a.num_gpus) for a in plan.actors if a.role in roles)
-        if gpus_wanted(recipe, num_gpus)
-        else 0,
+        num_gpus=_gpus(recipe, stage, plan, roles),
         memory_bytes={actor.role: actor.memory_bytes for actor in plan.actors if actor.role in roles},
         sampled_tokens=samples,
         trained_tokens=trains,
@@ -154,8 +162,22 @@ def _roles(loaded: LoadedPipeline, name: str) -> set[str]:
     return {"learner", "rollout worker", "reward worker"}
 
 
+def _gpus(recipe: Recipe, stage: Stage, plan: Plan, roles: set[str]) -> int:
+    """GPUs of a stage; a reward model is trained on one."""
+    whole = math.ceil(sum(a.count * a.num_gpus for a in plan.actors if a.role in roles - {"reward worker"}))
+    if isinstance(stage, RewardModelStage):
+        return min(whole, 1)
+    return whole + (reward_gpus(recipe) if "reward worker" in roles else 0)
+
+
+def _reward_shapes(loaded: LoadedPipeline) -> dict[str, ModelShape]:
+    """Of the reward models that stages will write, by what stands for them in a recipe."""
+    stages = loaded.pipeline.stages
+    return {f"{REFERENCE}{name}": shape_of(loaded, name) for name in stages if stages[name].kind == "reward_model"}
+
+
 def _machine(recipe: Recipe, num_gpus: int) -> Machine:
-    return CPU if recipe.cluster.address is None and not gpus_wanted(recipe, num_gpus) else GPU
+    return CPU if recipe.cluster.address is None and compute_device(recipe, num_gpus) == "cpu" else GPU
 
 
 def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Machine, console: Console) -> None:

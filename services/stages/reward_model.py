@@ -7,12 +7,17 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from services.json_lines import append_lines
+from services.placement import RaySession
+from services.placement_groups import one_gpu_here
+from services.preflight import compute_device, gpus_there
 from services.run_directory import write_json
 from services.schema.config.pipeline import RewardModelStage
+from services.schema.devices import VISIBLE_DEVICES
 from services.schema.errors import DeadlineError, RayzeroError, RecipeError
 from services.sources.registry import read_rows
 from services.stages.context import StageContext, StageOutcome
@@ -46,8 +51,7 @@ def run_reward_model(context: StageContext) -> StageOutcome:
             "checkpoint_every_updates": settings.checkpoint_every_updates,
             "seed": context.recipe.seed,
         }
-        write_json(context.work / "spec.json", spec)
-        figures.update(asyncio.run(_train(context, context.work / "spec.json")))
+        figures.update(asyncio.run(_train(context, spec)))
 
     artefact = publish(context.directory / "reward_model", fill)
     if figures["accuracy"] < settings.min_accuracy:
@@ -76,7 +80,32 @@ def read_pairs(settings: RewardModelStage) -> list[dict[str, str]]:
     return pairs
 
 
-async def _train(context: StageContext, spec: Path) -> dict[str, Any]:
+async def _train(context: StageContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Train on a GPU that is reserved for it, or on CPUs."""
+    async with _reserved(context) as visible:
+        write_json(context.work / "spec.json", {**spec, "device": "cuda" if visible else "cpu"})
+        return await _run_process(context, context.work / "spec.json", visible)
+
+
+@contextlib.asynccontextmanager
+async def _reserved(context: StageContext) -> AsyncIterator[str]:
+    """The CUDA_VISIBLE_DEVICES of the training process: a GPU of this machine where the recipe computes on GPUs."""
+    recipe = context.recipe
+    if compute_device(recipe, await asyncio.to_thread(gpus_there, recipe)) == "cpu":
+        yield ""
+        return
+    session = RaySession(recipe)
+    try:
+        await asyncio.to_thread(session.start)
+        async with one_gpu_here(recipe.deadlines.actor_start_s) as visible:
+            if not visible:
+                context.say("this machine has no GPU of the cluster's: the reward model is trained on CPUs, slowly")
+            yield visible
+    finally:
+        await asyncio.to_thread(session.stop)
+
+
+async def _run_process(context: StageContext, spec: Path, visible: str) -> dict[str, Any]:
     """Run the training process; a process that says nothing for too long is killed."""
     root = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -85,7 +114,7 @@ async def _train(context: StageContext, spec: Path) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "rewards.reward_model_training", str(spec),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-            env={**os.environ, "PYTHONPATH": search_path, "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**os.environ, "PYTHONPATH": search_path, "OMP_WAIT_POLICY": "PASSIVE", VISIBLE_DEVICES: visible},
         )  # fmt: skip
         try:
             figures = await _follow(context, process)

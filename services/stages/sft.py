@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from services.cold_start import encode, rate_at
+from services.gpu_seats import LEARNER
 from services.interrupts import ended_by_signals
 from services.json_lines import append_lines, read_lines
 from services.placement import Placement, RaySession
-from services.preflight import count_gpus, gpus_wanted
+from services.preflight import compute_device, gpus_there
 from services.prompts import read_demonstrations
 from services.schema.config.data import DataSource
 from services.schema.config.pipeline import DistillStage, SftStage
@@ -72,8 +73,8 @@ async def _train(
         with ended_by_signals():
             logs = context.work / "logs"
             logs.mkdir(exist_ok=True)
-            num_gpus = gpus_wanted(context.recipe, count_gpus())
-            learner = await Placement(context.recipe, model_path, logs, num_gpus, roles=("learner",)).learner()
+            device = compute_device(context.recipe, gpus_there(context.recipe))
+            learner = await Placement(context.recipe, model_path, logs, device, roles=(LEARNER,)).learner()
             done = 0
             if start is not None:
                 await learner.load_checkpoint(str(start))

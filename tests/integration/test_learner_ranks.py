@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,10 @@ from learner.policy import Policy
 from learner.ranks import ONE_RANK, Ranks, join, leave
 from learner.sft import SftTrainer
 from learner.update import Learner
+from services.schema.addresses import free_port
 from services.schema.config.learner import LearnerSettings
 from services.schema.messages import Group, Rendezvous
+from tests.system import has_ipv6
 from tests.unit.learner.kit import build_model, make_group
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -67,11 +68,9 @@ def run(model: Path, recipe: str, dtype: str, ranks: Ranks, folder: Path, *, res
 
 def run_ranks(model: Path, recipe: str, dtype: str, folder: Path, *, resume: bool) -> list[dict[str, Any]]:
     """`run` in two processes; what each returned."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    host = "::1" if recipe == "plain" and has_ipv6() else "127.0.0.1"
     outputs = [folder.parent / f"{folder.name}_{rank}.pkl" for rank in (0, 1)]
-    arguments = [str(model), recipe, dtype, str(folder), str(int(resume)), str(port)]
+    arguments = [str(model), recipe, dtype, str(folder), str(int(resume)), host, str(free_port(host))]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.integration.test_learner_ranks", *arguments, str(rank), str(output)],
@@ -115,8 +114,8 @@ def test_two_ranks_are_one(recipe: str, dtype: str, tolerance: float, tmp_path: 
 
 def main() -> None:
     """One rank, in its own process."""
-    model, recipe, dtype, folder, resume, port, rank, output = sys.argv[1:]
-    ranks = join(int(rank), Rendezvous(host="127.0.0.1", port=int(port), world_size=2), "cpu", deadline_s=60)
+    model, recipe, dtype, folder, resume, host, port, rank, output = sys.argv[1:]
+    ranks = join(int(rank), Rendezvous(host=host, port=int(port), world_size=2), "cpu", deadline_s=60)
     result = run(Path(model), recipe, dtype, ranks, Path(folder), resume=bool(int(resume)))
     Path(output).write_bytes(pickle.dumps(result))
     leave()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.schema.config.base import Section
 from services.schema.transport import Transport
+
+_THREADS = "set learner.compute.num_threads or rollout.num_threads"
+_DEVICES = "Ray gives every actor its GPUs"
+
+OWN_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": _DEVICES, "NVIDIA_VISIBLE_DEVICES": _DEVICES,
+    "OMP_NUM_THREADS": _THREADS, "VLLM_CPU_OMP_THREADS_BIND": _THREADS, "OMP_WAIT_POLICY": "", "LD_PRELOAD": "",
+    "TORCHDYNAMO_DISABLE": "set rollout.enforce_eager", "HF_HUB_OFFLINE": "", "TOKENIZERS_PARALLELISM": "",
+    "VLLM_NO_USAGE_STATS": "", "VLLM_LOGGING_LEVEL": "", "VLLM_CONFIGURE_LOGGING": "",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "", "VLLM_RPC_BASE_PATH": "",
+}  # fmt: skip
+"""Environment variables of learner and engines that are not the recipe's, with what to do instead."""
 
 
 class ClusterSettings(Section):
@@ -36,6 +50,10 @@ class ClusterSettings(Section):
     `gloo` where one of the two is a CPU. `gloo`: over the host also between GPUs, where NCCL does not work."""
     gpu_memory_bytes: int | None = Field(default=None, ge=2**30)
     """Memory of one GPU, for the memory plan. Empty: what nvidia-smi says here, else an H100's 79 GiB."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the learner's and the engines' processes on all nodes: the one place for NCCL's, e.g.
+    `{NCCL_SOCKET_IFNAME: eth0, NCCL_IB_HCA: mlx5}`. No secrets: Ray shows them to whoever may see the job. What rayzero
+    sets itself is refused."""
     wait_for_nodes_s: float = Field(default=0.0, ge=0)
     """Clusters that grow: how long to wait for GPUs that no node has yet. 0: what does not fit now is refused."""
 
@@ -48,6 +66,27 @@ class ClusterSettings(Section):
     def takes_turns(self) -> bool:
         """The engine leaves the GPU's memory to the learner while that works."""
         return self.colocate == "sleep"
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _numbers_are_text(cls, environment: Any) -> Any:
+        """`NCCL_IB_DISABLE: 1` is a number in YAML."""
+        if not isinstance(environment, Mapping):
+            return environment
+        return {name: str(value) if type(value) in (int, float) else value for name, value in environment.items()}
+
+    @field_validator("environment")
+    @classmethod
+    def _leaves_rayzeros_own(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no name of an environment variable: use letters, digits and _")
+            if name in OWN_VARIABLES:
+                raise ValueError(
+                    f"{name} is set by rayzero: leave it out{OWN_VARIABLES[name] and '; '}{OWN_VARIABLES[name]}"
+                )
+            if "\0" in value:
+                raise ValueError(f"{name}: a value holds no NUL")
+        return environment
 
     @model_validator(mode="after")
     def _one_gpu_is_one_gpu(self) -> ClusterSettings:

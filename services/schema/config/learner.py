@@ -122,8 +122,8 @@ class ComputeSettings(Section):
     """How the maths is laid out. None of these changes a gradient by more than rounding."""
 
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU learners: threads that compute. Empty: all cores of the machine. A tiny model is faster on one: its
-    operations end before a second thread has woken up."""
+    """Threads of a learner process, which matter where a CPU computes. Empty: all cores of its node, shared among the
+    ranks that are there. A tiny model is faster on one: its operations end before a second thread has woken up."""
     tokens_per_microbatch: int = Field(default=8192, ge=1)
     """Most tokens (prompts counted once where they are shared) in one forward and backward pass: bounds the memory."""
     share_prompts: bool = True

@@ -24,6 +24,9 @@ class RewardSettings(Section):
     """Scaling never goes above."""
     num_cpus_per_worker: float = Field(default=1.0, gt=0)
     """CPUs that each actor asks Ray for; it runs as many children at a time, rounded up."""
+    num_gpus_per_worker: float = Field(default=0.0, ge=0, le=1)
+    """GPUs that each actor asks Ray for, for its reward models: 1, or a part (`0.5`: two actors share one). 0: reward
+    models compute on CPUs, and reward workers see no GPU."""
     max_asleep: int = Field(default=32, ge=0)
     """Children besides these that may hang without using a CPU until their deadline, so that they hold up nobody."""
     deadline_s: float = Field(default=60.0, gt=0)
@@ -35,6 +38,13 @@ class RewardSettings(Section):
         for source, rubric in rubrics.items():
             check_rubric(source, rubric)
         return rubrics
+
+    @field_validator("num_gpus_per_worker")
+    @classmethod
+    def _parts_can_be_told_apart(cls, share: float) -> float:
+        if 0 < share < 0.01:
+            raise ValueError(f"num_gpus_per_worker is {share:g}: give 0, or at least 0.01 of a GPU")
+        return share
 
     @model_validator(mode="after")
     def _within_bounds(self) -> RewardSettings:

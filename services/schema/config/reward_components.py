@@ -205,7 +205,7 @@ class JudgeComponent(Component):
 class RewardModelComponent(Component):
     """A sequence classifier in Hugging Face format judges the answer; score = sigmoid of its logit, within (0, 1).
 
-    It computes in the reward workers themselves: give them the CPUs for it.
+    It computes in the reward workers themselves: give them the CPUs for it, or a GPU (reward.num_gpus_per_worker).
     """
 
     kind: Literal["reward_model"] = "reward_model"

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from services.gpu_seats import ROLES, Node, bundles_of, fit
 from services.schema.config.loader import load_recipe
+from services.schema.errors import ActorStartError
 from tests.system import needs
 
 FOLDER = Path("deploy/kuberay")
@@ -110,6 +112,44 @@ def test_each_group_scales_by_itself_and_offers_its_own_resource() -> None:
         assert list(json.loads(json.loads(group["rayStartParams"]["resources"]))) == [name]
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     assert groups()["rollout"]["maxReplicas"] > 1 < groups()["reward"]["maxReplicas"]
+
+
+def nodes(**gpus: int) -> list[Node]:
+    """The Ray nodes of each group at its largest, as its pods ask for them; `gpus` where a pod has others."""
+    found = []
+    for name, group in groups().items():
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        marks = json.loads(json.loads(group["rayStartParams"]["resources"]))
+        num_gpus = gpus.get(name, int(limits.get("nvidia.com/gpu", 0)))
+        found += [
+            Node(name=f"{name}-{number}", num_gpus=num_gpus, num_cpus=int(limits["cpu"]), resources=marks)
+            for number in range(group["maxReplicas"])
+        ]
+    return found
+
+
+def place(nodes: list[Node], *changes: str) -> tuple[str, ...]:
+    marks = [f"cluster.{key}_resources={{{name}: 1}}" for key, name in
+             (("learner", "learner"), ("rollout", "rollout"), ("reward", "reward"))]  # fmt: skip
+    recipe = load_recipe("deploy/recipes/qwen_0.6b_node.yaml", [*marks, *changes])
+    learner_gpus = max(node.num_gpus for node in nodes if node.offers(recipe.cluster.learner_resources))
+    return fit(nodes, bundles_of(recipe, ROLES, int(learner_gpus)))
+
+
+def test_the_groups_hold_a_learner_and_as_many_engines_as_they_grow_to() -> None:
+    most = groups()["rollout"]["maxReplicas"]
+    learner, *engines = place(nodes(), f"rollout.num_workers={most}", f"rollout.max_workers={most}")
+    assert learner == "learner-0"
+    assert sorted(engines) == sorted(f"rollout-{number}" for number in range(most))
+
+
+def test_a_larger_learner_needs_a_larger_pod_and_not_more_of_its_mark() -> None:
+    with pytest.raises(ActorStartError, match=r"the run needs 8 GPUs on nodes with learner 1, and they have 1"):
+        place(nodes(), "cluster.learner_gpus=8")
+    assert place(nodes(learner=8), "cluster.learner_gpus=8")[0] == "learner-0"
+    with pytest.raises(ActorStartError, match=r"a reward worker needs 1 GPUs on one node with reward 1, and .* has 0"):
+        place(nodes(), "reward.num_gpus_per_worker=1")
+    assert place(nodes(reward=1), "reward.num_gpus_per_worker=0.5")[-4:] == ("reward-0",) * 2 + ("reward-1",) * 2
 
 
 def test_no_container_is_root_or_may_become_it() -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from learner.tiny_words import save_words_model
-from rewards import reward_model_training
+from rewards import reward_model_training, scorer
+from rewards.actor import RewardActor
 from rewards.base import Case, Context
 from rewards.reward_model import Classifier, RewardModelReward, read_part
 from rewards.reward_model_training import Spec, is_held_out, train
+from rewards.scorer import Scorer
+from services.schema.config.reward import RewardSettings
 from services.schema.config.reward_components import RewardModelComponent
 from services.schema.errors import ActorStartError
 from services.schema.messages import ChatMessage, Prompt
@@ -123,3 +127,24 @@ def test_helpfulness_reads_the_answer_and_harmlessness_all(text: str, part: str,
 async def test_a_missing_model_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ActorStartError, match="holds no config"):
         await RewardModelReward(RewardModelComponent(path=str(tmp_path))).start()
+
+
+async def test_a_gpu_is_used_where_one_is_reserved_and_nowhere_else(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that torch sees may be another actor's."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ActorStartError, match=r"is to compute on a GPU, and torch .* cannot use one"):
+        await RewardModelReward(RewardModelComponent(path=str(trained)), device="cuda").start()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Classifier(trained).device.type == "cpu"
+
+
+def test_a_worker_computes_where_its_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+    monkeypatch.setattr(scorer, "build_rubric", lambda components, capacity, rewards: devices.append(capacity.device))
+    for share in (0.0, 0.5):
+        settings = {"rubrics": {"default": {"accuracy": {"kind": "math"}}}, "num_gpus_per_worker": share}
+        RewardActor(RewardSettings.model_validate(settings))._scorer._rubric("default")
+    Scorer(RewardSettings.model_validate(settings))._rubric("default")
+    assert devices == ["cpu", "cuda", "cpu"], "`rayzero grade` has reserved nothing"

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY, Counter
 
 from rollout_workers.metrics_server import serve_metrics
+from tests.system import LOOPBACKS
 
 
 @pytest.fixture
@@ -19,8 +20,9 @@ def counted() -> Iterator[None]:
     REGISTRY.unregister(counter)
 
 
+@pytest.mark.parametrize("host", LOOPBACKS)
 @pytest.mark.parametrize("accept", ["application/openmetrics-text;version=1.0.0", "text/plain;version=0.0.4", "*/*"])
-def test_names_are_those_of_vllms_dashboards(counted: None, accept: str) -> None:
-    request = urllib.request.Request(f"http://{serve_metrics('127.0.0.1')}/metrics", headers={"accept": accept})
+def test_names_are_those_of_vllms_dashboards(counted: None, accept: str, host: str) -> None:
+    request = urllib.request.Request(f"http://{serve_metrics(host)}/metrics", headers={"accept": accept})
     with urllib.request.urlopen(request, timeout=10) as response:
         assert 'vllm:generation_tokens_total{engine="0"} 7.0' in response.read().decode()

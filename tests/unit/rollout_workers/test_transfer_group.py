@@ -19,6 +19,7 @@ from services.schema.errors import WeightSyncError
 from services.schema.messages import Rendezvous, WeightManifest
 from services.schema.transport import Link
 from services.schema.wire import SharedBufferName
+from tests.system import LOOPBACKS
 
 T = TypeVar("T")
 DEADLINE_S = 10.0
@@ -51,9 +52,10 @@ def meet(sender: WeightSender, num_receivers: int) -> list[ReceiverGroup]:
     return [join.result() for join in joins]
 
 
+@pytest.mark.parametrize("host", LOOPBACKS)
 @pytest.mark.parametrize("share_memory", [True, False], ids=["shared memory", "gloo"])
-def test_all_receivers_hold_what_was_sent_version_after_version(share_memory: bool) -> None:
-    sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000, share_memory=share_memory)
+def test_all_receivers_hold_what_was_sent_version_after_version(share_memory: bool, host: str) -> None:
+    sender = WeightSender(torch.float32, host=host, deadline_s=DEADLINE_S, bucket_bytes=7000, share_memory=share_memory)
     groups = meet(sender, 3)
     assert {group.kind for group in groups} == {Link.MEMORY if share_memory else Link.GLOO}
     stagings = [StagingBuffer() for _ in groups]

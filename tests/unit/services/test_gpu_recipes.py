@@ -15,6 +15,7 @@ from services.plan import make_plan
 from services.preflight import check_lengths, gpus_wanted
 from services.schema.config.loader import load_recipe
 from services.schema.errors import ActorStartError, RecipeError
+from services.stages.loading import is_pipeline, load_pipeline
 
 RECIPES = Path("deploy/recipes")
 GIB = 2**30
@@ -45,6 +46,14 @@ def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Nod
     fit(machine, bundles_of(recipe, (LEARNER, ENGINE), int(machine[0].num_gpus)))
     with pytest.raises(ActorStartError, match="needs"):
         fit(too_small, bundles_of(recipe, (LEARNER, ENGINE), 8))
+
+
+@pytest.mark.parametrize("name", ["qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "r1_qwen_gpu"])
+def test_engines_that_compile_have_time_to_start(name: str) -> None:
+    file = RECIPES / f"{name}.yaml"
+    recipes = load_pipeline(file).recipes.values() if is_pipeline(file) else [load_recipe(file)]
+    for recipe in recipes:
+        assert recipe.rollout.enforce_eager or recipe.deadlines.actor_start_s >= 900
 
 
 def test_the_single_gpu_recipe_also_fits_24_gib_with_checkpointing_and_not_12() -> None:

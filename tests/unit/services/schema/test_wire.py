@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.schema.wire import ALIGNMENT_BYTES, address_towards, plan_buckets
+from services.schema.wire import ALIGNMENT_BYTES, plan_buckets
 
 
 def test_hand_computed_layout() -> None:
@@ -33,7 +33,3 @@ def test_tensors_are_aligned_in_order_and_apart(sizes: list[int], bucket_bytes: 
     assert [extent.bucket for extent in extents] == sorted(extent.bucket for extent in extents)
     largest = -(-max(sizes, default=0) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     assert all(size <= max(bucket_bytes, largest) for size in buckets)
-
-
-def test_loopback_is_reached_over_the_loopback() -> None:
-    assert address_towards("127.0.0.1", 80) == "127.0.0.1"

@@ -45,6 +45,13 @@ def test_a_7b_learner_with_adapters_fits_where_all_weights_would_not() -> None:
     assert max(adapters.memory_bytes["learner"], offloaded.memory_bytes["learner"]) < 60 * 2**30
     assert adapters.num_gpus == 8
     assert adapters.trained_tokens == 1000 * 32 * 16 * 8192
+    assert plan_stage(loaded, "all_scenarios", 0).num_gpus == 8, "learner, six engines, one for all reward models"
+    assert plan_stage(loaded, "helpful", 0).num_gpus == 1
+    too_many = load_pipeline(
+        RECIPES / "r1_qwen_gpu.yaml", ["stages.all_scenarios.recipe.reward.num_gpus_per_worker=0.02"]
+    )
+    with pytest.raises(RecipeError, match=r"stage all_scenarios: reward worker needs .*reward models"):
+        plan_stage(too_many, "all_scenarios", 0)
 
 
 def test_a_stage_whose_model_is_too_short_is_named() -> None:
