@@ -18,8 +18,9 @@ import numpy as np
 from services.cold_start import Example, encode, rate_at
 from services.interrupts import ended_by_signals
 from services.json_lines import append_lines, read_lines
+from services.model_shape import read_shape
 from services.placement import Placement, RaySession
-from services.preflight import count_gpus, gpus_wanted
+from services.preflight import check_windows, count_gpus, gpus_wanted
 from services.prompts import read_demonstrations
 from services.remote import RemoteLearner
 from services.schema.config.data import DataSource
@@ -41,6 +42,7 @@ def run_sft(context: StageContext) -> StageOutcome:
     assert isinstance(settings, SftStage | DistillStage)
     parts = [read_demonstrations(source, settings.completion_column) for source in settings.data]
     model_path = context.models[settings.model]
+    check_windows(context.recipe, read_shape(model_path))
     template = context.recipe.rollout.prompt_template
     examples = [encode(part, template, model_path) for part in parts]
     _check_lengths(examples, settings.data, context.recipe.rollout.max_model_tokens)
