@@ -9,7 +9,8 @@ arguments. Three ways to compute the same thing, chosen by device and cost:
 - CUDA: one varlen call whose key segments repeat the prompt for each completion; the kernel computes in 16 bits, so
   an fp32 policy takes the segments there, too.
 
-Dropout inside attention and sliding windows are not supported; Policy refuses models that want either.
+Dropout inside attention is left out, for engines have none. A sliding window is neutral while sequences are no longer,
+which services/preflight.py sees to; a longer one, or a cap on the scores, is refused.
 """
 
 from __future__ import annotations
@@ -70,18 +71,23 @@ class AttentionLayout:
     varlen: VarlenLayout | None
     scatter: Tensor | None
     """[T] int64: row of the concatenated outputs that belongs at each position; none when they are in order."""
+    longest: int
+    """Tokens of the longest prompt with one of its completions."""
 
 
 def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout:
     """The layout of a micro-batch's trees on `device`."""
+    num_tokens = sum(tree.num_tokens for tree in trees)
+    longest = max((tree.prompt_length + max(tree.completion_lengths, default=0) for tree in trees), default=0)
     if device.type == "cuda":
         every = tuple(segment for tree in trees for segment in _segments(tree))
-        scatter = _scatter((), every, sum(tree.num_tokens for tree in trees))
-        return AttentionLayout((), every, _varlen(trees, device), None if scatter is None else scatter.to(device))
+        scatter = _scatter((), every, num_tokens)
+        scatter = None if scatter is None else scatter.to(device)
+        return AttentionLayout((), every, _varlen(trees, device), scatter, longest)
     parts = [part for tree in trees for part in _parts(tree)]
     blocks = tuple(dense_block(bucket) for bucket in _buckets(sorted(parts, key=lambda part: -part.num_tokens)))
     segments = tuple(segment for tree in trees for segment in _segments(tree) if not _is_dense(segment))
-    return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, sum(tree.num_tokens for tree in trees)))
+    return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, num_tokens), longest)
 
 
 def tree_attention(
@@ -93,9 +99,21 @@ def tree_attention(
     *,
     scaling: float,
     layout: AttentionLayout,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention for transformers: query [1, H, T, d], key and value [1, K, T, d] -> [1, T, H, d]."""
+    """Attention for transformers: query [1, H, T, d], key and value [1, K, T, d] -> [1, T, H, d].
+
+    Raises ValueError where the model would attend otherwise than this does.
+    """
+    if softcap is not None:
+        raise ValueError(f"attention scores capped at {softcap} are not computed")
+    if sliding_window and layout.longest > sliding_window:
+        raise ValueError(
+            f"a sequence of {layout.longest} tokens does not fit the model's window of {sliding_window}: lower "
+            "rollout.max_model_tokens"
+        )
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
     if layout.varlen is not None and q.dtype != torch.float32:
         return _varlen_attention(q, k, v, scaling, layout.varlen)[None], None

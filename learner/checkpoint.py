@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -41,5 +41,29 @@ def save_learner(learner: Learner, directory: Path) -> None:
 
 
 def load_learner(learner: Learner, directory: Path) -> None:
-    """Restore what `save_learner` wrote; the next update is bit-equal to the one that would have followed it."""
-    learner.load_state_dict(torch.load(directory / STATE_FILE, map_location="cpu", weights_only=True))
+    """Restore what `save_learner` wrote; the next update is bit-equal to the one that would have followed it.
+
+    Where ranks shard the model all must call it; rank 0 alone reads, and sends each of the others its shards.
+    """
+    state: dict[str, Any] = {}
+
+    def read() -> dict[str, Any]:
+        # Mapped, not read: on the host there is never more of it than the tensor that is being sent.
+        state.update(torch.load(directory / STATE_FILE, map_location="cpu", weights_only=True, mmap=True))
+        return outline(state)
+
+    outlined = learner.policy.ranks.from_first(read)
+    learner.load_state_dict(state or outlined)
+
+
+def outline(state: dict[str, Any]) -> dict[str, Any]:
+    """The state without its weights and moments: of those the shape alone, on the meta device."""
+    return {
+        name: outline(value) if isinstance(value, dict) else value.to("meta") if _is_large(value) else value
+        for name, value in state.items()
+    }
+
+
+def _is_large(value: Any) -> bool:
+    """A weight or a moment; counts of steps are scalars, and random state is bytes."""
+    return isinstance(value, torch.Tensor) and value.ndim > 0 and value.is_floating_point()

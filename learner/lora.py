@@ -21,27 +21,31 @@ from services.schema.errors import RecipeError
 _ADAPTER = "default"
 
 
-def inject(model: nn.Module, settings: LoraSettings, seed: int) -> None:
+def inject(model: Any, settings: LoraSettings, seed: int) -> None:
     """Add adapters in place and freeze everything else. B starts at zero: the policy is the base model's.
 
-    Raises RecipeError when no layer of the model has one of the target names, or peft is not installed.
+    Raises RecipeError when no layer of the model has one of the target names, naming it, or peft is not installed.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise RecipeError("learner.lora needs the package peft: pip install 'rayzero[cpu]'") from None
+    linear = _linear_layers(model)
+    if unknown := set(settings.target_modules) - linear:
+        # peft would pass over a name that no layer has, as long as another one is found.
+        raise RecipeError(
+            f"learner.lora.target_modules: no linear layer is called {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(sorted(linear))}"
+        )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft takes any number
         lora_dropout=0.0,
-        target_modules=list(settings.target_modules),
+        target_modules=sorted(settings.target_modules or linear),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
-        except ValueError as error:
-            raise RecipeError(f"learner.lora.target_modules: {error}") from None
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name)
 
@@ -56,7 +60,7 @@ def merged_weights(model: nn.Module, dtype: torch.dtype, scaling: float) -> Iter
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
             continue
-        weight = full(parameter.detach()).to(dtype)
+        weight = full(parameter.detach().to(dtype))
         if name in adapted:
             low, high = _factors(adapted[name], dtype)
             weight = merge(weight, low, high, scaling)
@@ -72,6 +76,13 @@ def adapters(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor
             yield from zip(halves(_plain(name)), _factors(adapted[name], dtype), strict=True)
 
 
+def _linear_layers(model: Any) -> set[str]:
+    """What the linear layers of the decoder layers are called."""
+    return {
+        name.rpartition(".")[2] for name, module in model.model.layers.named_modules() if isinstance(module, nn.Linear)
+    }
+
+
 def _adapted(model: nn.Module) -> dict[str, Any]:
     """Layers with an adapter by the name of the weight below it."""
     return {
@@ -83,7 +94,7 @@ def _adapted(model: nn.Module) -> dict[str, Any]:
 
 def _factors(module: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """A and B; where ranks shard the model all of them must ask."""
-    low, high = (full(getattr(module, part)[_ADAPTER].weight.detach()).to(dtype) for part in ("lora_A", "lora_B"))
+    low, high = (full(getattr(module, part)[_ADAPTER].weight.detach().to(dtype)) for part in ("lora_A", "lora_B"))
     return low, high
 
 

@@ -18,7 +18,7 @@ class MasterOptimizer:
     """Collects gradients in fp32, steps the masters and writes them back to the policy's working copy."""
 
     def __init__(self, policy: Policy, settings: OptimizerSettings) -> None:
-        self._settings = settings
+        self._settings, self._ranks = settings, policy.ranks
         self._pairs: list[tuple[str, torch.nn.Parameter, Tensor]] = []
         for name, parameter in policy.named_parameters():
             master = policy.masters.get(name)
@@ -80,16 +80,17 @@ class MasterOptimizer:
         self.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Masters and moments, put together where ranks shard them, for a bit-exact resume."""
+        """Masters and moments for a bit-exact resume: put together in rank 0's host memory where ranks shard them."""
+        collect = self._ranks.collect
         adam = self._adam.state_dict()
         adam["state"] = {
-            index: {name: full(value) for name, value in moments.items()} for index, moments in adam["state"].items()
+            index: {name: collect(value) for name, value in moments.items()} for index, moments in adam["state"].items()
         }
-        return {"masters": {name: full(master.detach()) for name, _, master in self._pairs}, "adam": adam}
+        return {"masters": {name: collect(master) for name, _, master in self._pairs}, "adam": adam}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`, working copy included."""
+        """Restore rank 0's `state_dict`, working copy included; nothing of `state` is kept."""
         for name, parameter, master in self._pairs:
             master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:
@@ -97,7 +98,11 @@ class MasterOptimizer:
         adam = dict(state["adam"])
         masters = [master for group in self._adam.param_groups for master in group["params"]]
         adam["state"] = {
-            index: {name: shard_like(value, masters[index]) if value.ndim else value for name, value in moments.items()}
+            index: {
+                # The count of steps is a scalar, and every rank's own.
+                name: shard_like(value, masters[index]) if value.ndim else value.clone()
+                for name, value in moments.items()
+            }
             for index, moments in adam["state"].items()
         }
         self._adam.load_state_dict(adam)

@@ -7,7 +7,6 @@ In bfloat16 the model computes on a bf16 working copy; the fp32 master weights a
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from learner.attention import ATTENTION_NAME
 from learner.batching import Microbatch
 from learner.lora import adapters, inject, merged_weights
-from learner.ranks import ONE_RANK, Ranks, full, shard_like
+from learner.pretrained import load_model
+from learner.ranks import ONE_RANK, Ranks, full
+from learner.reference import AdapterCopy, OtherModel, Reference, State, WeightCopy
 from learner.token_scorer import TokenScorer, to_device
 from services.schema.config.learner import ComputeSettings, LoraSettings
 from services.schema.errors import RecipeError
@@ -67,7 +67,7 @@ class Policy:
         self._num_parameters = int(sum(p.numel() for p in self.model.parameters()))
         self._split_masters(self.model)
         self._shard(self._scorer)
-        self._reference: TokenScorer | None = None
+        self._reference: Reference | None = None
 
     def logprobs(self, microbatch: Microbatch, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """(log-probabilities [n], entropies [n]) of the micro-batch's completion tokens, fp32, differentiable.
@@ -79,25 +79,17 @@ class Policy:
         )
         return scores
 
-    @torch.no_grad()
     def reference_logprobs(self, microbatch: Microbatch) -> Tensor:
-        """[n] under the reference policy. Needs `keep_reference` first."""
+        """[n] under the reference policy, without gradient. Needs `keep_reference` first."""
         if self._reference is None:
             raise RuntimeError("no reference policy is held: call keep_reference first")
-        logprobs: Tensor = self._reference(to_device(microbatch, self.device), self.temperature)[0]
-        return logprobs
+        return self._reference.logprobs(to_device(microbatch, self.device), self.temperature)
 
-    @torch.no_grad()
     def keep_reference(self) -> None:
         """Make the policy of now the reference; a reference of its own is loaded once and stays."""
-        if self._reference_path is not None:
-            if self._reference is None:
-                self._reference = self._load_reference(self._reference_path)
-            return
         if self._reference is None:
             self._reference = self._new_reference()
-        for mine, kept in zip(self.model.parameters(), self._reference.model.parameters(), strict=True):
-            kept.copy_(mine)
+        self._reference.keep()
 
     @property
     def pair_cost(self) -> float:
@@ -120,7 +112,8 @@ class Policy:
         """
         if self._lora is not None:
             return merged_weights(self.model, self.dtype, self._lora.scaling)
-        return ((name, full(weight.detach()).to(self.dtype)) for name, weight in self.model.named_parameters())
+        # Cast before they are put together: fp32 shards would be twice the bytes on the wire and in memory.
+        return ((name, full(weight.detach().to(self.dtype))) for name, weight in self.model.named_parameters())
 
     @property
     def adapter_scaling(self) -> float | None:
@@ -140,7 +133,11 @@ class Policy:
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""
-        weights = dict(self.named_weights())
+        weights = {}
+        for name, weight in self.named_weights():
+            if self.ranks.rank == 0:
+                # One whole tensor at a time on a GPU: the model may be too large for one.
+                weights[name] = weight if self.ranks.mesh is None else weight.cpu()
         if self.ranks.rank != 0:
             return
         directory = Path(directory)
@@ -150,55 +147,42 @@ class Policy:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
 
-    def reference_state(self) -> dict[str, Tensor] | None:
-        """The reference's weights for a checkpoint, or none: one that was read from disk is read again."""
-        if self._reference is None or self._reference_path is not None:
-            return None
-        return {name: full(p.detach()) for name, p in self._reference.model.named_parameters()}
+    def reference_state(self) -> State | None:
+        """What a checkpoint must hold of the reference: nothing where there is none, or where it is read from disk.
+        Where ranks shard the model all must ask, and rank 0 has it."""
+        return None if self._reference is None else self._reference.state(self.ranks)
 
-    @torch.no_grad()
     def load_reference_state(self, state: dict[str, Tensor] | None) -> None:
-        """Restore what `reference_state` gave."""
+        """Restore what `reference_state` gave to rank 0."""
         if state is None:
             return
         self.keep_reference()
         assert self._reference is not None
-        for name, parameter in self._reference.model.named_parameters():
-            parameter.copy_(shard_like(state[name], parameter))
+        self._reference.load_state(state)
 
-    def _load_reference(self, path: Path) -> TokenScorer:
-        """Another model, frozen, in the compute dtype: it needs no masters."""
-        model = _load(path)
-        vocabulary = self.model.config.vocab_size
-        if model.config.vocab_size != vocabulary:
-            raise RecipeError(
-                f"learner.kl.reference: {path} has {model.config.vocab_size} tokens and the policy {vocabulary}: name "
-                "a reference with the policy's tokenizer"
-            )
-        model.set_attn_implementation(ATTENTION_NAME)
-        if self.ranks.mesh is None:
-            # Parameter by parameter: rotary frequencies, which are buffers, stay fp32.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(self.dtype)
-        scorer = TokenScorer(model.to(self.device), self.compute.head_chunk_tokens).requires_grad_(False).eval()
-        self._shard(scorer)
-        return scorer
-
-    def _build(self) -> TokenScorer:
-        model = _load(self.path)
+    def _build(self, *, proven: bool = True) -> TokenScorer:
+        model = load_model(self.path, proven=proven)
         if self._lora is not None:
             inject(model, self._lora, self._seed)
         model.config.dtype = self.dtype
-        model.set_attn_implementation(ATTENTION_NAME)
         model.eval()
         if self.compute.activation_checkpointing:
-            model.train()
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        pays = self.device.type == "cuda" and self.ranks.mesh is None
-        if pays if self.compute.compile is None else self.compute.compile:
             for layer in model.model.layers:
-                layer.compile(dynamic=True)
-        return TokenScorer(model.to(self.device), self.compute.head_chunk_tokens)
+                # transformers recomputes layers in training alone. What is in them stays as it is: some families have
+                # dropout there, and would train on other log-probabilities.
+                layer.training = True
+        return self._scorer_of(model)
+
+    def _scorer_of(self, model: Any) -> TokenScorer:
+        model.set_attn_implementation(ATTENTION_NAME)
+        return self._compiled(TokenScorer(model.to(self.device), self.compute.head_chunk_tokens))
+
+    def _compiled(self, scorer: TokenScorer) -> TokenScorer:
+        pays = self.device.type == "cuda"
+        if pays if self.compute.compile is None else self.compute.compile:
+            scorer.compile_layers()
+        return scorer
 
     def _split_masters(self, model: Any) -> None:
         """fp32 masters aside, compute dtype in the model. Buffers stay fp32: rotary frequencies in bf16 are wrong."""
@@ -214,29 +198,39 @@ class Policy:
     def _shard(self, scorer: TokenScorer) -> None:
         self.ranks.shard(scorer, list(scorer.model.model.layers), self.dtype)
 
-    def _new_reference(self) -> TokenScorer:
-        """A frozen scorer of the same layout, its weights yet to be copied."""
+    def _new_reference(self) -> Reference:
+        if self._reference_path is not None:
+            return OtherModel(self._other_model(self._reference_path))
+        if self._lora is not None:
+            return AdapterCopy(self._scorer)
+        return WeightCopy(self._scorer, self._frozen_copy())
+
+    def _frozen_copy(self) -> TokenScorer:
+        """A scorer of the same layout, its weights yet to be copied."""
         if self.ranks.mesh is None:
-            return copy.deepcopy(self._scorer).requires_grad_(False).eval()
+            # A copied module is not compiled, whatever its original was.
+            return self._compiled(copy.deepcopy(self._scorer).requires_grad_(False).eval())
         # What FSDP has wrapped cannot be copied: load and shard once more.
-        reference = self._build().requires_grad_(False).eval()
+        reference = self._build(proven=False).requires_grad_(False).eval()
         self._shard(reference)
         return reference
 
-
-def _load(path: Path) -> Any:
-    if not (path / "config.json").is_file():
-        raise RecipeError(f"model.path: {path} holds no config.json: give a directory in Hugging Face format")
-    config = json.loads((path / "config.json").read_text())
-    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
-        raise RecipeError(f"model.path: {path} uses sliding-window attention, which the learner does not support")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"model.path: {path} cannot be loaded: {error}") from error
-    if not hasattr(model, "lm_head") or not hasattr(model, "model"):
-        raise RecipeError(f"model.path: {type(model).__name__} is not supported: train a Llama, Qwen2 or Qwen3 model")
-    return model
+    def _other_model(self, path: Path) -> TokenScorer:
+        """Another model, frozen, in the compute dtype: it needs no masters."""
+        model = load_model(path)
+        vocabulary = self.model.config.vocab_size
+        if model.config.vocab_size != vocabulary:
+            raise RecipeError(
+                f"learner.kl.reference: {path} has {model.config.vocab_size} tokens and the policy {vocabulary}: name "
+                "a reference with the policy's tokenizer"
+            )
+        if self.ranks.mesh is None:
+            # Parameter by parameter: rotary frequencies, which are buffers, stay fp32.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(self.dtype)
+        scorer = self._scorer_of(model).requires_grad_(False).eval()
+        self._shard(scorer)
+        return scorer
 
 
 def _pair_cost(model: Any) -> float:

@@ -6,10 +6,10 @@ are summed, not averaged. With one rank nothing is sharded and nothing communica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from learner.batching import Microbatch
 from services.schema.messages import Rendezvous
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,32 @@ class Ranks:
         if self.mesh is not None:
             dist.all_reduce(tensor, group=self.mesh.get_group())
         return tensor
+
+    def collect(self, tensor: Tensor) -> Tensor | None:
+        """The tensor, put together in the host's memory of rank 0 where ranks shard it; None on the others.
+
+        All ranks must ask. A GPU holds no more than this one tensor whole, and that until this returns.
+        """
+        whole = full(tensor.detach())
+        if self.rank != 0:
+            return None
+        return whole.cpu() if isinstance(tensor, DTensor) else whole
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes, sent to all. An exception there is raised on all: they would wait for it in vain."""
+        if self.mesh is None:
+            return make()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = make()
+            except Exception as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, group=self.mesh.get_group(), group_src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        made: T = outcome[0]
+        return made
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in order."""
@@ -94,7 +122,9 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
-    """A full tensor laid out as `like` is."""
+    """A copy of a full tensor, laid out as `like` is. Sharded, it is rank 0's that counts: others may give its shape
+    alone, on the meta device."""
     if not isinstance(like, DTensor):
-        return value
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+        return value.to(like.device, copy=True)
+    whole = torch.empty_like(value, device=like.device) if value.is_meta else value.to(like.device)
+    return distribute_tensor(whole, like.device_mesh, like.placements)

@@ -46,6 +46,13 @@ class TokenScorer(nn.Module):
         super().__init__()
         self.model = model
         self._chunk_rows = head_chunk_tokens
+        self._logit_scale = logit_scale(model.config)
+
+    def compile_layers(self) -> None:
+        """torch.compile of each decoder layer, once for micro-batches of any layout. Before anything is sharded: what
+        FSDP adds to a layer stays outside its graph."""
+        for layer in self.model.model.layers:
+            layer.compile(dynamic=True)
 
     def forward(self, batch: DeviceBatch, temperature: float) -> tuple[Tensor, Tensor]:
         """(log-probabilities [n], entropies [n]), fp32, of the distribution at `temperature`."""
@@ -59,6 +66,15 @@ class TokenScorer(nn.Module):
             hidden.index_select(0, batch.predictors),
             self.model.lm_head.weight,
             batch.targets,
-            temperature=temperature,
+            temperature=temperature / self._logit_scale,
             chunk_rows=self._chunk_rows,
         )
+
+
+def logit_scale(config: Any) -> float:
+    """What the model's own code multiplies its logits with."""
+    if config.model_type == "granite":
+        return float(1.0 / config.logits_scaling)
+    if config.model_type in {"cohere", "cohere2"}:
+        return float(config.logit_scale)
+    return 1.0

@@ -40,7 +40,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     """
     recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
     console = Console(highlight=False, stderr=as_json)
-    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
 
     async def measure() -> Evaluation:
         async with workers(recipe, prepared.model_path, console) as (engines, rewards):
@@ -76,9 +76,9 @@ def generate(
     """Print completions of one prompt."""
     console = Console(highlight=False)
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
-    shape = read_shape(model_path)
+    shape = read_shape(model_path, trained=False)
     recipe = _generation_recipe(model, max_tokens, shape.max_positions)
-    check_lengths(recipe, shape)
+    check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),

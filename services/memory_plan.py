@@ -135,7 +135,9 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
         parts = {"weights": 2 * _gathered(shape, dtype), "fp32 masters": 4 * shape.num_parameters // ranks}
     parts |= {"gradients": 4 * state, "moments": 8 * state}
     if learner.kl.beta > 0:
-        parts["reference"] = shape.weight_bytes(dtype if ranks == 1 else "float32") // ranks
+        # With adapters the policy's own weights are the reference's, too, and a copy of the adapters is held.
+        held = shape.num_parameters if lora_rank is None or learner.kl.reference is not None else trained
+        parts["reference"] = held * DTYPE_BYTES[dtype if ranks == 1 else "float32"] // ranks
     activations = shape.activation_bytes(tokens, checkpointing)
     if checkpointing:
         activations += shape.activation_bytes(tokens, False) // shape.num_layers  # the layer that is recomputed

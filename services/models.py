@@ -145,8 +145,8 @@ def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> 
     )
 
 
-def describe_model(path: str) -> ModelShape:
-    """The shape of a model, without building a built-in one or fetching a published one.
+def describe_model(path: str, *, trained: bool = True) -> ModelShape:
+    """The shape of a model, without building a built-in one or fetching a published one; see `read_shape`.
 
     Raises:
         RecipeError: as `resolve_model`.
@@ -157,7 +157,7 @@ def describe_model(path: str) -> ModelShape:
     published = PUBLISHED.get(path.partition("@")[0])
     if published is not None and not Path(path).expanduser().is_dir():
         return published
-    return read_shape(resolve_model(path))
+    return read_shape(resolve_model(path), trained=trained)
 
 
 def check_model_directory(directory: Path) -> None:

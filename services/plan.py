@@ -132,7 +132,7 @@ def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plan
     )
     if recipe.model.dtype == "bfloat16":
         memory += shape.weight_bytes("bfloat16")
-    if recipe.learner.kl.beta > 0:
+    if recipe.learner.kl.beta > 0 and (lora is None or recipe.learner.kl.reference is not None):
         memory += shape.weight_bytes(recipe.model.dtype)
     if plan is not None:
         memory = sum(learner_parts(recipe, shape, plan.activation_checkpointing, plan.offload_optimizer).values())

@@ -36,8 +36,9 @@ class Prepared:
     demonstrations: tuple[tuple[Prompt, str], ...]
 
 
-def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Prepared:
-    """Resolve the model (a built-in one is made once, and cached) and read all prompts.
+def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, trained: bool = True) -> Prepared:
+    """Resolve the model (a built-in one is made once, and cached) and read all prompts; engines alone can do with
+    models that are not `trained`.
 
     Raises:
         RecipeError: an input is missing, broken or impossible; names the key or the line, and the fix.
@@ -48,8 +49,8 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> P
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
     model_path = resolve_model(recipe.model.path, say=say)
-    shape = read_shape(model_path)
-    check_lengths(recipe, shape)
+    shape = read_shape(model_path, trained=trained)
+    check_lengths(recipe, shape, trained=trained)
     check_memory(recipe, shape, num_gpus)
     return Prepared(
         model_path=model_path,
@@ -170,9 +171,15 @@ def gpu_memory(recipe: Recipe) -> int:
     return min(gpu_memory_bytes(), default=DEFAULT_GPU_BYTES)
 
 
-def check_lengths(recipe: Recipe, shape: ModelShape) -> None:
-    """Engine limits that the model or its KV cache cannot hold."""
+def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) -> None:
+    """Engine limits that the model, its KV cache or, where it is `trained`, the learner cannot hold.
+
+    Raises:
+        RecipeError: names the key, the limit and the fix.
+    """
     rollout = recipe.rollout
+    if trained:
+        check_windows(recipe, shape)
     if rollout.max_model_tokens > shape.max_positions:
         raise RecipeError(
             f"rollout.max_model_tokens: {rollout.max_model_tokens} is more than the model's "
@@ -186,6 +193,26 @@ def check_lengths(recipe: Recipe, shape: ModelShape) -> None:
             f"({shape.kv_bytes_per_token(recipe.model.dtype)} bytes a token in {recipe.model.dtype}, "
             f"{DTYPE_BYTES[recipe.model.dtype]} bytes a value): give it at least {needed}"
         )
+
+
+def check_windows(recipe: Recipe, shape: ModelShape) -> None:
+    """Lengths at which the learner would compute other log-probabilities than the model's own.
+
+    Raises:
+        RecipeError: names the key, the limit and the fix.
+    """
+    tokens = recipe.rollout.max_model_tokens
+    limits = {
+        "its sliding window, and the learner attends to all": shape.sliding_window,
+        "its short rotary embedding (longrope), and learner and engines change it at different lengths":
+        shape.short_rotary,
+    }  # fmt: skip
+    for what, limit in limits.items():
+        if limit is not None and tokens > limit:
+            raise RecipeError(
+                f"rollout.max_model_tokens: {tokens} is more than the model's {limit} tokens of {what}: lower it to "
+                f"{limit}, or choose another model"
+            )
 
 
 def count_gpus() -> int:

@@ -43,7 +43,7 @@ def run_eval(context: StageContext) -> StageOutcome:
 
 async def _measure(context: StageContext, name: str, model: Path) -> dict[str, Any]:
     recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(model)})})
-    prompts = prepare(recipe).eval_prompts
+    prompts = prepare(recipe, trained=False).eval_prompts
     async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
         carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
         evaluation: Evaluation = await Evaluator(carrier, prompts, recipe.evaluation_sampling).run(0)

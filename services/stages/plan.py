@@ -86,11 +86,13 @@ def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> N
 def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
     """The arithmetic of one stage; takes nothing but numbers."""
     recipe, stage = loaded.recipes[name], loaded.pipeline.stages[name]
-    shapes = [shape_of(loaded, each) for each in (stage.models if isinstance(stage, EvalStage) else (stage.model,))]
+    names = stage.models if isinstance(stage, EvalStage) else (stage.model,)
+    trained = not isinstance(stage, EvalStage | RejectionSampleStage | RewardModelStage)
+    shapes = [shape_of(loaded, each, trained=trained) for each in names]
     largest = max(shapes, key=lambda shape: shape.num_parameters)
     try:
         check_devices(recipe, num_gpus)
-        check_lengths(recipe, largest)
+        check_lengths(recipe, largest, trained=trained)
         plan = make_plan(recipe, largest, 1, 0, num_gpus, _reward_shapes(loaded))
     except RecipeError as error:
         raise RecipeError(f"stage {name}: {error}") from None
@@ -113,9 +115,9 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
     )
 
 
-def shape_of(loaded: LoadedPipeline, name: str) -> ModelShape:
+def shape_of(loaded: LoadedPipeline, name: str, *, trained: bool = True) -> ModelShape:
     """The shape of a model by the name that stages give it. Published models are not fetched for it."""
-    return describe_model(loaded.pipeline.models[loaded.graph.root_model(name)])
+    return describe_model(loaded.pipeline.models[loaded.graph.root_model(name)], trained=trained)
 
 
 def decode_rate(shape: ModelShape, recipe: Recipe, machine: Machine) -> float:

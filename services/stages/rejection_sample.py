@@ -37,7 +37,7 @@ def run_rejection_sample(context: StageContext) -> StageOutcome:
     settings = context.settings
     assert isinstance(settings, RejectionSampleStage)
     model = context.models[settings.model]
-    stream = prepare(context.recipe).train_prompts
+    stream = prepare(context.recipe, trained=False).train_prompts
     prompts = [stream.next() for _ in range(settings.num_prompts)]
     shards = [
         (context.work / f"shard_{start:08d}.jsonl", start, prompts[start : start + settings.prompts_per_shard])

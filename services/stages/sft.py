@@ -19,8 +19,9 @@ from services.cold_start import encode, rate_at
 from services.gpu_seats import LEARNER
 from services.interrupts import ended_by_signals
 from services.json_lines import append_lines, read_lines
+from services.model_shape import read_shape
 from services.placement import Placement, RaySession
-from services.preflight import compute_device, gpus_there
+from services.preflight import check_windows, compute_device, gpus_there
 from services.prompts import read_demonstrations
 from services.schema.config.data import DataSource
 from services.schema.config.pipeline import DistillStage, SftStage
@@ -42,6 +43,7 @@ def run_sft(context: StageContext) -> StageOutcome:
     assert isinstance(settings, SftStage | DistillStage)
     parts = [read_demonstrations(source, settings.completion_column) for source in settings.data]
     model_path = context.models[settings.model]
+    check_windows(context.recipe, read_shape(model_path))
     template = context.recipe.rollout.prompt_template
     examples = [encode(part, template, model_path) for part in parts]
     _check_lengths(examples, settings.data, context.recipe.rollout.max_model_tokens)

@@ -1,16 +1,21 @@
-"""Two learner ranks over gloo give what one rank gives: weights, figures, and checkpoints that either can read."""
+"""Two learner ranks over gloo give what one rank gives: weights, figures, and checkpoints that either can read, with no
+more than one whole tensor on a GPU at a time."""
 
 from __future__ import annotations
 
 import pickle
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
 from learner.checkpoint import load_learner, save_learner
 from learner.policy import Policy
@@ -31,6 +36,45 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class Gathered:
+    """What a rank put together, while it looked: in which dtypes, and how much of it was alive at once."""
+
+    def __init__(self) -> None:
+        self.dtypes: set[str] = set()
+        self.num_bytes, self.peak_bytes, self.largest, self.alive_bytes = 0, 0, 0, 0
+        self._alive: list[tuple[weakref.ref[torch.UntypedStorage], int]] = []
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Count every shard that is put together meanwhile."""
+        put_together = DTensor.full_tensor
+
+        def counted(tensor: DTensor) -> torch.Tensor:
+            whole = put_together(tensor)
+            self.dtypes.add(str(whole.dtype))
+            self.num_bytes += whole.nbytes
+            self.largest = max(self.largest, whole.nbytes)
+            self._alive.append((weakref.ref(whole.untyped_storage()), whole.nbytes))
+            self.peak_bytes = max(self.peak_bytes, self._count())
+            return whole
+
+        DTensor.full_tensor = counted  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            DTensor.full_tensor = put_together  # type: ignore[method-assign]
+
+        self.alive_bytes = self._count()
+
+    def _count(self) -> int:
+        return sum(num_bytes for storage, num_bytes in self._alive if storage() is not None)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All but what is alive: for another process."""
+        return {name: value for name, value in vars(self).items() if name != "_alive"}
+
+
 def groups(update: int) -> list[Group]:
     rng = np.random.default_rng(update)
     return [
@@ -49,20 +93,30 @@ def run(model: Path, recipe: str, dtype: str, ranks: Ranks, folder: Path, *, res
     })  # fmt: skip
     policy = Policy(model, dtype=dtype, compute=settings.compute, ranks=ranks)
     learner = Learner(policy, settings, num_updates=5, max_completion_tokens=16)
+    saved, sent = Gathered(), Gathered()
     if resume:
-        load_learner(learner, folder)
+        with pytest.raises(FileNotFoundError):  # on every rank: the others would wait for the first
+            load_learner(learner, folder / "nowhere")
+        # The first rank alone reads.
+        load_learner(learner, folder if ranks.rank == 0 else folder / "nowhere")
     else:
         learner.update(groups(0), 1)
-        save_learner(learner, folder)
+        with saved.watch():
+            save_learner(learner, folder)
     figures = [dict(learner.update(groups(update), update + 1).metrics) for update in (1, 2)]
     group = groups(0)[0]
     prompt, ids = group.prompt_token_ids, group.rollouts[0].completion.token_ids
     sft = SftTrainer(policy, learner.optimizer, settings.compute).step([(prompt, ids), (prompt[:2], ids[:3])], 1e-3)
+    with sent.watch():
+        weights = {name: weight.float().numpy().copy() for name, weight in policy.sent_weights()}
     return {
         "figures": figures,
         "sft": dict(sft),
         "score": learner.score(prompt, ids),
-        "weights": {name: weight.float().numpy().copy() for name, weight in policy.named_weights()},
+        "weights": weights,
+        "num_parameters": policy.num_parameters,
+        "saved": saved.figures,
+        "sent": sent.figures,
     }
 
 
@@ -96,6 +150,19 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float) ->
         assert {name: theirs[name] for name in untimed} == pytest.approx(untimed, rel=100 * tolerance, abs=tolerance)
 
 
+def assert_nothing_whole_is_kept(first: dict[str, Any], second: dict[str, Any], dtype: str) -> None:
+    """Of a checkpoint and of a sync. Here rank 0's host memory is where its shards are, too."""
+    for rank in (first, second):
+        assert rank["sent"]["dtypes"] == {f"torch.{dtype}"}, "cast before they are put together"
+    reference = 4 if first["figures"][0].get("kl_reference") is not None else 0
+    state_bytes = (12 + reference + (4 if dtype == "float32" else 2)) * first["num_parameters"]
+    mine, theirs = first["saved"], second["saved"]
+    assert mine["num_bytes"] == theirs["num_bytes"] == state_bytes
+    assert mine["peak_bytes"] <= state_bytes
+    assert theirs["peak_bytes"] <= 2 * theirs["largest"]
+    assert theirs["alive_bytes"] == 0
+
+
 @pytest.mark.parametrize(
     ("recipe", "dtype", "tolerance"), [("everything", "float32", 1e-4), ("plain", "bfloat16", 1e-2)]
 )  # fmt: skip
@@ -105,7 +172,10 @@ def test_two_ranks_are_one(recipe: str, dtype: str, tolerance: float, tmp_path: 
     first, second = run_ranks(model, recipe, dtype, tmp_path / "sharded", resume=False)
     assert_same(single, first, tolerance)
     assert_same(first, second, 1e-7)
+    assert_nothing_whole_is_kept(first, second, dtype)
     if recipe == "plain":
+        resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "sharded", resume=True)
+        assert_same(first, resumed, 0)
         return
     assert_same(single, run(model, recipe, dtype, ONE_RANK, tmp_path / "sharded", resume=True), tolerance)
     resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "single", resume=True)

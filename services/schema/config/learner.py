@@ -137,8 +137,9 @@ class ComputeSettings(Section):
     """fp32 masters, gradients and moments in the host's memory, stepped by its cores: 2 bytes a parameter on the GPU
     instead of 18. Empty: where the memory plan asks for it, after checkpointing."""
     compile: bool | None = None
-    """torch.compile of the decoder layers, half a minute at the start. Empty: on a GPU that holds the whole learner,
-    where it makes an update half as fast again; on CPUs it gained nothing, and sharded it has not been measured."""
+    """torch.compile of the decoder layers, reference included, half a minute at the start. Empty: on GPUs, where it
+    makes an update of one GPU half as fast again (not measured where ranks shard the model); on CPUs it gained
+    nothing."""
     head_chunk_tokens: int = Field(default=0, ge=0)
     """Rows of logits held at a time. 0: chosen from the vocabulary's size."""
 
@@ -150,8 +151,9 @@ class LoraSettings(Section):
     """r."""
     alpha: float = Field(default=32.0, gt=0)
     """The adapter is scaled by alpha / rank."""
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Names of the linear layers that get one."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the linear layers that get one, such as `q_proj`. Empty: all of the decoder's, whatever they are called
+    (Phi-3's are `qkv_proj`, `o_proj`, `gate_up_proj` and `down_proj`)."""
 
     @property
     def scaling(self) -> float:

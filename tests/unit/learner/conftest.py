@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from tests.unit.learner.kit import build_model
+from learner.samples import Batch, make_batch
+from tests.unit.learner.kit import build_model, make_group
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +28,14 @@ def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tied Llama."""
     return build_model(tmp_path_factory.mktemp("model"), "llama")
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Ragged groups: an empty completion, a prompt of one token, one of twenty."""
+    rng = np.random.default_rng(0)
+    return make_batch([
+        make_group(rng, [7, 1, 0, 12], [1, 0, 0, 1], prompt_length=9),
+        make_group(rng, [4, 4], [1, 0], prompt_length=1, group_id=1),
+        make_group(rng, [30, 2, 11], [1, 0, 1], prompt_length=20, group_id=2),
+    ])  # fmt: skip

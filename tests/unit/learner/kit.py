@@ -9,8 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
+from learner.batching import Microbatch
+from learner.policy import Policy
+from learner.samples import Batch
 from services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
 
 VOCABULARY = 61
@@ -92,3 +104,24 @@ def with_rollout_logprobs(group: Group, score: Callable[..., NDArray[np.float32]
         for rollout in group.rollouts
     )
     return replace(group, rollouts=rollouts)
+
+
+def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """[N] by transformers' own forward pass in fp32."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    parts = []
+    for sample in batch.samples:
+        tokens = torch.from_numpy(np.concatenate([sample.prompt_token_ids, sample.token_ids]).astype(np.int64))
+        logits = model(tokens[None]).logits[0] / temperature
+        start = len(sample.prompt_token_ids)
+        logprobs = torch.log_softmax(logits, -1)[start - 1 : -1]
+        parts.append(logprobs.gather(1, tokens[start:, None])[:, 0])
+    return torch.cat(parts)
+
+
+def packed_logprobs(policy: Policy, microbatches: list[Microbatch], num_tokens: int) -> Tensor:
+    """[N] by the policy, in the batch's order."""
+    out = torch.full((num_tokens,), float("nan"))
+    for microbatch in microbatches:
+        out = out.index_copy(0, torch.from_numpy(microbatch.batch_tokens), policy.logprobs(microbatch)[0])
+    return out

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from learner import attention
 from learner.batching import Microbatch, pack
 from learner.policy import Policy
-from learner.samples import Batch, make_batch
+from learner.samples import Batch
 from services.schema.config.learner import ComputeSettings
 from services.schema.errors import RecipeError
-from tests.unit.learner.kit import make_group
-
-
-@pytest.fixture
-def batch() -> Batch:
-    rng = np.random.default_rng(0)
-    return make_batch([
-        make_group(rng, [7, 1, 0, 12], [1, 0, 0, 1], prompt_length=9),
-        make_group(rng, [4, 4], [1, 0], prompt_length=1, group_id=1),
-        make_group(rng, [30, 2, 11], [1, 0, 1], prompt_length=20, group_id=2),
-    ])  # fmt: skip
-
-
-def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """[N] by transformers' own forward pass in fp32."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    parts = []
-    for sample in batch.samples:
-        tokens = torch.from_numpy(np.concatenate([sample.prompt_token_ids, sample.token_ids]).astype(np.int64))
-        logits = model(tokens[None]).logits[0] / temperature
-        start = len(sample.prompt_token_ids)
-        logprobs = torch.log_softmax(logits, -1)[start - 1 : -1]
-        parts.append(logprobs.gather(1, tokens[start:, None])[:, 0])
-    return torch.cat(parts)
-
-
-def packed_logprobs(policy: Policy, microbatches: list[Microbatch], num_tokens: int) -> Tensor:
-    out = torch.full((num_tokens,), float("nan"))
-    for microbatch in microbatches:
-        out = out.index_copy(0, torch.from_numpy(microbatch.batch_tokens), policy.logprobs(microbatch)[0])
-    return out
+from tests.unit.learner.kit import naive_logprobs, packed_logprobs
 
 
 @pytest.mark.parametrize("share_prompts", [True, False])

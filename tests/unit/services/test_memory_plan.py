@@ -68,6 +68,11 @@ def test_sharding_offloading_and_adapters_by_hand() -> None:
     assert adapters["send buffer"] == 2 * LLAMA.num_adapter_parameters(8) == LLAMA.sync_bytes("bfloat16", 8)
     reference = learner_parts(recipe(learner={"kl": {"beta": 0.1}}), LLAMA, True, False)
     assert reference["reference"] == 2 * LLAMA_PARAMETERS
+    both = {"kl": {"beta": 0.1}, "lora": {"rank": 8}}
+    adapted = learner_parts(recipe(learner=both), LLAMA, True, False)
+    assert adapted["reference"] == 2 * LLAMA.num_adapter_parameters(8), "the frozen weights are the policy's own"
+    taught = learner_parts(recipe(learner=both | {"kl": {"beta": 0.1, "reference": "x"}}), LLAMA, True, False)
+    assert taught["reference"] == 2 * LLAMA_PARAMETERS
     exact = learner_parts(recipe(model={"dtype": "float32"}), SMALL, False, False)
     assert exact["weights"] + exact.get("fp32 masters", 0) == 4 * SMALL_PARAMETERS
 
