@@ -249,8 +249,8 @@ class Supervisor:
                 argv=header["argv"], mounts=mounts, roots=header["roots"], writes=header.get("writes", False),
                 tmp_bytes=header.get("tmp_bytes", 0),
             )  # fmt: skip
-            box = self._backend.start_program(program, limits)
-            return await self._run(Run(box, limits, parked=place.park, sink=sink), None, stdin)
+            box = self._backend.start_program(program, limits, stdin)
+            return await self._run(Run(box, limits, parked=place.park, sink=sink), None, b"")
         finally:
             place.leave()
             if files:

@@ -12,6 +12,7 @@ spelt, so it cannot equal everything outside. Runs inside the box and outside of
 from __future__ import annotations
 
 import collections
+import datetime
 import decimal
 import fractions
 import json
@@ -45,6 +46,13 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     range: ("range", lambda value: [encode(value.start), encode(value.stop), encode(value.step)]),
     decimal.Decimal: ("decimal", str),
     fractions.Fraction: ("fraction", lambda value: [encode(value.numerator), encode(value.denominator)]),
+    datetime.datetime: ("datetime", datetime.datetime.isoformat),
+    datetime.date: ("date", datetime.date.isoformat),
+    datetime.time: ("time", datetime.time.isoformat),
+    datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    slice: ("slice", lambda value: [encode(value.start), encode(value.stop), encode(value.step)]),
+    type(...): ("ellipsis", lambda value: None),
+    type(NotImplemented): ("notimplemented", lambda value: None),
 }
 _NESTED = {"tuple", "set", "frozenset", "deque"}
 _ITERATORS: tuple[type, ...] = (
@@ -107,9 +115,17 @@ def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None
     for base, plain in _PLAIN.items():
         if isinstance(value, base):
             return encode(plain(value), depth, other)
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return _numpy(value, depth, other)
     if other is not None:
         return other(value)
     raise WireError("a value of type " + str(kind.__name__) + " has no JSON spelling")
+
+
+def _numpy(value: Any, depth: int, other: Callable[[Any], Any] | None) -> Any:
+    """A number of numpy's as a number, an array as nested lists beside the name of its type."""
+    plain = encode(value.tolist(), depth + 1, other)
+    return plain if getattr(value, "ndim", 0) == 0 else {"$": "ndarray", "v": [str(value.dtype), plain]}
 
 
 def _hashable_pairs(pairs: list[Any], depth: int, other: Callable[[dict[str, Any]], Any] | None) -> dict[Any, Any]:
@@ -129,13 +145,17 @@ def decode(tree: Any, depth: int = 0, other: Callable[[dict[str, Any]], Any] | N
     tag: str = tree["$"]
     body: Any = tree.get("v")
     try:
+        if tag == "ndarray":
+            return decode(body[1], depth + 1, other) if other is None else other(tree)
+        if tag == "generator":
+            return (item for item in [decode(item, depth + 1, other) for item in body])
         if tag in _DECODERS:
             return _DECODERS[tag]([decode(item, depth + 1, other) for item in body])
         if tag == "dict":
             return _hashable_pairs(body, depth, other)
         if tag in _SCALARS:
             return _SCALARS[tag](body)
-    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
         raise WireError("malformed " + tag) from error
     if other is not None:
         return other(tree)
@@ -151,6 +171,8 @@ _DECODERS: dict[str, Callable[[list[Any]], Any]] = {
     "complex": lambda parts: complex(float(parts[0]), float(parts[1])),
     "range": lambda parts: range(*parts),
     "fraction": lambda parts: fractions.Fraction(*parts),
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+    "slice": lambda parts: slice(*parts),
 }
 _SCALARS: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
@@ -158,6 +180,11 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "decimal": decimal.Decimal,
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "ellipsis": lambda nothing: ...,
+    "notimplemented": lambda nothing: NotImplemented,
 }
 
 
