@@ -110,7 +110,7 @@ def load(source: str, name: str) -> types.ModuleType:
     if name == "__main__":
         exec(code, module.__dict__)
         return module
-    scope.offer(module)
+    scope.offer(module, source)
     nodes.offer(module, source)
     try:
         exec(code, module.__dict__)
