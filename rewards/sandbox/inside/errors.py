@@ -98,8 +98,7 @@ class Classes:
             arguments = [wire.decode(value) for value in reply.get("args") or ()]
             made = kind.__new__(kind, *arguments)
             kind.__init__(made, *arguments)
-        except Exception:
-            kind = kind if kind.__module__ == "solution" else ProgramError
+        except Exception:  # it was made of something else than it keeps as its arguments
             made = kind.__new__(kind, message)
         for name, tree in dict(reply.get("fields") or {}).items():
             if name.isidentifier() and not name.startswith("__") and not hasattr(type(made), name):

@@ -167,7 +167,8 @@ def _operations(job: dict[str, Any], channel: socket.socket, link: socket.socket
     for number, (name, arguments) in enumerate(zip(job["operations"], job["args"], strict=True)):
         given = [decode(argument) for argument in arguments]
         function = getattr(made, name) if number else getattr(module, name)
-        value = function(*built(function if number else function.__init__, given, module))
+        signed = function if number else types.MethodType(function.__init__, module)
+        value = function(*built(signed, given, module))
         if number == 0:
             made, value = value, None
         elif inspect.iscoroutine(value):
