@@ -149,6 +149,6 @@ def defines(text: str, name: str, family: str = "python") -> bool:
         snake = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match[1].lower(), name)
         pattern = rf"\b(?:fn|struct)\s+(?:{own}|{re.escape(snake)})\b"
     else:
-        head = rf"[\w>\]&*]\s{{1,20}}[&*]*{own}\s*\([^;{{}}]{{0,2000}}\)[^;{{}}()]{{0,200}}\{{"
+        head = rf"[\w>\]&*]\s{{1,20}}[&*]*{own}\s*\([^;{{}}]{{0,400}}\)[^;{{}}()]{{0,200}}\{{"
         pattern = rf"\b(?:class|struct)\s+{own}\b|{head}|\b{own}\s*="
     return re.search(pattern, text, re.MULTILINE) is not None

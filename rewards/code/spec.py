@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from rewards.code.spec_formats import normal
 from services.schema.config.base import Section
@@ -90,6 +99,27 @@ class AssertTest(_Test):
 
 
 Test = StdinTest | OperationsTest | CallTest | AssertTest
+_FORMS = {"stdin": StdinTest, "operations": OperationsTest, "call": CallTest, "assert": AssertTest}
+
+
+def _form(test: Any) -> str | None:
+    """Which form a test has, by the key that only that form has: what is wrong with it is said of that form."""
+    if isinstance(test, dict):
+        return next((key for key in _FORMS if key in test), "assert" if "code" in test else None)
+    return next((key for key, form in _FORMS.items() if isinstance(test, form)), None)
+
+
+AnyTest = Annotated[
+    Annotated[StdinTest, Tag("stdin")]
+    | Annotated[OperationsTest, Tag("operations")]
+    | Annotated[CallTest, Tag("call")]
+    | Annotated[AssertTest, Tag("assert")],
+    Discriminator(
+        _form,
+        custom_error_type="test_form",
+        custom_error_message="a test has `stdin` and `expected`, `call` and `expected`, `operations`, or `assert`",
+    ),
+]
 
 
 class CodeSpec(Section):
@@ -98,7 +128,7 @@ class CodeSpec(Section):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     language: str = "python"
-    tests: list[Test] = Field(min_length=1)
+    tests: list[AnyTest] = Field(min_length=1)
     time_limit_s: float | None = Field(default=None, gt=0, le=600)
     """CPU seconds a test."""
     wall_limit_s: float | None = Field(default=None, gt=0, le=3600)
