@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from typing import Any
+from typing import Any, TypeGuard
 
 from rewards.sandbox.inside import wire
 
@@ -116,7 +116,7 @@ def _text(error: BaseException) -> str:
     return str(vars(error).get(MARK, "")) if MARK in vars(error) else Exception.__str__(error)
 
 
-def _is_allowed(kind: Any) -> bool:
+def _is_allowed(kind: Any) -> TypeGuard[type[BaseException]]:
     if not isinstance(kind, type) or not issubclass(kind, BaseException):
         return False
     unittest = sys.modules.get("unittest")

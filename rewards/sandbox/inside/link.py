@@ -166,7 +166,7 @@ class Link:
             return {"$": "object", "v": value._target}
         if self.classes.get(type(value).__name__) is type(value):
             return self._graph.spell(value)
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        if value is not None and isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return {"$": "builtin", "v": value.__name__}
         if not callable(value):
             fault = wire.WireError if isinstance(value, BaseException) else UnspeltError

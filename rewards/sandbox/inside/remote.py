@@ -8,11 +8,12 @@ could have returned equal values as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from rewards.sandbox.inside.link import Link
 
+T = TypeVar("T")
 _READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__wrapped__", "__annotations__", "__members__"})
 
 
@@ -118,7 +119,7 @@ class Remote:
     def __enter__(self) -> Any:
         return self._link.operate("enter", self)
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
         """The program hears of no error of the test, and cannot swallow one."""
         self._link.operate("exit", self)
         return False
@@ -138,7 +139,7 @@ class Remote:
     def __dir__(self) -> list[str]:
         return [name for name in self._link.operate("dir", self) if isinstance(name, str)]
 
-    def _of(self, kind: type, name: str, *args: Any) -> Any:
+    def _of(self, kind: type[T], name: str, *args: Any) -> T:
         """What an operation gives, which must be of exactly this type."""
         value = self._link.operate(name, self, *args)
         if type(value) is not kind:

@@ -131,7 +131,7 @@ class Server:
             return self._graph.spell(value)
         if isinstance(value, type) and issubclass(value, BaseException):
             return {"$": "exception", "v": errors.spell_class(value)}
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        if value is not None and isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return {"$": "builtin", "v": value.__name__}
         return self._handle(value)
 

@@ -140,8 +140,9 @@ class _Classes(dict[str, type]):
 
     def get(self, name: str, default: Any = None) -> Any:
         found = self._space[name] if dict.__contains__(self._space, name) else None
-        own = isinstance(found, type) and found.__module__ in ("__main__", "prelude")
-        return found if own and not issubclass(found, BaseException) else default
+        if not isinstance(found, type) or issubclass(found, BaseException):
+            return default
+        return found if found.__module__ in ("__main__", "prelude") else default
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
