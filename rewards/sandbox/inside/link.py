@@ -166,8 +166,8 @@ class Link:
             return {"$": "object", "v": value._target}
         if self.classes.get(type(value).__name__) is type(value):
             return self._graph.spell(value)
-        if value is not None and isinstance(value, type) and vars(builtins).get(value.__name__) is value:
-            return {"$": "builtin", "v": value.__name__}
+        if name := wire.builtin_type(value):
+            return {"$": "builtin", "v": name}
         if not callable(value):
             fault = wire.WireError if isinstance(value, BaseException) else UnspeltError
             raise fault("a value of type " + type(value).__name__ + " cannot be handed to the program")

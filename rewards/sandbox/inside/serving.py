@@ -131,8 +131,8 @@ class Server:
             return self._graph.spell(value)
         if isinstance(value, type) and issubclass(value, BaseException):
             return {"$": "exception", "v": errors.spell_class(value)}
-        if value is not None and isinstance(value, type) and vars(builtins).get(value.__name__) is value:
-            return {"$": "builtin", "v": value.__name__}
+        if name := wire.builtin_type(value):
+            return {"$": "builtin", "v": name}
         return self._handle(value)
 
     def _handle(self, value: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ spelt, so it cannot equal everything outside. Runs inside the box and outside of
 
 from __future__ import annotations
 
+import builtins
 import collections
 import datetime
 import decimal
@@ -214,6 +215,14 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "ellipsis": lambda nothing: ...,
     "notimplemented": lambda nothing: NotImplemented,
 }
+
+
+def builtin_type(value: Any) -> str:
+    """The name of a builtin type, which means the same on both sides; "" for anything else."""
+    if not isinstance(value, type):
+        return ""
+    name = type.__getattribute__(value, "__name__")
+    return name if vars(builtins).get(name) is value else ""
 
 
 def dumps(message: Any) -> bytes:
