@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.base import Case, Context, Score, failed, score_each, scored
+from rewards.base import THINK_OPEN, Case, Context, Score, failed, score_each, scored
 from rewards.code.judge import CodeJudge, CodeVerdict
 from rewards.sandbox.client import SandboxRefusedError
 from services.schema.causes import ErrorCause
@@ -49,8 +49,10 @@ class CodeReward:
         if self.partial:
             spec = {"scoring": "fraction", **spec}
         is_program = self.bare_column is not None and bool(case.prompt.columns.get(self.bare_column))
+        # A thought that the prompt opened is one that the completion may leave open, as if it had opened it itself.
+        text = THINK_OPEN + case.text if case.prefilled and not is_program else case.text
         try:
-            verdict = await self.judge.run(case.text, spec, is_program=is_program)
+            verdict = await self.judge.run(text, spec, is_program=is_program)
         except SandboxRefusedError as error:
             return failed(ErrorCause.SANDBOX, str(error))
         return _score(verdict)

@@ -21,10 +21,12 @@ from rewards.code import spec as specs
 from rewards.code.languages.base import BuildError, BuildFailure, Language, Prepared, ToolchainError
 from rewards.code.languages.registry import find, languages
 from rewards.code.program import NoProgramError, extract
-from rewards.code.spec import AssertTest, CallTest, CodeSpec, SpecError, StdinTest, Test
+from rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, SpecError, StdinTest, Test
 from rewards.code.trial import PASS, TestResult, Trial
+from rewards.code.wanted import bare, called_names, reads_stdin
 from rewards.sandbox.client import Sandbox, SandboxConfig
 from rewards.sandbox.limits import MIB, Limits
+from rewards.sandbox.packages import PackageError
 from services.schema.config.sandbox import SandboxSettings
 from services.schema.messages import VerdictStatus
 
@@ -90,7 +92,9 @@ class CodeJudge:
         except SpecError as error:
             return _without_tests(VerdictStatus.ERROR, 0, str(error), "spec")
         try:
-            program = text if is_program else extract(text)
+            program = text if is_program else extract(
+                text, parsed.language, names=called_names(parsed), reads=reads_stdin(parsed)
+            )  # fmt: skip
         except NoProgramError as error:
             return _without_tests(VerdictStatus.WRONG, len(parsed.tests), str(error))
         verdict = await self._once(program, parsed)
@@ -119,17 +123,18 @@ class CodeJudge:
 
     async def _judge(self, program: str, spec: CodeSpec) -> CodeVerdict:
         language = find(self._languages, spec.language)
-        trial = Trial(self._sandbox, self.settings, spec, program)
         try:
+            packages = await self._sandbox.packages((*self.settings.packages, *spec.packages))
             prepared = await self._prepare(language, program, spec)
         except BuildError as error:
             return _without_tests(VerdictStatus.WRONG, len(spec.tests), str(error))
         except SpecError as error:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), str(error), "spec")
-        except ToolchainError as error:
+        except (ToolchainError, PackageError) as error:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), str(error), "toolchain")
         except BuildFailure as error:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), f"could not compile: {error}", "sandbox")
+        trial = Trial(self._sandbox, self.settings, spec, program, packages)
         return _sum_up(spec, await self._try_all(trial, language, prepared))
 
     async def _prepare(self, language: Language | None, program: str, spec: CodeSpec) -> list[Prepared | None]:
@@ -141,13 +146,15 @@ class CodeJudge:
         for test in spec.tests:
             if isinstance(test, AssertTest):
                 raise SpecError(f"assertions are Python, not {language.name}")
-            call = None if isinstance(test, StdinTest) else _bare(test.call)
+            if isinstance(test, OperationsTest):
+                raise SpecError(f"operations are for Python programs, not {language.name}")
+            call = None if isinstance(test, StdinTest) else bare(test.call)
             if call not in built:
                 try:
                     built[call] = await language.prepare(self._sandbox, program, call, self._build_limits())
                 except BuildFailure:
                     built[call] = await language.prepare(self._sandbox, program, call, self._build_limits())
-        return [built[_bare(test.call) if isinstance(test, CallTest) else None] for test in spec.tests]
+        return [built[bare(test.call) if isinstance(test, CallTest) else None] for test in spec.tests]
 
     def _build_limits(self) -> Limits:
         cpu_s = self.settings.compile_time_s
@@ -166,18 +173,13 @@ class CodeJudge:
             if results and trial.spec.stops_early and results[-1].status != PASS:
                 break
             if trial.is_exhausted:
-                results.append(TestResult(status="fail", reason="the total limit of all tests is used up"))
+                results.append(TestResult(status="fail", reason="the tests that failed have used up the total limit"))
                 break
             result = await trial.run(test, language, how)
-            if result.status == "error":
+            if result.status == "error" and result.cause != "spec":
                 result = await trial.run(test, language, how)
             results.append(result)
         return results
-
-
-def _bare(call: str) -> str:
-    """`Solution().twoSum` is `twoSum`: drivers look into the class by themselves."""
-    return call.removeprefix("Solution").removeprefix("()").removeprefix(".") if "." in call else call
 
 
 def _sum_up(spec: CodeSpec, results: list[TestResult]) -> CodeVerdict:
@@ -197,9 +199,10 @@ def _sum_up(spec: CodeSpec, results: list[TestResult]) -> CodeVerdict:
     rows += [{"status": "skipped", "reason": "", "seconds": 0.0, "cpu_s": 0.0}] * (total - len(rows))
     score = passed / total if spec.scoring == "fraction" else float(passed == total)
     is_error = status is VerdictStatus.ERROR
+    cause = next((result.cause for result in results if result.cause), "sandbox") if is_error else ""
     return CodeVerdict(
-        status=status, passed=passed, total=total, score=0.0 if is_error else score, reason=reason,
-        cause="sandbox" if is_error else "", tests=tuple(rows),
+        status=status, passed=passed, total=total, score=0.0 if is_error else score, reason=reason, cause=cause,
+        tests=tuple(rows),
     )  # fmt: skip
 
 

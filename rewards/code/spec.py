@@ -5,9 +5,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from rewards.code.spec_formats import normal
 from services.schema.config.base import Section
+from services.schema.config.sandbox import PackageName
 
 
 class SpecError(ValueError):
@@ -21,13 +32,14 @@ def _spelt_out(value: Any) -> Any:
 class Checker(Section):
     """How an output is compared with the expected one. `"tokens"` is short for `{"kind": "tokens"}`."""
 
-    kind: Literal["lines", "tokens", "exact", "unordered"] = "lines"
+    kind: Literal["lines", "tokens", "exact", "unordered", "judge"] = "lines"
     """`lines`: equal but for blanks at line ends and blank lines at the end. `tokens`: white space is all one.
     `exact`: bytes.
-    `unordered`: lines (or the elements of a list) in any order. For calls all but `unordered` mean equality of
-    values."""
+    `unordered`: lines (or the elements of a list) in any order.
+    `judge`: as contests compare: tokens, and numbers within 1e-6 where either has a point or an exponent.
+    For calls all but `unordered` and `judge` mean equality of values."""
     float_tolerance: float | None = Field(default=None, ge=0)
-    """Relative or absolute, for numbers whose expected spelling has a point or an exponent; implies tokens for text."""
+    """Relative or absolute, for numbers where either spelling has a point or an exponent; implies tokens for text."""
     custom: str | None = None
     """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, run in
     the judge."""
@@ -60,8 +72,24 @@ class CallTest(_Test):
     """Compare this argument as the call left it, instead of the returned value (for functions that work in place)."""
 
 
+class OperationsTest(_Test):
+    """Make an instance of the class that `operations` begins with, call its methods in turn; compare what each
+    returned. As LeetCode's design problems are written: `["Box", "add"], [[1], [2]], [null, 3]`."""
+
+    operations: list[str] = Field(min_length=1)
+    args: list[list[JsonValue]]
+    expected: list[JsonValue]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OperationsTest:
+        if not len(self.operations) == len(self.args) == len(self.expected):
+            raise ValueError("operations, args and expected must be equally long")
+        return self
+
+
 class AssertTest(_Test):
-    """Python test code, or one expression to hold, which calls the program."""
+    """Python test code which calls the program: assertions, one expression to hold, a pytest file (`from solution
+    import f`), unittest's TestCases, or `check(candidate)` with an `entry_point`."""
 
     code: str = Field(alias="assert")
     entry_point: str | None = None
@@ -70,7 +98,28 @@ class AssertTest(_Test):
     """For this test alone; see CodeSpec."""
 
 
-Test = StdinTest | CallTest | AssertTest
+Test = StdinTest | OperationsTest | CallTest | AssertTest
+_FORMS = {"stdin": StdinTest, "operations": OperationsTest, "call": CallTest, "assert": AssertTest}
+
+
+def _form(test: Any) -> str | None:
+    """Which form a test has, by the key that only that form has: what is wrong with it is said of that form."""
+    if isinstance(test, dict):
+        return next((key for key in _FORMS if key in test), "assert" if "code" in test else None)
+    return next((key for key, form in _FORMS.items() if isinstance(test, form)), None)
+
+
+AnyTest = Annotated[
+    Annotated[StdinTest, Tag("stdin")]
+    | Annotated[OperationsTest, Tag("operations")]
+    | Annotated[CallTest, Tag("call")]
+    | Annotated[AssertTest, Tag("assert")],
+    Discriminator(
+        _form,
+        custom_error_type="test_form",
+        custom_error_message="a test has `stdin` and `expected`, `call` and `expected`, `operations`, or `assert`",
+    ),
+]
 
 
 class CodeSpec(Section):
@@ -79,7 +128,7 @@ class CodeSpec(Section):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     language: str = "python"
-    tests: list[Test] = Field(min_length=1)
+    tests: list[AnyTest] = Field(min_length=1)
     time_limit_s: float | None = Field(default=None, gt=0, le=600)
     """CPU seconds a test."""
     wall_limit_s: float | None = Field(default=None, gt=0, le=3600)
@@ -91,6 +140,8 @@ class CodeSpec(Section):
     """Stop at the first test that fails; by default where scoring is all-or-nothing."""
     entry_point: str = ""
     """The one function that assertions call, whatever else the program defines."""
+    packages: list[PackageName] = Field(default_factory=list)
+    """Third-party packages that programs and assertions may import, besides those of the sandbox's settings."""
     prelude: str = ""
     """Definitions that assertions may use (HumanEval's prompt has some): the recipe's own, never the program's
     version of them."""
@@ -110,7 +161,7 @@ class CodeSpec(Section):
 def parse(spec: Any) -> CodeSpec:
     """A CodeSpec from JSON; SpecError naming the key where it is none."""
     try:
-        return spec if isinstance(spec, CodeSpec) else CodeSpec.model_validate(spec)
+        return spec if isinstance(spec, CodeSpec) else CodeSpec.model_validate(normal(spec))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

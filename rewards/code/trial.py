@@ -11,7 +11,7 @@ from typing import Any
 
 from rewards.code.compare import text_equal, value_equal
 from rewards.code.languages.base import Language, Prepared
-from rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, StdinTest, Test
+from rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, OperationsTest, StdinTest, Test
 from rewards.sandbox.client import Sandbox
 from rewards.sandbox.inside import wire
 from rewards.sandbox.limits import MIB, Limits, Outcome
@@ -36,6 +36,8 @@ class TestResult:
 
     status: str
     reason: str = ""
+    cause: str = ""
+    """Of an error: sandbox, spec."""
     seconds: float = 0.0
     cpu_s: float = 0.0
 
@@ -52,12 +54,15 @@ class TestResult:
 class Trial:
     """A program and its spec in the sandbox."""
 
-    def __init__(self, sandbox: Sandbox, settings: SandboxSettings, spec: CodeSpec, program: str) -> None:
-        """Runs nothing yet."""
+    def __init__(
+        self, sandbox: Sandbox, settings: SandboxSettings, spec: CodeSpec, program: str, packages: str = ""
+    ) -> None:
+        """Runs nothing yet. `packages`: the folder, as boxes see it, of what may be imported besides."""
         self.spec = spec
         self._sandbox = sandbox
         self._settings = settings
         self._program = program
+        self._packages = packages
         self._used_cpu_s = 0.0
         self._used_wall_s = 0.0
         self._limits = self._make_limits()
@@ -78,33 +83,44 @@ class Trial:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all tests together have had their share."""
+        """Whether the tests that failed have had the share of all: those that pass are within limits of their own."""
         factor = self._settings.total_factor
         return self._used_cpu_s > factor * self._limits.cpu_s or self._used_wall_s > factor * self._limits.wall_s
 
     async def run(self, test: Test, language: Language | None, prepared: Prepared | None) -> TestResult:
-        """One test. A failure of the machine is a result `error`, never `fail`."""
-        if isinstance(test, AssertTest):
-            return await self._assert(test)
+        """One test. A failure of the machine, or of the test itself, is a result `error`, never `fail`."""
+        result, wall_s = await (
+            self._assert(test) if isinstance(test, AssertTest) else self._try(test, language, prepared)
+        )
+        if result.status != PASS:
+            self._used_cpu_s += result.cpu_s
+            self._used_wall_s += wall_s
+        return result
+
+    async def _try(
+        self, test: StdinTest | CallTest | OperationsTest, language: Language | None, prepared: Prepared | None
+    ) -> tuple[TestResult, float]:
         expected = test.expected if isinstance(test, StdinTest) else json.dumps(test.expected)
         # A flood ends the run at once; an honest answer of another length than expected is still seen whole.
         limits = replace(self._limits, output_bytes=max(self._limits.output_bytes, 8 * len(expected)))
-        if language is not None and prepared is not None:
+        if language is not None and prepared is not None and not isinstance(test, OperationsTest):
             outcome = await self._program_run(test, language, prepared, limits)
         else:
             outcome = await self._python_run(test, limits)
-        self._used_cpu_s += outcome.cpu_s
-        self._used_wall_s += outcome.wall_s
         failed = _ended_badly(outcome)
-        return failed or await self._compare(test, outcome, is_python=language is None)
+        result = failed or await self._compare(test, outcome, is_python=language is None)
+        return result, outcome.wall_s
 
-    async def _python_run(self, test: StdinTest | CallTest, limits: Limits) -> Outcome:
+    async def _python_run(self, test: StdinTest | CallTest | OperationsTest, limits: Limits) -> Outcome:
+        job: dict[str, Any] = {"source": self._program, "packages": self._packages}
         if isinstance(test, StdinTest):
-            return await self._sandbox.python({"mode": "stdio", "source": self._program}, limits, _stdin(test))
-        args = [wire.encode(argument) for argument in test.args]
-        return await self._sandbox.python(
-            {"mode": "call", "source": self._program, "call": test.call, "args": args}, limits
-        )
+            return await self._sandbox.python({**job, "mode": "stdio"}, limits, _stdin(test))
+        if isinstance(test, OperationsTest):
+            given = [[wire.encode(argument) for argument in arguments] for arguments in test.args]
+            job |= {"mode": "operations", "operations": test.operations, "args": given}
+        else:
+            job |= {"mode": "call", "call": test.call, "args": [wire.encode(argument) for argument in test.args]}
+        return await self._sandbox.python(job, limits)
 
     async def _program_run(
         self, test: StdinTest | CallTest, language: Language, prepared: Prepared, limits: Limits
@@ -119,26 +135,20 @@ class Trial:
             files=prepared.files,
         )
 
-    async def _assert(self, test: AssertTest) -> TestResult:
+    async def _assert(self, test: AssertTest) -> tuple[TestResult, float]:
         prelude = test.prelude if test.prelude is not None else self.spec.prelude
         entry_point = test.entry_point if test.entry_point is not None else self.spec.entry_point
-        program = {"mode": "serve", "source": self._program}
-        check = {"mode": "check", "test": test.code, "prelude": prelude, "entry_point": entry_point}
+        program = {"mode": "serve", "source": self._program, "packages": self._packages}
+        check = {
+            "mode": "check", "test": test.code, "prelude": prelude, "entry_point": entry_point,
+            "packages": self._packages,
+        }  # fmt: skip
         ran, judged = await self._sandbox.pair(program, check, self._limits)
-        self._used_cpu_s += ran.cpu_s
-        self._used_wall_s += max(ran.wall_s, judged.wall_s)
-        for outcome in (judged, ran):
-            if outcome.is_infrastructure:
-                return _result(ERROR, outcome.detail or outcome.ended, outcome)
-        if ran.ended in _ENDINGS:
-            return _result(FAIL, _ENDINGS[ran.ended], ran)
-        answer = _frame(judged.result)
-        if isinstance(answer, dict) and answer.get("passed") is True and judged.ended == "exited" and judged.code == 0:
-            return _result(PASS, "", ran)
-        reason = answer.get("reason") if isinstance(answer, dict) else None
-        return _result(FAIL, str(reason or f"the test did not finish: {_ENDINGS.get(judged.ended, judged.ended)}"), ran)
+        return _asserted(ran, judged), max(ran.wall_s, judged.wall_s)
 
-    async def _compare(self, test: StdinTest | CallTest, outcome: Outcome, *, is_python: bool) -> TestResult:
+    async def _compare(
+        self, test: StdinTest | CallTest | OperationsTest, outcome: Outcome, *, is_python: bool
+    ) -> TestResult:
         checker = test.checker or self.spec.checker
         if isinstance(test, StdinTest):
             if checker.custom:
@@ -153,7 +163,8 @@ class Trial:
         except wire.WireError as error:
             return _result(FAIL, f"no usable value returned: {error}", outcome)
         if checker.custom:
-            return await self._custom(checker, test.args, value, test.expected, outcome)
+            given = test.args if isinstance(test, CallTest) else [test.operations, test.args]
+            return await self._custom(checker, given, value, test.expected, outcome)
         if value_equal(value, test.expected, checker):
             return _result(PASS, "", outcome)
         return _result(FAIL, f"wrong value: {_spelt(value)}", outcome)
@@ -175,6 +186,23 @@ class Trial:
         return (
             _result(PASS, "", outcome) if answer["value"] else _result(FAIL, "refused by the custom checker", outcome)
         )
+
+
+def _asserted(ran: Outcome, judged: Outcome) -> TestResult:
+    """What the box of the test says (`judged`), unless the program's (`ran`) ended it."""
+    for outcome in (judged, ran):
+        if outcome.is_infrastructure:
+            return _result(ERROR, outcome.detail or outcome.ended, outcome)
+    if ran.ended in _ENDINGS:
+        return _result(FAIL, _ENDINGS[ran.ended], ran)
+    answer = _frame(judged.result)
+    if isinstance(answer, dict) and judged.ended == "exited" and judged.code == 0:
+        if answer.get("passed") is True:
+            return _result(PASS, "", ran)
+        if answer.get("fault") is True:
+            return replace(_result(ERROR, str(answer.get("reason")), ran), cause="spec")
+    reason = answer.get("reason") if isinstance(answer, dict) else None
+    return _result(FAIL, str(reason or f"the test did not finish: {_ENDINGS.get(judged.ended, judged.ended)}"), ran)
 
 
 async def _trusted(name: str, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
@@ -202,14 +230,14 @@ def _ended_badly(outcome: Outcome) -> TestResult | None:
     return None
 
 
-def _returned(test: CallTest, outcome: Outcome, is_python: bool) -> Any:
+def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool) -> Any:
     """The value (or the argument asked for), of builtin types; WireError where the bytes spell none."""
     answer = _frame(outcome.result) if is_python else wire.loads(outcome.stdout)
     if not isinstance(answer, dict) or "value" not in answer:
         told = answer.get("error") if isinstance(answer, dict) else None
         raise wire.WireError(str(told or "the call did not return"))
     tree = answer["value"]
-    if test.argument is not None:
+    if isinstance(test, CallTest) and test.argument is not None:
         arguments = answer.get("args")
         if not isinstance(arguments, list) or not 0 <= test.argument < len(arguments):
             raise wire.WireError(f"no argument {test.argument}")
@@ -229,7 +257,8 @@ def _frame(data: bytes) -> Any:
 
 
 def _result(status: str, reason: str, outcome: Outcome) -> TestResult:
-    return TestResult(status=status, reason=reason[:600], seconds=outcome.wall_s, cpu_s=outcome.cpu_s)
+    cause = "sandbox" if status == ERROR else ""
+    return TestResult(status=status, reason=reason[:600], cause=cause, seconds=outcome.wall_s, cpu_s=outcome.cpu_s)
 
 
 def _stdin(test: StdinTest) -> bytes:

@@ -55,6 +55,9 @@ class Backend(ABC):
         self.interpreter = interpreter
         self.roots = host.Roots()
         self.drivers = os.path.join(scratch, "inside")
+        self.packages = os.path.join(os.path.dirname(scratch), host.PACKAGES)
+        """Filled while boxes run; they see what is there when they look."""
+        os.makedirs(self.packages, exist_ok=True)
         package = Path(self.drivers, *_PACKAGE)
         shutil.copytree(_INSIDE, package, ignore=shutil.ignore_patterns("__pycache__"))
         for folder in (package.parent, package.parent.parent):
@@ -74,7 +77,7 @@ class Backend(ABC):
         """The maker of boxes that wait for a Python job."""
 
     @abstractmethod
-    def start_program(self, program: Program, limits: Limits) -> Box:
+    def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """Start another program in a box of its own."""
 
     def _python(self) -> list[str]:
@@ -105,9 +108,12 @@ class Bwrap(Backend):
             mounts[self.interpreter.root] = self.roots.reach(self.interpreter.root)
         return mounts
 
+    def _python_mounts(self) -> dict[str, str]:
+        return {**self._mounts(), "/box": self.drivers, f"/{host.PACKAGES}": self.packages}
+
     def python_boxes(self) -> BoxMaker:
         """A zygote."""
-        mounts = {**self._mounts(), "/box": self.drivers, "/seccomp.bpf": self.filter_path}
+        mounts = {**self._python_mounts(), "/seccomp.bpf": self.filter_path}
         command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=1 << 20, seccomp_fd=None, nested=True)
         command += [*self._driver("zygote", "/box"), "{channel}", str(self.tmp_bytes), "/seccomp.bpf"]
         return Zygote(self.reaper, command, self.identity.uid)
@@ -117,15 +123,16 @@ class Bwrap(Backend):
 
         def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
             descriptor = os.open(self.filter_path, os.O_RDONLY)
-            mounts = {**self._mounts(), "/box": self.drivers}
-            command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=self.tmp_bytes, seccomp_fd=descriptor)
+            command = bwrap.command(
+                self._bwrap, mounts=self._python_mounts(), tmp_bytes=self.tmp_bytes, seccomp_fd=descriptor
+            )
             arguments = json.dumps({"landlock": None, "seccomp": None, "limits": {}, "exec": None})
             command += [*self._driver("launch", "/box"), arguments, "{channel}"]
             return command, self.identity.uid, lambda: None, [descriptor]
 
         return Launcher(self.reaper, plan)  # type: ignore[arg-type]
 
-    def start_program(self, program: Program, limits: Limits) -> Box:
+    def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """One bubblewrap."""
         descriptor = os.open(self.filter_path, os.O_RDONLY)
         places = {name: "/" + name for name in program.mounts}
@@ -140,7 +147,9 @@ class Bwrap(Backend):
         )
         argv = fill(program.argv, {**places, "tmp": "/tmp"})
         command += bwrap.limited(limits.rlimits(), argv)
-        return launch(self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status)
+        return launch(
+            self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status, given=stdin
+        )
 
 
 def fill(argv: Sequence[str], places: Mapping[str, str]) -> list[str]:
@@ -199,7 +208,7 @@ class Launched(Backend):
 
         return Launcher(self.reaper, plan)  # type: ignore[arg-type]
 
-    def start_program(self, program: Program, limits: Limits) -> Box:
+    def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """A launcher that becomes the program."""
         uid, taken = self._user()
         self._num_started += 1
@@ -222,7 +231,7 @@ class Launched(Backend):
         except (OSError, BoxError):
             release()
             raise
-        return launch(self.reaper, command, user=uid, release=release)
+        return launch(self.reaper, command, user=uid, release=release, given=stdin)
 
 
 class Landlock(Launched):
@@ -242,7 +251,7 @@ class Landlock(Launched):
 
     def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
         system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", *map(str, sorted(Path("/etc").glob("java-*")))]
-        rules = {"readable": [*system, self.drivers, *readable], "writable": list(writable)}
+        rules = {"readable": [*system, self.drivers, self.packages, *readable], "writable": list(writable)}
         return {"landlock": rules, "seccomp": self.filter_path}
 
 

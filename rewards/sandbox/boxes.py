@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from rewards.sandbox.bwrap import ENVIRONMENT
 from rewards.sandbox.reaper import Ended, Reaper
+from rewards.sandbox.stdin_file import StdinFile
 
 REPORT = struct.Struct("!iidq")
 """As in inside/zygote.py."""
@@ -36,7 +37,7 @@ class Box:
     pidfd: int
     end: asyncio.Future[Ended]
     """Fails with BoxError when the end cannot be known."""
-    stdin: int
+    stdin: StdinFile
     stdout: int
     job: socket.socket | None = None
     stderr: int | None = None
@@ -60,19 +61,14 @@ class Box:
         if self._closed:
             return
         self._closed = True
-        for descriptor in (self.stdin, self.stdout, self.stderr, self.status, self.pidfd):
+        for descriptor in (self.stdout, self.stderr, self.status, self.pidfd):
             if descriptor is not None and descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
+        self.stdin.close()
         if self.job is not None:
             self.job.close()
         self.release()
-
-    def close_stdin(self) -> None:
-        """The program reads end-of-file."""
-        if self.stdin >= 0:
-            os.close(self.stdin)
-            self.stdin = -1
 
 
 class BoxMaker(Protocol):
@@ -154,10 +150,10 @@ class Zygote:
             raise BoxError("the zygote is closed")
         report, theirs_report = socket.socketpair()
         job, theirs_job = _job_pair()
-        stdin_read, stdin = os.pipe()
+        stdin = StdinFile()
         stdout, stdout_write = os.pipe()
-        open_to(self._user, stdin_read, stdout_write)
-        theirs = (theirs_report.detach(), theirs_job.detach(), stdin_read, stdout_write)
+        open_to(self._user, stdout_write)
+        theirs = (theirs_report.detach(), theirs_job.detach(), stdin.hand_over(), stdout_write)
         end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         try:
             try:
@@ -172,7 +168,7 @@ class Zygote:
             reason = _report_error(report)
             for closable in (report, job):
                 closable.close()
-            os.close(stdin)
+            stdin.close()
             os.close(stdout)
             raise BoxError(f"the zygote made no box: {reason or error}") from error
         end.add_done_callback(
@@ -288,13 +284,19 @@ def launch(
     release: Callable[[], None] = lambda: None,
     passed: Sequence[int] = (),
     status: int | None = None,
+    given: bytes | None = None,
 ) -> Box:
-    """Start `command` as a box of which this process is the parent. `status`: see Box."""
+    """Start `command` as a box of which this process is the parent. `status`: see Box. `given`: its stdin, where the
+    program does not wait for a job."""
+    stdin = StdinFile()
     try:
-        process = spawn(
-            command, user=user, channel=channel, stdout=subprocess.PIPE, stdin=subprocess.PIPE, passed=passed
-        )
+        if given is not None:
+            theirs = stdin.hand_over()
+            stdin.fill(given)
+            stdin.theirs = theirs
+        process = spawn(command, user=user, channel=channel, stdout=subprocess.PIPE, stdin=stdin.theirs, passed=passed)
     except OSError as error:
+        stdin.close()
         release()
         if status is not None:
             os.close(status)
@@ -302,8 +304,9 @@ def launch(
     finally:
         for descriptor in passed:
             os.close(descriptor)
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    open_to(user, process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno())
+    assert process.stdout is not None and process.stderr is not None
+    os.close(stdin.hand_over())
+    open_to(user, process.stdout.fileno(), process.stderr.fileno())
     pid = process.pid
     pidfd = os.pidfd_open(pid)
 
@@ -311,8 +314,8 @@ def launch(
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
 
-    stdin, stdout, stderr = (os.dup(stream.fileno()) for stream in (process.stdin, process.stdout, process.stderr))
-    for stream in (process.stdin, process.stdout, process.stderr):
+    stdout, stderr = (os.dup(stream.fileno()) for stream in (process.stdout, process.stderr))
+    for stream in (process.stdout, process.stderr):
         stream.close()
     end = reaper.expect(pid, before_reaping)
     return Box(pid, pidfd, end, stdin, stdout, job, stderr, status, True, release)

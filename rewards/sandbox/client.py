@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewards.sandbox import frames
+from rewards.sandbox import frames, host, packages
 from rewards.sandbox.limits import MIB, Limits, Outcome
 from rewards.sandbox.selftest import frame as job_frame
 from services.schema.errors import RayzeroError
@@ -76,6 +76,7 @@ class Sandbox:
         self._waiting: dict[int, asyncio.Future[list[Outcome]]] = {}
         self._num_requests = 0
         self._starting = asyncio.Lock()
+        self._copying = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._scratch = ""
         self.backend = ""
@@ -92,6 +93,15 @@ class Sandbox:
             if self._writer is None:
                 await self._start()
         return self.backend
+
+    async def packages(self, names: Sequence[str]) -> str:
+        """Where boxes find these third-party packages; "" without any. PackageError where they cannot have them."""
+        if not names:
+            return ""
+        await self.start()
+        async with self._copying:
+            key = await asyncio.to_thread(packages.provide, names, self._scratch, self._config.python)
+        return f"/{host.PACKAGES}/{key}" if self.backend == "bwrap" else f"{self._scratch}/{host.PACKAGES}/{key}"
 
     async def python(self, job: Mapping[str, Any], limits: Limits, stdin: bytes = b"") -> Outcome:
         """Run one Python job (see inside/programs.py)."""
@@ -165,6 +175,7 @@ class Sandbox:
         parent = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
         self._scratch = tempfile.mkdtemp(prefix="rayzero-sandbox-", dir=parent)
         os.chmod(self._scratch, 0o755)
+        os.mkdir(os.path.join(self._scratch, host.PACKAGES), 0o755)
         config = {**vars(self._config), "scratch": self._scratch}
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]

@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+PACKAGES = "packages"
+"""Folder of third-party packages: within the sandbox's scratch folder, and at the root of a box of bubblewrap."""
 _CLONE_NEWNS, _MNT_DETACH = 0x20000, 2
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 32, 0x1000, 0x4000, 1 << 19
 

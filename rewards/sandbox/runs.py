@@ -49,11 +49,10 @@ class Run:
         self._stdout = bytearray()
         self._result = bytearray()
         self._stderr = bytearray()
-        self._pending_input = memoryview(b"")
 
     async def work(self, frame: bytes | None, stdin: bytes, link: socket.socket | None = None) -> Outcome:
-        """Hand over the job, wait for the end, whichever way it comes. Always returns within the wall limit and a
-        little."""
+        """Hand over the job with its `stdin`, wait for the end, whichever way it comes. Always returns within the wall
+        limit and a little. Without a `frame` the program runs already and has its stdin."""
         loop = asyncio.get_running_loop()
         self.started = time.monotonic()
         if frame is not None:
@@ -63,8 +62,8 @@ class Run:
         try:
             self._attach(loop)
             if frame is not None:
+                self.box.stdin.fill(stdin)
                 await self._hand_over(loop, frame, link)
-            self._feed(loop, stdin)
             ended = await asyncio.shield(self.box.end)
         except (BoxError, OSError) as error:
             return Outcome(ended="failed", wall_s=time.monotonic() - self.started, detail=str(error))
@@ -126,7 +125,7 @@ class Run:
             loop.add_reader(descriptor, self._receive, loop, descriptor, buffer, cap)
 
     def _detach(self, loop: asyncio.AbstractEventLoop) -> None:
-        descriptors = [self.box.stdin, self.box.stdout, self.box.stderr]
+        descriptors = [self.box.stdout, self.box.stderr]
         if self.box.job is not None:
             descriptors.append(self.box.job.fileno())
         for descriptor in descriptors:
@@ -181,27 +180,6 @@ class Run:
                 link.close()  # while a copy of ours is open, neither box sees the other go
                 frame = frame[4:]
             await loop.sock_sendall(self.box.job, frame)
-
-    def _feed(self, loop: asyncio.AbstractEventLoop, stdin: bytes) -> None:
-        if not stdin:
-            self.box.close_stdin()
-            return
-        os.set_blocking(self.box.stdin, False)
-        self._pending_input = memoryview(stdin)
-        loop.add_writer(self.box.stdin, self._write, loop)
-        self._write(loop)
-
-    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            written = os.write(self.box.stdin, self._pending_input[:CHUNK_BYTES])
-        except BlockingIOError:
-            return
-        except OSError:
-            written = len(self._pending_input)  # the program closed its stdin: its right
-        self._pending_input = self._pending_input[written:]
-        if not self._pending_input:
-            loop.remove_writer(self.box.stdin)
-            self.box.close_stdin()
 
 
 def _inherited_bytes() -> int:

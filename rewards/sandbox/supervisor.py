@@ -184,8 +184,11 @@ class Supervisor:
         finally:
             place.leave()
 
-    async def _run(self, run: Run, frame: bytes | None, stdin: bytes, link: socket.socket | None = None) -> Outcome:
-        run.starvation = lambda: starved(run)
+    async def _run(
+        self, run: Run, frame: bytes | None, stdin: bytes, link: socket.socket | None = None, beside: Run | None = None
+    ) -> Outcome:
+        """`beside`: the run that this one waits for; its lack of a core is this one's."""
+        run.starvation = lambda: starved(run) or (starved(beside) if beside else "")
         self._watch.add(run)
         group = self._hold(run)
         try:
@@ -222,7 +225,7 @@ class Supervisor:
         try:
             asked, asking = Run(await self.take(), limits), Run(await self.take(), limits)
             answering = asyncio.create_task(self._run(asked, program, b"", ours))
-            outcome = asyncio.create_task(self._run(asking, test, b"", theirs))
+            outcome = asyncio.create_task(self._run(asking, test, b"", theirs, asked))
             done = await outcome
             asked.end("exited")
             return [await answering, done]
@@ -249,8 +252,8 @@ class Supervisor:
                 argv=header["argv"], mounts=mounts, roots=header["roots"], writes=header.get("writes", False),
                 tmp_bytes=header.get("tmp_bytes", 0),
             )  # fmt: skip
-            box = self._backend.start_program(program, limits)
-            return await self._run(Run(box, limits, parked=place.park, sink=sink), None, stdin)
+            box = self._backend.start_program(program, limits, stdin)
+            return await self._run(Run(box, limits, parked=place.park, sink=sink), None, b"")
         finally:
             place.leave()
             if files:

@@ -43,6 +43,12 @@ _NODES = {
 }
 
 
+_PACKAGES = """
+    bytes cmp container/heap container/list errors fmt maps math math/big math/bits math/rand slices sort strconv
+    strings sync time unicode
+"""
+
+
 class Go(Language):
     """go build, no modules."""
 
@@ -61,7 +67,7 @@ class Go(Language):
             # The program may be `package main` without a main of its own, or with one: its main is renamed.
             program = re.sub(r"\bfunc\s+main\s*\(\s*\)", "func programMain()", source)
             program = program if re.search(r"^\s*package\s", program, re.MULTILINE) else "package main\n" + program
-            files = {"main.go": encoded(program), "call.go": _driver(call, program)}
+            files = {"main.go": encoded(with_imports(program)), "call.go": _driver(call, program)}
         key = "go-" + digest(path, *files.values())
         environment = (
             "HOME={tmp} TMPDIR={tmp} GOTMPDIR={tmp} GOCACHE={tmp}/cache "
@@ -75,6 +81,19 @@ class Go(Language):
         )
         compiled(await sandbox.build(key, steps, limits, output="main", files=files, roots=roots))
         return Prepared(argv=["{prog}/main"], mounts={"prog": key})
+
+
+def with_imports(program: str) -> str:
+    """LeetCode's programs have no imports: those of the standard packages that they use are added. A program with an
+    import of its own stays as it is."""
+    if re.search(r"^\s*import\b", program, re.MULTILINE):
+        return program
+    used = [path for path in _PACKAGES.split() if re.search(rf"\b{path.rpartition('/')[2]}\.[A-Z]", program)]
+    head = re.search(r"^\s*package\s+\w+[^\n]*\n?", program, re.MULTILINE)
+    if not used or head is None:
+        return program
+    lines = "".join(f'import "{path}"; ' for path in used)
+    return f"{program[: head.end()].rstrip()}\n{lines}\n{program[head.end() :]}"
 
 
 def _driver(call: str, program: str) -> bytes:

@@ -82,8 +82,10 @@ class Java(Language):
 
 
 def _imports(source: str) -> str:
-    """LeetCode's stubs use java.util without importing it."""
-    return source if re.search(r"^\s*package\s", source, re.MULTILINE) else "import java.util.*; " + source
+    """LeetCode's stubs use java.util and what goes with it without importing them."""
+    if re.search(r"^\s*package\s", source, re.MULTILINE):
+        return source
+    return "".join(f"import java.{name}.*; " for name in ("util", "util.function", "util.stream", "math")) + source
 
 
 def _main_class(source: str) -> str:

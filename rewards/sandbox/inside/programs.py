@@ -1,12 +1,13 @@
 """Run one Python job in a box that is already confined. Everything written here may be forged by the program: it
 holds no verdict.
 
-A job is one frame: `{"mode": "stdio" | "call" | "serve" | "check", "source": ..., "limits": {...}, ...}`.
+A job is one frame: `{"mode": "stdio" | "call" | ..., "source": ..., "limits": {...}, "packages": folder, ...}`.
 
-    stdio   the program is `__main__`, with the test's stdin and stdout
-    call    the program is a module; one function is called with JSON arguments, the typed result is sent back
-    serve   the program is a module whose functions another box calls over a link
-    check   the recipe's own test code, which calls a program in another box over a link (see proxy.py)
+    stdio       the program is `__main__`, with the test's stdin and stdout
+    call        the program is a module; one function is called with JSON arguments, the typed result is sent back
+    operations  the program is a module; an instance of one of its classes is made and its methods called in turn
+    serve       the program is a module whose functions another box calls over a link (see serving.py)
+    check       the recipe's own test code, which calls a program in another box over a link (see testing.py)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rewards.sandbox.inside import confine, nodes, proxy, signals, wire
+from rewards.sandbox.inside import confine, nodes, scope, signals, wire
 
 
 def run(channel: socket.socket) -> None:
@@ -32,6 +33,9 @@ def run(channel: socket.socket) -> None:
         confine.limit(job["limits"])
         signals.be_mortal()
         _reopen_stdio(null=job["mode"] != "stdio")
+        scope.prepare()
+        if job.get("packages"):
+            sys.path.append(job["packages"])  # behind the standard library: no package may take its place
         code = _MODES[job["mode"]](job, channel, link)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of the program end here as well
         code = _fault(channel, error)
@@ -99,12 +103,18 @@ def load(source: str, name: str) -> types.ModuleType:
     sys.modules[name] = module
     sys.path[:] = [entry for entry in sys.path if not __file__.startswith(entry + "/")]
     sys.argv[:] = [module.__dict__["__file__"]]
-    if name != "__main__" and "class Solution" in source:
-        exec("from typing import *", module.__dict__)  # LeetCode's stubs name List and Optional without importing them
-    if name != "__main__":
-        nodes.offer(module, source)
     # Without inheriting: this file's own `from __future__ import annotations` would change what the program means.
-    exec(compile(source, module.__dict__["__file__"], "exec", dont_inherit=True), module.__dict__)
+    code = compile(source, module.__dict__["__file__"], "exec", dont_inherit=True)
+    if name == "__main__":
+        exec(code, module.__dict__)
+        return module
+    scope.offer(module, source)
+    nodes.offer(module, source)
+    try:
+        exec(code, module.__dict__)
+    except SystemExit as error:
+        if error.code:  # one that ends well behind its definitions has defined them
+            raise
     return module
 
 
@@ -146,9 +156,31 @@ def resolve(module: types.ModuleType, name: str) -> Callable[..., Any]:
     raise NameError("the program defines no function " + name)
 
 
+def _operations(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    send, encode, decode = wire.send_frame, wire.encode, wire.decode
+    built, result = nodes.built, nodes.result
+    module = load(job["source"], "solution")
+    made: Any = None
+    values: list[Any] = []
+    for number, (name, arguments) in enumerate(zip(job["operations"], job["args"], strict=True)):
+        given = [decode(argument) for argument in arguments]
+        function = getattr(made, name) if number else getattr(module, name)
+        signed = function if number else types.MethodType(function.__init__, module)
+        value = function(*built(signed, given, module))
+        if number == 0:
+            made, value = value, None
+        elif inspect.iscoroutine(value):
+            value = asyncio.run(value)
+        values.append(encode(result(function, given, value) if number else None))
+    send(channel, {"value": values})
+    return 0
+
+
 def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    from rewards.sandbox.inside import serving  # the zygote has it; a box that is launched needs it for this alone
+
     assert link is not None
-    server = proxy.Server(link)
+    server = serving.Server(link)
     try:
         server.start(load(job["source"], "solution"))
     except BaseException as error:
@@ -159,10 +191,12 @@ def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | No
 
 
 def _check(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    from rewards.sandbox.inside import testing
+
     assert link is not None
-    passed, reason = proxy.judge(link, job["test"], job["prelude"], job["entry_point"])
-    wire.send_frame(channel, {"passed": passed, "reason": reason})
+    verdict = testing.judge(link, job["test"], job["prelude"], job["entry_point"])
+    wire.send_frame(channel, verdict)
     return 0
 
 
-_MODES = {"stdio": _stdio, "call": _call, "serve": _serve, "check": _check}
+_MODES = {"stdio": _stdio, "call": _call, "operations": _operations, "serve": _serve, "check": _check}

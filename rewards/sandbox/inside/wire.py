@@ -11,9 +11,13 @@ spelt, so it cannot equal everything outside. Runs inside the box and outside of
 
 from __future__ import annotations
 
+import builtins
 import collections
+import datetime
 import decimal
 import fractions
+import functools
+import importlib
 import json
 import socket
 import struct
@@ -39,13 +43,30 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     frozenset: ("frozenset", list),
     collections.deque: ("deque", list),
     dict: ("dict", _mapping),
+    collections.Counter: ("counter", _mapping),
+    collections.OrderedDict: ("ordereddict", _mapping),
     complex: ("complex", lambda value: [encode(value.real), encode(value.imag)]),
     bytes: ("bytes", lambda value: value.hex()),
     bytearray: ("bytearray", lambda value: value.hex()),
     range: ("range", lambda value: [encode(value.start), encode(value.stop), encode(value.step)]),
     decimal.Decimal: ("decimal", str),
     fractions.Fraction: ("fraction", lambda value: [encode(value.numerator), encode(value.denominator)]),
+    datetime.datetime: ("datetime", datetime.datetime.isoformat),
+    datetime.date: ("date", datetime.date.isoformat),
+    datetime.time: ("time", datetime.time.isoformat),
+    datetime.timezone: ("timezone", lambda value: int(value.utcoffset(None).total_seconds())),
+    datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    slice: ("slice", lambda value: [encode(value.start), encode(value.stop), encode(value.step)]),
+    type(...): ("ellipsis", lambda value: None),
+    type(NotImplemented): ("notimplemented", lambda value: None),
 }
+_MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "counter": collections.Counter,
+    "ordereddict": collections.OrderedDict,
+}
+_NAMED = {"UUID": "uuid", "PosixPath": "pathlib", "PurePosixPath": "pathlib"}
+"""Classes that are their text, in modules that most programs never import."""
 _NESTED = {"tuple", "set", "frozenset", "deque"}
 _ITERATORS: tuple[type, ...] = (
     type(iter(())),
@@ -94,7 +115,7 @@ def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None
         body = spell(value)
         if tag in _NESTED:
             body = [encode(item, depth + 1, other) for item in body]
-        elif tag == "dict":
+        elif tag in _MAPPINGS:
             body = [[encode(key, depth + 1, other), encode(item, depth + 1, other)] for key, item in body]
         return {"$": tag, "v": body}
     if kind in _ITERATORS:
@@ -104,12 +125,30 @@ def encode(value: Any, depth: int = 0, other: Callable[[Any], Any] | None = None
             if len(items) > MAX_ITERATED:
                 raise WireError("an iterator that does not end")
         return {"$": "iterator", "v": items}
+    if isinstance(value, tuple) and type(getattr(kind, "_fields", None)) is tuple:
+        items = [encode(item, depth + 1, other) for item in tuple.__iter__(value)]
+        return {"$": "namedtuple", "v": [str(kind.__name__), [str(name) for name in kind._fields], items]}
     for base, plain in _PLAIN.items():
         if isinstance(value, base):
             return encode(plain(value), depth, other)
+    if _NAMED.get(kind.__name__) == kind.__module__.partition(".")[0]:
+        return {"$": "named", "v": [kind.__name__, str(value)]}
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return _numpy(value, depth, other)
     if other is not None:
         return other(value)
     raise WireError("a value of type " + str(kind.__name__) + " has no JSON spelling")
+
+
+def _numpy(value: Any, depth: int, other: Callable[[Any], Any] | None) -> Any:
+    """A number of numpy's as a number, an array as nested lists beside the name of its type."""
+    plain = encode(value.tolist(), depth + 1, other)
+    return plain if getattr(value, "ndim", 0) == 0 else {"$": "ndarray", "v": [str(value.dtype), plain]}
+
+
+@functools.lru_cache(256)
+def _namedtuple(name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
+    return collections.namedtuple(name, fields)
 
 
 def _hashable_pairs(pairs: list[Any], depth: int, other: Callable[[dict[str, Any]], Any] | None) -> dict[Any, Any]:
@@ -129,13 +168,22 @@ def decode(tree: Any, depth: int = 0, other: Callable[[dict[str, Any]], Any] | N
     tag: str = tree["$"]
     body: Any = tree.get("v")
     try:
+        if tag == "ndarray":
+            return decode(body[1], depth + 1, other) if other is None else other(tree)
+        if tag == "generator":
+            return (item for item in [decode(item, depth + 1, other) for item in body])
+        if tag == "namedtuple":
+            items = tuple(decode(item, depth + 1, other) for item in body[2])
+            return items if other is None else _namedtuple(str(body[0]), tuple(map(str, body[1])))(*items)
+        if tag == "named":
+            return getattr(importlib.import_module(_NAMED[body[0]]), body[0])(str(body[1]))
         if tag in _DECODERS:
             return _DECODERS[tag]([decode(item, depth + 1, other) for item in body])
-        if tag == "dict":
-            return _hashable_pairs(body, depth, other)
+        if tag in _MAPPINGS:
+            return _MAPPINGS[tag](_hashable_pairs(body, depth, other))
         if tag in _SCALARS:
             return _SCALARS[tag](body)
-    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise WireError("malformed " + tag) from error
     if other is not None:
         return other(tree)
@@ -151,6 +199,8 @@ _DECODERS: dict[str, Callable[[list[Any]], Any]] = {
     "complex": lambda parts: complex(float(parts[0]), float(parts[1])),
     "range": lambda parts: range(*parts),
     "fraction": lambda parts: fractions.Fraction(*parts),
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+    "slice": lambda parts: slice(*parts),
 }
 _SCALARS: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
@@ -158,7 +208,21 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "decimal": decimal.Decimal,
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "timezone": lambda seconds: datetime.timezone(datetime.timedelta(seconds=seconds)),
+    "time": datetime.time.fromisoformat,
+    "ellipsis": lambda nothing: ...,
+    "notimplemented": lambda nothing: NotImplemented,
 }
+
+
+def builtin_type(value: Any) -> str:
+    """The name of a builtin type, which means the same on both sides; "" for anything else."""
+    if not isinstance(value, type):
+        return ""
+    name = type.__getattribute__(value, "__name__")
+    return name if vars(builtins).get(name) is value else ""
 
 
 def dumps(message: Any) -> bytes:

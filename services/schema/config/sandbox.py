@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from services.schema.config.base import Section
+
+PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""Of a distribution, as pip knows it."""
 
 
 class SandboxSettings(Section):
@@ -19,6 +22,9 @@ class SandboxSettings(Section):
     """Programs on the CPU at once in one judge; none: one a core."""
     python: str | None = None
     """Interpreter that runs Python programs; none: this one where boxes can reach it, else /usr/bin/python3."""
+    packages: tuple[PackageName, ...] = ()
+    """Third-party packages that Python programs may import, e.g. `[numpy, sortedcontainers]`: those installed beside
+    rayzero, with what they need, read-only. Without it programs have the standard library alone."""
     time_limit_s: float = Field(default=2.0, gt=0, le=600)
     """CPU seconds a test, where the test's spec sets none."""
     wall_factor: float = Field(default=2.0, ge=1, le=20)
@@ -26,7 +32,8 @@ class SandboxSettings(Section):
     wall_slack_s: float = Field(default=1.0, ge=0, le=60)
     """See wall_factor."""
     total_factor: float = Field(default=10.0, ge=1)
-    """CPU seconds and wall seconds that all tests of a program may take together, in limits of one test."""
+    """CPU seconds and wall seconds that the tests which a program fails may take together, in limits of one test. Tests
+    within their own limit never count: a program is not wrong for having many of them."""
     memory_mb: int = Field(default=256, ge=16, le=65536)
     """Resident MiB of a test's whole process tree, where the spec sets none."""
     num_processes: int = Field(default=64, ge=1, le=4096)
