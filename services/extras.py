@@ -15,13 +15,12 @@ from services.schema.errors import NotInstalled
 ENGINES = "cpu"
 EXTRAS = {
     ENGINES: (
-        "accelerate", "fastapi", "gguf", "matplotlib", "peft", "prometheus_client", "ray", "safetensors", "tokenizers",
-        "torch", "transformers", "uvicorn", "vllm",
+        "accelerate", "fastapi", "gguf", "matplotlib", "peft", "prometheus_client", "psutil", "ray", "safetensors",
+        "tokenizers", "torch", "transformers", "uvicorn", "vllm",
     ),
     "data": ("datasets", "pyarrow"),
     "reasoning-gym": ("reasoning_gym",),
     "bench": ("math_verify",),
-    "chaos": ("psutil",),
 }  # fmt: skip
 """By extra, the modules that it brings. `gpu` brings the same as `cpu`."""
 
