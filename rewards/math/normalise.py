@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.escapes import single_backslashes
 from rewards.math.split import words
 from rewards.math.symbols import (
     DECIMAL_COMMA,
@@ -24,6 +25,7 @@ from rewards.math.symbols import (
     UNICODE,
     VULGAR,
 )
+from rewards.math.vectors import with_unit_vectors
 
 _MAX_DEPTH = 40
 _MACRO = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
@@ -33,6 +35,9 @@ _REVERSED = re.compile(r"(?<![^ ∪∩∈∖=])([\[\]])([^\[\]()]+,[^\[\]()]+)([
 _GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3}){2,})(?![\w'.]\d|\w)")
 """1'234'567, 1.234.567 and 1_234_567: no base has three digits."""
 _ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
+_PRIMES = re.compile(r" *\^ *(?:\{ *'[' ]*\}|'+)")
+_TIME_UNIT = re.compile(r"([\d})⟫]) *\\(min|sec) *(?=$|[.,;:/)\]}⦄⟫]|⟪)")
+r"""\mathrm{min} behind a number, with nothing that it could be the minimum of."""
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
 _FUNCTION_IN_TEXT = frozenset(
     words("sin cos tan cot sec csc arcsin arccos arctan ln log lg lcm gcd exp max min sinh cosh tanh")
@@ -41,13 +46,15 @@ _FUNCTION_IN_TEXT = frozenset(
 
 def normalise(text: str) -> str:
     """Rewrite to the small language. Raises UnreadableError for unbalanced groups, TooLargeError for deep ones."""
-    text = _unicode(_RESERVED.sub("", text))
+    text = _unicode(with_unit_vectors(single_backslashes(_RESERVED.sub("", text))))
     text = _without_math_delimiters(text)
     text = _ROOT_OF.sub(r"\\sqrt[\1]", text)
     text = _Rewriter(text).rewrite(0)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)(?!\d{3}(?!\d))", DECIMAL_COMMA, text)  # 3{,}14
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
+    text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
+    text = _TIME_UNIT.sub(r"\1 ⟪\2⟫", text)
     text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
     text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}

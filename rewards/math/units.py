@@ -49,6 +49,8 @@ NO_UNIT = Unit({})
 CURRENCIES = frozenset(["dollar", "euro", "pound sterling", "yuan", "yen", "rupee"])
 PERCENT = Unit({"percent": 1})
 DEGREE = Unit({"angle in degrees": 1})
+ORDINAL = Unit({"place in an order": 1})
+"""`7th` is 7 where nothing is counted, and never 7 books."""
 
 _MAX_NOUN_WORDS = 3
 _L, _M, _T = {"length": 1}, {"mass": 1}, {"time": 1}

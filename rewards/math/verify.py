@@ -16,13 +16,16 @@ from rewards.math.clean import clean
 from rewards.math.compare import Comparison
 from rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
 from rewards.math.extract import extract
+from rewards.math.formula_text import same_formula
 from rewards.math.gold import gold_answers
 from rewards.math.normalise import normalise
+from rewards.math.quantifiers import without_quantifier
 from rewards.math.read import Style, read
 from rewards.math.rules import Rules
 from rewards.math.symbols import DECIMAL_COMMA
-from rewards.math.text import same_words
+from rewards.math.text import numbered_statements, same_words
 from rewards.math.thousands import joined_thousands, split_thousands
+from rewards.math.vectors import with_plain_units_marked
 
 _DEFAULTS = Rules()
 _SHOWN_CHARS = 80
@@ -104,16 +107,23 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
         return True
     if same_words(clean(answer), clean(gold)) and _is_words(read(gold)):
         return True
+    if "①" <= clean(gold)[:1] <= "⑳" and numbered_statements(clean(gold)) == numbered_statements(clean(answer)):
+        return True
+    answer = with_plain_units_marked(answer, gold)
     choice = None if content else is_choice(clean(gold))
     if choice is not None:
         chosen = _same_choice(answer, choice, settings)
         if chosen is not None:
             return chosen
     comparison = Comparison(settings)
-    answer, gold = clean(answer), clean(gold)
+    (answer, domain), (gold, gold_domain) = without_quantifier(clean(answer)), without_quantifier(clean(gold))
+    if domain and gold_domain and domain != gold_domain:
+        return False
     if settings.strictness == "lenient" and (based := _WITH_BASE.match(gold)) and answer == based[1]:
         return True
-    return any(comparison.same(one, other) for one, other in _readings(answer, gold))
+    if any(comparison.same(one, other) for one, other in _readings(answer, gold)):
+        return True
+    return same_formula(answer, gold) and isinstance(read(gold), Words) and isinstance(read(answer), Words)
 
 
 def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
