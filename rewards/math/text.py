@@ -89,5 +89,5 @@ def is_product(run: str) -> bool:
         return True
     return len(set(run)) == len(run) and any(
         set(run) <= set(family)
-        for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by")
+        for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by", "cx", "cy", "mx", "ct", "kt")
     )

@@ -16,7 +16,7 @@ from rewards.math.clean import clean
 from rewards.math.compare import Comparison
 from rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
 from rewards.math.extract import extract
-from rewards.math.formula_text import same_formula
+from rewards.math.formula_text import is_unevaluated, same_formula
 from rewards.math.gold import gold_answers
 from rewards.math.normalise import normalise
 from rewards.math.quantifiers import without_quantifier
@@ -123,7 +123,9 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
         return True
     if any(comparison.same(one, other) for one, other in _readings(answer, gold)):
         return True
-    return same_formula(answer, gold) and isinstance(read(gold), Words) and isinstance(read(answer), Words)
+    if not same_formula(answer, gold):
+        return False
+    return is_unevaluated(gold) or (isinstance(read(gold), Words) and isinstance(read(answer), Words))
 
 
 def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
