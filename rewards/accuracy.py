@@ -51,10 +51,10 @@ class MathReward:
             reply = await self.pool.run(self._item(case))
         except ChildFailure as failure:
             return failed(failure.cause, failure.text, seconds=failure.seconds)
-        verdict = reply.result
-        if verdict.is_bad_gold:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {verdict.reason}", seconds=reply.seconds)
-        return scored(1.0 if verdict.correct else 0.0, reason=verdict.reason, seconds=reply.seconds)
+        correct, reason, is_bad_gold = reply.result
+        if is_bad_gold:
+            return failed("bad-prompt", f"{case.prompt.prompt_id}: {reason}", seconds=reply.seconds)
+        return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
 
     def _item(self, case: Case) -> tuple[str, str | None, bool, Any]:
         fallbacks = case.prompt.columns.get(self.fallback_column) if self.fallback_column else None

@@ -241,16 +241,20 @@ class Comparison:
         )
 
     def _assignments(self, answer: Answer, gold: Answer) -> bool:
+        if any(isinstance(side, Items) and side.brackets in ("(]", "[)") for side in (answer, gold)):
+            return False
         first, second = assigned(answer), assigned(gold)
         if first is None or second is None:
             return False
         labels = list_label(answer), list_label(gold)
         if labels[0] != labels[1] and None not in labels:
             return False
+        if any(isinstance(side, dict) for side in (first, second)) and labels != (None, None):  # c, c for a, b
+            return False
         if isinstance(first, dict) and isinstance(second, dict):
             return first.keys() == second.keys() and all(self.same(first[name], second[name]) for name in second)
         if isinstance(first, dict) and isinstance(second, Items):
-            if second.brackets == "" and labels[1] is None:  # a = 1, b = 2 for 2, 1: a bare list has no order
+            if second.brackets == "":  # a = 1, b = 2 for 2, 1: a bare list has no order
                 return self._in_any_order(Items("", tuple(first.values())), second)
             return second.brackets == "()" and self._in_order(
                 tuple(first[name] for name in sorted(first)), second.items

@@ -36,6 +36,11 @@ _GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3})
 """1'234'567, 1.234.567 and 1_234_567: no base has three digits."""
 _ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
 _PRIMES = re.compile(r" *\^ *(?:\{ *'[' ]*\}|'+)")
+_DERIVATIVE = re.compile(
+    r"\\frac *\{ *d *(?:\^ *\{? *(?P<order>[23]) *\}? *)?(?P<function>[a-z]) *\} *\{ *d *[a-z] *(?:\^ *\{? *(?P=order) *\}?)? *\}"
+    r"|(?<![A-Za-z\\])d(?P<plain>[a-z])/d[a-z](?![A-Za-z])"
+)
+"""dy/dx is y', and no quotient of products."""
 _TIME_UNIT = re.compile(r"([\d})⟫]) *\\(min|sec) *(?=$|[.,;:/)\]}⦄⟫]|⟪)")
 r"""\mathrm{min} behind a number, with nothing that it could be the minimum of."""
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
@@ -54,6 +59,8 @@ def normalise(text: str) -> str:
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
     text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
+    text = _DERIVATIVE.sub(lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text)
+    text = re.sub(r"⟪ *, *(?=(?:where|with|for)\b)", ", ⟪", text)
     text = _TIME_UNIT.sub(r"\1 ⟪\2⟫", text)
     text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4

@@ -64,6 +64,7 @@ _MATRIX = re.compile(
     r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
     re.DOTALL,
 )
+_AROUND_MATRIX = frozenset(["", "()", "[]", "||", "⟨⟩"])
 _EXCEPT = re.compile(
     r"^⟪? *(?:the )?(?:set of )?all (?:real numbers|reals|real [a-z]|[a-z])(?: [a-z])? *⟫?,? *⟪? *"
     r"(?:except(?: for)?|other than|but|excluding) *⟫? *(?:[a-z] *=)? *(?P<points>[^⟪⟫a-z]+)$"
@@ -127,7 +128,7 @@ class _Reader:
         match = _MATRIX.match(text)
         if match is None:
             return self._scaled_matrix(text, depth)
-        if "\\begin" in match["body"]:
+        if "\\begin" in match["body"] or match["open"] + match["close"] not in _AROUND_MATRIX:
             return None
         if match["kind"] == "array" and not match["open"] and not re.search(r"&|\\\\", match["body"]):
             return self.read(match["body"], depth)  # a layout of one cell

@@ -50,7 +50,7 @@ def same_words(answer: str, gold: str) -> bool:
 
 def numbered_statements(text: str) -> list[int] | None:
     """`②④` and `(2)(4)`: the numbers of the statements that are chosen, in order; None for any other text."""
-    plain = _NOISE.sub(" ", text).strip()
+    plain = _NOISE.sub(" ", re.sub("^⦃(.*)⦄$", r"\1", text)).strip()
     if re.fullmatch("[①-⑳](?:[①-⑳]|[, 和与及])*", plain):
         return sorted(ord(mark) - ord("①") + 1 for mark in re.findall("[①-⑳]", plain))
     if _NUMBERED.fullmatch(plain):
