@@ -2,10 +2,15 @@ r"""The gold answer in a gold text, which may be a whole solution: what it boxes
 
 from __future__ import annotations
 
+import re
+
 from rewards.math.clean import clean
 from rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
 from rewards.math.extract import boxed_answers, extract
 from rewards.math.normalise import normalise
+
+_MACRO = re.compile(r"\\[A-Za-z]+")
+_SIGN = re.compile(r"[^\W_]")
 
 
 def gold_answers(text: str) -> tuple[str, ...]:
@@ -34,6 +39,8 @@ def _answers(text: str) -> tuple[str, ...]:
 
 def _is_blank(answer: str) -> bool:
     """Nothing is left of it when spaces, math marks and groups are gone."""
+    if _SIGN.search(_MACRO.sub("", answer)):
+        return False
     if not answer.strip():
         return True
     try:

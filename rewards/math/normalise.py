@@ -37,7 +37,8 @@ _GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3})
 _ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
 _PRIMES = re.compile(r" *\^ *(?:\{ *'[' ]*\}|'+)")
 _DERIVATIVE = re.compile(
-    r"\\frac *\{ *d *(?:\^ *\{? *(?P<order>[23]) *\}? *)?(?P<function>[a-z]) *\} *\{ *d *[a-z] *(?:\^ *\{? *(?P=order) *\}?)? *\}"
+    r"\\frac *\{ *d *(?:\^ *\{? *(?P<order>[23]) *\}? *)?(?P<function>[a-z]) *\} *"
+    r"\{ *d *[a-z] *(?:\^ *\{? *(?P=order) *\}?)? *\}"
     r"|(?<![A-Za-z\\])d(?P<plain>[a-z])/d[a-z](?![A-Za-z])"
 )
 """dy/dx is y', and no quotient of products."""
@@ -58,10 +59,14 @@ def normalise(text: str) -> str:
     text = re.sub(r"(?<=\d)\{,\}(?=\d)(?!\d{3}(?!\d))", DECIMAL_COMMA, text)  # 3{,}14
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
-    text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
-    text = _DERIVATIVE.sub(lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text)
-    text = re.sub(r"⟪ *, *(?=(?:where|with|for)\b)", ", ⟪", text)
-    text = _TIME_UNIT.sub(r"\1 ⟪\2⟫", text)
+    if "'" in text:
+        text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
+    if "d" in text:
+        text = _DERIVATIVE.sub(lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text)
+    if "⟪" in text:
+        text = re.sub(r"⟪ *, *(?=(?:where|with|for)\b)", ", ⟪", text)
+    if "\\" in text:
+        text = _TIME_UNIT.sub(r"\1 ⟪\2⟫", text)
     text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
     text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}
@@ -81,6 +86,8 @@ def _half_open(match: re.Match[str]) -> str:
 
 def _unicode(text: str) -> str:
     """Full-width forms, mathematical letters, vulgar fractions, super- and subscripts."""
+    if text.isascii():
+        return text
     text = re.sub(r"^(\s*[A-Ja-jＡ-Ｊ])、(?!\s*[A-JＡ-Ｊ]\b)", r"\1. ", text)
     text = _FULL_WIDTH_COMMA_IN_NUMBER.sub(",", text).replace("，", ", ").replace("、", ", ").replace("；", "; ")
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+", lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m.group()) + "}", text)

@@ -23,6 +23,8 @@ _RESTRICTION = re.compile(r"\b(positive|negative|nonnegative|nonzero|even|odd|pr
 
 def without_quantifier(text: str) -> tuple[str, str]:
     """The function alone, and the domain that was named beside it ("" where none was). Other text stays as it is."""
+    if "=" not in text or not ("∈" in text or "⟪" in text or "forall" in text or "∀" in text or " for " in text):
+        return text, ""
     for pattern in (_TRAILING, _MEMBER, _LEADING):
         match = pattern.search(text)
         if match is None:

@@ -20,9 +20,12 @@ _AXES = ("hat i", "hat j", "hat k")
 
 def with_unit_vectors(text: str) -> str:
     r"""LaTeX in which every unit vector is `\hat{i}`, if it has more than i: `\mathbf{i}` alone may be the root of −1."""
-    for composed, macro in _COMPOSED.items():
-        text = text.replace(composed, macro)
-    text = _COMBINING.sub(lambda match: f"\\hat{{{match[1].replace('ı', 'i')}}}", text)
+    if not text.isascii():
+        for composed, macro in _COMPOSED.items():
+            text = text.replace(composed, macro)
+        text = _COMBINING.sub(lambda match: f"\\hat{{{match[1].replace('ı', 'i')}}}", text)
+    if "\\" not in text or not ("j" in text or "k" in text):
+        return text
     letters = {match["group"] or match["bare"] for match in _UNIT.finditer(text)}
     if not letters.intersection("jk"):
         return text

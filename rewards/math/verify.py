@@ -101,22 +101,23 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
 
     `content`: what stands beside a choice's letter is compared, which is no choice again.
     """
-    if not clean(answer):
+    plain, plain_gold = clean(answer), clean(gold)
+    if not plain:
         return False
     if _visible(answer) == _visible(gold):
         return True
-    if same_words(clean(answer), clean(gold)) and _is_words(read(gold)):
+    if same_words(plain, plain_gold) and _is_words(read(gold)):
         return True
-    if "①" <= clean(gold)[:1] <= "⑳" and numbered_statements(clean(gold)) == numbered_statements(clean(answer)):
+    if "①" <= plain_gold[:1] <= "⑳" and numbered_statements(plain_gold) == numbered_statements(plain):
         return True
-    answer = with_plain_units_marked(answer, gold)
-    choice = None if content else is_choice(clean(gold))
+    choice = None if content else is_choice(plain_gold)
     if choice is not None:
         chosen = _same_choice(answer, choice, settings)
         if chosen is not None:
             return chosen
     comparison = Comparison(settings)
-    (answer, domain), (gold, gold_domain) = without_quantifier(clean(answer)), without_quantifier(clean(gold))
+    answer, domain = without_quantifier(with_plain_units_marked(plain, plain_gold))
+    gold, gold_domain = without_quantifier(plain_gold)
     if domain and gold_domain and domain != gold_domain:
         return False
     if settings.strictness == "lenient" and (based := _WITH_BASE.match(gold)) and answer == based[1]:
