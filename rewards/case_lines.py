@@ -19,6 +19,11 @@ from services.schema.messages import ChatMessage, Prompt
 Line = Mapping[str, Any]
 FALLBACKS = ("hashes", "last_number", "answer_line", "answer_tags", "final_answer")
 """Those of `MathSettings`, which would be slow to import for one case."""
+ANSWER_FROM = ("box", "answer_tags", "answer_line", "final_answer", "whole")
+STATED_COLUMNS = ("answer_from", "options", "aliases", "match", "allow_prose", "partial", "case_sensitive")
+"""Keys of a line that stand for the recipe's settings."""
+STATED_ANSWERS = ("schema", "pattern", "instructions")
+"""Other names of `answer`, where it is one of these."""
 QUESTION = (ChatMessage(role="user", content=""),)
 
 
@@ -37,7 +42,7 @@ class GradeLine:
 
 
 def read_line(raw: bytes, reward: str) -> GradeLine:
-    """Parse and check one line for `reward` (`math`, `code`, `format` or `language`). Raises BrokenLine."""
+    """Parse and check one line for `reward`, one of READERS. Raises BrokenLine."""
     try:
         line = json.loads(raw.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
@@ -108,6 +113,18 @@ def _fallbacks(line: Line) -> tuple[str, ...] | None:
     return names
 
 
+def _read_stated(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    """Rewards that compare what an answer states with `answer`, of any kind; they check it themselves."""
+    _text(line, "completion")
+    own = {name: line[name] for name in STATED_COLUMNS if line.get(name) is not None}
+    if own.get("answer_from", "box") not in ANSWER_FROM:
+        raise BrokenLine(f"`answer_from` must be one of {', '.join(ANSWER_FROM)}")
+    given = next((line[name] for name in ("answer", *STATED_ANSWERS) if line.get(name) is not None), None)
+    if given is None:
+        raise BrokenLine("missing `answer`")
+    return _prompt_text(line), given, own
+
+
 def _read_language(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     _text(line, "completion")
     try:
@@ -155,4 +172,9 @@ READERS: Mapping[str, Callable[[Line], tuple[str, Any, Mapping[str, Any]]]] = {
     "code": _read_code,
     "format": _read_format,
     "language": _read_language,
+    "exact": _read_stated,
+    "choice": _read_stated,
+    "json_schema": _read_stated,
+    "regex": _read_stated,
+    "instructions": _read_stated,
 }

@@ -71,6 +71,11 @@ class LanguageReward(PureReward):
         self.target_column = target_column
         self.empty_score = empty_score
 
+    @staticmethod
+    def scripts_of(target: str) -> frozenset[str]:
+        """The names under which `count_languages` counts the target's words."""
+        return frozenset(_TARGETS[target])
+
     def judge(self, case: Case) -> Score:
         """The share; the reason says how many words of which script there were."""
         target = self.target

@@ -212,11 +212,7 @@ class Comparison:
     def _both_named(self, answer: Named, gold: Named) -> bool:
         if (renamed := self._with_argument(answer, gold)) is not None:
             return self.same(renamed, gold.value)
-        if (
-            not same_label(answer.label, gold.label)
-            and is_plain_symbol(answer.label)
-            and is_plain_symbol(gold.label)
-        ):
+        if not same_label(answer.label, gold.label) and is_plain_symbol(answer.label) and is_plain_symbol(gold.label):
             equations = as_equation(answer), as_equation(gold)
             return equations[0] is not None and equations[1] is not None and same_equation(equations[0], equations[1])
         names, gold_names = label_names(answer.label), label_names(gold.label)

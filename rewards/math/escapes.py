@@ -28,7 +28,9 @@ _COMMANDS = frozenset(
         "frac binom sqrt sum prod int lim overline vec hat bar angle triangle mathbb forall exists partial nabla "
         "pmod bmod mod boxed choose over widehat overrightarrow tilde ell root infty arcsec arccot arccsc"
     )
-).union(MACROS, TEXT_MACROS, PLAIN_WRAPPERS, DROPPED_WITH_ARGUMENT, SYNONYM_COMMANDS, FUNCTIONS, GREEK.values(), SPACING)
+).union(
+    MACROS, TEXT_MACROS, PLAIN_WRAPPERS, DROPPED_WITH_ARGUMENT, SYNONYM_COMMANDS, FUNCTIONS, GREEK.values(), SPACING
+)
 
 
 def single_backslashes(text: str) -> str:

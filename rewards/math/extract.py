@@ -111,7 +111,11 @@ def _run(part: str, boxes: list[_Box]) -> list[_Box]:
     run = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         gap = part[box.end : run[0].start]
-        if len(gap) > _MAX_GAP_CHARS or len(run) == _MAX_JOINED or not (_VISIBLE.search(box.text) and _VISIBLE.search(run[0].text)):
+        if (
+            len(gap) > _MAX_GAP_CHARS
+            or len(run) == _MAX_JOINED
+            or not (_VISIBLE.search(box.text) and _VISIBLE.search(run[0].text))
+        ):
             break
         if _CONNECTIVES.fullmatch(_MARKS.sub(" ", gap)) is None:
             break

@@ -42,9 +42,7 @@ def spread_label(items: list[Answer]) -> list[Answer]:
     ):
         return [first, *(Named(first.label, item, first.label_node) for item in items[1:])]
     if isinstance(first, Inequality) and first.ops == ("≠",) and isinstance(first.sides[0], Symbol):
-        return [
-            Inequality((first.sides[0], item.node), ("≠",)) if isinstance(item, Scalar) else item for item in items
-        ]
+        return [Inequality((first.sides[0], item.node), ("≠",)) if isinstance(item, Scalar) else item for item in items]
     return items
 
 

@@ -62,7 +62,9 @@ def normalise(text: str) -> str:
     if "'" in text:
         text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
     if "d" in text:
-        text = _DERIVATIVE.sub(lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text)
+        text = _DERIVATIVE.sub(
+            lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text
+        )
     if "⟪" in text:
         text = re.sub(r"⟪ *, *(?=(?:where|with|for)\b)", ", ⟪", text)
     if "\\" in text:

@@ -18,7 +18,9 @@ _LEADING = re.compile(
     rf"^(?:\\forall *|∀ *|⟪ *{_WORDS}(?: +[a-z]+){{0,3}} *⟫ *){_LETTERS}(?: *∈ *{_SET})?(?: *⟪[ ,:]*⟫| *[,:;])? *(?=[A-Za-z])",
     re.IGNORECASE,
 )
-_RESTRICTION = re.compile(r"\b(positive|negative|nonnegative|nonzero|even|odd|prime|natural|rational|integers?|complex)\b")
+_RESTRICTION = re.compile(
+    r"\b(positive|negative|nonnegative|nonzero|even|odd|prime|natural|rational|integers?|complex)\b"
+)
 
 
 def without_quantifier(text: str) -> tuple[str, str]:

@@ -18,7 +18,9 @@ from rewards.math.equality import INTEGRATION_VARIABLES, is_constant, same_expre
 from rewards.math.nearness import real_value
 from rewards.math.tree import PI, Node, Symbol, apply, nodes_of, number, substituted, symbols_of
 
-_OF_ARGUMENT = re.compile(r"^(?P<function>[A-Za-z]'*|\\[a-z]+) *(?:\( *(?P<argument>[a-z]) *\)|_ *\{? *(?P<index>[a-z]) *\}?)$")
+_OF_ARGUMENT = re.compile(
+    r"^(?P<function>[A-Za-z]'*|\\[a-z]+) *(?:\( *(?P<argument>[a-z]) *\)|_ *\{? *(?P<index>[a-z]) *\}?)$"
+)
 _PARAMETERS = frozenset("klmn")
 _CONSTANT = re.compile(r"^(?:[cCKABD]|[cCkKAB]_\d)$")
 _USUAL_CONSTANT = re.compile(r"^(?:[cCK]|[cCkK]_\d)$")

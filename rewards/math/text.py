@@ -30,9 +30,7 @@ _SYNONYMS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 _CANONICAL = {phrase: group[0] for group in _SYNONYMS for phrase in group}
 _JOINT = re.compile(r", *(?:and )?| and |[和与及]")
-_NUMBERED = re.compile(
-    r"\(?\d\d?\)?(?: *(?:,|;|和|与|及|\band\b) *\(?\d\d?\)?)*|\(\d\d?\)(?: *\(\d\d?\))*"
-)
+_NUMBERED = re.compile(r"\(?\d\d?\)?(?: *(?:,|;|和|与|及|\band\b) *\(?\d\d?\)?)*|\(\d\d?\)(?: *\(\d\d?\))*")
 _NOISE = re.compile(r"[⟪⟫{}$\"“”\"`*_]")
 
 
@@ -89,5 +87,23 @@ def is_product(run: str) -> bool:
         return True
     return len(set(run)) == len(run) and any(
         set(run) <= set(family)
-        for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by", "cx", "cy", "mx", "ct", "kt")
+        for family in (
+            "abc",
+            "xyz",
+            "mn",
+            "pqr",
+            "rst",
+            "uvw",
+            "kx",
+            "nx",
+            "ax",
+            "bx",
+            "ay",
+            "by",
+            "cx",
+            "cy",
+            "mx",
+            "ct",
+            "kt",
+        )
     )
