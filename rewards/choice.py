@@ -63,9 +63,10 @@ class ChoiceReward(PureReward):
             return LETTERS[index] if 0 <= index < (len(options) or len(LETTERS)) else None
         if not isinstance(answer, str):
             return None
-        letters = chosen_letters(answer, options)
-        inside = letters and (not options or LETTERS.index(letters[-1]) < len(options))
-        return letters if inside else None
+        named = chosen_letters(answer, options)
+        if not named or (options and LETTERS.index(named[-1]) >= len(options)):
+            return None
+        return named
 
 
 def chosen_letters(text: str, options: Sequence[str] = ()) -> str:

@@ -1,7 +1,7 @@
 """What each kind of instruction asks of a text: the 25 checks of IFEval (arXiv:2311.07911), as rules of our own.
 
-Words are runs of letters and digits, sentences end at . ! ? before white space, paragraphs are parted by `***` where the
-number of them is asked for and by empty lines where their first words are. All checks are linear in the text.
+Words are runs of letters and digits, sentences end at . ! ?; paragraphs are parted by `***` where their number is
+asked for, and by empty lines where their first words are. All checks are linear in the text.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class InstructionsReward(PureReward):
 
 
 def instructions_of(given: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """Names and arguments: from a list of `{id, …}`, or IFEval's `{instruction_id_list, kwargs}`, or JSON text of either.
+    """Names and arguments, from a list of `{id, …}`, IFEval's `{instruction_id_list, kwargs}` or JSON text of either.
 
     Raises BadInstructionError.
     """
@@ -53,7 +53,7 @@ def instructions_of(given: Any) -> list[tuple[str, Mapping[str, Any]]]:
         given = [given]
     if not isinstance(given, list | tuple) or not given:
         raise BadInstructionError("the instructions must be a list of {id, …} objects")
-    found = []
+    found: list[tuple[str, Mapping[str, Any]]] = []
     for each in given:
         if not isinstance(each, Mapping) or not isinstance(each.get("id"), str):
             raise BadInstructionError("each instruction must be an object with an `id`")

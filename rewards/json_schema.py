@@ -1,4 +1,4 @@
-"""Structured output: the answer is JSON that the prompt's schema accepts (JSON Schema, draft 2020-12 unless it says other).
+"""Structured output: the answer is JSON that the prompt's schema accepts (JSON Schema; by default draft 2020-12).
 
 Strict JSON: no NaN, no key twice. A schema may hold a pattern that never ends: validation runs in killable children.
 References to other documents are refused, so that no row makes a worker open a connection.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from rewards.math.split import words
+
 _ENGLISH = (
     "the of and to is that it for with this are be have has by from which we let since then thus hence because if "
     "so can must when where what how not but they their there these those would will should could does do was were "
@@ -33,15 +35,15 @@ _WORDS = {
         "ich er ergebnis antwort gleich lösung"
     ),
     "es": (
-        "el los las un una unos unas y es son que en por para con del al lo como pero más este esta estos estas entonces "
-        "donde cuando porque si se su sus nos dos tres todos todas número números suma tenemos podemos debemos sea ser "
-        "está están hay muy también así luego cada ecuación primero ahora entre hasta desde sobre ya o ni calculamos "
-        "buscamos la de yo resultado respuesta igual solución"
+        "el los las un una unos unas y es son que en por para con del al lo como pero más este esta estos estas "
+        "entonces donde cuando porque si se su sus nos dos tres todos todas número números suma tenemos podemos "
+        "debemos sea ser está están hay muy también así luego cada ecuación primero ahora entre hasta desde "
+        "sobre ya o ni calculamos buscamos la de yo resultado respuesta igual solución"
     ),
     "it": (
         "il gli le di che è sono per con della delle dei degli del nel nella un una uno questo questa questi e non si "
-        "come quindi allora poiché perché se anche più tutti tutte due tre somma numero numeri abbiamo possiamo dobbiamo "
-        "essere ogni ora prima poi tra ma dove quando cioè dal dalla alla al la lo i "
+        "come quindi allora poiché perché se anche più tutti tutte due tre somma numero numeri "
+        "abbiamo possiamo dobbiamo essere ogni ora prima poi tra ma dove quando cioè dal dalla alla al la lo i "
         "io risultato risposta uguale soluzione"
     ),
     "pt": (
@@ -52,11 +54,13 @@ _WORDS = {
     ),
 }
 _ALSO_ENGLISH = frozenset(
-    "die on or so an in as at no me a i he son ton fin sin con am war was plus pour main pas par or ou do dos as come "
-    "prima due per se ma sans comment ora o e y i non poi tra".split()
+    words(
+        "die on or so an in as at no me a i he son ton fin sin con am war was plus pour main pas par or ou do dos as "
+        "come prima due per se ma sans comment ora o e y i non poi tra"
+    )
 )
 """Evidence only beside a word that no English sentence has."""
-_PARTICLES = frozenset("la le un el lo de du del al da di si il sur im uno les".split())
+_PARTICLES = frozenset(words("la le un el lo de du del al da di si il sur im uno les"))
 """Evidence only beside another word of the same language: `à la carte`, `de Moivre`, `El Niño`."""
 _OF_WORD = {
     word: tuple(code for code, text in _WORDS.items() if word in text.split())
@@ -80,19 +84,19 @@ def sentence_ends(text: str) -> list[int]:
 
 def languages_of(sentences: list[list[str]]) -> list[str | None]:
     """The language of each sentence, given by its words; None where nothing in the whole text tells."""
-    found = [_language(words) for words in sentences]
+    found = [_language(sentence) for sentence in sentences]
     known = next(filter(None, found), None)
     for index, language in enumerate(found):
         known = found[index] = language or known
     return found
 
 
-def _language(words: list[str]) -> str | None:
+def _language(sentence: list[str]) -> str | None:
     """The language that most small words speak for; None without any."""
     hits: Counter[str] = Counter()
     weak: Counter[str] = Counter()
     particles: Counter[str] = Counter()
-    for word in words:
+    for word in sentence:
         lower = word.lower().replace("’", "'")
         if _ELISION.match(lower) and len(lower) > 3:
             hits["fr"] += 1

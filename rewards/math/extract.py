@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rewards.answer_part import answer_part
@@ -131,7 +132,7 @@ def _joined(part: str, run: list[_Box]) -> str:
     for box in run:
         before = _MARKS.sub(" ", part[max(0, box.start - _MAX_GAP_CHARS) : box.start])
         labels.append(match["label"] if (match := _LABEL_BEFORE.search(before)) is not None else "")
-    by_or = any(_OR.search(part[one.end : other.start]) for one, other in zip(run, run[1:], strict=False))
+    by_or = any(_OR.search(part[one.end : other.start]) for one, other in pairwise(run))
     texts = [f"{label}{box.text}" if all(labels) else box.text for label, box in zip(labels, run, strict=True)]
     return (" or " if by_or else ", ").join(texts)
 

@@ -9,13 +9,15 @@ _SET = r"(?P<set>[ℝℤℕℚℂ](?: *[_^] *\{? *(?:\+|\*|[<>≤≥] *0|≥? *0
 _LETTERS = r"[A-Za-z](?: *_ *\{? *\d *\}?)?(?: *, *[A-Za-z](?: *_ *\{? *\d *\}?)?)*"
 _WORDS = r"(?:for +(?:all|any|every|each|some|arbitrary|real|constants?)|where|with|and|对(?:于)?(?:任意|所有)的?)"
 _TRAILING = re.compile(
-    rf"[ ,;(]*(?:\\(?:forall|quad|qquad) *|∀ *|⟪[ ,(]*{_WORDS}(?: +[a-z]+){{0,3}} *⟫ *|{_WORDS}(?: +[a-z]{{3,}}){{0,3}} +)"
+    rf"[ ,;(]*(?:\\(?:forall|quad|qquad) *|∀ *|⟪[ ,(]*{_WORDS}(?: +[a-z]+){{0,3}} *⟫ *|"
+    rf"{_WORDS}(?: +[a-z]{{3,}}){{0,3}} +)"
     rf"{_LETTERS}(?: *∈ *{_SET})?(?: *⟪ *(?:is|are) +[a-z ]+⟫)?(?: *⟪ *(?:real|constants?|integers?) *⟫)?[ .)]*$",
     re.IGNORECASE,
 )
 _MEMBER = re.compile(rf"(?: *,| *\(|  ) *(?:⟪ *(?:where|with|for) *⟫ *)?{_LETTERS} *∈ *{_SET}[ .)]*$")
 _LEADING = re.compile(
-    rf"^(?:\\forall *|∀ *|⟪ *{_WORDS}(?: +[a-z]+){{0,3}} *⟫ *){_LETTERS}(?: *∈ *{_SET})?(?: *⟪[ ,:]*⟫| *[,:;])? *(?=[A-Za-z])",
+    rf"^(?:\\forall *|∀ *|⟪ *{_WORDS}(?: +[a-z]+){{0,3}} *⟫ *){_LETTERS}(?: *∈ *{_SET})?"
+    r"(?: *⟪[ ,:]*⟫| *[,:;])? *(?=[A-Za-z])",
     re.IGNORECASE,
 )
 _RESTRICTION = re.compile(

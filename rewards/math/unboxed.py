@@ -52,7 +52,7 @@ def _answer_line(part: str) -> str | None:
 
 def _answer_tags(part: str) -> str | None:
     """Of the last `<answer>…</answer>`; a tag that is opened and never closed is no answer."""
-    before, opened, inside = part.rpartition("<answer>")
+    _, opened, inside = part.rpartition("<answer>")
     inside, closed, _ = inside.partition("</answer>")
     return inside.strip() or None if opened and closed else None
 

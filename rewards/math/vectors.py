@@ -19,7 +19,7 @@ _AXES = ("hat i", "hat j", "hat k")
 
 
 def with_unit_vectors(text: str) -> str:
-    r"""LaTeX in which every unit vector is `\hat{i}`, if it has more than i: `\mathbf{i}` alone may be the root of −1."""
+    r"""LaTeX in which every unit vector is `\hat{i}`, if there are others than i: that may be the root of −1."""
     if not text.isascii():
         for composed, macro in _COMPOSED.items():
             text = text.replace(composed, macro)

@@ -14,8 +14,8 @@ from services.schema.languages import language_code
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 AnswerFrom = Literal["box", "answer_tags", "answer_line", "final_answer", "whole"]
-"""Where an answer stands: in the last box, in <answer> tags, in a line `Answer: …`, in the sentence "The final answer is
-…", or all that follows the thought."""
+"""Where an answer stands: in the last box, in <answer> tags, in a line `Answer: …`, in the sentence "The final answer
+is …", or all that follows the thought."""
 
 
 class Component(Section):

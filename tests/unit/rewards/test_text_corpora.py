@@ -1,4 +1,4 @@
-"""Every labelled case of the rewards that compare text or form, through `rayzero grade` with the settings it carries."""
+"""Every labelled case of the rewards of text and form, through `rayzero grade` with the settings it carries."""
 
 from __future__ import annotations
 
