@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class MathReward:
-    """1 where the answer equals the prompt's gold answer, else 0. Owns its pool of children."""
+    """1 where the answer equals the prompt's gold answer, else 0. Owns its pool of children.
 
-    def __init__(self, pool: ChildPool) -> None:
+    `fallback_column`: column that overrides the recipe's fallbacks case by case, a tuple of their names.
+    """
+
+    def __init__(self, pool: ChildPool, fallback_column: str | None = None) -> None:
         self.pool = pool
+        self.fallback_column = fallback_column
 
     async def start(self) -> None:
         """Fork a first child. Raises ActorStartError when it cannot do its work."""
@@ -32,7 +36,7 @@ class MathReward:
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
         """One score a case; equal (completion, answer) pairs are compared once."""
-        return await score_distinct(cases, _key, self._judge, context.deadline)
+        return await score_distinct(cases, self._item, self._judge, context.deadline)
 
     async def close(self) -> None:
         """End the children."""
@@ -45,11 +49,17 @@ class MathReward:
             text = f"the gold answer of {case.prompt.prompt_id} must be text or a number, not {kind}"
             return failed(ErrorCause.BAD_PROMPT, text)
         try:
-            reply = await self.pool.run((case.text, gold))
+            reply = await self.pool.run(self._item(case))
         except ChildFailure as failure:
             return failed(failure.cause, failure.text, seconds=failure.seconds)
-        correct, reason = reply.result
+        correct, reason, is_bad_gold = reply.result
+        if is_bad_gold:
+            return failed("bad-prompt", f"{case.prompt.prompt_id}: {reason}", seconds=reply.seconds)
         return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
+
+    def _item(self, case: Case) -> tuple[str, str | None, bool, Any]:
+        fallbacks = case.prompt.columns.get(self.fallback_column) if self.fallback_column else None
+        return case.text, gold_text(case.prompt.answer), case.prefilled, fallbacks
 
 
 def math_reward(
@@ -61,6 +71,7 @@ def math_reward(
     deadline_s: float = 8.0,
     memory_bytes: int = 2**30,
     warm_first: bool = False,
+    fallback_column: str | None = None,
 ) -> MathReward:
     """The reward with a pool of its own. `rules` None: the defaults."""
     pool = ChildPool(
@@ -75,7 +86,7 @@ def math_reward(
         warm_up="rewards.warm_up:math_steps",
         warm_first=warm_first,
     )
-    return MathReward(pool)
+    return MathReward(pool, fallback_column)
 
 
 def gold_text(answer: Any) -> str | None:
@@ -85,7 +96,3 @@ def gold_text(answer: Any) -> str | None:
     if isinstance(answer, bool) or not isinstance(answer, int | float) or not math.isfinite(answer):
         return None
     return str(answer)
-
-
-def _key(case: Case) -> tuple[str, str | None]:
-    return case.text, gold_text(case.prompt.answer)

@@ -17,6 +17,13 @@ from services.schema.languages import language_code
 from services.schema.messages import ChatMessage, Prompt
 
 Line = Mapping[str, Any]
+FALLBACKS = ("hashes", "last_number", "answer_line", "answer_tags", "final_answer")
+"""Those of `MathSettings`, which would be slow to import for one case."""
+ANSWER_FROM = ("box", "answer_tags", "answer_line", "final_answer", "whole")
+STATED_COLUMNS = ("answer_from", "options", "aliases", "match", "allow_prose", "partial", "case_sensitive")
+"""Keys of a line that stand for the recipe's settings."""
+STATED_ANSWERS = ("schema", "pattern", "instructions")
+"""Other names of `answer`, where it is one of these."""
 QUESTION = (ChatMessage(role="user", content=""),)
 
 
@@ -35,7 +42,7 @@ class GradeLine:
 
 
 def read_line(raw: bytes, reward: str) -> GradeLine:
-    """Parse and check one line for `reward` (`math`, `code`, `format` or `language`). Raises BrokenLine."""
+    """Parse and check one line for `reward`, one of READERS. Raises BrokenLine."""
     try:
         line = json.loads(raw.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
@@ -76,15 +83,46 @@ def _read_math(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     answer = _given(line, "answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise BrokenLine(f"`answer` must be text or a number, not {_kind(answer)}")
-    return "", answer, {}
+    return _prompt_text(line), answer, {"fallback": _fallbacks(line)}
 
 
 def _read_format(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     _text(line, "completion")
-    prefilled = line.get("prefilled")
+    return _prompt_text(line), None, {}
+
+
+def _prompt_text(line: Line) -> str:
+    """The end of the prompt: `prompt_text` as it is, or `prefilled` for one that ended in <think>."""
+    prefilled, prompt_text = line.get("prefilled"), line.get("prompt_text")
     if prefilled is not None and not isinstance(prefilled, bool):
         raise BrokenLine(f"`prefilled` must be true or false, not {_kind(prefilled)}")
-    return THINK_OPEN if prefilled else "", None, {}
+    if prompt_text is not None and not isinstance(prompt_text, str):
+        raise BrokenLine(f"`prompt_text` must be text, not {_kind(prompt_text)}")
+    return THINK_OPEN if prefilled else prompt_text or ""
+
+
+def _fallbacks(line: Line) -> tuple[str, ...] | None:
+    """What a line asks for itself, in the recipe's spelling; None where it asks for nothing."""
+    given = line.get("fallback", line.get("fallbacks"))
+    if given is None:
+        return None
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else ()
+    unknown = [name for name in names if name not in FALLBACKS]
+    if unknown or not names:
+        raise BrokenLine(f"`fallback` must be one or a list of {', '.join(FALLBACKS)}")
+    return names
+
+
+def _read_stated(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    """Rewards that compare what an answer states with `answer`, of any kind; they check it themselves."""
+    _text(line, "completion")
+    own = {name: line[name] for name in STATED_COLUMNS if line.get(name) is not None}
+    if own.get("answer_from", "box") not in ANSWER_FROM:
+        raise BrokenLine(f"`answer_from` must be one of {', '.join(ANSWER_FROM)}")
+    given = next((line[name] for name in ("answer", *STATED_ANSWERS) if line.get(name) is not None), None)
+    if given is None:
+        raise BrokenLine("missing `answer`")
+    return _prompt_text(line), given, own
 
 
 def _read_language(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
@@ -102,13 +140,13 @@ def _read_code(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     _text(line, "code" if is_bare else "completion")
     _text(line, "language")
     _given(line, "tests")
-    own = ("id", "completion", "code")
+    own = ("id", "completion", "code", "prefilled", "prompt_text")
     spec = {name: value for name, value in line.items() if name not in own and value is not None}
     try:
         parse(spec)
     except SpecError as error:
         raise BrokenLine(str(error)) from None
-    return "", spec, {"bare": is_bare}
+    return _prompt_text(line), spec, {"bare": is_bare}
 
 
 def _given(line: Line, name: str) -> Any:
@@ -134,4 +172,9 @@ READERS: Mapping[str, Callable[[Line], tuple[str, Any, Mapping[str, Any]]]] = {
     "code": _read_code,
     "format": _read_format,
     "language": _read_language,
+    "exact": _read_stated,
+    "choice": _read_stated,
+    "json_schema": _read_stated,
+    "regex": _read_stated,
+    "instructions": _read_stated,
 }

@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rewards.zygote import resolve
 
 if TYPE_CHECKING:
     from rewards.math.rules import Rules
+    from services.schema.config.math import Fallback
+
+    MathItem = tuple[str, str, bool, Sequence[Fallback] | None]
 
 
-def math_verifier(rules: Rules) -> Callable[[tuple[str, str]], tuple[bool, str]]:
-    """Compares `(completion, gold answer)`; returns whether they agree and why."""
+def math_verifier(rules: Rules) -> Callable[[MathItem], tuple[bool, str, bool]]:
+    """Judges `(completion, gold answer, prefilled, fallbacks)`; fallbacks of None are those of the rules.
+
+    Returns whether they agree, why, and whether the gold answer is at fault.
+    """
     from rewards.math.verify import verify
 
-    def grade(item: tuple[str, str]) -> tuple[bool, str]:
-        verdict = verify(item[0], item[1], rules)
-        return verdict.correct, verdict.reason
+    def grade(item: MathItem) -> tuple[bool, str, bool]:
+        completion, gold, prefilled, fallbacks = item
+        own = rules if fallbacks is None else replace(rules, fallbacks=tuple(fallbacks))
+        verdict = verify(completion, gold, own, prefilled=prefilled)
+        return verdict.correct, verdict.reason, verdict.is_bad_gold
 
     return grade
 

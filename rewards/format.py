@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from rewards.answer_part import answer_part
 from rewards.base import THINK_CLOSE, THINK_OPEN, Case, PureReward, Score, scored
 
 ANSWER_OPEN = "<answer>"
@@ -33,7 +34,8 @@ def format_fault(text: str, *, prefilled: bool = False, answer_tags: bool = Fals
     """What is wrong with a completion's format; empty when nothing is.
 
     `prefilled`: the prompt already ended in <think>, so that the completion must not open it again.
-    `answer_tags`: what follows the thought must be exactly one non-blank <answer>…</answer>.
+    `answer_tags`: what follows the thought must be exactly one non-blank <answer>…</answer>. Blank tags are a fault
+    in any case.
     """
     num_open, num_close = text.count(THINK_OPEN), text.count(THINK_CLOSE)
     if prefilled and num_open:
@@ -50,10 +52,12 @@ def format_fault(text: str, *, prefilled: bool = False, answer_tags: bool = Fals
         return "</think> before <think>"
     if is_blank(text[start + (0 if prefilled else len(THINK_OPEN)) : close]):
         return "a blank thought"
-    answer = text[close + len(THINK_CLOSE) :]
+    answer = answer_part(text, prefilled=prefilled) or ""
     if is_blank(answer):
         return "a blank answer"
-    return _answer_tags_fault(text, answer) if answer_tags else ""
+    if answer_tags:
+        return _answer_tags_fault(text, answer)
+    return "a blank <answer>" if _has_blank_tags(answer) else ""
 
 
 def is_blank(text: str) -> bool:
@@ -62,6 +66,15 @@ def is_blank(text: str) -> bool:
         character.isspace() or character in _INVISIBLE_LETTERS or unicodedata.category(character) in ("Cc", "Cf")
         for character in text
     )
+
+
+def _has_blank_tags(answer: str) -> bool:
+    """Answer tags with nothing between them promise an answer that is not there."""
+    for piece in answer.split(ANSWER_OPEN)[1:]:
+        inside, closed, _ = piece.partition(ANSWER_CLOSE)
+        if closed and is_blank(inside):
+            return True
+    return False
 
 
 def _answer_tags_fault(text: str, answer: str) -> str:

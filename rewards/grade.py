@@ -83,7 +83,11 @@ def default_reward(name: str, num_workers: int) -> Reward:
     if name == "math":
         from rewards.accuracy import math_reward
 
-        return math_reward(num_children=num_workers)
+        return math_reward(num_children=num_workers, fallback_column="fallback")
+    if name != "code":
+        from rewards.line_settings import LineSettingsReward
+
+        return LineSettingsReward(name, num_workers)
     from rewards.code_accuracy import code_reward
 
     return code_reward(num_parallel=num_workers, bare_column="bare")

@@ -4,15 +4,19 @@ DeepSeek-R1 (arXiv:2501.12948, section 2.3.2) added this share to the accuracy r
 a run of letters; in Chinese, Japanese and Korean every character is one. Only prose counts: code, formulas, variables,
 units, digits, tags and URLs are nobody's language.
 
-Languages are told apart by script. What this cannot do: tell English from French, or Russian from Bulgarian.
+Languages are told apart by script; those in Latin script sentence by sentence by their small words
+(latin_languages.py), and Chinese from Japanese by the kana that a Japanese sentence has. What this cannot do: tell
+English from Dutch, or Russian from Bulgarian.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from rewards.base import THINK_CLOSE, THINK_OPEN, Case, PureReward, Score, failed, scored
+from rewards.latin_languages import MAX_SENTENCE_WORDS, languages_of, sentence_ends
 from rewards.prose import prose
 from services.schema.causes import ErrorCause
 from services.schema.languages import LANGUAGES, language_code
@@ -34,9 +38,14 @@ _SCRIPTS = {
 }
 _TOKEN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _SCRIPTS.items()))
 _TARGETS = {
-    "en": {"latin"},
-    "zh": {"han"},
-    "ja": {"han", "kana"},
+    "en": {"en"},
+    "fr": {"fr"},
+    "de": {"de"},
+    "es": {"es"},
+    "it": {"it"},
+    "pt": {"pt"},
+    "zh": {"han", "kanji"},
+    "ja": {"kanji", "kana"},
     "ko": {"hangul"},
     "ru": {"cyrillic"},
     "ar": {"arabic"},
@@ -45,6 +54,9 @@ _TARGETS = {
     "th": {"thai"},
     "el": {"greek"},
 }
+MAX_HEADING = 8
+"""Chinese characters of a sentence that needs no kana of its own."""
+LATIN = frozenset(("en", "fr", "de", "es", "it", "pt"))
 _FUNCTIONS = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"))
 _FUNCTIONS |= {"log", "ln", "lg", "exp", "lim", "max", "min", "mod", "gcd", "lcm", "det"}
 _OPERATORS = frozenset("=+*^<>≤≥≠≈×÷·±∈∪∩→⇒")
@@ -60,6 +72,11 @@ class LanguageReward(PureReward):
         self.target_column = target_column
         self.empty_score = empty_score
 
+    @staticmethod
+    def scripts_of(target: str) -> frozenset[str]:
+        """The names under which `count_languages` counts the target's words."""
+        return frozenset(_TARGETS[target])
+
     def judge(self, case: Case) -> Score:
         """The share; the reason says how many words of which script there were."""
         target = self.target
@@ -68,7 +85,7 @@ class LanguageReward(PureReward):
                 target = language_code(str(case.prompt.columns[self.target_column]))
             except ValueError as error:
                 return failed(ErrorCause.BAD_PROMPT, f"column {self.target_column}: {error}")
-        words = count_words(prose(thought_of(case.text)))
+        words = count_languages(prose(thought_of(case.text)), target)
         total = sum(words.values())
         if total == 0:
             return scored(self.empty_score, reason="no prose to judge")
@@ -93,13 +110,65 @@ def thought_of(text: str) -> str:
 
 def count_words(text: str) -> Counter[str]:
     """Words by script; `other` for scripts that no target names."""
-    words: Counter[str] = Counter()
+    return Counter(script for script, _ in _words(text))
+
+
+def count_languages(text: str, target: str) -> Counter[str]:
+    """Words by language where the script leaves several (`en`, `fr`, …; `kanji` of Japanese sentences), else by script.
+
+    Latin words of a text in which nothing tells their language count for a target in Latin script.
+    """
+    counts: Counter[str] = Counter()
+    sentences: list[list[str]] = []
+    east_asian: list[tuple[int, bool]] = []
+    for sentence in _sentences(text):
+        scripts = Counter(script for script, _ in sentence)
+        counts.update({script: number for script, number in scripts.items() if script not in ("latin", "han")})
+        if scripts["han"] or scripts["kana"]:
+            east_asian.append((scripts["han"], scripts["kana"] > 0))
+        if scripts["latin"]:
+            sentences.append([match.group() for script, match in sentence if script == "latin"])
+    counts.update(_han(east_asian))
+    default = target if target in LATIN else "en"
+    for words, language in zip(sentences, languages_of(sentences), strict=True):
+        counts[language or default] += len(words)
+    return counts
+
+
+def _words(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Every word with its script."""
     for match in _TOKEN.finditer(text):
         script = match.lastgroup or "other"
         if script == "number" or (script in ("latin", "greek") and _is_symbol(match, text)):
             continue
-        words[script] += 1
-    return words
+        yield script, match
+
+
+def _sentences(text: str) -> Iterator[list[tuple[str, re.Match[str]]]]:
+    """The words of each sentence; a sentence that does not end is cut into pieces."""
+    ends = iter([*sentence_ends(text), len(text)])
+    end, sentence = next(ends), list[tuple[str, re.Match[str]]]()
+    for script, match in _words(text):
+        if match.start() >= end or len(sentence) >= MAX_SENTENCE_WORDS:
+            yield sentence
+            sentence = []
+            while match.start() >= end:
+                end = next(ends)
+        sentence.append((script, match))
+    yield sentence
+
+
+def _han(sentences: list[tuple[int, bool]]) -> Counter[str]:
+    """Chinese characters: `kanji` in a sentence with kana, `han` in one without.
+
+    A short one beside a sentence with kana is a heading or a sum in Japanese: 答：五個。
+    """
+    counts: Counter[str] = Counter()
+    for index, (number, has_kana) in enumerate(sentences):
+        beside = sentences[max(0, index - 1) : index + 2]
+        is_japanese = has_kana or (number <= MAX_HEADING and any(kana for _, kana in beside))
+        counts["kanji" if is_japanese else "han"] += number
+    return Counter({script: number for script, number in counts.items() if number})
 
 
 def _is_symbol(match: re.Match[str], text: str) -> bool:

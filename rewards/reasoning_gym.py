@@ -44,7 +44,7 @@ class ReasoningGymReward:
             return failed(
                 ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id} has no {TASK_COLUMN}: it is from another source"
             )
-        found = extract(case.text)
+        found = extract(case.text, prefilled=case.prefilled)
         if found.answer is None:
             return scored(0.0, reason=found.problem or "no answer")
         try:
@@ -67,5 +67,5 @@ def scorer(_: Any) -> Callable[[tuple[str, str, str]], float]:
     return score
 
 
-def _key(case: Case) -> tuple[str, Any]:
-    return case.text, case.prompt.columns.get(ENTRY_COLUMN)
+def _key(case: Case) -> tuple[str, bool, Any]:
+    return case.text, case.prefilled, case.prompt.columns.get(ENTRY_COLUMN)

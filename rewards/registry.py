@@ -13,15 +13,20 @@ from services.schema.config.reward import requirements_of
 from services.schema.config.reward_components import (
     AnyComponent,
     ChildLimits,
+    ChoiceComponent,
     CodeComponent,
     CosineLengthComponent,
     CustomComponent,
+    ExactComponent,
     FormatComponent,
+    InstructionsComponent,
+    JsonSchemaComponent,
     JudgeComponent,
     LanguageComponent,
     MathComponent,
     OverlongComponent,
     ReasoningGymComponent,
+    RegexComponent,
     RemoteComponent,
     RepetitionComponent,
     RewardModelComponent,
@@ -142,6 +147,38 @@ def _reasoning_gym(component: ReasoningGymComponent, capacity: Capacity) -> Rewa
     return ReasoningGymReward(child_pool("rewards.reasoning_gym:scorer", None, component.limits, capacity))
 
 
+def _exact(component: ExactComponent, capacity: Capacity) -> Reward:
+    from rewards.exact import ExactReward
+
+    return ExactReward(component)
+
+
+def _choice(component: ChoiceComponent, capacity: Capacity) -> Reward:
+    from rewards.choice import ChoiceReward
+
+    return ChoiceReward(component)
+
+
+def _json_schema(component: JsonSchemaComponent, capacity: Capacity) -> Reward:
+    from rewards.json_schema import JsonSchemaReward
+
+    pool = child_pool("rewards.json_schema:validator", None, component.limits, capacity, "rewards.json_schema")
+    return JsonSchemaReward(component, pool)
+
+
+def _regex(component: RegexComponent, capacity: Capacity) -> Reward:
+    from rewards.regex import RegexReward
+
+    pool = child_pool("rewards.regex:matcher", component.match, component.limits, capacity, "rewards.regex")
+    return RegexReward(component, pool)
+
+
+def _instructions(component: InstructionsComponent, capacity: Capacity) -> Reward:
+    from rewards.instructions import InstructionsReward
+
+    return InstructionsReward(component)
+
+
 def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
     from rewards.custom import CustomReward
 
@@ -179,6 +216,11 @@ BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "cosine_length": _cosine_length,
     "repetition": _repetition,
     "reasoning_gym": _reasoning_gym,
+    "exact": _exact,
+    "choice": _choice,
+    "json_schema": _json_schema,
+    "regex": _regex,
+    "instructions": _instructions,
     "custom": _custom,
     "remote": _remote,
     "judge": _judge,

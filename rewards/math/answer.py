@@ -39,7 +39,7 @@ class Items:
     brackets: str
     items: tuple[Answer, ...]
     joiner: str = ","
-    """`or` where a bare list is joined by it."""
+    """`or` where a bare list is joined by it; `=` where it is `x = y = 2`."""
 
     @property
     def is_set(self) -> bool:

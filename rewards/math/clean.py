@@ -12,6 +12,7 @@ _PREAMBLE = re.compile(
     r"解得?[::]|(?:一|总)?共(?:有|计)?(?=[\d ])|\\therefore|(?:故|所以)?答案(?:是|为)?[::]?|等于) *⟫? *(?=\S)",
     re.IGNORECASE,
 )
+_ONLY = re.compile(r"^⟪? *[Oo]nly(?:(?= +[A-Za-z\\]? *=)|(?= *⟫)) *⟫? *(?=\S)|(?<=\S) *,? *⟪ *only *⟫$")
 _COLON_LABEL = re.compile(r"^⟪ *[A-Za-z][A-Za-z ]{3,40}(?:⟫ *:|: *⟫) *(?=[-\d$€£¥\\(\[])")
 _BASE_IN_WORDS = re.compile(r"^([0-9A-F.]+) *[(⟪ ]*(?:in )?base[ -]*⟫? *(\d+|[a-z]{3,9}) *[)⟫]*$")
 _BUILDER = re.compile(r" *[a-z] *(?:∈ *ℝ *)?[|:]")
@@ -24,6 +25,10 @@ def clean(text: str) -> str:
         before = text
         text = re.sub(r"^<([^<>]*,[^<>]*)>$", r"⟨\1⟩", re.sub(r'^"([^"]*)"$', r"\1", text.strip()))
         text = _PREAMBLE.sub("", text.strip())
+        if "nly" in text:
+            text = _ONLY.sub("", text).strip()
+        if text.endswith("⟫"):
+            text = re.sub(r"(?<=[^\W\d_]{2})[.!。] *⟫$", "⟫", text)  # 36⟪ ways.⟫
         text = re.sub(r"(?<![.\s]) *[.,;:]+$", "", text).strip() if not text.endswith("…") else text
         text = _COLON_LABEL.sub("", text)
         around = enclosed(text)

@@ -29,9 +29,10 @@ from rewards.math.clock import Clock, Date, same_clock
 from rewards.math.equality import is_constant, same_antiderivative, same_expression
 from rewards.math.equations import as_equation, same_equation, same_inequality
 from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, normal_label
+from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, same_label
 from rewards.math.nearness import within, within_relative
 from rewards.math.realset import real_set, same_real_set
+from rewards.math.renaming import argument_of, renamings, with_argument
 from rewards.math.rules import Rules
 from rewards.math.shapes import (
     as_matrix,
@@ -41,11 +42,12 @@ from rewards.math.shapes import (
     is_proper_fraction,
     is_surely_a_set,
     is_vector,
+    list_label,
     only_element,
 )
 from rewards.math.text import same_words
 from rewards.math.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
-from rewards.math.units import CURRENCIES, NO_UNIT, PERCENT, is_pound_either_way
+from rewards.math.units import CURRENCIES, DEGREE, NO_UNIT, PERCENT, is_pound_either_way
 
 _DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 
@@ -64,6 +66,10 @@ class Comparison:
             return self.same(answer, gold.exact) or self.same(answer, gold.decimal)
         if isinstance(answer, Approximated):
             return self.same(answer.exact, gold) or self.same(replace(answer.decimal, tolerance=None), gold)
+        for chain, other in ((answer, gold), (gold, answer)):
+            if isinstance(chain, Items) and chain.joiner == "=" and not isinstance(other, Items | Named):
+                value = chain.items[0].value if isinstance(chain.items[0], Named) else chain.items[0]
+                return self.same(value, gold) if chain is answer else self.same(answer, value)
         if isinstance(gold, Named) or isinstance(answer, Named):
             return self._named(answer, gold)
         if (isinstance(gold, Items) and self._is_assignment(gold)) or (
@@ -160,6 +166,8 @@ class Comparison:
     def _value(self, node: Node, gold: Scalar) -> bool:
         if same_expression(node, gold.node) or same_antiderivative(node, gold.node):
             return True
+        if any(same_expression(one, gold.node) for one in renamings(node, gold.node, in_degrees=gold.unit == DEGREE)):
+            return True
         if gold.tolerance is not None and within(node, gold.node, gold.tolerance):
             return True
         if (
@@ -196,34 +204,54 @@ class Comparison:
             return self._as_real_sets(answer, gold) or False
         if isinstance(gold, Items) and self._is_assignment(gold):
             return self._assignments(answer, gold)
+        if isinstance(gold, Items) and gold.brackets == "" and label_names(answer.label):
+            values = answer.value.items if isinstance(answer.value, Items) else ()  # (x, y) = (1, 2) for 1, 2
+            return self._in_any_order(Items("", values), gold)
         return self.same(answer.value, gold)
 
     def _both_named(self, answer: Named, gold: Named) -> bool:
-        if (
-            normal_label(answer.label) != normal_label(gold.label)
-            and is_plain_symbol(answer.label)
-            and is_plain_symbol(gold.label)
-        ):
+        if (renamed := self._with_argument(answer, gold)) is not None:
+            return self.same(renamed, gold.value)
+        if not same_label(answer.label, gold.label) and is_plain_symbol(answer.label) and is_plain_symbol(gold.label):
             equations = as_equation(answer), as_equation(gold)
             return equations[0] is not None and equations[1] is not None and same_equation(equations[0], equations[1])
         names, gold_names = label_names(answer.label), label_names(gold.label)
         return names == gold_names and self.same(answer.value, gold.value)
 
+    def _with_argument(self, answer: Named, gold: Named) -> Scalar | None:
+        """The value of `f(t) = …` where the gold answer writes `f(x) = …`."""
+        own, wanted = argument_of(answer.label), argument_of(gold.label)
+        if own is None or wanted is None or own[0] != wanted[0] or own[1] == wanted[1]:
+            return None
+        if not isinstance(answer.value, Scalar):
+            return None
+        node = with_argument(answer.value.node, own[1], wanted[1])
+        return None if node is None else replace(answer.value, node=node)
+
     def _is_assignment(self, items: Items) -> bool:
         """`x = 1, y = 2`, or `x_1 = 1, x_2 = 2`."""
         return (
-            items.brackets in ("", "⦃⦄", "()")
+            items.brackets in ("", "⦃⦄", "()", "[]")
             and len(items.items) > 1
             and all(isinstance(item, Named) for item in items.items)
         )
 
     def _assignments(self, answer: Answer, gold: Answer) -> bool:
+        if any(isinstance(side, Items) and side.brackets in ("(]", "[)") for side in (answer, gold)):
+            return False
         first, second = assigned(answer), assigned(gold)
         if first is None or second is None:
+            return False
+        labels = list_label(answer), list_label(gold)
+        if labels[0] != labels[1] and None not in labels:
+            return False
+        if any(isinstance(side, dict) for side in (first, second)) and labels != (None, None):  # c, c for a, b
             return False
         if isinstance(first, dict) and isinstance(second, dict):
             return first.keys() == second.keys() and all(self.same(first[name], second[name]) for name in second)
         if isinstance(first, dict) and isinstance(second, Items):
+            if second.brackets == "":  # a = 1, b = 2 for 2, 1: a bare list has no order
+                return self._in_any_order(Items("", tuple(first.values())), second)
             return second.brackets == "()" and self._in_order(
                 tuple(first[name] for name in sorted(first)), second.items
             )

@@ -29,7 +29,8 @@ _SCALES = (
 
 
 _CONSTANTS_OF_INTEGRATION = frozenset(map(Symbol, "CcKk"))
-_INTEGRATION_VARIABLES = frozenset([*"xtuyzsrv", "theta"])
+INTEGRATION_VARIABLES = frozenset([*"xtuyzsrv", "theta"])
+"""Beside one of these a letter such as C may be a constant of integration."""
 
 
 def same_expression(first: Node, second: Node) -> bool:
@@ -57,7 +58,7 @@ def _without_constant(node: Node) -> Node | None:
         return None
     rest = tuple(term for term in node.args if term not in _CONSTANTS_OF_INTEGRATION)
     names = symbols_of(*rest)
-    if len(rest) != len(node.args) - 1 or len(names) != 1 or names[0] not in _INTEGRATION_VARIABLES:
+    if len(rest) != len(node.args) - 1 or len(names) != 1 or names[0] not in INTEGRATION_VARIABLES:
         return None
     return apply("add", *rest, number(0))
 

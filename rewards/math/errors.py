@@ -9,3 +9,7 @@ class UnreadableError(Exception):
 
 class TooLargeError(UnreadableError):
     """Reading or evaluating it would cost more than an honest answer does."""
+
+
+class BadGoldError(Exception):
+    """A gold answer that no answer could be compared with: a fault of the data, not of the completion."""

@@ -21,6 +21,13 @@ _SIMPLE = re.compile(
     r" *\{? *[A-Za-z]{1,4} *\}?$"
     r"|^\\(?:vec|hat|bar|overline) *[a-z]$"
 )
+_NAME = rf"(?:\\(?:triangle|angle) )?(?:[A-Z]{{1,3}}'*|[a-z]|\\[a-z]+ ?){_SCRIPT}?"
+_RATIO = re.compile(rf"^{_NAME}(?: *: *{_NAME}){{1,4}}$")
+_SEGMENT = rf"(?:[A-Z]{{1,3}}'*{_SCRIPT}?)"
+_QUOTIENT = re.compile(rf"^(?:\\frac *\{{ *{_SEGMENT} *\}} *\{{ *{_SEGMENT} *\}}|{_SEGMENT} */ *{_SEGMENT})$")
+_OF_MATRICES = re.compile(r"^(?=.*[A-Z])(?:\\top |[-+*\d(){}^ A-Zntk'])+$")
+_UPRIGHT = re.compile(r"⟪ *([A-Za-z]|[A-Z]{2,5}) *⟫")
+_ROOTS = frozenset(["x", "y", "z", "t", "\\lambda"])
 _WORDS = re.compile(
     r"^(?:⟪[^⟪⟫=]{1,60}⟫ *(?:\\(?:triangle|angle|odot) *)?[A-Z]{0,5}|[A-Za-z][A-Za-z ]{2,40}|"
     r"[\u4e00-\u9fff]{1,12}[A-Z]{0,4})$"
@@ -36,7 +43,7 @@ def is_label(text: str) -> bool:
     text = text.strip()
     if not text or len(text) > 80 or _NO_LABEL.search(text) or text in _CONSTANTS:
         return False
-    if _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text) or _VECTOR.match(text):
+    if _is_ratio(text) or _SIMPLE.match(text) or _WORDS.match(text) or _COMPUTATION.match(text) or _VECTOR.match(text):
         return True
     return bool(label_names(text)) or is_sought_expression(text)
 
@@ -54,19 +61,46 @@ def label_names(text: str) -> list[str]:
 
 def is_plain_symbol(text: str) -> bool:
     """A variable or function name, as opposed to words: two of them that differ contradict each other."""
-    return _SIMPLE.match(text.strip()) is not None or is_sought_expression(text)
+    text = _UPRIGHT.sub(r"\1", text.strip())
+    return _is_ratio(text) or _SIMPLE.match(text) is not None or is_matrix_label(text) or is_sought_expression(text)
+
+
+def is_matrix_label(text: str) -> bool:
+    """`A^{-1}`, `2A + B^T`: what names a value only where that is a matrix."""
+    return _OF_MATRICES.match(text.strip() + " ") is not None
+
+
+def is_names_of_roots(labels: list[str]) -> bool:
+    """`x_1`, `x_2`, …: the solutions of one equation, which have no order. `a_1`, `a_2` are two quantities."""
+    stems = {label.partition("_")[0] for label in labels}
+    numbers = sorted(label.partition("_")[2] for label in labels)
+    return stems <= _ROOTS and len(stems) == 1 and numbers == sorted(map(str, range(1, len(labels) + 1)))
+
+
+def same_label(first: str, second: str) -> bool:
+    """The same name; the argument may be omitted: `y` and `y(x)`."""
+    one, other = normal_label(first), normal_label(second)
+    if one == other:
+        return True
+    bare = [re.sub(r"(?<=^[A-Za-z])\([a-z]\)$", "", label) for label in (one, other)]
+    return bare[0] == bare[1] and (one == bare[0] or other == bare[1])
+
+
+def _is_ratio(text: str) -> bool:
+    r"""`AB:CD`, `x:y:z`, `\frac{AB}{CD}`."""
+    return _RATIO.match(text) is not None or _QUOTIENT.match(text) is not None
 
 
 def normal_label(text: str) -> str:
     """For comparison: without spaces and groups, the ends of a segment in order."""
-    text = re.sub(r"^([a-z])(\d)$", r"\1_\2", text.strip())
+    text = re.sub(r"^([a-z])(\d)$", r"\1_\2", _UPRIGHT.sub(r"\1", text.strip()))
     plain = re.sub(r"[ {}|]|\\(?:overline|vec|bar)", "", text)
     return "".join(sorted(plain)) if re.fullmatch("[A-Z]{2}", plain) else plain
 
 
 def is_sought_expression(text: str) -> bool:
     r"""`a+b`, `xy`, `\frac{a}{b}`, `\sin A`, `a^2+b^2`: no numbers but exponents, and two variables or a function."""
-    if _SIMPLE.match(text.strip()):
+    if _SIMPLE.match(text.strip()) or _is_ratio(text.strip()):
         return False
     try:
         node = parse_expression(text)

@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.escapes import single_backslashes
 from rewards.math.split import words
 from rewards.math.symbols import (
     DECIMAL_COMMA,
@@ -24,6 +25,7 @@ from rewards.math.symbols import (
     UNICODE,
     VULGAR,
 )
+from rewards.math.vectors import with_unit_vectors
 
 _MAX_DEPTH = 40
 _MACRO = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
@@ -33,6 +35,15 @@ _REVERSED = re.compile(r"(?<![^ ∪∩∈∖=])([\[\]])([^\[\]()]+,[^\[\]()]+)([
 _GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3}){2,})(?![\w'.]\d|\w)")
 """1'234'567, 1.234.567 and 1_234_567: no base has three digits."""
 _ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
+_PRIMES = re.compile(r" *\^ *(?:\{ *'[' ]*\}|'+)")
+_DERIVATIVE = re.compile(
+    r"\\frac *\{ *d *(?:\^ *\{? *(?P<order>[23]) *\}? *)?(?P<function>[a-z]) *\} *"
+    r"\{ *d *[a-z] *(?:\^ *\{? *(?P=order) *\}?)? *\}"
+    r"|(?<![A-Za-z\\])d(?P<plain>[a-z])/d[a-z](?![A-Za-z])"
+)
+"""dy/dx is y', and no quotient of products."""
+_TIME_UNIT = re.compile(r"([\d})⟫]) *\\(min|sec) *(?=$|[.,;:/)\]}⦄⟫]|⟪)")
+r"""\mathrm{min} behind a number, with nothing that it could be the minimum of."""
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
 _FUNCTION_IN_TEXT = frozenset(
     words("sin cos tan cot sec csc arcsin arccos arctan ln log lg lcm gcd exp max min sinh cosh tanh")
@@ -41,13 +52,23 @@ _FUNCTION_IN_TEXT = frozenset(
 
 def normalise(text: str) -> str:
     """Rewrite to the small language. Raises UnreadableError for unbalanced groups, TooLargeError for deep ones."""
-    text = _unicode(_RESERVED.sub("", text))
+    text = _unicode(with_unit_vectors(single_backslashes(_RESERVED.sub("", text))))
     text = _without_math_delimiters(text)
     text = _ROOT_OF.sub(r"\\sqrt[\1]", text)
     text = _Rewriter(text).rewrite(0)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)(?!\d{3}(?!\d))", DECIMAL_COMMA, text)  # 3{,}14
     text = text.replace("{,}", ",").replace("{:}", ":").replace("⟫⟪", "")
     text = re.sub(r"\^ *(?:\{ *° *\}|°)", "°", text)
+    if "'" in text:
+        text = _PRIMES.sub(lambda match: match[0].count("'") * "'", text)
+    if "d" in text:
+        text = _DERIVATIVE.sub(
+            lambda match: (match["function"] or match["plain"]) + int(match["order"] or 1) * "'", text
+        )
+    if "⟪" in text:
+        text = re.sub(r"⟪ *, *(?=(?:where|with|for)\b)", ", ⟪", text)
+    if "\\" in text:
+        text = _TIME_UNIT.sub(r"\1 ⟪\2⟫", text)
     text = re.sub(r"(?<=\d)\^ *(?:\{ *[oO] *\}|[oO](?![A-Za-z]))", "°", text)  # 45^o
     text = re.sub(r"\{ *\} *\^ *\{? *(\d+) *\}? */ *_ *\{? *(\d+) *\}?", r"\\frac{\1}{\2}", text)  # {}^3/_4
     text = re.sub(r"\\frac *\{ *(⟪[^{}]*)\} *\{ *(⟪(?:[^{}]|\{\d\})*)\}", r"\1/\2", text)  # \frac{m}{s}
@@ -67,6 +88,8 @@ def _half_open(match: re.Match[str]) -> str:
 
 def _unicode(text: str) -> str:
     """Full-width forms, mathematical letters, vulgar fractions, super- and subscripts."""
+    if text.isascii():
+        return text
     text = re.sub(r"^(\s*[A-Ja-jＡ-Ｊ])、(?!\s*[A-JＡ-Ｊ]\b)", r"\1. ", text)
     text = _FULL_WIDTH_COMMA_IN_NUMBER.sub(",", text).replace("，", ", ").replace("、", ", ").replace("；", "; ")
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+", lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m.group()) + "}", text)

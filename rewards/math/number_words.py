@@ -87,7 +87,7 @@ def _multiplied(text: str) -> str:
 
 
 def _from_english(text: str) -> str | None:
-    words = text.lower().replace("-", " ").split()
+    words = re.sub(r"^ *- *(?=[a-z])", "minus ", text.lower()).replace("-", " ").split()  # -one is not one
     if words[:2] in (["half", "an"], ["half", "a"]):
         return _joined("", "\\frac{1}{2}", words[2:])
     if words[:2] == ["a", "dozen"]:

@@ -15,7 +15,8 @@ from rewards.math.errors import TooLargeError, UnreadableError
 from rewards.math.numerals import match_number
 from rewards.math.scanner import TERMINATORS, Scanner
 from rewards.math.symbols import FUNCTIONS, GREEK
-from rewards.math.tree import ONE, PI, Constant, Node, Num, Symbol, apply, is_integer, nodes_of, number
+from rewards.math.text import is_product
+from rewards.math.tree import ONE, PI, Constant, Node, Num, Symbol, apply, is_integer, nodes_of, number, symbols_of
 
 _MAX_DEPTH = 40
 _MAX_OPERANDS = 400
@@ -31,9 +32,13 @@ _ACCENTS = {"hat": "hat", "widehat": "hat", "vec": "vec", "overrightarrow": "vec
             "tilde": "tilde"}  # fmt: skip
 _ACCENTED = re.compile(r" *(?:\{ *([A-Za-z]|[A-Z]{2}) *\}|([A-Za-z]))")
 _USUAL_VARIABLES = frozenset("abcdxyz")
+_CLOSING = {"(": ")", "{": "}", "[": "]", "⦃": "⦄"}
 _COUNT = r" *(?:_ *\{? *(\d+|n) *\}? *\^ *\{? *(\d+) *\}?|\( *(\d+) *, *(\d+) *\))"
 _COMBINATIONS = re.compile(r"([CAP])" + _COUNT)
-_CHOOSE = re.compile(r"(?:\{ *\} *)?(?:[_^] *\{? *)?(\d+) *\}? *([CP]) *_? *\{? *(\d+) *\}?(?!\w)")
+_CHOOSE = re.compile(r"(?:\{ *\} *)?(?:[_^] *\{? *)?(\d+|n) *\}? *([CP]) *_? *\{? *(\d+) *\}?(?!\w)")
+_CHOOSE_OF_VARIABLES = re.compile(
+    r"C *\( *((?:\d* *[nmN])(?: *[+-] *\d{1,3})?) *, *(\d{1,4}|[a-z]|[nm] *- *\d{1,3}) *\)"
+)
 _SCRIPT = re.compile(
     r"\{([^{}]{1,40}|[^{}]{0,20}\{[^{}]{1,20}\}[^{}]{0,20})\}|⟪([^⟫]{1,20})⟫|(\d+|[A-Za-z])|\\([a-z]+) ?"
 )
@@ -104,10 +109,17 @@ class _Parser(Scanner):
             bare_integer = False
 
     def _times_next(self, node: Node) -> Node:
-        factorial = self._text[: self._at].rstrip().endswith("!")  # 3!4!
-        if not factorial and (self._peek().isdigit() or self._peek() == "."):
+        if (self._peek().isdigit() or self._peek() == ".") and not self._may_precede_a_number():
             raise UnreadableError("two numbers side by side")
         return apply("mul", node, self._power())
+
+    def _may_precede_a_number(self) -> bool:
+        """`3!4`, `(n-2)2^n`, `n2^n`; but `3 4` are two candidates, and `Box 5` is no product."""
+        before = self._text[: self._at].rstrip()
+        if before[-1:] in ("!", ")", "]", "}", "|", "⌋", "⌉"):
+            return True
+        run = re.search(r"(\\?)([A-Za-z]+)$", before[-20:])
+        return run is not None and (run[1] != "" or len(run[2]) == 1 or is_product(run[2]))
 
     def _fraction_follows(self) -> bool:
         return re.match(r"\\frac *(?:\d|\{ *\d+ *\})|\d+ */ *\d+", self._text[self._skip() :]) is not None
@@ -203,6 +215,9 @@ class _Parser(Scanner):
         raise UnreadableError(f"unexpected {char or 'end'}")
 
     def _combinations(self) -> Node | None:
+        if (match := _CHOOSE_OF_VARIABLES.match(self._text, self._at)) is not None:
+            self._at = match.end()
+            return apply("binom", parse_expression(match[1]), parse_expression(match[2]))
         match = _COMBINATIONS.match(self._text, self._at)
         if match:
             kind, lower, upper, first, second = match.groups()
@@ -299,6 +314,8 @@ class _Parser(Scanner):
         argument = self._function_arguments(name)
         if power == apply("neg", ONE) and name in _TRIGONOMETRIC:
             return apply("a" + name, *argument)
+        if name in ("gcd", "lcm") and symbols_of(*argument):  # of variables: no value, and no order
+            return Symbol(f"{name}({', '.join(sorted(map(repr, argument)))})")
         node = apply(name, *argument, *([base] if base is not None else []))
         return node if power is None else apply("pow", node, power)
 
@@ -313,12 +330,14 @@ class _Parser(Scanner):
 
     def _function_arguments(self, name: str) -> list[Node]:
         char = self._peek()
-        if char in ("(", "{", "["):
+        if char in _CLOSING:
             return self._argument_list(char, name)
         if name in ("gcd", "lcm", "max", "min", "exp"):
             raise UnreadableError(f"{name} without brackets")
         node = self._power()
         while self._starts_operand() and not self._function_follows() and self._peek() not in ("(", "["):
+            if self._peek().isdigit() and not self._text[: self._at].rstrip().endswith("!"):
+                raise UnreadableError("a number after a function's argument")
             node = self._times_next(node)
         if self._peek() == "/" and name in _TRIGONOMETRIC and PI in nodes_of(node):  # \sin \pi/3
             self._take()
@@ -331,7 +350,7 @@ class _Parser(Scanner):
         while self._peek() == "," and name in ("gcd", "lcm", "max", "min"):
             self._take()
             arguments.append(self._sum())
-        self._expect({"(": ")", "{": "}", "[": "]"}[opening])
+        self._expect(_CLOSING[opening])
         return arguments
 
     def _function_follows(self) -> bool:

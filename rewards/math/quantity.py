@@ -13,7 +13,7 @@ from rewards.math.number_words import with_digits
 from rewards.math.parse import parse_expression
 from rewards.math.text import is_product
 from rewards.math.tree import Num, number, symbols_of
-from rewards.math.units import DEGREE, Unit, could_be_letters, is_single_letter, parse_unit
+from rewards.math.units import DEGREE, ORDINAL, Unit, could_be_letters, is_single_letter, parse_unit
 
 _APPROXIMATE = re.compile(
     r"^⟪? *(?:about|approximately|approx\.?|around|roughly|circa|约为?|大约|约等于|近似) *⟫? *(?=\S)", re.IGNORECASE
@@ -38,7 +38,7 @@ _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")
 _WORD_AND = re.compile(r",? +and *⟫(?= *\d)")
 _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)}
-_TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|\b(?:sin|cos|tan)|\\ln|\\log")
+_TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|(?<![A-Za-z])(?:sin|cos|tan|cot)|\\ln|\\log")
 _DEGREE_OF_NOTHING = re.compile(r"(?:^|[^\w})\] ]) *°")
 _MAX_TAILS = 24
 _DECIMAL = re.compile(r"^-? *(\d*)\.?(\d*)(?: *\* *10 *\^ *\{? *(-?\d+) *\}?)?…?$")
@@ -114,7 +114,7 @@ def _with_currency(text: str) -> Scalar | None:
 
 def _with_unit(text: str, attached: bool) -> Scalar:
     if match := _ORDINAL.match(text):
-        return Scalar(number(int(match[1])))
+        return Scalar(number(int(match[1])), ORDINAL)
     try:
         bare = _bare(text)
     except TooLargeError:

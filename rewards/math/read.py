@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 from rewards.math.answer import (
     Answer,
@@ -29,8 +30,8 @@ from rewards.math.clean import clean
 from rewards.math.clock import read_clock, read_colon, read_date
 from rewards.math.equality import is_constant, same_expression
 from rewards.math.errors import TooLargeError, UnreadableError
-from rewards.math.labels import is_label, label_names
-from rewards.math.lists import spread_label, without_parameters
+from rewards.math.labels import is_label, is_matrix_label, label_names
+from rewards.math.lists import solution_groups, spread_label, without_parameters
 from rewards.math.nearness import within
 from rewards.math.number_words import with_digits, with_part
 from rewards.math.parse import parse_expression
@@ -39,6 +40,7 @@ from rewards.math.split import enclosed, split_outside
 from rewards.math.text import canonical_words, is_synonym, looks_like_words
 from rewards.math.tree import Node, Num, Symbol, apply, number, symbols_of
 from rewards.math.units import PERCENT
+from rewards.math.vectors import read_unit_vectors
 
 _MAX_ITEMS = 40
 _MAX_DEPTH = 12
@@ -62,6 +64,7 @@ _MATRIX = re.compile(
     r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
     re.DOTALL,
 )
+_AROUND_MATRIX = frozenset(["", "()", "[]", "||", "⟨⟩"])
 _EXCEPT = re.compile(
     r"^⟪? *(?:the )?(?:set of )?all (?:real numbers|reals|real [a-z]|[a-z])(?: [a-z])? *⟫?,? *⟪? *"
     r"(?:except(?: for)?|other than|but|excluding) *⟫? *(?:[a-z] *=)? *(?P<points>[^⟪⟫a-z]+)$"
@@ -116,7 +119,7 @@ class _Reader:
     def _readers(self) -> tuple[Callable[[str, int], Answer | None], ...]:
         return (
             self._matrix, self._calendar, self._modular, self._list, self._set_operation, self._membership,
-            self._approximation, self._relation, self._plus_minus, self._ratio, self._bracketed,
+            self._approximation, self._relation, self._plus_minus, self._ratio, self._unit_vectors, self._bracketed,
         )  # fmt: skip
 
     # -- structure, loosest first
@@ -125,7 +128,7 @@ class _Reader:
         match = _MATRIX.match(text)
         if match is None:
             return self._scaled_matrix(text, depth)
-        if "\\begin" in match["body"]:
+        if "\\begin" in match["body"] or match["open"] + match["close"] not in _AROUND_MATRIX:
             return None
         if match["kind"] == "array" and not match["open"] and not re.search(r"&|\\\\", match["body"]):
             return self.read(match["body"], depth)  # a layout of one cell
@@ -177,10 +180,13 @@ class _Reader:
             raise TooLargeError("a list too long")
         if any(not part.strip() for part in parts):
             raise UnreadableError("an empty element")
+        groups = solution_groups(text, lambda part: self.read(part, depth))
+        if groups:
+            return Items("", groups)
         parts, renamed = without_parameters(parts)
         if len(parts) == 1:
             return self.read(renamed(parts[0]), depth)
-        items = [self.read(renamed(part), depth) for part in parts]
+        items = spread_label([self.read(renamed(part), depth) for part in parts])
         joined = "".join(separators)
         by_or = re.search(r"\bor\b|或", joined, re.IGNORECASE) is not None
         if any(isinstance(item, Words) for item in items) and (by_or or re.search("[和及]", joined)):
@@ -191,7 +197,7 @@ class _Reader:
             item.ops == ("≠",) for item in items if isinstance(item, Inequality)
         ):
             return Junction("and", tuple(items))  # x > 0, x ≠ 1
-        return flattened(Items("", tuple(spread_label(items)), "or" if by_or else ","))
+        return flattened(Items("", tuple(items), "or" if by_or else ","))
 
     def _set_operation(self, text: str, depth: int) -> Answer | None:
         text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
@@ -244,6 +250,8 @@ class _Reader:
             return self._equality([part.strip() for part in parts], depth)
         if "=" in ops or "≡" in ops or any(not part.strip() for part in parts):
             raise UnreadableError("mixed relations")
+        if ops == ["≠"] and "±" in text:
+            return Junction("and", tuple(self.read(text.translate(table), depth) for table in (_UPPER, _LOWER)))
         sides = [read_quantity(part.strip()) for part in parts]
         if any(side.unit.noun for side in sides):
             raise UnreadableError("words beside an inequality")
@@ -265,8 +273,8 @@ class _Reader:
             named = [
                 self._named(label, parts[-1], depth) for label in labels
             ]  # x = y = 2 is a pair, AB = BC = 5 is not
-            return Items("", tuple(named)) if len(named) > 1 else named[0]
-        if is_label(parts[0]):
+            return Items("", tuple(named), "=") if len(named) > 1 else named[0]
+        if is_label(parts[0]) or (is_matrix_label(parts[0]) and "\\begin" in parts[-1]):
             if len(parts) > 2:
                 self._check_equal(parts[1:])
             answer = self._named(parts[0], parts[-1], depth)
@@ -294,16 +302,32 @@ class _Reader:
     def _plus_minus(self, text: str, depth: int) -> Answer | None:
         if ("±" not in text and "∓" not in text) or text[:1] == "⦃":  # ⦃0, ±1⦄ is one set
             return None
+        around = enclosed(text)
+        if around is not None and around[0] == "{}":
+            return None
+        if around is not None and around[0] == "()" and text.count("±") > 1 and "∓" not in text:
+            return self._signs_of_a_tuple(split_outside(around[1], _COMMA)[0], depth)
         if text.count("±") + text.count("∓") > 1 and not ("∓" in text and text.count("±") == 1):
             raise UnreadableError("several ±")
         upper, lower = (text.translate(table) for table in (_UPPER, _LOWER))
         return Items("", (self.read(re.sub(r"^\+", "", upper), depth), self.read(lower, depth)), "or")
+
+    def _signs_of_a_tuple(self, parts: list[str], depth: int) -> Answer:
+        """`(±1, ±2)`: four tuples, each sign for itself."""
+        if len(parts) < 2 or any(part.count("±") > 1 for part in parts) or len(parts) > 4:
+            raise UnreadableError("several ±")
+        values = [[self.read(part.translate(table), depth) for table in (_UPPER, _LOWER)][: 1 + ("±" in part)]
+                  for part in parts]  # fmt: skip
+        return Items("", tuple(Items("()", items) for items in product(*values)), "or")
 
     def _ratio(self, text: str, depth: int) -> Answer | None:
         parts, separators = split_outside(text, _COLON)
         if not separators or not 2 <= len(parts) <= 6 or enclosed(text):
             return None
         return Ratio(tuple(parse_expression(part.strip()) for part in parts), read_colon(text))
+
+    def _unit_vectors(self, text: str, depth: int) -> Answer | None:
+        return read_unit_vectors(text)
 
     def _bracketed(self, text: str, depth: int) -> Answer | None:
         if text in ("∅", "ℝ", "ℤ", "ℕ", "ℚ", "ℂ"):

@@ -15,7 +15,7 @@ import mpmath
 from rewards.math.answer import Answer, Inequality, Items, Junction, Named, Scalar, SetOperation, Words
 from rewards.math.equality import has_infinity, is_constant, same_expression
 from rewards.math.nearness import real_value
-from rewards.math.tree import Apply, Constant, Node, Num, Symbol, apply, number, symbols_of
+from rewards.math.tree import Apply, Constant, Node, Symbol, apply, number, substituted, symbols_of
 
 _EPSILON = mpmath.mpf(10) ** -45
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
@@ -58,9 +58,15 @@ def same_real_set(answer: RealSet, gold: RealSet) -> bool:
     """Equal as sets; where both name their variable, it is the same one."""
     if answer.variable and gold.variable and answer.variable != gold.variable:
         return False
-    return len(answer.cuts) == len(gold.cuts) and all(
-        one[1] == other[1] and _same_value(one[0], other[0]) for one, other in zip(answer.cuts, gold.cuts, strict=True)
-    )
+    return len(answer.cuts) == len(gold.cuts) and all(map(_same_cut, answer.cuts, gold.cuts))
+
+
+def _same_cut(answer: Cut, gold: Cut) -> bool:
+    """∞ is in no set of reals: an answer that closes it is wrong, a gold answer that does is taken for a slip."""
+    if not _same_value(answer[0], gold[0]):
+        return False
+    closed_gold = mpmath.isinf(gold[0]) and gold[1] == (1 if gold[0] > 0 else -1)
+    return bool(answer[1] == gold[1] or closed_gold)
 
 
 def _from_items(items: Items) -> RealSet | None:
@@ -75,8 +81,7 @@ def _from_items(items: Items) -> RealSet | None:
     if ends[0] is None or ends[1] is None or ends[0] >= ends[1]:
         return None
     low, high = ends
-    return RealSet(((low, 1 if low == -mpmath.inf else _BRACKET_SIDES[items.brackets[0]]),
-                    (high, -1 if high == mpmath.inf else _BRACKET_SIDES[items.brackets[1]])))  # fmt: skip
+    return RealSet(((low, _BRACKET_SIDES[items.brackets[0]]), (high, _BRACKET_SIDES[items.brackets[1]])))
 
 
 def _point(item: Answer) -> RealSet | None:
@@ -129,7 +134,7 @@ def _absolute(inner: Node, op: str, bound: Node, name: str) -> RealSet | None:
 
 def _linear(node: Node, op: str, name: str) -> RealSet | None:
     """Solve `node op 0` where node is a·x + b."""
-    at = [_substituted(node, name, number(value)) for value in (0, 1)]
+    at = [substituted(node, {name: number(value)}) for value in (0, 1)]
     slope = apply("add", at[1], apply("neg", at[0]))
     line = apply("add", apply("mul", slope, Symbol(name)), at[0])
     slope_value, offset = real_value(slope), real_value(at[0])
@@ -145,14 +150,6 @@ def _linear(node: Node, op: str, name: str) -> RealSet | None:
         "≠": (low, (end, -1), (end, 1), high),
     }  # fmt: skip
     return RealSet(cuts[op])
-
-
-def _substituted(node: Node, name: str, value: Num) -> Node:
-    if isinstance(node, Symbol):
-        return value if node.name == name else node
-    if isinstance(node, Apply):
-        return Apply(node.op, tuple(_substituted(argument, name, value) for argument in node.args))
-    return node
 
 
 def _joined(sets: list[RealSet | None], union: bool) -> RealSet | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewards.math.answer import Answer, Inequality, Items, Junction, Matrix, Named, Words, flattened
 from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.labels import label_names, normal_label
+from rewards.math.labels import is_names_of_roots, is_plain_symbol, label_names, normal_label
 from rewards.math.tree import Node
 
 
@@ -60,10 +60,26 @@ def assigned(answer: Answer) -> dict[str, Answer] | Items | None:
     if len(named) != len(answer.items):
         return answer
     labels = [normal_label(item.label) for item in named]
-    stems = {label.partition("_")[0] for label in labels}
-    if len(stems) == 1 and (len(set(labels)) == 1 or all("_" in label for label in labels)):
+    if len(set(labels)) == 1 or is_names_of_roots(labels):
         return flattened(Items("", tuple(item.value for item in named)))
     return dict(zip(labels, (item.value for item in named), strict=True)) if len(set(labels)) == len(labels) else None
+
+
+def list_label(answer: Answer) -> str | None:
+    """The one symbol that names every value of a list: `x` of `x = 1, 2`, `x = 1 or x = 2` and `x_1 = 1, x_2 = 2`."""
+    if isinstance(answer, Named):
+        labels = [] if label_names(answer.label) else [answer.label]
+    else:
+        items = answer.items if isinstance(answer, Items) else ()
+        labels = [item.label for item in items if isinstance(item, Named)]
+        if len(labels) != len(items):
+            return None
+    normal = [normal_label(label) for label in labels]
+    if not all(map(is_plain_symbol, labels)) or not normal:
+        return None
+    if is_names_of_roots(normal):
+        return normal[0].partition("_")[0]
+    return normal[0] if len(set(normal)) == 1 else None
 
 
 def as_matrix(answer: Answer) -> Matrix | None:

@@ -30,6 +30,7 @@ _SYNONYMS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 _CANONICAL = {phrase: group[0] for group in _SYNONYMS for phrase in group}
 _JOINT = re.compile(r", *(?:and )?| and |[和与及]")
+_NUMBERED = re.compile(r"\(?\d\d?\)?(?: *(?:,|;|和|与|及|\band\b) *\(?\d\d?\)?)*|\(\d\d?\)(?: *\(\d\d?\))*")
 _NOISE = re.compile(r"[⟪⟫{}$\"“”\"`*_]")
 
 
@@ -43,6 +44,16 @@ def same_words(answer: str, gold: str) -> bool:
     if min(map(len, parts)) > 1:  # a list of words has no order
         return parts[0] == parts[1]
     return bool(first) and first == second
+
+
+def numbered_statements(text: str) -> list[int] | None:
+    """`②④` and `(2)(4)`: the numbers of the statements that are chosen, in order; None for any other text."""
+    plain = _NOISE.sub(" ", re.sub("^⦃(.*)⦄$", r"\1", text)).strip()
+    if re.fullmatch("[①-⑳](?:[①-⑳]|[, 和与及])*", plain):
+        return sorted(ord(mark) - ord("①") + 1 for mark in re.findall("[①-⑳]", plain))
+    if _NUMBERED.fullmatch(plain):
+        return sorted(map(int, re.findall(r"\d+", plain)))
+    return None
 
 
 def canonical_words(text: str) -> str:
@@ -76,5 +87,23 @@ def is_product(run: str) -> bool:
         return True
     return len(set(run)) == len(run) and any(
         set(run) <= set(family)
-        for family in ("abc", "xyz", "mn", "pqr", "rst", "uvw", "kx", "nx", "ax", "bx", "ay", "by")
+        for family in (
+            "abc",
+            "xyz",
+            "mn",
+            "pqr",
+            "rst",
+            "uvw",
+            "kx",
+            "nx",
+            "ax",
+            "bx",
+            "ay",
+            "by",
+            "cx",
+            "cy",
+            "mx",
+            "ct",
+            "kt",
+        )
     )

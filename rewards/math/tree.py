@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -70,3 +70,12 @@ def symbols_of(*roots: Node) -> list[str]:
 def is_integer(node: Node) -> bool:
     """True for an integer literal."""
     return isinstance(node, Num) and node.value.denominator == 1
+
+
+def substituted(node: Node, values: Mapping[str, Node]) -> Node:
+    """The tree with these variables replaced."""
+    if isinstance(node, Symbol):
+        return values.get(node.name, node)
+    if isinstance(node, Apply):
+        return Apply(node.op, tuple(substituted(argument, values) for argument in node.args))
+    return node

@@ -49,6 +49,8 @@ NO_UNIT = Unit({})
 CURRENCIES = frozenset(["dollar", "euro", "pound sterling", "yuan", "yen", "rupee"])
 PERCENT = Unit({"percent": 1})
 DEGREE = Unit({"angle in degrees": 1})
+ORDINAL = Unit({"place in an order": 1})
+"""`7th` is 7 where nothing is counted, and never 7 books."""
 
 _MAX_NOUN_WORDS = 3
 _L, _M, _T = {"length": 1}, {"mass": 1}, {"time": 1}
@@ -121,7 +123,7 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     ({"fahrenheit": 1}, "1", "°F °⟪F⟫ degreeFahrenheit Fahrenheit 华氏度"),
     ({"angle in degrees": 1}, "1", "° deg degree 度"),
     ({"angle in radians": 1}, "1", "rad radian 弧度"),
-    ({"percent": 1}, "1", "% percent pct 百分点 个百分点"),
+    ({"percent": 1}, "1", "% percent percentage pct 百分点 个百分点"),
     ({"percent": 1}, "1/10", "‰"),
     ({"percentage point": 1}, "1", "percentagepoint"),
     ({"dollar": 1}, "1", "$ dollar USD US$ 美元 buck"),

@@ -14,14 +14,18 @@ from rewards.math.answer import Answer, Items, Words
 from rewards.math.choice import Choice, is_choice, read_choice
 from rewards.math.clean import clean
 from rewards.math.compare import Comparison
-from rewards.math.errors import TooLargeError, UnreadableError
+from rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
 from rewards.math.extract import extract
+from rewards.math.formula_text import is_unevaluated, same_formula
+from rewards.math.gold import gold_answers
 from rewards.math.normalise import normalise
+from rewards.math.quantifiers import without_quantifier
 from rewards.math.read import Style, read
 from rewards.math.rules import Rules
 from rewards.math.symbols import DECIMAL_COMMA
-from rewards.math.text import same_words
+from rewards.math.text import numbered_statements, same_words
 from rewards.math.thousands import joined_thousands, split_thousands
+from rewards.math.vectors import with_plain_units_marked
 
 _DEFAULTS = Rules()
 _SHOWN_CHARS = 80
@@ -34,24 +38,49 @@ class MathVerdict:
 
     correct: bool
     reason: str
+    is_bad_gold: bool = False
+    """The gold answer is empty, or says two things: no verdict on the completion."""
 
 
-def verify(completion: str, gold: str, settings: Rules = _DEFAULTS) -> MathVerdict:
+def verify(completion: str, gold: str, settings: Rules = _DEFAULTS, *, prefilled: bool = False) -> MathVerdict:
     r"""Judge a completion by its last box after the last </think>: `verify(r"\boxed{0.5}", r"\frac12").correct`.
 
-    Never raises for any two strings.
+    `prefilled`: the prompt already ended in <think>. Never raises for any two strings.
     """
-    found = extract(completion, settings.fallbacks)
+    try:
+        wanted = _gold_answer(gold, settings)
+    except BadGoldError as error:
+        return MathVerdict(False, str(error), is_bad_gold=True)
+    found = extract(completion, settings.fallbacks, prefilled=prefilled)
     if found.answer is None:
         return MathVerdict(False, found.problem or "no answer")
-    return verify_answer(found.answer, gold, settings)
+    verdict = _compare(found.answer, wanted, settings)
+    if not verdict.correct and found.boxes:
+        last = _compare(found.boxes[-1], wanted, settings)
+        return last if last.correct else verdict
+    return verdict
 
 
 def verify_answer(answer: str, gold: str, settings: Rules = _DEFAULTS) -> MathVerdict:
     """Compare an answer's text with the gold answer's. `verify_answer("50%", "1/2").correct` is True."""
-    gold = _gold_text(gold)
-    if not answer.strip() or not gold.strip():
-        return MathVerdict(False, "the answer is empty" if gold.strip() else "the gold answer is empty")
+    try:
+        return _compare(answer, _gold_answer(gold, settings), settings)
+    except BadGoldError as error:
+        return MathVerdict(False, str(error), is_bad_gold=True)
+
+
+def _gold_answer(gold: str, settings: Rules) -> str:
+    """The one answer in a gold text. Raises BadGoldError for none, and for several that differ."""
+    found = gold_answers(gold)
+    for other in found[:-1]:
+        if not _compare(other, found[-1], settings).correct:
+            raise BadGoldError(f"the gold answer boxes both {_short(other)} and {_short(found[-1])}: keep one of them")
+    return found[-1]
+
+
+def _compare(answer: str, gold: str, settings: Rules) -> MathVerdict:
+    if not answer.strip():
+        return MathVerdict(False, "the answer is empty")
     if len(answer) > max(settings.max_answer_chars, len(gold)):
         return MathVerdict(False, f"the answer is longer than {settings.max_answer_chars} characters")
     if _collapsed(answer) == _collapsed(gold):
@@ -72,22 +101,32 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
 
     `content`: what stands beside a choice's letter is compared, which is no choice again.
     """
-    if not clean(answer):
+    plain, plain_gold = clean(answer), clean(gold)
+    if not plain:
         return False
     if _visible(answer) == _visible(gold):
         return True
-    if same_words(clean(answer), clean(gold)) and _is_words(read(gold)):
+    if same_words(plain, plain_gold) and _is_words(read(gold)):
         return True
-    choice = None if content else is_choice(clean(gold))
+    if "①" <= plain_gold[:1] <= "⑳" and numbered_statements(plain_gold) == numbered_statements(plain):
+        return True
+    choice = None if content else is_choice(plain_gold)
     if choice is not None:
         chosen = _same_choice(answer, choice, settings)
         if chosen is not None:
             return chosen
     comparison = Comparison(settings)
-    answer, gold = clean(answer), clean(gold)
+    answer, domain = without_quantifier(with_plain_units_marked(plain, plain_gold))
+    gold, gold_domain = without_quantifier(plain_gold)
+    if domain and gold_domain and domain != gold_domain:
+        return False
     if settings.strictness == "lenient" and (based := _WITH_BASE.match(gold)) and answer == based[1]:
         return True
-    return any(comparison.same(one, other) for one, other in _readings(answer, gold))
+    if any(comparison.same(one, other) for one, other in _readings(answer, gold)):
+        return True
+    if not same_formula(answer, gold):
+        return False
+    return is_unevaluated(gold) or (isinstance(read(gold), Words) and isinstance(read(answer), Words))
 
 
 def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:
@@ -118,15 +157,6 @@ def _readings(answer: str, gold: str) -> Iterator[tuple[Answer, Answer]]:
         yield read(joined_thousands(answer), Style(attached_units=True)), gold_answer
     elif re.search(r"\d[A-Za-z]$", gold) and not re.fullmatch(r"[\d.,]*", answer):
         yield read(joined_thousands(answer)), read(joined_thousands(gold), Style(attached_units=True))
-
-
-def _gold_text(gold: str) -> str:
-    """The answer in a gold text that is a whole solution: its box, or what follows ####."""
-    if "\\boxed" in gold:
-        found = extract(gold)
-        return found.answer if found.answer is not None else gold
-    _, hashes, rest = gold.rpartition("####")
-    return rest.strip() if hashes and rest.strip() else gold
 
 
 def _collapsed(text: str) -> str:

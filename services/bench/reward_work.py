@@ -20,6 +20,7 @@ def verifier(settings: Rules | None) -> Callable[[tuple[str, str]], tuple[bool, 
             time.sleep(3600)
         if item[1] == SPINNING:
             7**400_000_000 % 10  # one call in C, which no signal handler interrupts
-        return grade(item)
+        correct, reason, _ = grade((*item, False, None))
+        return correct, reason
 
     return work

@@ -13,6 +13,11 @@ LANGUAGES = {
     "hi": "Hindi",
     "th": "Thai",
     "el": "Greek",
+    "fr": "French",
+    "de": "German",
+    "es": "Spanish",
+    "it": "Italian",
+    "pt": "Portuguese",
 }
 
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rewards.math.extract import answer_part, extract
+from rewards.answer_part import answer_part
+from rewards.math.extract import extract
 from services.evaluation import ACCURACY, Evaluation, Evaluator
 from services.group_carrier import GroupCarrier
 from services.inference import workers

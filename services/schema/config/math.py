@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from services.schema.config.base import Section
 
 Strictness = Literal["strict", "standard", "lenient"]
-Fallback = Literal["hashes", "last_number"]
+Fallback = Literal["hashes", "last_number", "answer_line", "answer_tags", "final_answer"]
+Fallbacks = Annotated[
+    tuple[Fallback, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
 
 
 class MathSettings(Section):
@@ -21,9 +24,11 @@ class MathSettings(Section):
     `lenient`: as standard, and a decimal gold also accepts what rounds to it, a base subscript, a modulus or am/pm may
     be omitted, and a pair or list may drop its brackets (in order)."""
 
-    fallbacks: tuple[Fallback, ...] = ()
-    """Where the answer is looked for when the completion holds no box at all, in this order. `hashes`: what follows the
-    last `####` on its line. `last_number`: the last number of the answer part. Empty: no box earns nothing."""
+    fallbacks: Fallbacks = Field(default=(), validation_alias=AliasChoices("fallbacks", "fallback"))
+    """Where the answer is looked for when the completion holds no box at all, in this order; one may stand alone
+    (`fallback: answer_line`). `answer_line`: the last line `Answer: …`. `answer_tags`: the last
+    `<answer>…</answer>`. `final_answer`: the last sentence "The final answer is …". `hashes`: what follows the last
+    `####` on its line. `last_number`: the last number of the answer part. Empty: no box earns nothing."""
 
     relative_tolerance: float = Field(default=0.0, ge=0.0, le=0.1)
     """Accepts numbers within this fraction of the gold answer. 0: exact, unless the gold itself is marked as

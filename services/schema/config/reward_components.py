@@ -13,6 +13,10 @@ from services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
+AnswerFrom = Literal["box", "answer_tags", "answer_line", "final_answer", "whole"]
+"""Where an answer stands: in the last box, in <answer> tags, in a line `Answer: …`, in the sentence "The final answer
+is …", or all that follows the thought."""
+
 
 class Component(Section):
     """One named reward of a rubric. The key it stands under is its name in verdicts and metrics."""
@@ -133,6 +137,66 @@ class ReasoningGymComponent(Component):
     """Of the child processes that score."""
 
 
+class ExactComponent(Component):
+    """The answer is one of the accepted texts, as words: 1, else 0. `Prompt.answer` is a text, a number or a list."""
+
+    kind: Literal["exact"] = "exact"
+    answer_from: AnswerFrom = "box"
+    """Where the answer stands."""
+    aliases_column: str | None = None
+    """Column of the data row with further accepted texts."""
+    case_sensitive: bool = False
+    """Capitals count."""
+    ignore_articles: bool = True
+    """`the`, `a` and `an` do not count."""
+
+
+class ChoiceComponent(Component):
+    """The letters that are chosen are those of the gold answer: 1, else 0. `Prompt.answer`: `B`, `AC`, or an index."""
+
+    kind: Literal["choice"] = "choice"
+    answer_from: AnswerFrom = "box"
+    """Where the answer stands."""
+    options_column: str | None = None
+    """Column of the data row with the options, a list of texts: the text of an option then stands for its letter."""
+    first_index: Literal[0, 1] = 0
+    """Which option an answer that is a number names: the first is 0 or 1."""
+
+
+class JsonSchemaComponent(Component):
+    """The answer is JSON that a schema accepts: 1, else 0. `Prompt.answer` is the schema, or JSON text of one."""
+
+    kind: Literal["json_schema"] = "json_schema"
+    schema_column: str | None = None
+    """Column of the data row with the schema, instead of `Prompt.answer`."""
+    allow_prose: bool = False
+    """The JSON may stand in a fenced block between prose; else the answer part must be nothing but JSON."""
+    limits: ChildLimits = ChildLimits(cpu_s=2.0, deadline_s=8.0, memory_bytes=2**30)
+    """Of the child processes that validate: a pattern of a schema may take for ever."""
+
+
+class RegexComponent(Component):
+    """The answer matches a pattern (Python's `re`): 1, else 0. `Prompt.answer` is the pattern, or a list of them."""
+
+    kind: Literal["regex"] = "regex"
+    answer_from: AnswerFrom = "whole"
+    """Where the answer stands."""
+    match: Literal["full", "search"] = "full"
+    """`full`: the whole answer must match. `search`: some part of it."""
+    limits: ChildLimits = ChildLimits(cpu_s=1.0, deadline_s=4.0, memory_bytes=2**29)
+    """Of the child processes that match: a pattern may take for ever."""
+
+
+class InstructionsComponent(Component):
+    """The share of a prompt's instructions that the answer follows (IFEval, arXiv:2311.07911)."""
+
+    kind: Literal["instructions"] = "instructions"
+    instructions_column: str | None = None
+    """Column of the data row with the instructions, instead of `Prompt.answer`: a list of `{id, …}` objects."""
+    partial: bool = False
+    """The share of the instructions that are followed, instead of all or nothing."""
+
+
 class CustomComponent(Component):
     """Your own function, with the signature that TRL users know. Runs in child processes.
 
@@ -228,6 +292,11 @@ AnyComponent = Annotated[
     | RepetitionComponent
     | CodeComponent
     | ReasoningGymComponent
+    | ExactComponent
+    | ChoiceComponent
+    | JsonSchemaComponent
+    | RegexComponent
+    | InstructionsComponent
     | CustomComponent
     | RemoteComponent
     | JudgeComponent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,20 @@ async def test_scores_and_reasons_and_equal_cases_once() -> None:
         assert reward.pool.counts["items"] == 3
         (bad,) = await reward.score([case("\\boxed{1}", answer=["1"])], Context())
         assert bad.is_error and bad.cause == "bad-prompt"
+    finally:
+        await reward.close()
+
+
+async def test_an_open_thought_and_a_bad_gold_answer_earn_nothing() -> None:
+    reward = math_reward(num_children=1, fallback_column="fallback")
+    try:
+        open_thought = replace(case("\\boxed{9}. But wait", answer="9"), prompt_text="Q <think>\n")
+        closed = replace(case("so 9</think>\\boxed{9}", answer="9"), prompt_text="Q <think>\n")
+        line = case("Answer: 9", answer="9", columns={"fallback": ("answer_line",)})
+        empty = case("\\boxed{9}", answer=" ")
+        scores = await reward.score([open_thought, closed, line, empty], Context())
+        assert [score.value for score in scores[:3]] == [0.0, 1.0, 1.0]
+        assert scores[3].is_error and scores[3].cause == "bad-prompt"
     finally:
         await reward.close()
 

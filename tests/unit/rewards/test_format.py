@@ -57,6 +57,9 @@ BAD = [
     "&lt;think&gt;t&lt;/think&gt;a",
     "\uff1cthink\uff1et\uff1c/think\uff1ea",
     "<think>t<\u200b/think>a",
+    "<think>t</think><answer></answer>",
+    "<think>t</think>so <answer> \n</answer>",
+    "<think>t</think><answer>a</answer><answer>\u200b</answer>",
 ]
 PREFILLED_GOOD = ["t</think>a", "\nt\n</think>\na", "t</think>a<answer>b</answer>", "<THINK>t</think>a"]
 PREFILLED_BAD = [

@@ -75,6 +75,24 @@ def test_format_lines(tmp_path: Path) -> None:
     assert verdicts[0]["tests"] == []
 
 
+def test_math_lines_carry_their_own_settings(tmp_path: Path) -> None:
+    code, verdicts = grade(
+        tmp_path,
+        "math",
+        {"id": 1, "completion": "Answer: 9", "answer": "9"},
+        {"id": 2, "completion": "Answer: 9", "answer": "9", "fallback": "answer_line"},
+        {"id": 3, "completion": "<answer>9</answer>", "answer": "9", "fallback": ["answer_line", "answer_tags"]},
+        {"id": 4, "completion": "\\boxed{9}, but", "answer": "9", "prefilled": True},
+        {"id": 5, "completion": "\\boxed{9}, but", "answer": "9", "prompt_text": "Q<think>\n"},
+        {"id": 6, "completion": "\\boxed{9}", "answer": ""},
+        {"id": 7, "completion": "9", "answer": "9", "fallback": "guess"},
+        {"id": 8, "completion": "9", "answer": "9", "prefilled": "yes"},
+        workers=1,
+    )
+    assert code == 1  # the last two are broken
+    assert [verdict["status"] for verdict in verdicts] == ["wrong", "correct", "correct", "wrong", "wrong", "error"]
+
+
 def test_language_lines(tmp_path: Path) -> None:
     mixed = "<think>我们 need to 计算 the sum</think>好"
     code, verdicts = grade(

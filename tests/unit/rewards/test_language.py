@@ -54,6 +54,51 @@ def test_shares_by_hand(text: str, english: float, chinese: float) -> None:
     assert share(text, "zh") == pytest.approx(chinese)
 
 
+_HAN = "首先我们把所有的数加起来，然后除以个数，得到平均值。"
+_KANA = "まず、全ての数を足します。次に個数で割ります。"
+_FRENCH = "Nous cherchons la somme de ces nombres, donc nous les ajoutons."
+_GERMAN = "Wir suchen die Summe dieser Zahlen und addieren sie."
+_SPANISH = "Buscamos la suma de estos números y los sumamos."
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "least", "most"),
+    [
+        (_HAN, "ja", 0, 0),
+        (_HAN, "zh", 1, 1),
+        (_KANA, "ja", 1, 1),
+        (_KANA + "答：五個。", "ja", 1, 1),
+        (_KANA + _HAN, "ja", 0.3, 0.6),
+        (_HAN + "答えは五です。", "ja", 0.1, 0.4),
+        (_FRENCH, "en", 0, 0),
+        (_FRENCH, "fr", 1, 1),
+        (_GERMAN, "en", 0, 0),
+        (_GERMAN, "de", 1, 1),
+        (_SPANISH, "en", 0, 0),
+        (_SPANISH, "es", 1, 1),
+        (_FRENCH, "es", 0, 0.1),
+        (_SPANISH, "fr", 0, 0.1),
+        ("Calcoliamo la somma di questi numeri.", "en", 0, 0),
+        ("Calculamos a soma destes números, então temos o resultado.", "en", 0, 0),
+        ("Alors x vaut 5.", "en", 0, 0),
+        ("Das Ergebnis ist 5.", "en", 0, 0),
+        ("El resultado es 5.", "en", 0, 0),
+        ("La réponse est 5.", "en", 0, 0),
+        ("Therefore x equals 5.", "fr", 0, 0),
+        ("We need the sum. " + _FRENCH, "en", 0.2, 0.5),
+        ("By de Moivre's theorem we get the result. À la carte is fine.", "en", 1, 1),
+        ("Roll a die and compute the average.", "en", 1, 1),
+        ("The Schrödinger equation and the Poincaré disc, a naïve approach.", "en", 1, 1),
+        ("First, find the value of a. No solution is as valid as one per se.", "en", 1, 1),
+        ("El Niño is a climate pattern. Los Angeles is in California.", "en", 1, 1),
+        ("Compute", "en", 1, 1),
+        ("Compute", "fr", 1, 1),
+    ],
+)
+def test_languages_of_one_script_are_told_apart_by_sentences(text: str, target: str, least: float, most: float) -> None:
+    assert least <= share(f"<think>{text}</think>5", target) <= most
+
+
 SCRIPTS = {"ja": "これは日本語", "ko": "안녕", "ru": "это", "ar": "مرحبا", "he": "שלום", "hi": "नमस्ते", "th": "สวัสดี"}
 
 
