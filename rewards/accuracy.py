@@ -54,7 +54,7 @@ class MathReward:
             return failed(failure.cause, failure.text, seconds=failure.seconds)
         correct, reason, is_bad_gold = reply.result
         if is_bad_gold:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {reason}", seconds=reply.seconds)
+            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {reason}", seconds=reply.seconds)
         return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
 
     def _item(self, case: Case) -> tuple[str, str | None, bool, Any]:

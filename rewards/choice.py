@@ -13,6 +13,7 @@ from rewards.math.clean import clean
 from rewards.math.errors import UnreadableError
 from rewards.math.normalise import normalise
 from rewards.stated_answer import stated_answer
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import ChoiceComponent
 
 LETTERS = "ABCDEFGHIJ"
@@ -31,7 +32,9 @@ class ChoiceReward(PureReward):
         options = self._options(case)
         gold = self._gold(case.prompt.answer, options)
         if gold is None:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: the gold answer names no option of {LETTERS}")
+            return failed(
+                ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: the gold answer names no option of {LETTERS}"
+            )
         found = stated_answer(case, self.settings.answer_from)
         if found.text is None:
             return scored(0.0, reason=found.problem)

@@ -13,6 +13,7 @@ from typing import Any
 from rewards.accuracy import gold_text
 from rewards.base import Case, PureReward, Score, failed, scored
 from rewards.stated_answer import stated_answer
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import ExactComponent
 
 _ARTICLES = re.compile(r"\b(?:the|an|a)\b(?! *[.,;:!?]*$)", re.IGNORECASE)
@@ -34,7 +35,9 @@ class ExactReward(PureReward):
         if accepted is not None and self.settings.aliases_column:
             accepted = [*accepted, *(accepted_texts(case.prompt.columns.get(self.settings.aliases_column, [])) or [])]
         if not accepted or not any(text.strip() for text in accepted):
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: the gold answer must be a text, a number or a list")
+            return failed(
+                ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: the gold answer must be a text, a number or a list"
+            )
         found = stated_answer(case, self.settings.answer_from)
         if found.text is None:
             return scored(0.0, reason=found.problem)

@@ -9,6 +9,7 @@ from typing import Any
 from rewards.answer_part import answer_part
 from rewards.base import Case, PureReward, Score, failed, scored
 from rewards.instruction_rules import BadInstructionError, follows
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import InstructionsComponent
 
 
@@ -26,7 +27,7 @@ class InstructionsReward(PureReward):
             part = answer_part(case.text, prefilled=case.prefilled)
             broken = [name for name, arguments in wanted if not follows((part or "").strip(), name, arguments)]
         except BadInstructionError as error:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {error}")
+            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {error}")
         if part is None:
             return scored(0.0, reason="the thought never ends: no </think>")
         share = 1.0 - len(broken) / len(wanted)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from rewards.base import Case, Context, Reward, Score, failed
 from rewards.registry import Capacity, build_reward
+from services.schema.causes import ErrorCause
 from services.schema.config.reward_components import AnyComponent
 
 _COMPONENTS = {one.model_fields["kind"].default: one for one in get_args(get_args(AnyComponent)[0])}
@@ -41,7 +42,7 @@ class LineSettingsReward:
         try:
             reward = await self._reward(own)
         except ValidationError as error:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {error.errors()[0]['msg']}")
+            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {error.errors()[0]['msg']}")
         return (await reward.score([case], context))[0]
 
     async def _reward(self, own: dict[str, object]) -> Reward:

@@ -10,6 +10,7 @@ from typing import Any
 from rewards.base import Case, Context, Score, failed, score_distinct, scored
 from rewards.child_process import ChildFailure
 from rewards.workers import ChildPool
+from services.schema.causes import ErrorCause
 
 
 class BadPromptError(Exception):
@@ -46,7 +47,7 @@ class PooledReward(ABC):
         try:
             item = self.item(case)
         except BadPromptError as error:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {error}")
+            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {error}")
         except NoAnswerError as error:
             return scored(0.0, reason=str(error))
         try:
@@ -55,7 +56,7 @@ class PooledReward(ABC):
             return failed(failure.cause, failure.text, seconds=failure.seconds)
         right, reason, fault = reply.result
         if fault:
-            return failed("bad-prompt", f"{case.prompt.prompt_id}: {fault}", seconds=reply.seconds)
+            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {fault}", seconds=reply.seconds)
         return scored(float(right), reason=reason, seconds=reply.seconds)
 
     def _key(self, case: Case) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from services.model_shape import ModelShape
 
 
-def _qwen2(**sizes: int) -> ModelShape:
+def _qwen2(**sizes: Any) -> ModelShape:
     tied = sizes["hidden_size"] < 3000
     return ModelShape(**sizes, tied_embeddings=tied, attention_bias=True, qk_norm=False)
 
 
-def _qwen3(**sizes: int) -> ModelShape:
+def _qwen3(**sizes: Any) -> ModelShape:
     return ModelShape(**sizes, tied_embeddings=sizes["hidden_size"] < 3000, attention_bias=False, qk_norm=True)
 
 

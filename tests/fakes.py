@@ -1,4 +1,4 @@
-"""Scripted stand-ins for the actors: they record what happened and do what the test says. Tests and benchmarks/ use them."""
+"""Scripted stand-ins for the actors: they record what happened and do what the test says. Benchmarks use them too."""
 
 from __future__ import annotations
 

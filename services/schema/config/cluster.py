@@ -66,6 +66,7 @@ class ClusterSettings(Section):
     def takes_turns(self) -> bool:
         """The engine leaves the GPU's memory to the learner while that works."""
         return self.colocate == "sleep"
+
     @field_validator("environment", mode="before")
     @classmethod
     def _numbers_are_text(cls, environment: Any) -> Any:

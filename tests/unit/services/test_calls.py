@@ -7,11 +7,11 @@ import inspect
 from typing import Any
 
 import pytest
+from services.bench.null_actors import NullEngine, NullLearner, NullRewards
 
 from learner.actor import LearnerActor
 from rewards.actor import RewardActor
 from rollout_workers.vllm_engine import RolloutEngine
-from services.bench.null_actors import NullEngine, NullLearner, NullRewards
 from services.calls import Call, Caller, LearnerCalls, OnFailure, Ranks, RewardCalls, RolloutCalls
 from services.learner_keeper import LearnerKeeper
 from services.learner_ranks import LearnerRanks, first_of
