@@ -129,6 +129,13 @@ class NullLearner(FakeLearner):
         return UpdateResult(policy_version=policy_version, metrics={})
 
 
+class _OnePrompt(FakePrompts):
+    """The same prompt for ever: making one is not the control plane's work."""
+
+    def next(self) -> Prompt:
+        return PROMPT
+
+
 class UpdateTimes(list[tuple[float, float]]):
     """An observer that notes, at each update, the time and how busy the engines were; and a saver of nothing."""
 
@@ -186,7 +193,7 @@ async def null_run(
     loop, training = asyncio.get_running_loop(), recipe.training
     controller = Controller(
         recipe=recipe,
-        prompts=FakePrompts(),
+        prompts=_OnePrompt(),
         buffer=GroupBuffer(
             training.groups_per_update,
             training.max_staleness,
@@ -199,7 +206,7 @@ async def null_run(
         rollouts=rollouts,
         learner=learner,
         sync=WeightSync(learner, rollouts, deadline_s=3600.0, start_s=3600.0),
-        evaluator=Evaluator(carrier, [make_prompt(0)], recipe.evaluation_sampling),
+        evaluator=Evaluator(carrier, [PROMPT], recipe.evaluation_sampling),
         saver=times,
         observers=[times],
         clock=loop.time,
@@ -226,4 +233,5 @@ def lognormal(median: float, sigma: float, seed: int) -> Seconds:
 
 TOKENS = np.arange(NUM_TOKENS, dtype=np.int32)
 LOGPROBS = np.full(NUM_TOKENS, -0.5, dtype=np.float32)
+PROMPT = make_prompt(0)
 VERDICTS = (make_verdict(1.0), make_verdict(0.0))
