@@ -11,10 +11,8 @@ import io
 import math
 import re
 import sys
-import tempfile
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from rewards.sandbox.inside.assertion_text import TestFault
@@ -280,10 +278,17 @@ def _patched() -> Iterator[MonkeyPatch]:
     made.close()
 
 
+def _folder() -> Any:
+    import pathlib
+    import tempfile  # with its libraries it would make every fork of the zygote dearer
+
+    return pathlib.Path(tempfile.mkdtemp())
+
+
 def builtin_fixtures() -> dict[str, Callable[..., Any]]:
     """Those that pytest brings along."""
     return {
-        "capsys": _printed, "capfd": _printed, "monkeypatch": _patched, "tmp_path": lambda: Path(tempfile.mkdtemp()),
+        "capsys": _printed, "capfd": _printed, "monkeypatch": _patched, "tmp_path": _folder,
         "benchmark": lambda: lambda function, *args, **keywords: function(*args, **keywords),
         "request": lambda: types.SimpleNamespace(param=None),
     }  # fmt: skip
