@@ -20,9 +20,19 @@ Line = Mapping[str, Any]
 FALLBACKS = ("hashes", "last_number", "answer_line", "answer_tags", "final_answer")
 """Those of `MathSettings`, which would be slow to import for one case."""
 ANSWER_FROM = ("box", "answer_tags", "answer_line", "final_answer", "whole")
-STATED_COLUMNS = ("answer_from", "options", "aliases", "match", "allow_prose", "partial", "case_sensitive")
+STATED_COLUMNS = (
+    "answer_from",
+    "options",
+    "aliases",
+    "match",
+    "allow_prose",
+    "partial",
+    "case_sensitive",
+    "setup",
+    "order",
+)
 """Keys of a line that stand for the recipe's settings."""
-STATED_ANSWERS = ("schema", "pattern", "instructions")
+STATED_ANSWERS = ("schema", "pattern", "instructions", "query")
 """Other names of `answer`, where it is one of these."""
 QUESTION = (ChatMessage(role="user", content=""),)
 
@@ -177,4 +187,5 @@ READERS: Mapping[str, Callable[[Line], tuple[str, Any, Mapping[str, Any]]]] = {
     "json_schema": _read_stated,
     "regex": _read_stated,
     "instructions": _read_stated,
+    "sql": _read_stated,
 }

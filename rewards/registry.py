@@ -30,6 +30,7 @@ from services.schema.config.reward_components import (
     RemoteComponent,
     RepetitionComponent,
     RewardModelComponent,
+    SqlComponent,
 )
 from services.schema.devices import Device
 
@@ -179,6 +180,12 @@ def _instructions(component: InstructionsComponent, capacity: Capacity) -> Rewar
     return InstructionsReward(component)
 
 
+def _sql(component: SqlComponent, capacity: Capacity) -> Reward:
+    from rewards.sql import SqlReward
+
+    return SqlReward(component, child_pool("rewards.sql:judge_of", None, component.limits, capacity, "rewards.sql"))
+
+
 def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
     from rewards.custom import CustomReward
 
@@ -221,6 +228,7 @@ BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "json_schema": _json_schema,
     "regex": _regex,
     "instructions": _instructions,
+    "sql": _sql,
     "custom": _custom,
     "remote": _remote,
     "judge": _judge,

@@ -181,7 +181,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")
 def grade(
     reward: Annotated[
-        str, typer.Option(help="math, code, format, language, exact, choice, json_schema, regex or instructions.")
+        str, typer.Option(help="math, code, format, language, exact, choice, json_schema, regex, instructions or sql.")
     ],
     in_path: Annotated[str, typer.Option("--in", help="Cases, one JSON object a line; - is standard input.")],
     out_path: Annotated[str, typer.Option("--out", help="Verdicts, one a line; - is standard output.")] = "-",

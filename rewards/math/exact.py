@@ -121,6 +121,6 @@ _OPERATIONS: dict[str, Callable[..., Fraction]] = {
     "ceil": lambda x: Fraction(math.ceil(x)),
     "gcd": _integers(math.gcd),
     "lcm": _integers(math.lcm),
-    "max": max,
-    "min": min,
+    "max": lambda *values: max(values),
+    "min": lambda *values: min(values),
 }

@@ -95,7 +95,9 @@ def normal_label(text: str) -> str:
     """For comparison: without spaces and groups, the ends of a segment in order."""
     text = re.sub(r"^([a-z])(\d)$", r"\1_\2", _UPRIGHT.sub(r"\1", text.strip()))
     plain = re.sub(r"[ {}|]|\\(?:overline|vec|bar)", "", text)
-    return "".join(sorted(plain)) if re.fullmatch("[A-Z]{2}", plain) else plain
+    if not (_is_ratio(text) or re.fullmatch("[A-Z]{2}", plain)):
+        return plain  # matrices do not commute: (AB)^{-1} is not (BA)^{-1}
+    return re.sub("(?<![A-Z])[A-Z]{2}(?![A-Z])", lambda ends: "".join(sorted(ends[0])), plain)
 
 
 def is_sought_expression(text: str) -> bool:

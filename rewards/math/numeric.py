@@ -232,8 +232,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "floor": _whole(mpmath.floor),
     "ceil": _whole(mpmath.ceil),
-    "max": max,
-    "min": min,
+    "max": lambda *values: max(values),
+    "min": lambda *values: min(values),
     "Re": mpmath.re,
     "Im": mpmath.im,
 }

@@ -197,6 +197,19 @@ class InstructionsComponent(Component):
     """The share of the instructions that are followed, instead of all or nothing."""
 
 
+class SqlComponent(Component):
+    """The answer's query gives the gold query's rows on SQLite: 1, else 0. `Prompt.answer` is the gold query."""
+
+    kind: Literal["sql"] = "sql"
+    setup_column: str = "setup"
+    """Column of the data row with the SQL script that builds the database; a list of scripts builds several, and the
+    rows must agree on all of them."""
+    order: Literal["auto", "ignore", "strict"] = "auto"
+    """Whether the order of rows counts. `auto`: where the gold query orders them."""
+    limits: ChildLimits = ChildLimits(cpu_s=4.0, deadline_s=16.0, memory_bytes=2**30)
+    """Of the child processes that run the queries."""
+
+
 class CustomComponent(Component):
     """Your own function, with the signature that TRL users know. Runs in child processes.
 
@@ -297,6 +310,7 @@ AnyComponent = Annotated[
     | JsonSchemaComponent
     | RegexComponent
     | InstructionsComponent
+    | SqlComponent
     | CustomComponent
     | RemoteComponent
     | JudgeComponent

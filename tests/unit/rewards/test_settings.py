@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "json_schema": {},
     "regex": {"match": "search"},
     "instructions": {"partial": True},
+    "sql": {"order": "strict"},
     "custom": {"function": "module:function"},
     "remote": {"url": "http://127.0.0.1:1/score"},
     "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "judge"},

@@ -11,7 +11,7 @@ import pytest
 from rewards.grade import run
 
 CORPUS = Path(__file__).parents[2] / "corpus"
-KINDS = ("exact", "choice", "json_schema", "regex", "instructions")
+KINDS = ("exact", "choice", "json_schema", "regex", "instructions", "sql")
 
 
 def cases_of(kind: str) -> list[dict[str, Any]]:
