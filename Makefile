@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON_PACKAGES := services rollout_workers rewards learner benchmarks
+PYTHON_PACKAGES := rayzero benchmarks
 BIN := .venv/bin
 
 .PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-gpu lint format format-check types check bench clean

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 import torch
 
-from services.bench.limits import MachineLimits, measure_limits
-from services.model_shape import ModelShape
-from services.published_shapes import PUBLISHED
-from services.schema.transport import Transport
+from rayzero.services.bench.limits import MachineLimits, measure_limits
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.planning.published_shapes import PUBLISHED
+from rayzero.services.schema.broadcast.transport import Transport
 
 Device = Literal["cpu", "cuda"]
 PARTS = ("roofline", "ways", "head", "attention", "learner", "rollout", "sync", "pipeline")
@@ -128,7 +128,7 @@ class Bench:
         return "long" if self.device == "cuda" else "demo"
 
     def _learner(self, folder: Path) -> dict[str, Any]:
-        from services.bench.learner import measure
+        from rayzero.services.bench.learner import measure
 
         return measure(
             str(self._directory(folder)), mix=self._mix, dtype="bfloat16", device=self.device, repeats=self.repeats
@@ -141,7 +141,7 @@ class Bench:
         return measure(self._directory(folder), self.shape, self.device, self.limits, groups, tokens)
 
     def _sync(self, folder: Path) -> dict[str, Any]:
-        from services.bench.sync import measure
+        from rayzero.services.bench.sync import measure
 
         figures = measure(self._directory(folder), "bfloat16", self.device, num_engines=1, num_syncs=self.repeats)
         return figures | {"bytes_per_s": figures["num_bytes"] / figures["idle"]["total_s"]}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from services.commands.options import AsJson, Overrides
-from services.schema.errors import RayzeroError
+from rayzero.services.cli.options import AsJson, Overrides
+from rayzero.services.schema.errors import RayzeroError
 
 commands = typer.Typer()
 

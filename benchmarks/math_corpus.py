@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.math.verify import verify
-from services.schema.errors import RecipeError
+from rayzero.rewards.math.verify import verify
+from rayzero.services.schema.errors import RecipeError
 
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus" / "math.jsonl"
 Verifier = Callable[[str, str], bool]

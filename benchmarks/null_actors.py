@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from services.controller import Controller
-from services.evaluation import Evaluation, Evaluator
-from services.fleet import Fleet
-from services.group_buffer import GroupBuffer
-from services.group_carrier import GroupCarrier
-from services.schema.config.recipe import Recipe
-from services.schema.interfaces import RewardWorker, RolloutWorker
-from services.schema.messages import (
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.evaluation import Evaluation, Evaluator
+from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.weight_sync import WeightSync
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.messages import (
     Completion,
     Group,
     GroupCompletions,
@@ -29,7 +30,6 @@ from services.schema.messages import (
     Verdict,
     VersionSpan,
 )
-from services.weight_sync import WeightSync
 from tests.fakes import (
     Events,
     FakeLearner,

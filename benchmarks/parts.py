@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner import attention
-from learner.batching import pack
-from learner.logprobs import token_logprobs
-from learner.samples import make_batch
-from services.bench.length_mix import MIXES, make_groups
-from services.bench.limits import MachineLimits, best_seconds
-from services.model_shape import ModelShape
-from services.schema.transport import Transport
+from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.samples import make_batch
+from rayzero.learner.model import attention
+from rayzero.learner.model.logprobs import token_logprobs
+from rayzero.services.bench.length_mix import MIXES, make_groups
+from rayzero.services.bench.limits import MachineLimits, best_seconds
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.schema.broadcast.transport import Transport
 
 RECEIVER_S = 180.0
 """A child process to import torch and join."""
@@ -91,7 +91,7 @@ def packed_attention(shape: ModelShape, device: str, limits: MachineLimits, mix:
 
 def way(num_bytes: int, sender: str, receiver: str, transport: Transport, share_memory: bool) -> dict[str, Any]:
     """New weights from this process to another, without an engine: prepare, hand over, hold against the manifest."""
-    from learner.weight_sender import WeightSender
+    from rayzero.learner.broadcast.sender import WeightSender
 
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -146,8 +146,8 @@ def _answer(here: Connection) -> Any:
 
 
 def _receive(pipe: Connection, device: str) -> None:
-    from rollout_workers.staging import StagingBuffer
-    from rollout_workers.transfer_group import ReceiverGroup
+    from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
+    from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 
     torch.set_num_threads(1)
     try:

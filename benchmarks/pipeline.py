@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from benchmarks.null_actors import constant, lognormal, null_recipe, null_run
-from services.bench.table import show
+from rayzero.services.bench.table import show
 
 GROUP_SIZE = 8
 GROUPS_PER_UPDATE = 16

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from services.model_shape import ModelShape
+from rayzero.services.planning.model_shape import ModelShape
 
 
 def save_random_model(shape: ModelShape, directory: Path) -> Path:
     """Write it in bf16 with a tokenizer of single characters, in Hugging Face format."""
-    from learner.tiny_model import character_tokenizer
+    from rayzero.learner.builtin_models.tiny_model import character_tokenizer
 
     tokenizer = character_tokenizer()
     with torch.random.fork_rng(devices=[]), _bfloat16():

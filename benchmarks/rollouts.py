@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.parts import rollout_limit
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.vllm_engine import RolloutEngine
-from services.bench.limits import MachineLimits
-from services.model_shape import ModelShape
-from services.schema.config.rollout import RolloutSettings
-from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.bench.limits import MachineLimits
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
 GROUP_SIZE = 8
 

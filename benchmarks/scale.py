@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.null_actors import around, constant, null_recipe, null_run
-from services.bench.table import show
+from rayzero.services.bench.table import show
 
 GROUP_SIZE = 8
 GROUPS_PER_ENGINE = 4

@@ -16,20 +16,20 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from services.schema.addresses import free_port
-from services.schema.config.recipe import Recipe
-from services.schema.devices import Device
-from services.schema.errors import ActorStartError
-from services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+from rayzero.services.schema.addresses import free_port
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.devices import Device
+from rayzero.services.schema.errors import ActorStartError
+from rayzero.services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
 
 if TYPE_CHECKING:
-    from services.schema.interfaces import SftExample
+    from rayzero.services.schema.interfaces import SftExample
 
 T = TypeVar("T")
 
 
 class LearnerActor:
-    """Spawned by services/placement.py. Heavy work runs on one thread, in order; the event loop stays free."""
+    """Spawned by services/run/placement.py. Heavy work runs on one thread, in order; the event loop stays free."""
 
     def __init__(self, recipe: Recipe, model_path: str) -> None:
         """Cheap: `start` loads the model."""
@@ -87,13 +87,13 @@ class LearnerActor:
 
     async def save_checkpoint(self, directory: str) -> None:
         """Write the model (Hugging Face format) and the learner's state into `directory`."""
-        from learner.checkpoint import save_learner
+        from rayzero.learner.update.checkpoint import save_learner
 
         await self._run(save_learner, self._learner, Path(directory))
 
     async def load_checkpoint(self, directory: str) -> None:
         """Restore what `save_checkpoint` wrote."""
-        from learner.checkpoint import load_learner
+        from rayzero.learner.update.checkpoint import load_learner
 
         await self._run(load_learner, self._learner, Path(directory))
 
@@ -119,7 +119,7 @@ class LearnerActor:
 
     async def shutdown(self) -> None:
         """Leave the transfer group; the process may then be killed."""
-        from learner.ranks import leave
+        from rayzero.learner.model.ranks import leave
 
         if hasattr(self, "_sender"):
             await asyncio.to_thread(self._sender.close)
@@ -129,11 +129,11 @@ class LearnerActor:
     def _load(self, device: str, rank: int, rendezvous: Rendezvous | None) -> None:
         import torch
 
-        from learner.policy import Policy
-        from learner.ranks import ONE_RANK, join
-        from learner.sft import SftTrainer
-        from learner.update import Learner
-        from learner.weight_sender import WeightSender
+        from rayzero.learner.broadcast.sender import WeightSender
+        from rayzero.learner.model.policy import Policy
+        from rayzero.learner.model.ranks import ONE_RANK, join
+        from rayzero.learner.update.learner import Learner
+        from rayzero.learner.update.sft import SftTrainer
 
         recipe, settings = self._recipe, self._recipe.learner
         if device == "cuda" and not torch.cuda.is_available():

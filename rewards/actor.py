@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.scorer import Scorer
-from services.schema.config.reward import RewardSettings
-from services.schema.messages import Completion, Prompt, Verdict
+from rayzero.rewards.scorer import Scorer
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.messages import Completion, Prompt, Verdict
 
 
 class RewardActor:
-    """Spawned by services/placement.py with `ray.remote(RewardActor).options(num_cpus=…, num_gpus=…)`."""
+    """Spawned by services/run/placement.py with `ray.remote(RewardActor).options(num_cpus=…, num_gpus=…)`."""
 
     def __init__(self, settings: RewardSettings) -> None:
         """Cheap: rubrics are built and children forked with the first group of their source."""

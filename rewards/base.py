@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from services.schema.causes import ErrorCause
-from services.schema.messages import Prompt, VerdictStatus
+from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.messages import Prompt, VerdictStatus
 
 if TYPE_CHECKING:
     import numpy as np

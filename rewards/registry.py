@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.base import Reward
-from rewards.rubric import Part, Rubric
-from rewards.workers import ChildPool
-from services.schema.config.reward import requirements_of
-from services.schema.config.reward_components import (
+from rayzero.rewards.base import Reward
+from rayzero.rewards.children.pool import ChildPool
+from rayzero.rewards.rubric import Part, Rubric
+from rayzero.services.schema.config.reward import requirements_of
+from rayzero.services.schema.config.reward_components import (
     AnyComponent,
     ChildLimits,
     ChoiceComponent,
@@ -32,7 +32,7 @@ from services.schema.config.reward_components import (
     RewardModelComponent,
     SqlComponent,
 )
-from services.schema.devices import Device
+from rayzero.services.schema.devices import Device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +90,7 @@ def _part(component: AnyComponent, capacity: Capacity, known: dict[str, Reward])
 
 
 def _math(component: MathComponent, capacity: Capacity) -> Reward:
-    from rewards.accuracy import math_reward
+    from rayzero.rewards.kinds.math_reward import math_reward
 
     limits = component.limits
     return math_reward(
@@ -105,19 +105,19 @@ def _math(component: MathComponent, capacity: Capacity) -> Reward:
 
 
 def _code(component: CodeComponent, capacity: Capacity) -> Reward:
-    from rewards.code_accuracy import code_reward
+    from rayzero.rewards.kinds.code_reward import code_reward
 
     return code_reward(component.sandbox, num_parallel=capacity.num_children, partial=component.partial)
 
 
 def _format(component: FormatComponent, capacity: Capacity) -> Reward:
-    from rewards.format import FormatReward
+    from rayzero.rewards.kinds.format import FormatReward
 
     return FormatReward(answer_tags=component.answer_tags)
 
 
 def _language(component: LanguageComponent, capacity: Capacity) -> Reward:
-    from rewards.language import LanguageReward
+    from rayzero.rewards.kinds.language import LanguageReward
 
     return LanguageReward(
         target=component.target, target_column=component.target_column, empty_score=component.empty_score
@@ -125,91 +125,108 @@ def _language(component: LanguageComponent, capacity: Capacity) -> Reward:
 
 
 def _overlong(component: OverlongComponent, capacity: Capacity) -> Reward:
-    from rewards.length import OverlongReward
+    from rayzero.rewards.kinds.length import OverlongReward
 
     return OverlongReward(component)
 
 
 def _cosine_length(component: CosineLengthComponent, capacity: Capacity) -> Reward:
-    from rewards.length import CosineLengthReward
+    from rayzero.rewards.kinds.length import CosineLengthReward
 
     return CosineLengthReward(component)
 
 
 def _repetition(component: RepetitionComponent, capacity: Capacity) -> Reward:
-    from rewards.length import RepetitionReward
+    from rayzero.rewards.kinds.length import RepetitionReward
 
     return RepetitionReward(component)
 
 
 def _reasoning_gym(component: ReasoningGymComponent, capacity: Capacity) -> Reward:
-    from rewards.reasoning_gym import ReasoningGymReward
+    from rayzero.rewards.kinds.reasoning_gym import ReasoningGymReward
 
-    return ReasoningGymReward(child_pool("rewards.reasoning_gym:scorer", None, component.limits, capacity))
+    return ReasoningGymReward(
+        child_pool("rayzero.rewards.kinds.reasoning_gym:scorer", None, component.limits, capacity)
+    )
 
 
 def _exact(component: ExactComponent, capacity: Capacity) -> Reward:
-    from rewards.exact import ExactReward
+    from rayzero.rewards.kinds.exact import ExactReward
 
     return ExactReward(component)
 
 
 def _choice(component: ChoiceComponent, capacity: Capacity) -> Reward:
-    from rewards.choice import ChoiceReward
+    from rayzero.rewards.kinds.choice import ChoiceReward
 
     return ChoiceReward(component)
 
 
 def _json_schema(component: JsonSchemaComponent, capacity: Capacity) -> Reward:
-    from rewards.json_schema import JsonSchemaReward
+    from rayzero.rewards.kinds.json_schema import JsonSchemaReward
 
-    pool = child_pool("rewards.json_schema:validator", None, component.limits, capacity, "rewards.json_schema")
+    pool = child_pool(
+        "rayzero.rewards.kinds.json_schema:validator",
+        None,
+        component.limits,
+        capacity,
+        "rayzero.rewards.kinds.json_schema",
+    )
     return JsonSchemaReward(component, pool)
 
 
 def _regex(component: RegexComponent, capacity: Capacity) -> Reward:
-    from rewards.regex import RegexReward
+    from rayzero.rewards.kinds.regex import RegexReward
 
-    pool = child_pool("rewards.regex:matcher", component.match, component.limits, capacity, "rewards.regex")
+    pool = child_pool(
+        "rayzero.rewards.kinds.regex:matcher",
+        component.match,
+        component.limits,
+        capacity,
+        "rayzero.rewards.kinds.regex",
+    )
     return RegexReward(component, pool)
 
 
 def _instructions(component: InstructionsComponent, capacity: Capacity) -> Reward:
-    from rewards.instructions import InstructionsReward
+    from rayzero.rewards.kinds.instructions import InstructionsReward
 
     return InstructionsReward(component)
 
 
 def _sql(component: SqlComponent, capacity: Capacity) -> Reward:
-    from rewards.sql import SqlReward
+    from rayzero.rewards.kinds.sql import SqlReward
 
-    return SqlReward(component, child_pool("rewards.sql:judge_of", None, component.limits, capacity, "rewards.sql"))
+    return SqlReward(
+        component,
+        child_pool("rayzero.rewards.kinds.sql:judge_of", None, component.limits, capacity, "rayzero.rewards.kinds.sql"),
+    )
 
 
 def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
-    from rewards.custom import CustomReward
+    from rayzero.rewards.kinds.custom import CustomReward
 
-    modules = ["rewards.child_work"] + ([component.function.partition(":")[0]] if component.preload else [])
+    modules = ["rayzero.rewards.children.work"] + ([component.function.partition(":")[0]] if component.preload else [])
     spec = (component.function, component.arguments)
     return CustomReward(
-        component, child_pool("rewards.child_work:custom_caller", spec, component.limits, capacity, *modules)
+        component, child_pool("rayzero.rewards.children.work:custom_caller", spec, component.limits, capacity, *modules)
     )
 
 
 def _remote(component: RemoteComponent, capacity: Capacity) -> Reward:
-    from rewards.remote import RemoteReward
+    from rayzero.rewards.kinds.remote import RemoteReward
 
     return RemoteReward(component)
 
 
 def _judge(component: JudgeComponent, capacity: Capacity) -> Reward:
-    from rewards.judge import JudgeReward
+    from rayzero.rewards.kinds.llm_judge import JudgeReward
 
     return JudgeReward(component)
 
 
 def _reward_model(component: RewardModelComponent, capacity: Capacity) -> Reward:
-    from rewards.reward_model import RewardModelReward
+    from rayzero.rewards.kinds.reward_model import RewardModelReward
 
     return RewardModelReward(component, capacity.device)
 

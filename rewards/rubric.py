@@ -13,10 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rewards.base import Case, Context, Reward, Score, failed
-from services.schema.causes import ErrorCause
-from services.schema.errors import ActorStartError
-from services.schema.messages import Verdict, VerdictStatus
+from rayzero.rewards.base import Case, Context, Reward, Score, failed
+from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.errors import ActorStartError
+from rayzero.services.schema.messages import Verdict, VerdictStatus
 
 GRACE_S = 1.0
 """How long after the deadline a component may take to say which cases it did not finish."""

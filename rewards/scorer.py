@@ -7,13 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from rewards.base import Case, Reward
-from rewards.registry import Capacity, build_rubric
-from rewards.rubric import Rubric
-from services.schema.config.reward import RewardSettings
-from services.schema.devices import Device
-from services.schema.errors import ActorStartError, WorkerError
-from services.schema.messages import Completion, Prompt, Verdict
+from rayzero.rewards.base import Case, Reward
+from rayzero.rewards.registry import Capacity, build_rubric
+from rayzero.rewards.rubric import Rubric
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.devices import Device
+from rayzero.services.schema.errors import ActorStartError, WorkerError
+from rayzero.services.schema.messages import Completion, Prompt, Verdict
 
 
 class Scorer:

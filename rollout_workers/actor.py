@@ -1,16 +1,16 @@
 """The rollout worker as a Ray actor: its name, and a recipe's settings handed to the engine.
 
-Spawned by services/placement.py with `runtime_env={"env_vars": engine_environment(recipe.rollout)}`: an engine's
+Spawned by services/run/placement.py with `runtime_env={"env_vars": engine_environment(recipe.rollout)}`: an engine's
 environment must stand before its process starts.
 """
 
 from __future__ import annotations
 
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.metrics_server import serve_metrics
-from rollout_workers.vllm_engine import RolloutEngine
-from services.schema.config.recipe import Recipe
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.metrics_server import serve_metrics
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.schema.config.recipe import Recipe
 
 __all__ = ["RolloutActor", "engine_environment"]
 

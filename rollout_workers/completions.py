@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from services.schema.errors import WorkerError
-from services.schema.messages import Completion, FinishReason, VersionSpan
+from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.messages import Completion, FinishReason, VersionSpan
 
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rollout_workers.completions import spread_seed
-from services.schema.messages import Completion
+from rayzero.rollout_workers.completions import spread_seed
+from rayzero.services.schema.messages import Completion
 
 Resume = Callable[[int, Completion], Awaitable[Completion | None]]
 """What follows on a prefix, given the completion's place in its group; None: it is not wanted any more."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from services.schema.errors import DeadlineError, RayzeroError, WorkerError
+from rayzero.services.schema.errors import DeadlineError, RayzeroError, WorkerError
 
 T = TypeVar("T")
 

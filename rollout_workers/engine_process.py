@@ -20,13 +20,13 @@ from multiprocessing import forkserver
 from multiprocessing.util import Finalize
 from typing import Any
 
-from rollout_workers.load_meter import LoadMeter
-from rollout_workers.watchdog import own_engines
-from services.schema.config.rollout import RolloutSettings
-from services.schema.temporary import own_folder
+from rayzero.rollout_workers.load_meter import LoadMeter
+from rayzero.rollout_workers.watchdog import own_engines
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.temporary import own_folder
 
 BACKEND = "rayzero"
-"""Our weight-transfer backend: rollout_workers/weight_receiver.py registers it in the engine's processes."""
+"""Our weight-transfer backend: rollout_workers/broadcast/receiver.py registers it in the engine's processes."""
 
 PRELOADED = ["__main__", "vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama"]
 """What the fork server imports ahead. Never weight_receiver: its watchdog thread would not survive the fork."""
@@ -124,7 +124,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "logprobs_mode": "processed_logprobs",
         "skip_tokenizer_init": True,
         "weight_transfer_config": {"backend": BACKEND},
-        "worker_extension_cls": "rollout_workers.weight_receiver.WeightReceiver",
+        "worker_extension_cls": "rayzero.rollout_workers.broadcast.receiver.WeightReceiver",
     }
     if spec.device == "cpu":
         arguments |= {
@@ -139,7 +139,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
             # Chosen here, for inside a placement group vLLM would ask Ray for workers of its own.
             "distributed_executor_backend": "mp" if settings.tensor_parallel_size > 1 else "uni",
             # With the cache's size given it only decides whether the engine starts, and beside a learner on the same
-            # GPU nearly all of the memory is not free. What fits is services/memory_plan.py's affair.
+            # GPU nearly all of the memory is not free. What fits is services/planning/memory_plan.py's affair.
             "gpu_memory_utilization": 0.05,
         }
     return arguments

@@ -10,7 +10,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.config.rollout import RolloutSettings
 
 
 def engine_environment(settings: RolloutSettings) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.schema.messages import RolloutStats
+from rayzero.services.schema.messages import RolloutStats
 
 
 class LoadMeter:

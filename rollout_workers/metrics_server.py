@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
-from services.schema.addresses import family_of, host_port
+from rayzero.services.schema.addresses import family_of, host_port
 
 
 class _Server(ThreadingMixIn, WSGIServer):

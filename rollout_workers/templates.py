@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.schema.errors import RecipeError
-from services.schema.messages import ChatMessage, Prompt
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.messages import ChatMessage, Prompt
 
 R1_ZERO = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "

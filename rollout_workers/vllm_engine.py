@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout_workers import engine_process
-from rollout_workers.completions import completion_of, eos_token_ids, spread_seed
-from rollout_workers.continuation import carry_on, seed_after
-from rollout_workers.engine_calls import EngineCalls
-from rollout_workers.load_meter import LoadMeter
-from rollout_workers.running_requests import RunningRequests
-from rollout_workers.sampling import sampling_params
-from rollout_workers.start_gate import StartGate
-from rollout_workers.templates import render
-from rollout_workers.weight_loading import WeightLoading
-from services.schema.errors import RayzeroError, RecipeError, WorkerError
-from services.schema.messages import (
+from rayzero.rollout_workers import engine_process
+from rayzero.rollout_workers.batch_barrier import StartGate
+from rayzero.rollout_workers.broadcast.loading import WeightLoading
+from rayzero.rollout_workers.completions import completion_of, eos_token_ids, spread_seed
+from rayzero.rollout_workers.continuation import carry_on, seed_after
+from rayzero.rollout_workers.engine_calls import EngineCalls
+from rayzero.rollout_workers.load_meter import LoadMeter
+from rayzero.rollout_workers.running_requests import RunningRequests
+from rayzero.rollout_workers.sampling import sampling_params
+from rayzero.rollout_workers.templates import render
+from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
+from rayzero.services.schema.messages import (
     Completion,
     GroupCompletions,
     GroupRequest,

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.schema.causes import ErrorCause
-from services.schema.config.recipe import Recipe
-from services.schema.errors import WorkerError
-from services.schema.interfaces import SftExample
-from services.schema.messages import (
+from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.interfaces import SftExample
+from rayzero.services.schema.messages import (
     ChatMessage,
     Completion,
     Group,
@@ -41,7 +41,7 @@ def make_recipe(**training: Any) -> Recipe:
         {
             "name": "fake",
             "model": {"path": "fake"},
-            "data": {"train": [{"kind": "function", "function": "services.tasks:number_after"}]},
+            "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
             "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
             "training": {"num_updates": 3, "groups_per_update": 2, "group_size": 2, **training},
             "evaluation": {"every_updates": 0, "num_prompts": 2},

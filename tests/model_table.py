@@ -15,12 +15,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig
 
-from learner.batching import pack
-from learner.policy import Policy
-from learner.samples import make_batch
-from services.model_families import FAMILIES, refusal
-from services.model_shape import ModelShape, read_shape
-from services.schema.config.learner import LoraSettings
+from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.samples import make_batch
+from rayzero.learner.model.policy import Policy
+from rayzero.services.planning.model_families import FAMILIES, refusal
+from rayzero.services.planning.model_shape import ModelShape, read_shape
+from rayzero.services.schema.config.learner import LoraSettings
 from tests.model_families import VARIANTS, build
 from tests.unit.learner.kit import make_group, naive_logprobs, packed_logprobs
 
@@ -100,7 +100,7 @@ rotary scaling, dual-chunk attention.
 
 ## A family more
 
-An entry in `services/model_families.py` (what its config.json leaves unsaid), its variants in
+An entry in `services/planning/model_families.py` (what its config.json leaves unsaid), its variants in
 `tests/model_families.py`, a line in `tests/model_table.py`; then `python -m tests.model_table`.
 """
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 import torch.distributed
 
-from learner import gpu_links as sending_links
-from learner import transfer_group as sending
-from learner import weight_sender
-from learner.gpu_links import NcclLibrary
-from learner.weight_sender import vllm_nccl
-from rollout_workers import gpu_links
-from rollout_workers import transfer_group as receiving
-from services.schema.transport import Peer
+from rayzero.learner.broadcast import gpu_links as sending_links
+from rayzero.learner.broadcast import group as sending
+from rayzero.learner.broadcast import sender as weight_sender
+from rayzero.learner.broadcast.gpu_links import NcclLibrary
+from rayzero.learner.broadcast.sender import vllm_nccl
+from rayzero.rollout_workers.broadcast import gpu_links
+from rayzero.rollout_workers.broadcast import group as receiving
+from rayzero.services.schema.broadcast.transport import Peer
 
 DISTRIBUTED: Any = torch.distributed
 TIMEOUT = timedelta(seconds=20)

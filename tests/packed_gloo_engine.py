@@ -5,8 +5,8 @@ There, too, gloo stands in NCCL's place; and no shadow weights, as on a GPU: loa
 
 from __future__ import annotations
 
-from rollout_workers.shadow_weights import ShadowWeights
-from rollout_workers.weight_receiver import WeightReceiver
+from rayzero.rollout_workers.broadcast.double_buffer import ShadowWeights
+from rayzero.rollout_workers.broadcast.receiver import WeightReceiver
 from tests.packed_gloo import install_receiver
 
 install_receiver(setattr)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.chaos.nodes import end_tree
+from rayzero.services.chaos.nodes import end_tree
 from tests.prometheus import free_port
 
 BIN = Path(sys.executable).parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.telemetry import CATALOGUE, Metric
+from rayzero.services.observe.telemetry import CATALOGUE, Metric
 
 
 def series_of(metric: Metric) -> tuple[str, ...]:

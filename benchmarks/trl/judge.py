@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rewards.scorer import Scorer
-from rollout_workers.templates import render
-from services.schema.config.recipe import Recipe
-from services.schema.messages import Completion, Prompt, Rollout, VersionSpan
+from rayzero.rewards.scorer import Scorer
+from rayzero.rollout_workers.templates import render
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.messages import Completion, Prompt, Rollout, VersionSpan
 
 
 class Judge:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trl.reward_curve import Curve, Point
-from services.json_lines import append_lines, read_lines
-from services.schema.errors import DeadlineError, RayzeroError
+from rayzero.services.schema.errors import DeadlineError, RayzeroError
+from rayzero.services.schema.import_root import IMPORT_ROOT
+from rayzero.services.store.json_lines import append_lines, read_lines
 
 COMMAND = ("-m", "benchmarks.trl.training")
 SILENCE_S = 900.0
@@ -96,7 +97,7 @@ def settings_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
     """All cores, no network, and rayzero's sources."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(IMPORT_ROOT)
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),

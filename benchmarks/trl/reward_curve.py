@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from services.json_lines import read_lines
-from services.run_directory import RunDirectory
-from services.schema.config.loader import validate_recipe
-from services.schema.config.recipe import Recipe
-from services.schema.errors import RecipeError
+from rayzero.services.schema.config.loader import validate_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.run_directory import RunDirectory
 
 RESUMED_S = 60.0
 """By so much less than its updates' times span, a run's own seconds say that it was begun more than once."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.trl.reward_curve import Curve, Ratio, compare, median_ratio, reward_gap
-from services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.recipe import Recipe
 
 MARGIN = 0.02
 """How far below rayzero's last accuracy a seed's own target lies."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.schema.messages import Group
+from rayzero.services.schema.messages import Group
 
 MICROBATCHES = (4, 8, 16, 32)
 

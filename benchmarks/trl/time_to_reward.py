@@ -23,14 +23,14 @@ from benchmarks.trl.process import settings_of, train_with_trl, trl_curve
 from benchmarks.trl.reward_curve import Curve, read_run
 from benchmarks.trl.reward_plot import draw
 from benchmarks.trl.reward_report import Trial, notes, summarise, table_rows, target_of
-from services.bench.table import machine
-from services.models import resolve_model
-from services.preflight import count_gpus, gpus_wanted
-from services.run_directory import RunDirectory, write_atomically, write_json
-from services.schema.config.loader import load_recipe, validate_recipe
-from services.schema.config.recipe import Recipe
-from services.schema.errors import RayzeroError, RecipeError
-from services.stages.report import markdown
+from rayzero.services.bench.table import machine
+from rayzero.services.pipeline.report import markdown
+from rayzero.services.planning.models import resolve_model
+from rayzero.services.run.preflight import count_gpus, gpus_wanted
+from rayzero.services.schema.config.loader import load_recipe, validate_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.store.run_directory import RunDirectory, write_atomically, write_json
 
 INTERRUPTED = 130
 NO_TRL = "TRL is not installed (scripts/setup compare): its half is left out"
@@ -165,7 +165,7 @@ def _finished_run(wanted: Recipe, out: Path) -> Path | None:
 
 def _train(recipe: Path, overrides: Sequence[str], wanted: Recipe, options: Options, say: Console) -> Path:
     """rayzero's training, from the beginning: a resumed run has no clock to compare."""
-    from services.run import train
+    from rayzero.services.run.run import train
 
     say.rule(f"rayzero, seed {wanted.seed}", align="left")
     with contextlib.redirect_stdout(sys.stderr if options.as_json else sys.stdout):

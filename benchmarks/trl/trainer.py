@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from benchmarks.trl.step import MICROBATCHES, best_microbatch
-from learner.optimizer import learning_rate
-from rollout_workers.templates import TEMPLATES, render
-from services.bench.length_mix import LengthMix, make_groups
-from services.preflight import prompt_source
-from services.prompts import load_prompts
-from services.schema.config.recipe import Recipe
-from services.schema.errors import RayzeroError
-from services.schema.messages import Prompt
+from rayzero.learner.update.optimizer import learning_rate
+from rayzero.rollout_workers.templates import TEMPLATES, render
+from rayzero.services.bench.length_mix import LengthMix, make_groups
+from rayzero.services.data.prompts import load_prompts
+from rayzero.services.run.preflight import prompt_source
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.messages import Prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

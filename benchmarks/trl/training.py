@@ -25,12 +25,12 @@ from transformers import TrainerCallback
 
 from benchmarks.trl.judge import Judge
 from benchmarks.trl.trainer import Task, describe, fastest_microbatch, load_task, make_trainer
-from rollout_workers.completions import eos_token_ids
-from services.evaluation import is_accurate
-from services.json_lines import append_lines
-from services.schema.config.loader import validate_recipe
-from services.schema.errors import RayzeroError, RunHalted
-from services.schema.messages import Prompt
+from rayzero.rollout_workers.completions import eos_token_ids
+from rayzero.services.loop.evaluation import is_accurate
+from rayzero.services.schema.config.loader import validate_recipe
+from rayzero.services.schema.errors import RayzeroError, RunHalted
+from rayzero.services.schema.messages import Prompt
+from rayzero.services.store.json_lines import append_lines
 
 EVALUATION_SEED = 2**31
 

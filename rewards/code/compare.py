@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from rewards.code.spec import Checker
+from rayzero.rewards.code.spec import Checker
 
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)

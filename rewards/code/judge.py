@@ -17,18 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rewards.code import spec as specs
-from rewards.code.languages.base import BuildError, BuildFailure, Language, Prepared, ToolchainError
-from rewards.code.languages.registry import find, languages
-from rewards.code.program import NoProgramError, extract
-from rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, SpecError, StdinTest, Test
-from rewards.code.trial import PASS, TestResult, Trial
-from rewards.code.wanted import bare, called_names, reads_stdin
-from rewards.sandbox.client import Sandbox, SandboxConfig
-from rewards.sandbox.limits import MIB, Limits
-from rewards.sandbox.packages import PackageError
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.messages import VerdictStatus
+from rayzero.rewards.code import spec as specs
+from rayzero.rewards.code.languages.base import BuildError, BuildFailure, Language, Prepared, ToolchainError
+from rayzero.rewards.code.languages.registry import find, languages
+from rayzero.rewards.code.program import NoProgramError, extract
+from rayzero.rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, SpecError, StdinTest, Test
+from rayzero.rewards.code.trial import PASS, TestResult, Trial
+from rayzero.rewards.code.wanted import bare, called_names, reads_stdin
+from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig
+from rayzero.rewards.sandbox.limits import MIB, Limits
+from rayzero.rewards.sandbox.packages import PackageError
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.messages import VerdictStatus
 
 
 @dataclass(frozen=True, kw_only=True)

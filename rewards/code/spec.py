@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from rewards.code.spec_formats import normal
-from services.schema.config.base import Section
-from services.schema.config.sandbox import PackageName
+from rayzero.rewards.code.spec_formats import normal
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.sandbox import PackageName
 
 
 class SpecError(ValueError):

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rewards.code.compare import text_equal, value_equal
-from rewards.code.languages.base import Language, Prepared
-from rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, OperationsTest, StdinTest, Test
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.inside import wire
-from rewards.sandbox.limits import MIB, Limits, Outcome
-from services.schema.config.sandbox import SandboxSettings
+from rayzero.rewards.code.compare import text_equal, value_equal
+from rayzero.rewards.code.languages.base import Language, Prepared
+from rayzero.rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, OperationsTest, StdinTest, Test
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.inside import wire
+from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
+from rayzero.services.schema.config.sandbox import SandboxSettings
 
 PASS, FAIL, ERROR = "pass", "fail", "error"
 _MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

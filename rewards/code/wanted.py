@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, StdinTest
+from rayzero.rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, StdinTest
 
 _CALL = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s*\(")
 _FROM = re.compile(r"^\s*from\s+\S+\s+import\s+(.+)$", re.MULTILINE)

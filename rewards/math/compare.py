@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rewards.math.answer import (
+from rayzero.rewards.math.reading.labels import is_plain_symbol, is_sought_expression, label_names, same_label
+from rayzero.rewards.math.reading.text import same_words
+from rayzero.rewards.math.rules import Rules
+from rayzero.rewards.math.shapes import (
+    as_matrix,
+    as_text,
+    assigned,
+    brackets_agree,
+    is_proper_fraction,
+    is_surely_a_set,
+    is_vector,
+    list_label,
+    only_element,
+)
+from rayzero.rewards.math.values.answer import (
     Answer,
     Approximated,
     Equation,
@@ -25,29 +39,15 @@ from rewards.math.answer import (
     SetOperation,
     Words,
 )
-from rewards.math.clock import Clock, Date, same_clock
-from rewards.math.equality import is_constant, same_antiderivative, same_expression
-from rewards.math.equations import as_equation, same_equation, same_inequality
-from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.labels import is_plain_symbol, is_sought_expression, label_names, same_label
-from rewards.math.nearness import within, within_relative
-from rewards.math.realset import real_set, same_real_set
-from rewards.math.renaming import argument_of, renamings, with_argument
-from rewards.math.rules import Rules
-from rewards.math.shapes import (
-    as_matrix,
-    as_text,
-    assigned,
-    brackets_agree,
-    is_proper_fraction,
-    is_surely_a_set,
-    is_vector,
-    list_label,
-    only_element,
-)
-from rewards.math.text import same_words
-from rewards.math.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
-from rewards.math.units import CURRENCIES, DEGREE, NO_UNIT, PERCENT, is_pound_either_way
+from rayzero.rewards.math.values.clock import Clock, Date, same_clock
+from rayzero.rewards.math.values.equality import is_constant, same_antiderivative, same_expression
+from rayzero.rewards.math.values.equations import as_equation, same_equation, same_inequality
+from rayzero.rewards.math.values.exact import NotRationalError, rational_value
+from rayzero.rewards.math.values.nearness import within, within_relative
+from rayzero.rewards.math.values.realset import real_set, same_real_set
+from rayzero.rewards.math.values.renaming import argument_of, renamings, with_argument
+from rayzero.rewards.math.values.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
+from rayzero.rewards.math.values.units import CURRENCIES, DEGREE, NO_UNIT, PERCENT, is_pound_either_way
 
 _DEGREES, _RADIANS = "angle in degrees", "angle in radians"
 

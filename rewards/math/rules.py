@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.schema.config.math import Fallback, MathSettings, Strictness
+    from rayzero.services.schema.config.math import Fallback, MathSettings, Strictness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

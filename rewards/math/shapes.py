@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rewards.math.answer import Answer, Inequality, Items, Junction, Matrix, Named, Words, flattened
-from rewards.math.exact import NotRationalError, rational_value
-from rewards.math.labels import is_names_of_roots, is_plain_symbol, label_names, normal_label
-from rewards.math.tree import Node
+from rayzero.rewards.math.reading.labels import is_names_of_roots, is_plain_symbol, label_names, normal_label
+from rayzero.rewards.math.values.answer import Answer, Inequality, Items, Junction, Matrix, Named, Words, flattened
+from rayzero.rewards.math.values.exact import NotRationalError, rational_value
+from rayzero.rewards.math.values.tree import Node
 
 
 def as_text(answer: Answer) -> str:

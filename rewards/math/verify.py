@@ -10,22 +10,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rewards.math.answer import Answer, Items, Words
-from rewards.math.choice import Choice, is_choice, read_choice
-from rewards.math.clean import clean
-from rewards.math.compare import Comparison
-from rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
-from rewards.math.extract import extract
-from rewards.math.formula_text import is_unevaluated, same_formula
-from rewards.math.gold import gold_answers
-from rewards.math.normalise import normalise
-from rewards.math.quantifiers import without_quantifier
-from rewards.math.read import Style, read
-from rewards.math.rules import Rules
-from rewards.math.symbols import DECIMAL_COMMA
-from rewards.math.text import numbered_statements, same_words
-from rewards.math.thousands import joined_thousands, split_thousands
-from rewards.math.vectors import with_plain_units_marked
+from rayzero.rewards.math.compare import Comparison
+from rayzero.rewards.math.errors import BadGoldError, TooLargeError, UnreadableError
+from rayzero.rewards.math.reading.choice import Choice, is_choice, read_choice
+from rayzero.rewards.math.reading.clean import clean
+from rayzero.rewards.math.reading.extract import extract
+from rayzero.rewards.math.reading.formula_text import is_unevaluated, same_formula
+from rayzero.rewards.math.reading.gold import gold_answers
+from rayzero.rewards.math.reading.normalise import normalise
+from rayzero.rewards.math.reading.quantifiers import without_quantifier
+from rayzero.rewards.math.reading.read import Style, read
+from rayzero.rewards.math.reading.symbols import DECIMAL_COMMA
+from rayzero.rewards.math.reading.text import numbered_statements, same_words
+from rayzero.rewards.math.reading.thousands import joined_thousands, split_thousands
+from rayzero.rewards.math.reading.vectors import with_plain_units_marked
+from rayzero.rewards.math.rules import Rules
+from rayzero.rewards.math.values.answer import Answer, Items, Words
 
 _DEFAULTS = Rules()
 _SHOWN_CHARS = 80

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewards.sandbox import bwrap, host, seccomp
-from rewards.sandbox.boxes import Box, BoxError, BoxMaker, Launcher, Zygote, launch
-from rewards.sandbox.inside.confine import landlock_abi
-from rewards.sandbox.limits import Limits
-from rewards.sandbox.reaper import Reaper
+from rayzero.rewards.sandbox import bwrap, host, seccomp
+from rayzero.rewards.sandbox.boxes import Box, BoxError, BoxMaker, Launcher, Zygote, launch
+from rayzero.rewards.sandbox.inside.confine import landlock_abi
+from rayzero.rewards.sandbox.limits import Limits
+from rayzero.rewards.sandbox.reaper import Reaper
 
 _INSIDE = Path(__file__).parent / "inside"
 _PACKAGE = ("rewards", "sandbox", "inside")
@@ -85,7 +85,7 @@ class Backend(ABC):
 
     def _driver(self, name: str, drivers: str) -> list[str]:
         """Run one of the drivers, found in folder `drivers`."""
-        start = f"import sys; sys.path.insert(0, {drivers!r}); from rewards.sandbox.inside.{name} import main; main()"
+        start = f"import sys; sys.path.insert(0, {drivers!r}); from rayzero.rewards.sandbox.inside.{name} import main; main()"
         return [*self._python(), "-c", start]
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rewards.sandbox.bwrap import ENVIRONMENT
-from rewards.sandbox.reaper import Ended, Reaper
-from rewards.sandbox.stdin_file import StdinFile
+from rayzero.rewards.sandbox.bwrap import ENVIRONMENT
+from rayzero.rewards.sandbox.reaper import Ended, Reaper
+from rayzero.rewards.sandbox.stdin_file import StdinFile
 
 REPORT = struct.Struct("!iidq")
 """As in inside/zygote.py."""

@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from rewards.sandbox.limits import MIB
+from rayzero.rewards.sandbox.limits import MIB
 
 _ROOT = Path("/sys/fs/cgroup")
 SLACK_BYTES = 32 * MIB

@@ -19,17 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewards.sandbox import frames, host, packages
-from rewards.sandbox.limits import MIB, Limits, Outcome
-from rewards.sandbox.selftest import frame as job_frame
-from services.schema.errors import RayzeroError
+from rayzero.rewards.sandbox import frames, host, packages
+from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
+from rayzero.rewards.sandbox.selftest import frame as job_frame
+from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.import_root import IMPORT_ROOT
 
 START_DEADLINE_S = 60.0
 SILENCE_DEADLINE_S = 30.0
 """A supervisor that does not answer a ping for so long is killed; what it was running is an infrastructure failure."""
 
 _LOG = logging.getLogger(__name__)
-_ENTRY = "import sys; sys.path.insert(0, {root!r}); from rewards.sandbox.supervisor import main; main()"
+_ENTRY = "import sys; sys.path.insert(0, {root!r}); from rayzero.rewards.sandbox.supervisor import main; main()"
 
 
 class SandboxRefusedError(RayzeroError):
@@ -177,7 +178,7 @@ class Sandbox:
         os.chmod(self._scratch, 0o755)
         os.mkdir(os.path.join(self._scratch, host.PACKAGES), 0o755)
         config = {**vars(self._config), "scratch": self._scratch}
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(IMPORT_ROOT)
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
         # An empty environment: what the supervisor has, a bug of its own could show to a box.
         self._process = subprocess.Popen(

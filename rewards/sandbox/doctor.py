@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from rewards.sandbox import host, selftest
-from rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
-from rewards.sandbox.inside.confine import landlock_abi
-from rewards.sandbox.limits import MIB, Limits
-from rewards.sandbox.processes import scan
+from rayzero.rewards.sandbox import host, selftest
+from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
+from rayzero.rewards.sandbox.inside.confine import landlock_abi
+from rayzero.rewards.sandbox.limits import MIB, Limits
+from rayzero.rewards.sandbox.processes import scan
 
 PROMISES: Mapping[str, str] = {
     "read": "no file of the machine can be read, the interpreter and /usr excepted",

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from rewards.sandbox import host
+from rayzero.rewards.sandbox import host
 
 MAX_BYTES = 2 << 30
 _REQUIRED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

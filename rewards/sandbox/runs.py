@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO
 
-from rewards.sandbox.boxes import Box, BoxError
-from rewards.sandbox.limits import Limits, Outcome
-from rewards.sandbox.processes import anonymous_bytes, cpu_seconds
+from rayzero.rewards.sandbox.boxes import Box, BoxError
+from rayzero.rewards.sandbox.limits import Limits, Outcome
+from rayzero.rewards.sandbox.processes import anonymous_bytes, cpu_seconds
 
 CHUNK_BYTES = 1 << 16
 MAX_STDERR_BYTES = 1 << 14

@@ -11,7 +11,7 @@ import errno
 import platform
 import struct
 
-from rewards.sandbox.syscalls import ARCHITECTURES, Architecture
+from rayzero.rewards.sandbox.syscalls import ARCHITECTURES, Architecture
 
 _DENIED = """
     acct add_key adjtimex bpf chroot clock_adjtime clock_settime create_module delete_module

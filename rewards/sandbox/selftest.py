@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Protocol
 
-from rewards.sandbox.boxes import BoxError
-from rewards.sandbox.limits import Limits, Outcome
+from rayzero.rewards.sandbox.boxes import BoxError
+from rayzero.rewards.sandbox.limits import Limits, Outcome
 
 PROBES: Mapping[str, str] = {
     "read": "open(CANARY).read(); win()",

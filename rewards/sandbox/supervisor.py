@@ -25,15 +25,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rewards.sandbox import frames, host, selftest
-from rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
-from rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
-from rewards.sandbox.cgroup import SLACK_BYTES, Group, Groups
-from rewards.sandbox.gate import Gate
-from rewards.sandbox.limits import MIB, Limits, Outcome
-from rewards.sandbox.reaper import Reaper
-from rewards.sandbox.runs import Run
-from rewards.sandbox.watch import Watch, starved
+from rayzero.rewards.sandbox import frames, host, selftest
+from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
+from rayzero.rewards.sandbox.box_monitor import Watch, starved
+from rayzero.rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
+from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Group, Groups
+from rayzero.rewards.sandbox.gate import Gate
+from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
+from rayzero.rewards.sandbox.reaper import Reaper
+from rayzero.rewards.sandbox.runs import Run
 
 _BOX_OVERHEAD_BYTES = 16 * MIB
 

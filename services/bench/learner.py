@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from learner.policy import Policy
-from learner.update import Learner
-from services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
-from services.bench.limits import MachineLimits, measure_limits
-from services.model_shape import ModelShape, read_shape
-from services.models import resolve_model
-from services.schema.config.learner import LearnerSettings
-from services.schema.messages import Group
+from rayzero.learner.model.policy import Policy
+from rayzero.learner.update.learner import Learner
+from rayzero.services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
+from rayzero.services.bench.limits import MachineLimits, measure_limits
+from rayzero.services.planning.model_shape import ModelShape, read_shape
+from rayzero.services.planning.models import resolve_model
+from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.messages import Group
 
 OPTIMIZER_BYTES_PER_PARAMETER = 34
 """fp32 gradient read for the norm (4) and the step (4); weight, two moments read and written (24); bf16 copy (2)."""
@@ -47,7 +47,7 @@ def run(
     Raises:
         RecipeError: the model cannot be trained.
     """
-    from services.bench.table import show
+    from rayzero.services.bench.table import show
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     figures = measure(

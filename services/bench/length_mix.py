@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
+from rayzero.services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
 
 
 @dataclass(frozen=True, slots=True)

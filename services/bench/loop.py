@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from services.bench.table import show
-from services.json_lines import read_lines
-from services.run import train
-from services.schema.errors import RayzeroError
+from rayzero.services.bench.table import show
+from rayzero.services.run.run import train
+from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.store.json_lines import read_lines
 
 WARM_UP_UPDATES = 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rewards.child_work import math_verifier
-from rewards.math.rules import Rules, rules_of
+from rayzero.rewards.children.work import math_verifier
+from rayzero.rewards.math.rules import Rules, rules_of
 
 ASLEEP, SPINNING = "asleep", "spinning"
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.child_process import ChildFailure
-from rewards.workers import ChildPool
-from services.bench.reward_work import ASLEEP, SPINNING
-from services.bench.table import show
+from rayzero.rewards.children.child import ChildFailure
+from rayzero.rewards.children.pool import ChildPool
+from rayzero.services.bench.reward_work import ASLEEP, SPINNING
+from rayzero.services.bench.table import show
 
 NUM_GENERATED = 2000
 NUM_ROUNDS = 3
@@ -63,7 +63,7 @@ def run(
 
     With `measure_math`, which makes the figures of the verifiers, it takes about ten minutes, else two.
     """
-    from services.bench import sandbox_cost
+    from rayzero.services.bench import sandbox_cost
 
     figures: dict[str, Any] = {} if measure_math is None else {"math": measure_math()}
     figures |= asyncio.run(bench_workers(cases))
@@ -123,14 +123,14 @@ async def bench_workers(cases: Sequence[tuple[str, str]]) -> dict[str, Any]:
 async def _pass_through(items: list[tuple[str, str]]) -> PoolRun:
     """All items at once through a pool of its own."""
     pool = ChildPool(
-        "services.bench.reward_work:verifier",
+        "rayzero.services.bench.reward_work:verifier",
         num_children=_num_cpus(),
         max_asleep=64,
         deadline_s=SLEEP_S if any(gold == ASLEEP for _, gold in items) else 60.0,
         cpu_s=SPIN_S,
         memory_bytes=2**30,
-        preload=("services.bench.reward_work", "rewards.math.verify"),
-        warm_up="rewards.warm_up:math_steps",
+        preload=("rayzero.services.bench.reward_work", "rayzero.rewards.math.verify"),
+        warm_up="rayzero.rewards.children.warm_up:math_steps",
         warm_first=True,  # as in training
     )
     verdicts: list[bool | None] = [None] * len(items)

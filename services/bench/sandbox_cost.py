@@ -17,13 +17,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.code.judge import CodeJudge
-from rewards.sandbox import host
-from rewards.sandbox.client import Sandbox, SandboxConfig
-from rewards.sandbox.limits import Limits
-from rewards.sandbox.processes import scan, tree
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.messages import VerdictStatus
+from rayzero.rewards.code.judge import CodeJudge
+from rayzero.rewards.sandbox import host
+from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig
+from rayzero.rewards.sandbox.limits import Limits
+from rayzero.rewards.sandbox.processes import scan, tree
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.messages import VerdictStatus
 
 ADD = "a, b = map(int, input().split())\nprint(a + b)\n"
 HANGS = {"asleep": "import time\ntime.sleep(600)\n", "spinning": "9 ** 9 ** 9\n"}

@@ -17,18 +17,18 @@ from typing import Any, Literal
 
 import torch
 
-from learner.policy import Policy
-from learner.weight_sender import WeightSender
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.vllm_engine import RolloutEngine
-from services.bench.limits import copy_rate
-from services.extras import require
-from services.models import resolve_model
-from services.schema.config.learner import LoraSettings
-from services.schema.config.rollout import OnWeights, RolloutSettings
-from services.schema.errors import RayzeroError
-from services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+from rayzero.learner.broadcast.sender import WeightSender
+from rayzero.learner.model.policy import Policy
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.bench.limits import copy_rate
+from rayzero.services.planning.models import resolve_model
+from rayzero.services.schema.config.learner import LoraSettings
+from rayzero.services.schema.config.rollout import OnWeights, RolloutSettings
+from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.extras import require
+from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
 WARM_UP_SYNCS = 2
 """The first makes the buffers."""
@@ -47,7 +47,7 @@ def run(
     on_weights: OnWeights = "keep_recompute",
 ) -> dict[str, Any]:
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
-    from services.bench.table import show
+    from rayzero.services.bench.table import show
 
     require("vllm")
     figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from services.activity import Phase
-from services.chaos.strikes import StrikeBook
-from services.group_buffer import GroupState
-from services.run_control import RunControl
-from services.run_directory import write_atomically
+from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.loop.activity import Phase
+from rayzero.services.loop.group_buffer import GroupState
+from rayzero.services.loop.run_control import RunControl
+from rayzero.services.store.run_directory import write_atomically
 
 POLL_S = 0.002
 PATIENCE_S = 60.0

@@ -9,10 +9,10 @@ import random
 import sys
 from pathlib import Path
 
-from services.chaos.agent import ChaosAgent
-from services.chaos.strikes import StrikeBook
-from services.run import train
-from services.schema.errors import RayzeroError
+from rayzero.services.chaos.agent import ChaosAgent
+from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.run.run import train
+from rayzero.services.schema.errors import RayzeroError
 
 BOOK, NODES, END = "strikes.jsonl", "nodes.json", "end"
 """Beside the run directory: kills, raylets that may be killed, and when the storm is over."""

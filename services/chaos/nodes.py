@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from services.run_directory import write_atomically
-from services.schema.errors import ActorStartError
-from services.schema.temporary import own_folder
+from rayzero.services.schema.errors import ActorStartError
+from rayzero.services.schema.temporary import own_folder
+from rayzero.services.store.run_directory import write_atomically
 
 RESOURCE = "storm"
 """What the nodes that may be killed have and the head has not: every actor asks for it."""

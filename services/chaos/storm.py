@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from services.chaos.driver import BOOK, NODES
-from services.chaos.nodes import RESOURCE, LocalNodes
-from services.chaos.strikes import StrikeBook
-from services.ledger import audit, print_audit
-from services.schema.config.loader import load_recipe
+from rayzero.services.chaos.driver import BOOK, NODES
+from rayzero.services.chaos.nodes import RESOURCE, LocalNodes
+from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.store.ledger import audit, print_audit
 
 GRACE_S = 900.0
 """To start before the first kill, and to recover and stop after the last; a run that takes longer hangs: a failure."""
@@ -74,7 +74,7 @@ def _drive(command: list[str], nodes: LocalNodes, folder: Path, give_up_s: float
         num_drivers += 1
         with open(folder / "driver.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "services.chaos.driver", *command],
+                [sys.executable, "-m", "rayzero.services.chaos.driver", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from services.json_lines import append_lines, read_lines
+from rayzero.services.store.json_lines import append_lines, read_lines
 
 KINDS = ("rollout", "engine", "reward", "sandbox", "learner", "driver", "node")
 """A rollout actor; its engine's own process; a reward actor; a child that runs what it judges; the learner; the driver

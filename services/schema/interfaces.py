@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.schema.messages import (
+from rayzero.services.schema.messages import (
     Completion,
     Group,
     GroupCompletions,

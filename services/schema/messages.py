@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from services.schema.addresses import host_port
-from services.schema.causes import ErrorCause
+from rayzero.services.schema.addresses import host_port
+from rayzero.services.schema.causes import ErrorCause
 
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
     import numpy as np
@@ -36,7 +36,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """A question with what is needed to judge its answers. Made by services/prompts.py, read by every worker.
+    """A question with what is needed to judge its answers. Made by services/data/prompts.py, read by every worker.
 
     Example: `Prompt(prompt_id="train/17", messages=(ChatMessage(role="user", content="What comes after 8?"),),
     answer="9", source="successor")`.
@@ -273,7 +273,7 @@ class TensorSpec:
 class WeightManifest:
     """What the learner is about to broadcast: the receiver holds every byte against it before loading.
 
-    Made by learner/weight_sender.py, read by rollout_workers/weight_receiver.py.
+    Made by learner/broadcast/sender.py, read by rollout_workers/broadcast/receiver.py.
     """
 
     policy_version: int
@@ -281,8 +281,8 @@ class WeightManifest:
     bucket_bytes: tuple[int, ...]
     """Size of every bucket, in the order in which they are broadcast."""
     adapter_scaling: float | None = None
-    """alpha / rank where the tensors are adapters alone, named by services/schema/adapters.py: the receiver adds them
-    to the model's own weights. None: they are all of the weights."""
+    """alpha / rank where the tensors are adapters alone, named by services/schema/broadcast/adapters.py: the receiver
+    adds them to the model's own weights. None: they are all of the weights."""
 
     @property
     def num_bytes(self) -> int:
@@ -306,7 +306,7 @@ class Rendezvous:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightReceipt:
-    """A worker's proof that it serves a version. Made by rollout_workers, checked by services/weight_sync.py."""
+    """A worker's proof that it serves a version. Made by rollout_workers, checked by services/loop/weight_sync.py."""
 
     worker: str
     policy_version: int

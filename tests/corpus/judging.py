@@ -12,10 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from rewards.code.judge import CodeJudge, CodeVerdict
-from rewards.sandbox import client
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.messages import VerdictStatus
+from rayzero.rewards.code.judge import CodeJudge, CodeVerdict
+from rayzero.rewards.sandbox import client
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.messages import VerdictStatus
 from tests.corpus.problems import Program, read
 
 SECRET = "RAYZERO_CORPUS_SECRET"

@@ -12,16 +12,16 @@ import pytest
 import pytest_asyncio
 import torch
 
-from learner.policy import Policy
-from learner.weight_sender import WeightSender
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.vllm_engine import RolloutEngine
-from services.schema.config.learner import LoraSettings
-from services.schema.config.rollout import RolloutSettings
-from services.schema.errors import WeightSyncError
-from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
-from services.schema.transport import Transport
+from rayzero.learner.broadcast.sender import WeightSender
+from rayzero.learner.model.policy import Policy
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.schema.broadcast.transport import Transport
+from rayzero.services.schema.config.learner import LoraSettings
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.errors import WeightSyncError
+from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
 from tests.models import build_tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.asyncio(loop_scope="module")]

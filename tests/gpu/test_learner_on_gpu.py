@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from learner import attention
-from learner.batching import pack
-from learner.logprobs import token_logprobs
-from learner.policy import Policy
-from learner.samples import make_batch
-from learner.update import Learner
-from services.schema.config.learner import LearnerSettings
-from services.schema.messages import Group
+from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.samples import make_batch
+from rayzero.learner.model import attention
+from rayzero.learner.model.logprobs import token_logprobs
+from rayzero.learner.model.policy import Policy
+from rayzero.learner.update.learner import Learner
+from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.messages import Group
 from tests.models import build_tiny_model
 from tests.unit.learner.kit import make_group
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.model_shape import read_shape
-from services.models import BUILT_IN, resolve_model
+from rayzero.services.planning.model_shape import read_shape
+from rayzero.services.planning.models import BUILT_IN, resolve_model
 from tests.system import needs
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rewards.base import Context
-from rewards.case_lines import read_line
-from rewards.code_accuracy import code_reward
-from services.schema.messages import VerdictStatus
+from rayzero.rewards.base import Context
+from rayzero.rewards.grading.case_lines import read_line
+from rayzero.rewards.kinds.code_reward import code_reward
+from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
 
 pytestmark = needs("bwrap")

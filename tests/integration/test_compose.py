@@ -56,7 +56,7 @@ def test_reward_workers_can_write_and_reach_nothing(cluster: Compose) -> None:
 
 
 def test_the_doctor_finds_the_nodes_well_and_prometheus_scrapes_them(cluster: Compose) -> None:
-    rayzero = ("python", "-m", "services.cli")
+    rayzero = ("python", "-m", "rayzero")
     answer = cluster.inside("ray-head", *rayzero, "doctor", "--address", "auto", "--runs", "/runs", "--json")
     findings = json.loads(answer.stdout)
     assert [finding for finding in findings if finding["level"] == "fail"] == [], answer.stderr

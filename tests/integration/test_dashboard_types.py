@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from services.monitoring.dashboard_panels import DASHBOARDS
-from services.monitoring.dashboards import as_grafana
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.observe.monitoring.dashboards import as_grafana
 from tests.system import in_ci, needs
 
 TYPES = Path("tests/grafana").resolve()

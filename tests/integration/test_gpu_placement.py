@@ -14,15 +14,15 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-import learner.actor
-import rewards.actor
-import rollout_workers.actor
-from services.placement import Placement
-from services.placement_groups import GpuSeats, cluster_gpus, cluster_nodes, give_back_gpus, one_gpu_here
-from services.remote import RemoteActor
-from services.schema.errors import ActorStartError
+import rayzero.learner.actor
+import rayzero.rewards.actor
+import rayzero.rollout_workers.actor
+from rayzero.services.fleet.placement_groups import GpuSeats, cluster_gpus, cluster_nodes, give_back_gpus, one_gpu_here
+from rayzero.services.fleet.remote import RemoteActor
+from rayzero.services.run.placement import Placement
+from rayzero.services.schema.errors import ActorStartError
 from tests.models import build_tiny_model
-from tests.unit.services.test_memory_plan import recipe
+from tests.unit.services.planning.test_memory_plan import recipe
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -92,10 +92,10 @@ def seated() -> type:
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(rollout_workers.actor, "RolloutActor", seated())
-    monkeypatch.setattr(learner.actor, "LearnerActor", seated())
+    monkeypatch.setattr(rayzero.rollout_workers.actor, "RolloutActor", seated())
+    monkeypatch.setattr(rayzero.learner.actor, "LearnerActor", seated())
     monkeypatch.setattr(rewards.actor, "RewardActor", seated())
-    monkeypatch.setattr(rollout_workers.actor, "engine_environment", lambda settings: {})
+    monkeypatch.setattr(rayzero.rollout_workers.actor, "engine_environment", lambda settings: {})
     return build_tiny_model(tmp_path / "model")
 
 

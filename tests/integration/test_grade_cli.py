@@ -39,7 +39,7 @@ ODD_TEXTS = (
 def grade(tmp_path: Path, reward: str, lines: list[dict[str, Any]], *options: str) -> list[dict[str, Any]]:
     source, target = tmp_path / "cases.jsonl", tmp_path / "verdicts.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [sys.executable, "-m", "services.cli", "grade", "--reward", reward, "--in", source, "--out", target]
+    command = [sys.executable, "-m", "rayzero", "grade", "--reward", reward, "--in", source, "--out", target]
     subprocess.run([*command, *options], check=True, timeout=300)
     verdicts = [json.loads(line) for line in target.read_text().splitlines()]
     assert [verdict["id"] for verdict in verdicts] == [line["id"] for line in lines]
@@ -83,7 +83,7 @@ def test_a_plain_user_gets_the_same_verdicts() -> None:
     if interpreter is None:
         pytest.skip(f"no other user can run {sys.executable}, and there is no {SYSTEM_PYTHON}")
     case = json.dumps({"id": 1, "completion": "\\boxed{9}", "answer": "9"}) + "\n"
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(interpreter), "-m", "services.cli"]
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(interpreter), "-m", "rayzero"]
     command += ["grade", "--reward", "math", "--in", "-"]
     packages = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "PYTHONPATH": packages, "HOME": "/nonexistent"}

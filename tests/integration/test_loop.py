@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from services.json_lines import read_lines
-from services.ledger import audit
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.ledger import audit
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 
 def command(run_dir: Path, *changes: str) -> list[str]:
-    return [sys.executable, "-m", "services.cli", "train", RECIPE, *SMALL, *changes, "--run-dir", str(run_dir)]
+    return [sys.executable, "-m", "rayzero", "train", RECIPE, *SMALL, *changes, "--run-dir", str(run_dir)]
 
 
 STARTED: list[subprocess.Popen[str]] = []

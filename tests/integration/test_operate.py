@@ -19,10 +19,10 @@ import psutil
 import pytest
 import yaml
 
-from services.json_lines import read_lines
-from services.ledger import audit
-from services.monitoring.dashboard_panels import DASHBOARDS
-from services.run_directory import write_atomically
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.ledger import audit
+from rayzero.services.store.run_directory import write_atomically
 from tests.browser import open_page, screenshot
 from tests.grafana_preview import preview
 from tests.prometheus import ALERTS, Prometheus, free_port, prometheus
@@ -92,7 +92,7 @@ class Live:
         return f"http://127.0.0.1:{self.port}"
 
     def rayzero(self, *arguments: str, exit_code: int = 0) -> str:
-        done = self.nodes.run(sys.executable, "-m", "services.cli", *arguments)
+        done = self.nodes.run(sys.executable, "-m", "rayzero", *arguments)
         assert done.returncode == exit_code, done.stdout + done.stderr
         return done.stdout + done.stderr * (exit_code != 0)
 
@@ -103,7 +103,7 @@ class Live:
 
     def submission(self, *changes: str) -> list[str]:
         """The command that submits it and shows its log to its end."""
-        submit = [sys.executable, "-m", "services.cli", "submit", RECIPE, *self.changes, *changes, "--head", "--wait"]
+        submit = [sys.executable, "-m", "rayzero", "submit", RECIPE, *self.changes, *changes, "--head", "--wait"]
         return [*submit, "--address", self.nodes.dashboard_url, "--runs", str(self.runs)]
 
     def get(self, path: str) -> bytes:
@@ -139,7 +139,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     try:
         run.nodes.start_head(num_cpus=4, resources={"head": 1, "learner": 1, "reward": 4})
         environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"}})
-        train = ["python", "-m", "services.cli", "train", RECIPE, *run.changes, "cluster.address=auto"]
+        train = ["python", "-m", "rayzero", "train", RECIPE, *run.changes, "cluster.address=auto"]
         run.ray_job(
             *("submit", "--no-wait", "--submission-id", "operated", "--working-dir", "."),
             *("--runtime-env-json", environment, "--", *train, "--runs", str(run.runs)),

@@ -13,19 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner import gpu_links as sending_links
-from learner.weight_sender import WeightSender
-from rollout_workers import engine_process, gpu_links
-from rollout_workers import transfer_group as receiving
-from rollout_workers.environment import engine_environment
-from rollout_workers.staging import StagingBuffer
-from rollout_workers.transfer_group import ReceiverGroup
-from services.schema.errors import WeightSyncError
-from services.schema.transport import Link, Peer
+from rayzero.learner.broadcast import gpu_links as sending_links
+from rayzero.learner.broadcast.sender import WeightSender
+from rayzero.rollout_workers import engine_process
+from rayzero.rollout_workers.broadcast import gpu_links
+from rayzero.rollout_workers.broadcast import group as receiving
+from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
+from rayzero.rollout_workers.broadcast.group import ReceiverGroup
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.services.schema.broadcast.transport import Link, Peer
+from rayzero.services.schema.errors import WeightSyncError
 from tests import packed_gloo
 from tests.integration.test_weight_sync import SETTINGS, Pair, serves_adapters
 from tests.models import build_tiny_model
-from tests.unit.rollout_workers.test_transfer_group import begin, meet, receive, weights
+from tests.unit.rollout_workers.broadcast.test_group import begin, meet, receive, weights
 
 DEADLINE_S = 15.0
 SHORT_S = 0.5

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from services.browse.rollout_index import Filter
-from services.commands.samples import samples
-from services.json_lines import append_lines
-from services.recorder import Recorder
-from services.rollout_file import rollout_lines
-from services.run_directory import RunDirectory
-from services.schema.messages import ChatMessage, Group
+from rayzero.services.cli.samples import samples
+from rayzero.services.observe.browse.rollout_index import Filter
+from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.messages import ChatMessage, Group
+from rayzero.services.store.json_lines import append_lines
+from rayzero.services.store.rollout_file import rollout_lines
+from rayzero.services.store.run_directory import RunDirectory
 from tests.browser import open_page
 from tests.fakes import make_completion, make_group, make_recipe
 from tests.system import needs

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services.json_lines import read_lines
+from rayzero.services.store.json_lines import read_lines
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -23,11 +23,11 @@ models: {base: tiny-words, small: tiny-words-small}
 dtype: float32
 recipe:
   data:
-    train: [{kind: function, name: sums, function: "services.tasks_words:word_sums", arguments: {num_prompts: 200}}]
+    train: [{kind: function, name: sums, function: "rayzero.services.data.tasks.words:word_sums", arguments: {num_prompts: 200}}]
     held_out:
       - kind: function
         name: sums
-        function: services.tasks_words:word_sums
+        function: rayzero.services.data.tasks.words:word_sums
         arguments: {num_prompts: 8, split: held_out, seed: 1}
   rollout:
     prompt_template: text
@@ -47,7 +47,7 @@ stages:
     kind: sft
     data:
       - kind: function
-        function: services.tasks_words:cold_start_demonstrations
+        function: rayzero.services.data.tasks.words:cold_start_demonstrations
         arguments: {num_rows: 300, wrong_share: 0.0}
     num_updates: 80
     demonstrations_per_update: 32
@@ -56,7 +56,7 @@ stages:
   polite:
     kind: reward_model
     model: small
-    pairs: {kind: function, function: "services.tasks_words:harmless_pairs", arguments: {num_rows: 300}}
+    pairs: {kind: function, function: "rayzero.services.data.tasks.words:harmless_pairs", arguments: {num_rows: 300}}
     num_updates: 30
     learning_rate: 3.0e-3
   reasoning:
@@ -87,7 +87,7 @@ stages:
 
 def command(folder: Path) -> list[str]:
     pipeline, run_dir = str(folder / "mini.yaml"), str(folder / "run")
-    return [sys.executable, "-m", "services.cli", "pipeline", "run", pipeline, "--run-dir", run_dir]
+    return [sys.executable, "-m", "rayzero", "pipeline", "run", pipeline, "--run-dir", run_dir]
 
 
 def stage(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:

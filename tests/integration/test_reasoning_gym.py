@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from rewards.base import Case, Context
-from rewards.registry import Capacity, build_reward
-from services.schema.config.data import ReasoningGymSource
-from services.schema.config.reward_components import ReasoningGymComponent
-from services.schema.errors import RecipeError
-from services.schema.messages import VerdictStatus
-from services.sources.registry import read_rows
-from services.sources.rows import to_prompt
+from rayzero.rewards.base import Case, Context
+from rayzero.rewards.registry import Capacity, build_reward
+from rayzero.services.data.sources.registry import read_rows
+from rayzero.services.data.sources.rows import to_prompt
+from rayzero.services.schema.config.data import ReasoningGymSource
+from rayzero.services.schema.config.reward_components import ReasoningGymComponent
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
 from tests.unit.rewards.cases import case
 

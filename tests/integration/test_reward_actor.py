@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewards.actor import RewardActor
-from services.schema.config.reward import RewardSettings
-from services.schema.messages import ChatMessage, Completion, Prompt, VersionSpan
+from rayzero.rewards.actor import RewardActor
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.messages import ChatMessage, Completion, Prompt, VersionSpan
 
 ray = pytest.importorskip("ray")
 

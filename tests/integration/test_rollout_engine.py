@@ -16,12 +16,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.vllm_engine import RolloutEngine
-from services.schema.config.rollout import RolloutSettings
-from services.schema.errors import RecipeError, WorkerError
-from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.errors import RecipeError, WorkerError
+from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
 from tests.models import build_tiny_model, character_tokenizer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

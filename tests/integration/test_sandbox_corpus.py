@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from rewards.code.languages.base import ToolchainError
-from rewards.code.languages.go import toolchain as go
-from rewards.code.languages.java import jdk
-from rewards.code.languages.javascript import node
-from rewards.code.languages.rust import toolchain as rust
-from rewards.sandbox.inside.confine import landlock_abi
-from services.schema.messages import Verdict, VerdictStatus
+from rayzero.rewards.code.languages.base import ToolchainError
+from rayzero.rewards.code.languages.go import toolchain as go
+from rayzero.rewards.code.languages.java import jdk
+from rayzero.rewards.code.languages.javascript import node
+from rayzero.rewards.code.languages.rust import toolchain as rust
+from rayzero.rewards.sandbox.inside.confine import landlock_abi
+from rayzero.services.schema.messages import Verdict, VerdictStatus
 from tests.corpus.judging import judge_all
 from tests.corpus.problems import Program, read
 from tests.system import needs

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from rewards.code.judge import CodeJudge, CodeVerdict
-from rewards.code.spec import CodeSpec
-from rewards.sandbox import doctor, host
-from rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
-from rewards.sandbox.limits import Limits
-from rewards.sandbox.processes import scan, tree
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.messages import VerdictStatus
+from rayzero.rewards.code.judge import CodeJudge, CodeVerdict
+from rayzero.rewards.code.spec import CodeSpec
+from rayzero.rewards.sandbox import doctor, host
+from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
+from rayzero.rewards.sandbox.limits import Limits
+from rayzero.rewards.sandbox.processes import scan, tree
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
 
 pytestmark = needs("bwrap")
@@ -195,8 +195,8 @@ def test_the_sandbox_ends_with_its_user(tmp_path: Path) -> None:
     script = tmp_path / "user.py"
     script.write_text(
         "import asyncio, sys\n"
-        "from rewards.sandbox.client import *\n"
-        "from rewards.sandbox.limits import Limits\n"
+        "from rayzero.rewards.sandbox.client import *\n"
+        "from rayzero.rewards.sandbox.limits import Limits\n"
         "async def main():\n"
         "    sandbox = Sandbox(SandboxConfig(backend='bwrap'))\n"
         "    await sandbox.start()\n"

@@ -19,9 +19,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.config.learner import LearnerSettings
 from tests.reference import objectives
-from tests.unit.learner.test_losses import random_batch, trained_loss
+from tests.unit.learner.objective.test_losses import random_batch, trained_loss
 
 _MISSING = importlib.util.find_spec("trl") is None and os.environ.get("RAYZERO_CI") != "1"
 pytestmark = pytest.mark.skipif(_MISSING, reason="trl is not installed (make setup-dev)")

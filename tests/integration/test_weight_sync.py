@@ -23,16 +23,23 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import peft  # noqa: F401  # its own import warns of deprecations
 
-from learner.policy import Policy
-from learner.weight_sender import WeightSender
-from rollout_workers.engine_process import EngineSpec
-from rollout_workers.environment import engine_environment
-from rollout_workers.transfer_group import ReceiverGroup
-from rollout_workers.vllm_engine import RolloutEngine
-from services.schema.config.learner import LoraSettings
-from services.schema.config.rollout import RolloutSettings
-from services.schema.errors import WeightSyncError, WorkerError
-from services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling, WeightManifest
+from rayzero.learner.broadcast.sender import WeightSender
+from rayzero.learner.model.policy import Policy
+from rayzero.rollout_workers.broadcast.group import ReceiverGroup
+from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.environment import engine_environment
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.schema.config.learner import LoraSettings
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.errors import WeightSyncError, WorkerError
+from rayzero.services.schema.messages import (
+    ChatMessage,
+    GroupCompletions,
+    GroupRequest,
+    Prompt,
+    Sampling,
+    WeightManifest,
+)
 from tests.models import build_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

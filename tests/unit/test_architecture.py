@@ -19,14 +19,14 @@ MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 75
 
 RAY = {
-    "services/placement.py",
-    "services/placement_groups.py",
-    "services/remote.py",
-    "services/health.py",
-    "services/commands/submit.py",
+    "services/run/placement.py",
+    "services/fleet/placement_groups.py",
+    "services/fleet/remote.py",
+    "services/planning/health.py",
+    "services/cli/submit.py",
 }
-VLLM = {"learner/weight_sender.py"}
-REWARD_MODELS = {"rewards/reward_model.py", "rewards/reward_model_training.py"}
+VLLM = {"learner/broadcast/sender.py"}
+REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_training.py"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _imports(node: ast.AST, deep: bool) -> Iterator[tuple[str, int]]:
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0, f"relative import on line {child.lineno}"
             yield str(child.module), child.lineno
-            # `from services import fleet` imports the module services.fleet.
+            # `from services import fleet` imports the module rayzero.services.fleet.fleet.
             yield from ((f"{child.module}.{alias.name}", child.lineno) for alias in child.names)
         elif not deep and _runs_later(child):
             continue
@@ -112,7 +112,7 @@ def test_below_the_control_plane_only_the_schema_is_known() -> None:
         f"{source.path}:{line} imports {name}"
         for source in sources()
         for name, line in source.imports()
-        if source.layer in SIBLINGS and name.startswith("services") and not name.startswith("services.schema")
+        if source.layer in SIBLINGS and name.startswith("services") and not name.startswith("rayzero.services.schema")
     ]
     assert not wrong
 
@@ -125,7 +125,7 @@ def test_the_schema_is_a_leaf() -> None:
         if source.path.startswith("services/schema/")
         and (
             name.split(".")[0] in {"torch", "vllm", "ray", "transformers", *SIBLINGS}
-            or (name.startswith("services.") and not name.startswith("services.schema"))
+            or (name.startswith("services.") and not name.startswith("rayzero.services.schema"))
         )
     ]
     assert not wrong
@@ -138,7 +138,10 @@ def test_what_is_installed_knows_no_benchmarks() -> None:
 
 def test_nothing_imports_the_command_line() -> None:
     wrong = [
-        s.path for s in sources() for name, _ in s.imports() if name == "services.cli" and s.path != "services/cli.py"
+        s.path
+        for s in sources()
+        for name, _ in s.imports()
+        if name == "rayzero.services.cli.app" and s.path != "services/cli/app.py"
     ]
     assert not wrong
 
@@ -162,7 +165,7 @@ def test_vllm_is_imported_where_it_is_used() -> None:
         f"{source.path}:{line}"
         for source in sources()
         for name, line in source.imports(at_import_time=True)
-        if name.split(".")[0] == "vllm" and source.path == "learner/weight_sender.py"
+        if name.split(".")[0] == "vllm" and source.path == "learner/broadcast/sender.py"
     ]
     assert not wrong
 
@@ -170,7 +173,7 @@ def test_vllm_is_imported_where_it_is_used() -> None:
 def test_parts_of_the_learner_can_be_measured_with_four_packages() -> None:
     """Where neither Ray nor vLLM is installed; what is imported in functions is another part's."""
     modules = {source.module: source for source in sources()}
-    left = {f"services.bench.{name}" for name in ("learner", "limits", "length_mix")}
+    left = {f"rayzero.services.bench.{name}" for name in ("learner", "limits", "length_mix")}
     left |= {f"benchmarks.{name}" for name in ("all", "parts", "random_model", "trl.step")}
     seen, needed = set[str](), set[str]()
     while left:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.model_families import FAMILIES
+from rayzero.services.planning.model_families import FAMILIES
 from tests.model_families import VARIANTS
 from tests.model_table import PAGE, page, verdicts
 

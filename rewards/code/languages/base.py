@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.limits import MIB, Limits, Outcome
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 
 
 class ToolchainError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from rewards.code.languages.base import (
+from rayzero.rewards.code.languages.base import (
     BuildError,
     BuildFailure,
     Language,
@@ -23,10 +23,10 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
-from rewards.code.languages.cpp_overloads import Overload, overloads_of
-from rewards.code.languages.nodes import undefined_nodes
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.limits import MIB, Limits
+from rayzero.rewards.code.languages.cpp_overloads import Overload, overloads_of
+from rayzero.rewards.code.languages.nodes import undefined_nodes
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.limits import MIB, Limits
 
 FLAGS = ("-O2", "-std=gnu++20", "-pipe", "-w", "-fmax-errors=3", "-fno-diagnostics-color")
 _DRIVER = Path(__file__).parent / "drivers" / "call.hpp"

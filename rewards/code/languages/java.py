@@ -8,7 +8,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from rewards.code.languages.base import (
+from rayzero.rewards.code.languages.base import (
     BuildError,
     Language,
     Prepared,
@@ -19,9 +19,9 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
-from rewards.code.languages.nodes import undefined_nodes
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.limits import MIB, Limits
+from rayzero.rewards.code.languages.nodes import undefined_nodes
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.limits import MIB, Limits
 
 _DRIVER = Path(__file__).parent / "drivers" / "Call.java"
 _NODES = {

@@ -8,10 +8,10 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from rewards.code.languages.base import BuildError, Language, Prepared, ToolchainError, encoded
-from rewards.code.languages.nodes import undefined_nodes
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.limits import MIB, Limits
+from rayzero.rewards.code.languages.base import BuildError, Language, Prepared, ToolchainError, encoded
+from rayzero.rewards.code.languages.nodes import undefined_nodes
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.limits import MIB, Limits
 
 _DRIVER = Path(__file__).parent / "drivers" / "call.js"
 

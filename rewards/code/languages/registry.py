@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rewards.code.languages.base import Language
-from rewards.code.languages.cpp import Cpp
-from rewards.code.languages.go import Go
-from rewards.code.languages.java import Java
-from rewards.code.languages.javascript import JavaScript
-from rewards.code.languages.rust import Rust
-from rewards.code.spec import SpecError
+from rayzero.rewards.code.languages.base import Language
+from rayzero.rewards.code.languages.cpp import Cpp
+from rayzero.rewards.code.languages.go import Go
+from rayzero.rewards.code.languages.java import Java
+from rayzero.rewards.code.languages.javascript import JavaScript
+from rayzero.rewards.code.languages.rust import Rust
+from rayzero.rewards.code.spec import SpecError
 
 PYTHON_NAMES = ("python", "python3", "py", "py3")
 

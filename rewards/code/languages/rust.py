@@ -10,7 +10,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from rewards.code.languages.base import (
+from rayzero.rewards.code.languages.base import (
     BuildError,
     Language,
     Prepared,
@@ -21,9 +21,9 @@ from rewards.code.languages.base import (
     roomy,
     shell,
 )
-from rewards.code.languages.nodes import undefined_nodes
-from rewards.sandbox.client import Sandbox
-from rewards.sandbox.limits import Limits
+from rayzero.rewards.code.languages.nodes import undefined_nodes
+from rayzero.rewards.sandbox.client import Sandbox
+from rayzero.rewards.sandbox.limits import Limits
 
 
 @cache

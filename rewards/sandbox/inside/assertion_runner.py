@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rewards.sandbox.inside import pytest_like
-from rewards.sandbox.inside.assertion_text import TestFault, TestText
+from rayzero.rewards.sandbox.inside import pytest_like
+from rayzero.rewards.sandbox.inside.assertion_text import TestFault, TestText
 
 Fixtures = Mapping[str, Callable[..., Any]]
 _CANDIDATES = ("candidate", "func", "fn", "f", "function", "solution")

@@ -11,7 +11,7 @@ import importlib
 import sys
 from typing import Any, TypeGuard
 
-from rewards.sandbox.inside import wire
+from rayzero.rewards.sandbox.inside import wire
 
 _MODULES_TEXT = """
     asyncio binascii concurrent.futures configparser copy csv dataclasses decimal graphlib ipaddress json

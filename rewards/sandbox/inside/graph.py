@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from rewards.sandbox.inside import wire
+from rayzero.rewards.sandbox.inside import wire
 
 MAX_NODES = 500_000
 

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 
-from rewards.sandbox.inside import confine, programs
+from rayzero.rewards.sandbox.inside import confine, programs
 
 
 def main() -> None:

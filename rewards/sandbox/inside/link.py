@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.sandbox.inside import errors, graph, wire
-from rewards.sandbox.inside.remote import Remote
+from rayzero.rewards.sandbox.inside import errors, graph, wire
+from rayzero.rewards.sandbox.inside.remote import Remote
 
 MAX_REPLY_BYTES = 32 << 20
 _DTYPE = re.compile(r"(bool|u?int\d{1,2}|float\d{2}|complex\d{2,3}|[<|=]?U\d{1,6})")

@@ -22,7 +22,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rewards.sandbox.inside import confine, nodes, scope, signals, wire
+from rayzero.rewards.sandbox.inside import confine, nodes, scope, signals, wire
 
 
 def run(channel: socket.socket) -> None:
@@ -177,7 +177,7 @@ def _operations(job: dict[str, Any], channel: socket.socket, link: socket.socket
 
 
 def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
-    from rewards.sandbox.inside import serving  # the zygote has it; a box that is launched needs it for this alone
+    from rayzero.rewards.sandbox.inside import serving
 
     assert link is not None
     server = serving.Server(link)
@@ -191,7 +191,7 @@ def _serve(job: dict[str, Any], channel: socket.socket, link: socket.socket | No
 
 
 def _check(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
-    from rewards.sandbox.inside import testing
+    from rayzero.rewards.sandbox.inside import testing
 
     assert link is not None
     verdict = testing.judge(link, job["test"], job["prelude"], job["entry_point"])

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
-from rewards.sandbox.inside.assertion_text import TestFault
+from rayzero.rewards.sandbox.inside.assertion_text import TestFault
 
 _MARKS = "_rayzero_marks"
 

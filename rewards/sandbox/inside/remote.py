@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from rewards.sandbox.inside.link import Link
+    from rayzero.rewards.sandbox.inside.link import Link
 
 T = TypeVar("T")
 _READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__wrapped__", "__annotations__", "__members__"})

@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rewards.sandbox.inside import errors, graph, nodes, wire
+from rayzero.rewards.sandbox.inside import errors, graph, nodes, wire
 
 MAX_REPLY_BYTES = 32 << 20
 MAX_EAGER = 256

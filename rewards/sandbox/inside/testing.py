@@ -15,10 +15,10 @@ import types
 import typing
 from typing import Any
 
-from rewards.sandbox.inside import assertion_runner, errors, nodes
-from rewards.sandbox.inside.assertion_text import TestFault, TestText
-from rewards.sandbox.inside.link import Link, ProgramGone, UnspeltError
-from rewards.sandbox.inside.remote import Remote
+from rayzero.rewards.sandbox.inside import assertion_runner, errors, nodes
+from rayzero.rewards.sandbox.inside.assertion_text import TestFault, TestText
+from rayzero.rewards.sandbox.inside.link import Link, ProgramGone, UnspeltError
+from rayzero.rewards.sandbox.inside.remote import Remote
 
 _TEST_SIDE = frozenset(
     (*typing.__all__, "Counter", "OrderedDict", "defaultdict", "deque", "namedtuple", "Decimal", "Fraction", "inf")

@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 
-from rewards.sandbox.inside import confine, programs, scope
+from rayzero.rewards.sandbox.inside import confine, programs, scope
 
 REPORT = struct.Struct("!iidq")
 """Wait status, 0 or an errno of the set-up, CPU seconds of the box and all its children, peak resident bytes of one."""
@@ -26,7 +26,7 @@ _PRELOADED = """
     fractions functools hashlib heapq inspect io itertools json math numbers operator queue random re
     statistics string struct textwrap threading time traceback typing unicodedata
 """
-PRELOADED = (*_PRELOADED.split(), "rewards.sandbox.inside.serving", "rewards.sandbox.inside.testing")
+PRELOADED = (*_PRELOADED.split(), "rayzero.rewards.sandbox.inside.serving", "rayzero.rewards.sandbox.inside.testing")
 """What programs import most: a fork has it already."""
 
 

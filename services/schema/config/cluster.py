@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from services.schema.config.base import Section
-from services.schema.transport import Transport
+from rayzero.services.schema.broadcast.transport import Transport
+from rayzero.services.schema.config.base import Section
 
 _THREADS = "set learner.compute.num_threads or rollout.num_threads"
 _DEVICES = "Ray gives every actor its GPUs"

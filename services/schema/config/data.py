@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from services.schema.config.base import Section
+from rayzero.services.schema.config.base import Section
 
 DottedFunction = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
@@ -103,7 +103,7 @@ class FunctionSource(SourceSettings):
 
     kind: Literal["function"] = "function"
     function: DottedFunction
-    """`module:function`, e.g. `services.tasks:number_after`."""
+    """`module:function`, e.g. `rayzero.services.data.tasks.numbers:number_after`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Its keyword arguments."""
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from services.schema.config.base import Section
-from services.schema.config.loss import GrpoLoss, LossSettings
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.loss import GrpoLoss, LossSettings
 
 AdvantageName = Literal[
     "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"

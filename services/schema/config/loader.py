@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from services.schema.config.recipe import Recipe
-from services.schema.errors import RecipeError
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
 
 KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)

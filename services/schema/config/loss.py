@@ -1,4 +1,4 @@
-"""The losses by name, each with the settings its paper has. What they compute is in learner/losses."""
+"""The losses by name, each with the settings its paper has. What they compute is in learner/objective/losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.schema.config.base import Section
+from rayzero.services.schema.config.base import Section
 
 
 class GrpoLoss(Section):

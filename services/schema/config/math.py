@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from services.schema.config.base import Section
+from rayzero.services.schema.config.base import Section
 
 Strictness = Literal["strict", "standard", "lenient"]
 Fallback = Literal["hashes", "last_number", "answer_line", "answer_tags", "final_answer"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.schema.config.base import Section
+from rayzero.services.schema.config.base import Section
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 

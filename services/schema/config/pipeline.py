@@ -1,4 +1,4 @@
-"""The pipeline recipe: stages that name what they start from, run as one job. The graph is in services/stages."""
+"""The pipeline recipe: stages that name what they start from, run as one job. The graph is in services/pipeline."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from services.schema.config.base import Section
-from services.schema.config.data import DataSource
-from services.schema.config.training import SupervisedSettings
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.data import DataSource
+from rayzero.services.schema.config.training import SupervisedSettings
 
 BASE = "base"
 REFERENCE = "stage:"

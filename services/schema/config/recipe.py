@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from services.schema.config.base import Section
-from services.schema.config.cluster import ClusterSettings
-from services.schema.config.data import DataSettings
-from services.schema.config.learner import LearnerSettings
-from services.schema.config.model import ModelSettings
-from services.schema.config.observe import ObserveSettings
-from services.schema.config.reward import RewardSettings
-from services.schema.config.rollout import RolloutSettings
-from services.schema.config.training import (
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.cluster import ClusterSettings
+from rayzero.services.schema.config.data import DataSettings
+from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.config.model import ModelSettings
+from rayzero.services.schema.config.observe import ObserveSettings
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.config.training import (
     CheckpointSettings,
     ColdStartSettings,
     DeadlineSettings,
     EvaluationSettings,
     TrainingSettings,
 )
-from services.schema.messages import Sampling
+from rayzero.services.schema.messages import Sampling
 
 EVALUATION_SEEDS = 2**31
 """Above every training group's seed, so that no held-out completion shares its random numbers with a training one."""

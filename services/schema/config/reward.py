@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator, model_validator
 
-from services.schema.config.base import Section
-from services.schema.config.reward_components import AnyComponent, CosineLengthComponent, Rubric
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.reward_components import AnyComponent, CosineLengthComponent, Rubric
 
 
 class RewardSettings(Section):

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from services.schema.config.base import Section
-from services.schema.config.math import MathSettings
-from services.schema.config.sandbox import SandboxSettings
-from services.schema.languages import language_code
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.math import MathSettings
+from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from services.schema.config.base import Section
+from rayzero.services.schema.config.base import Section
 
 OnWeights = Literal["keep_recompute", "keep_stale", "abort"]
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from services.schema.config.base import Section
-from services.schema.config.data import DataSource
-from services.schema.config.learner import OptimizerSettings
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.data import DataSource
+from rayzero.services.schema.config.learner import OptimizerSettings
 
 
 class TrainingSettings(Section):

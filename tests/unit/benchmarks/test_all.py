@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import all as bench
 from benchmarks.parts import head, packed_attention, rollout_limit
-from services.bench.limits import MachineLimits
-from services.published_shapes import PUBLISHED
+from rayzero.services.bench.limits import MachineLimits
+from rayzero.services.planning.published_shapes import PUBLISHED
 
 LIMITS = MachineLimits(gemm_bf16_flops=1e12, gemm_fp32_flops=1e11, copy_bytes_per_s=4e12)
 

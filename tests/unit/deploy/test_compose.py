@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from services.schema.config.loader import load_recipe
+from rayzero.services.schema.config.loader import load_recipe
 
 FILE = Path("docker-compose.yml")
 

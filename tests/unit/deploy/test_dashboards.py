@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from services.monitoring.dashboard_panels import DASHBOARDS
-from services.monitoring.dashboards import as_grafana, write_dashboards, write_kubernetes
-from services.telemetry import CATALOGUE
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.observe.monitoring.dashboards import as_grafana, write_dashboards, write_kubernetes
+from rayzero.services.observe.telemetry import CATALOGUE
 from tests.series import KNOWN
 
 COMMITTED = Path("deploy/grafana/dashboards")

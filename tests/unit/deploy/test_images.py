@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from services.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
 
 IMAGES = Path("deploy/images")
 LARGEST_BYTES = 200_000

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from services.gpu_seats import ROLES, Node, bundles_of, fit
-from services.schema.config.loader import load_recipe
-from services.schema.errors import ActorStartError
+from rayzero.services.fleet.gpu_bundles import ROLES, Node, bundles_of, fit
+from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.errors import ActorStartError
 from tests.system import needs
 
 FOLDER = Path("deploy/kuberay")
@@ -185,7 +185,7 @@ def test_no_secret_is_applied_or_written_out() -> None:
 def test_the_jobs_command_is_a_run_that_the_recipe_allows() -> None:
     for job in of_kind("RayJob"):
         words = shlex.split(job["spec"]["entrypoint"])
-        assert words[:4] == ["python", "-m", "services.cli", "train"]
+        assert words[:4] == ["python", "-m", "rayzero", "train"]
         recipe = load_recipe(words[4].removeprefix("/opt/rayzero/"), words[5 : words.index("--runs")])
         assert recipe.observe.api.port == 8100 and set(recipe.cluster.rollout_resources) <= set(groups())
         assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "300"

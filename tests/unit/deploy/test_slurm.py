@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.gpu_seats import ENGINE, LEARNER, Node, bundles_of, fit
-from services.schema.config.loader import load_recipe
-from services.schema.errors import ActorStartError
+from rayzero.services.fleet.gpu_bundles import ENGINE, LEARNER, Node, bundles_of, fit
+from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.errors import ActorStartError
 
 SCRIPT = Path("deploy/slurm/rayzero.sbatch")
 RECIPE = "deploy/recipes/qwen_0.6b_node.yaml"
@@ -71,7 +71,7 @@ def test_every_node_joins_the_first(job: Job) -> None:
     for name in ("n1", "n2"):
         words = nodes[name][1]
         assert words[words.index("--address") + 1] == "10.0.0.1:6379"
-    assert job.train[:5] == ["-m", "services.cli", "train", RECIPE, "seed=3"]
+    assert job.train[:5] == ["-m", "rayzero", "train", RECIPE, "seed=3"]
     assert "cluster.address=10.0.0.1:6379" in job.train
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from learner.samples import Batch, make_batch
+from rayzero.learner.batch.samples import Batch, make_batch
 from tests.unit.learner.kit import build_model, make_group
 
 

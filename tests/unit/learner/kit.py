@@ -20,10 +20,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from learner.batching import Microbatch
-from learner.policy import Policy
-from learner.samples import Batch
-from services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
+from rayzero.learner.batch.batching import Microbatch
+from rayzero.learner.batch.samples import Batch
+from rayzero.learner.model.policy import Policy
+from rayzero.services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
 
 VOCABULARY = 61
 _SIZES = {

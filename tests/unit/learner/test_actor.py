@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.actor import LearnerActor
-from services.schema.errors import ActorStartError
+from rayzero.learner.actor import LearnerActor
+from rayzero.services.schema.errors import ActorStartError
 from tests.system import LOOPBACKS
-from tests.unit.services.test_memory_plan import recipe
+from tests.unit.services.planning.test_memory_plan import recipe
 
 
 @pytest.fixture

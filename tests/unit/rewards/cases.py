@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewards.base import Case
-from services.schema.messages import ChatMessage, Prompt
+from rayzero.rewards.base import Case
+from rayzero.services.schema.messages import ChatMessage, Prompt
 
 
 def case(text: str, *, answer: Any = None, columns: dict[str, Any] | None = None, **fields: Any) -> Case:

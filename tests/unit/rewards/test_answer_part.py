@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.answer_part import answer_part
+from rayzero.rewards.answer_part import answer_part
 
 
 @pytest.mark.parametrize(

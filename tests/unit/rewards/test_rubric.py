@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from rewards.base import Case, Context, Score, failed, scored
-from rewards.rubric import Part, Rubric, compose
-from services.schema.errors import ActorStartError
-from services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
+from rayzero.rewards.base import Case, Context, Score, failed, scored
+from rayzero.rewards.rubric import Part, Rubric, compose
+from rayzero.services.schema.errors import ActorStartError
+from rayzero.services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
 FULL = scored(1.0, reason="right", seconds=0.25)
 NONE = scored(0.0, reason="not right")

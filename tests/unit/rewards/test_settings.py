@@ -8,11 +8,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from rewards.accuracy import math_reward
-from rewards.base import Reward
-from rewards.registry import BUILDERS, Capacity, build_rubric
-from services.schema.config.reward import RewardSettings
-from services.schema.config.reward_components import AnyComponent, MathComponent
+from rayzero.rewards.base import Reward
+from rayzero.rewards.kinds.math_reward import math_reward
+from rayzero.rewards.registry import BUILDERS, Capacity, build_rubric
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.config.reward_components import AnyComponent, MathComponent
 
 KINDS: dict[str, dict[str, Any]] = {
     "math": {},

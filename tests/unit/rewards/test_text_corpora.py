@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rewards.grade import run
+from rayzero.rewards.grading.grade import run
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 KINDS = ("exact", "choice", "json_schema", "regex", "instructions", "sql")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout_workers.completions import completion_of, eos_token_ids, spread_seed
-from services.schema.errors import WorkerError
-from services.schema.messages import VersionSpan
+from rayzero.rollout_workers.completions import completion_of, eos_token_ids, spread_seed
+from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.messages import VersionSpan
 from tests.models import character_tokenizer
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from rollout_workers.continuation import carry_on, joined, seed_after
-from rollout_workers.running_requests import RunningRequests
-from services.schema.messages import Completion, FinishReason, VersionSpan
+from rayzero.rollout_workers.continuation import carry_on, joined, seed_after
+from rayzero.rollout_workers.running_requests import RunningRequests
+from rayzero.services.schema.messages import Completion, FinishReason, VersionSpan
 from tests.models import character_tokenizer
 
 TOKENIZER = character_tokenizer()

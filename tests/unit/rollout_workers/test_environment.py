@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rollout_workers.engine_process import EngineSpec, engine_arguments
-from rollout_workers.environment import engine_environment, usable_cores
-from services.schema.config.rollout import RolloutSettings
+from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
+from rayzero.rollout_workers.environment import engine_environment, usable_cores
+from rayzero.services.schema.config.rollout import RolloutSettings
 
 
 def test_gpu_engine_is_told_what_it_would_guess_wrongly() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from rollout_workers.load_meter import LoadMeter
+from rayzero.rollout_workers.load_meter import LoadMeter
 
 
 def test_gauges_are_the_latest_and_counters_add_up() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY, Counter
 
-from rollout_workers.metrics_server import serve_metrics
+from rayzero.rollout_workers.metrics_server import serve_metrics
 from tests.system import LOOPBACKS
 
 

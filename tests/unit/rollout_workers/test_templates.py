@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rollout_workers.templates import R1_ZERO, render
-from services.schema.errors import RecipeError
-from services.schema.messages import ChatMessage, Prompt
+from rayzero.rollout_workers.templates import R1_ZERO, render
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.messages import ChatMessage, Prompt
 from tests.models import character_tokenizer
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from rollout_workers.engine_process import EngineSpec, engine_arguments
-from rollout_workers.vllm_engine import RolloutEngine
-from services.schema.config.rollout import RolloutSettings
-from services.schema.errors import DeadlineError, WeightSyncError, WorkerError
-from services.schema.messages import Rendezvous, TensorSpec, WeightManifest
+from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.errors import DeadlineError, WeightSyncError, WorkerError
+from rayzero.services.schema.messages import Rendezvous, TensorSpec, WeightManifest
 
 SPEC = EngineSpec(model_path="model", dtype="float32", settings=RolloutSettings(device="cpu"))
 MANIFEST = WeightManifest(

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from rollout_workers import watchdog
+from rayzero.rollout_workers import watchdog
 
 OWNER_CODE = """
 import subprocess, sys, time
-from rollout_workers.watchdog import own_engines
+from rayzero.rollout_workers.watchdog import own_engines
 own_engines()
 engine = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 print(engine.stdout.readline().strip(), flush=True)
@@ -22,7 +22,7 @@ time.sleep(60)
 """
 ENGINE_CODE = """
 import os, time
-from rollout_workers.watchdog import end_with_owner
+from rayzero.rollout_workers.watchdog import end_with_owner
 end_with_owner()
 print(os.getpid(), flush=True)
 time.sleep(60)

@@ -16,9 +16,9 @@ from benchmarks.trl.reward_curve import Curve, Point, Ratio, compare, median_rat
 from benchmarks.trl.reward_plot import mean_line
 from benchmarks.trl.reward_report import Trial, summarise, table_rows
 from benchmarks.trl.time_to_reward import Options, check_comparable, check_same, run, stop_level
-from services.json_lines import append_lines
-from services.schema.config.recipe import Recipe
-from services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.store.json_lines import append_lines
 from tests.fakes import make_recipe
 
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from rewards.code.compare import text_equal, value_equal
-from rewards.code.spec import Checker
+from rayzero.rewards.code.compare import text_equal, value_equal
+from rayzero.rewards.code.spec import Checker
 
 LINES, TOKENS, EXACT, UNORDERED = (Checker(kind=kind) for kind in ("lines", "tokens", "exact", "unordered"))
 FLOATS = Checker(float_tolerance=1e-6)

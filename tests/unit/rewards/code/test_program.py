@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from rewards.code.program import NoProgramError, defines, extract
+from rayzero.rewards.code.program import NoProgramError, defines, extract
 
 
 def test_the_last_block_behind_the_last_think_counts() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from rewards.code.spec import AssertTest, CallTest, SpecError, StdinTest, parse
+from rayzero.rewards.code.spec import AssertTest, CallTest, SpecError, StdinTest, parse
 
 
 def test_each_form_of_test() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rewards.code.spec import AssertTest, CallTest, OperationsTest, SpecError, StdinTest, parse
+from rayzero.rewards.code.spec import AssertTest, CallTest, OperationsTest, SpecError, StdinTest, parse
 
 STDIN = StdinTest(stdin="1 2\n", expected="3\n")
 CALL = CallTest(call="add", args=[1, 2], expected=3)

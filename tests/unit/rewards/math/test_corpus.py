@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.math_corpus import CorpusCase, load_corpus, rayzero_verifier, score
-from rewards.math.verify import verify
-from services.schema.errors import RecipeError
+from rayzero.rewards.math.verify import verify
+from rayzero.services.schema.errors import RecipeError
 
 CORPUS = Path(__file__).parents[3] / "corpus" / "math.jsonl"
 CASES = load_corpus(CORPUS)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rewards.math.rules import Rules
-from rewards.math.verify import MathVerdict, verify
+from rayzero.rewards.math.rules import Rules
+from rayzero.rewards.math.verify import MathVerdict, verify
 
 CORPUS = Path(__file__).parents[3] / "corpus" / "math_data.jsonl"
 CASES: list[dict[str, Any]] = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from rewards.math.verify import verify_answer
+from rayzero.rewards.math.verify import verify_answer
 from tests.corpus.mutants import mutants
 from tests.unit.rewards.math.test_corpus import CASES
 from tests.unit.rewards.math.test_data_corpus import CASES as DATA_CASES

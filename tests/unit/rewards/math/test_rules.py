@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rewards.math.rules import Rules, rules_of
-from services.schema.config.math import MathSettings
+from rayzero.rewards.math.rules import Rules, rules_of
+from rayzero.services.schema.config.math import MathSettings
 
 
 def test_defaults_are_those_of_the_recipe() -> None:

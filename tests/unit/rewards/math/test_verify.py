@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.math.rules import Rules
-from rewards.math.verify import verify, verify_answer
+from rayzero.rewards.math.rules import Rules
+from rayzero.rewards.math.verify import verify, verify_answer
 
 _LATEX = r"""
     \frac \sqrt { } ( ) [ ] \left \right \{ \} , ; 1 2 0 42 99999 10^ ^ _ 9^ ! x y n e i \pi \infty + - * / = < > \le
@@ -129,7 +129,7 @@ def test_gold_answers_may_be_whole_solutions() -> None:
 
 def test_importing_costs_little_and_no_sympy() -> None:
     code = (
-        "import sys; from rewards.math.verify import verify; "
+        "import sys; from rayzero.rewards.math.verify import verify; "
         r"assert verify(r'\boxed{\sqrt{8}}', r'2\sqrt2').correct; "
         "print(sorted({'sympy', 'torch', 'ray', 'numpy'} & set(sys.modules)))"
     )

@@ -1,6 +1,6 @@
 import asyncio
 
-from rewards.sandbox.gate import Gate, Pass
+from rayzero.rewards.sandbox.gate import Gate, Pass
 
 
 async def settled(task: asyncio.Task[Pass]) -> bool:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from rewards.sandbox import backends, bwrap, host
-from rewards.sandbox.limits import Limits
-from services.schema.config.sandbox import SandboxSettings
+from rayzero.rewards.sandbox import backends, bwrap, host
+from rayzero.rewards.sandbox.limits import Limits
+from rayzero.services.schema.config.sandbox import SandboxSettings
 
 
 def test_rlimits_of_a_run() -> None:

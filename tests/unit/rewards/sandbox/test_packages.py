@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.sandbox import host, packages
+from rayzero.rewards.sandbox import host, packages
 
 
 @pytest.fixture

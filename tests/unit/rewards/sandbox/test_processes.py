@@ -2,7 +2,7 @@ import os
 import subprocess
 import time
 
-from rewards.sandbox.processes import Process, cpu_seconds, is_asleep, proportional_bytes, scan, tree
+from rayzero.rewards.sandbox.processes import Process, cpu_seconds, is_asleep, proportional_bytes, scan, tree
 
 
 def process(pid: int, parent: int, group: int = 0) -> Process:

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from rewards.sandbox import seccomp
-from rewards.sandbox.syscalls import ARCHITECTURES
+from rayzero.rewards.sandbox import seccomp
+from rayzero.rewards.sandbox.syscalls import ARCHITECTURES
 
 ALLOW, KILL, EPERM, EACCES, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x5000D, 0x50026
 

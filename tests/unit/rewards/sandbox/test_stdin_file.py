@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from rewards.sandbox.stdin_file import StdinFile
+from rayzero.rewards.sandbox.stdin_file import StdinFile
 
 
 def test_it_has_a_size_and_a_position_of_its_own() -> None:

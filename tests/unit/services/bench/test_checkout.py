@@ -8,16 +8,16 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from services.bench import checkout
-from services.cli import app
+from rayzero.services.bench import checkout
+from rayzero.services.cli.app import app
 
 INSTALLED = {"loop", "sync", "learner", "rewards"}
 
 WHEEL = """\
 import sys
-from services.bench import checkout
+from rayzero.services.bench import checkout
 checkout.find = lambda module: None
-from services.cli import main
+from rayzero.services.cli.app import main
 sys.argv = ["rayzero", *sys.argv[1:]]
 main()
 """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.bench import length_mix, limits
-from services.bench.learner import run
-from services.bench.length_mix import LengthMix, make_groups, num_real_tokens
+from rayzero.services.bench import length_mix, limits
+from rayzero.services.bench.learner import run
+from rayzero.services.bench.length_mix import LengthMix, make_groups, num_real_tokens
 from tests.models import build_tiny_model
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.math.verify import verify
-from services.bench import rewards as bench
+from rayzero.rewards.math.verify import verify
+from rayzero.services.bench import rewards as bench
 
 
 def a_run(num_items: int, healthy_s: float, cpu_s: float, *, wrong: int = 0, causes: int = 0) -> bench.PoolRun:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.bench.sync import first_token, least_traffic
-from services.schema.errors import RayzeroError
+from rayzero.services.bench.sync import first_token, least_traffic
+from rayzero.services.schema.errors import RayzeroError
 
 
 def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() -> None:

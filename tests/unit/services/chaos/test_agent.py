@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from services.chaos import agent as agent_file
-from services.chaos.agent import ChaosAgent
-from services.chaos.strikes import KINDS, PHASES, StrikeBook
-from services.run_control import RunControl
-from tests.unit.services.test_controller import Run
+from rayzero.services.chaos import agent as agent_file
+from rayzero.services.chaos.agent import ChaosAgent
+from rayzero.services.chaos.strikes import KINDS, PHASES, StrikeBook
+from rayzero.services.loop.run_control import RunControl
+from tests.unit.services.loop.test_controller import Run
 
 
 def test_every_kind_is_killed_in_every_phase_before_any_a_second_time(tmp_path: Path) -> None:

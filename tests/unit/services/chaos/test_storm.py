@@ -14,22 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from services.activity import Phase
-from services.checkpointing import Checkpointer, latest_checkpoint, load_run_state
-from services.controller import Controller
-from services.evaluation import Evaluator
-from services.fleet import Fleet
-from services.group_buffer import GroupBuffer
-from services.group_carrier import GroupCarrier
-from services.json_lines import read_lines
-from services.learner_keeper import LearnerKeeper
-from services.ledger import audit
-from services.recorder import Recorder
-from services.run_directory import RunDirectory, write_json
-from services.schema.config.recipe import Recipe
-from services.schema.errors import WeightSyncError, WorkerError
-from services.schema.interfaces import RewardWorker, RolloutWorker
-from services.schema.messages import (
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.loop.activity import Phase
+from rayzero.services.loop.checkpointer import Checkpointer, latest_checkpoint, load_run_state
+from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.evaluation import Evaluator
+from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.weight_sync import WeightSync
+from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import WeightSyncError, WorkerError
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.messages import (
     Completion,
     Group,
     GroupCompletions,
@@ -40,7 +38,9 @@ from services.schema.messages import (
     WeightManifest,
     WeightReceipt,
 )
-from services.weight_sync import WeightSync
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.ledger import audit
+from rayzero.services.store.run_directory import RunDirectory, write_json
 from tests.fakes import (
     Events,
     FakeLearner,

@@ -7,9 +7,9 @@ import socket
 import pytest
 import torch.distributed
 
-from services.schema import addresses
-from services.schema.addresses import address_towards, family_of, free_port, host_port
-from services.schema.messages import Rendezvous
+from rayzero.services.schema import addresses
+from rayzero.services.schema.addresses import address_towards, family_of, free_port, host_port
+from rayzero.services.schema.messages import Rendezvous
 from tests.system import LOOPBACKS
 
 

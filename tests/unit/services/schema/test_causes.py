@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.browse.rollout_index import Filter, RolloutIndex
-from services.rollout_file import read_groups, rollout_lines
-from services.schema.causes import DropReason, ErrorCause
-from services.schema.messages import Verdict, VerdictStatus
+from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
+from rayzero.services.schema.causes import DropReason, ErrorCause
+from rayzero.services.schema.messages import Verdict, VerdictStatus
+from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from tests.fakes import make_group
 
 BEFORE = (

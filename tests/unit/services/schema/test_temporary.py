@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.schema.temporary import own_folder, remove_dead_folders
+from rayzero.services.schema.temporary import own_folder, remove_dead_folders
 
 
 def test_folders_of_the_dead_are_removed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,110 @@
+"""Groups -> the rows of one batch, with all that a micro-batch must not decide for itself.
+
+    Group (messages) -> TrainingSample rows + flat [N] arrays over all completion tokens -> learner/batch/batching.py
+
+Advantages and the number of groups and tokens are counted here, over the whole batch, so that no split into
+micro-batches or ranks can change a denominator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayzero.services.schema.messages import Completion, Group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSample:
+    """One completion to train on. `start` is where its tokens begin in the batch's flat arrays."""
+
+    row: int
+    """Its place in the batch: index of every [S] array."""
+    group: int
+    """Which group of the batch it is of, counted from 0."""
+    prompt_token_ids: NDArray[np.int32]
+    token_ids: NDArray[np.int32]
+    start: int
+
+    @property
+    def num_tokens(self) -> int:
+        """T, tokens of the completion."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """S samples with N completion tokens in all. Error verdicts are not among them: they have left their groups."""
+
+    samples: tuple[TrainingSample, ...]
+    rewards: NDArray[np.float64]
+    """[S]"""
+    groups: NDArray[np.int64]
+    """[S] which group each sample is of."""
+    lengths: NDArray[np.int64]
+    """[S] tokens of each completion."""
+    rollout_logprobs: NDArray[np.float32]
+    """[N]"""
+    token_versions: NDArray[np.int64]
+    """[N] policy version each token was sampled from."""
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return len(self.rollout_logprobs)
+
+    @property
+    def token_rows(self) -> NDArray[np.int64]:
+        """[N] the sample each token is of."""
+        return np.repeat(np.arange(len(self.samples)), self.lengths)
+
+
+def make_batch(groups: Sequence[Group]) -> Batch:
+    """Lay all rollouts with a verdict out as samples.
+
+    Raises ValueError when a completion's log-probabilities do not match its tokens, or a prompt is empty.
+    """
+    kept = [(index, group, rollout) for index, group in enumerate(groups) for rollout in group.judged]
+    completions = [rollout.completion for _, _, rollout in kept]
+    lengths = np.array([completion.num_tokens for completion in completions], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    samples = tuple(
+        _sample(row, index, group, rollout.completion, int(starts[row]))
+        for row, (index, group, rollout) in enumerate(kept)
+    )
+    return Batch(
+        samples=samples,
+        rewards=np.array([rollout.verdict.reward for _, _, rollout in kept], dtype=np.float64),
+        groups=np.array([index for index, _, _ in kept], dtype=np.int64),
+        lengths=lengths,
+        rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions]).astype(np.float32),
+        token_versions=_joined([_versions(completion) for completion in completions]).astype(np.int64),
+    )
+
+
+def _sample(row: int, index: int, group: Group, completion: Completion, start: int) -> TrainingSample:
+    if len(group.prompt_token_ids) == 0:
+        raise ValueError(f"group {group.group_id}: an empty prompt cannot predict a first token")
+    if len(completion.rollout_logprobs) != completion.num_tokens:
+        raise ValueError(
+            f"group {group.group_id}: {completion.num_tokens} tokens, but "
+            f"{len(completion.rollout_logprobs)} log-probabilities"
+        )
+    return TrainingSample(
+        row=row, group=index, prompt_token_ids=group.prompt_token_ids, token_ids=completion.token_ids, start=start
+    )
+
+
+def _versions(completion: Completion) -> NDArray[np.int64]:
+    versions = np.full(completion.num_tokens, completion.oldest_version, dtype=np.int64)
+    for span in completion.version_spans:
+        versions[span.start : span.end] = span.policy_version
+    return versions
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0)

@@ -1,0 +1,138 @@
+"""The sending end of the transfer group: rank 0, outside torch's global process groups."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+
+from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.learner.broadcast.gpu_links import IpcLink, NcclLibrary, NcclLink
+from rayzero.learner.broadcast.links import GlooLink, MemoryLink, SendingLink
+from rayzero.learner.broadcast.shared_memory import SharedBuffer
+from rayzero.services.schema.broadcast.transport import Link, Peer, Transport, choose_link, links_text
+from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, joined_key, ready_key
+from rayzero.services.schema.errors import WeightSyncError
+from rayzero.services.schema.messages import Rendezvous
+
+DISTRIBUTED: Any = torch.distributed
+"""Untyped: torch's stubs leave its stores out."""
+
+POLL_S = 0.001
+
+
+class SenderGroup:
+    """Serves the store where the ranks meet, and sends to all of them at once. Every wait has a deadline."""
+
+    def __init__(
+        self,
+        host: str,
+        num_receivers: int,
+        deadline_s: float,
+        *,
+        nccl: NcclLibrary,
+        device: torch.device,
+        transport: Transport = "auto",
+        share_memory: bool = True,
+    ) -> None:
+        """Listen on a free port of `host`, an address that the receivers can reach. `device`: the learner's."""
+        self._deadline_s, self._nccl, self._device, self._transport = deadline_s, nccl, device, transport
+        self._store = DISTRIBUTED.TCPStore(host, 0, None, True, timedelta(seconds=deadline_s), wait_for_workers=False)
+        self._probe = SharedBuffer(0)
+        if not share_memory:
+            self._probe.close()  # nobody finds it, so nobody is on this machine
+        self._store.set(PROBE_KEY, str(self._probe.name))
+        self._peers: dict[int, Peer] = {}
+        self._links: list[SendingLink] = []
+        self._aborted = threading.Event()
+        self.rendezvous = Rendezvous(host=host, port=self._store.port, world_size=num_receivers + 1)
+
+    def accept(self) -> None:
+        """Wait for every receiver, tell each how it will be served, and connect to those that need it.
+
+        Raises:
+            WeightSyncError: names the ranks that did not come, or cannot be reached in the way asked for.
+        """
+        keys = {rank: joined_key(rank) for rank in self._receivers}
+        self._wait_for(keys, "did not join the transfer group")
+        self._peers = {rank: Peer.parse(self._store.get(key)) for rank, key in keys.items()}
+        me = this_peer(self._device)
+        links = {rank: choose_link(me, peer, self._transport) for rank, peer in self._peers.items()}
+        self._store.set(LINKS_KEY, links_text(links))
+        for kind in Link:
+            if served := {rank: peer for rank, peer in self._peers.items() if links[rank] is kind}:
+                self._links.append(self._connected(kind, served))
+
+    def await_ready(self, policy_version: int) -> None:
+        """The handshake before a broadcast: a receiver that is not there is named now, not waited for within it.
+
+        Raises:
+            WeightSyncError: names the ranks that are not ready.
+        """
+        if not self._links:
+            raise WeightSyncError("the transfer group has not met: accept it first")
+        keys = {rank: ready_key(policy_version, rank) for rank in self._receivers}
+        self._wait_for(keys, f"not ready for version {policy_version}")
+        for key in keys.values():
+            self._store.delete_key(key)
+
+    def send(self, buffer: SendBuffer) -> None:
+        """Give every receiver what the buffer holds.
+
+        Raises:
+            WeightSyncError: a receiver died or did not take it in time. The group cannot be used again.
+        """
+        for link in self._links:
+            link.send(buffer)
+
+    def abort(self) -> None:
+        """From another thread: nobody waits any longer for receivers that have not answered."""
+        self._aborted.set()
+
+    def close(self) -> None:
+        """Hang up. Receivers that still wait get an error."""
+        self._probe.close()
+        links, self._links = self._links, []
+        for link in links:
+            link.close()
+        self._store = None
+
+    @property
+    def _receivers(self) -> range:
+        return range(1, self.rendezvous.world_size)
+
+    def _connected(self, kind: Link, served: dict[int, Peer]) -> SendingLink:
+        if kind is Link.MEMORY:
+            return MemoryLink(self._store)
+        if kind is Link.GLOO:
+            return GlooLink(self._store, self.rendezvous.host, list(served), self._deadline_s)
+        if kind is Link.IPC:
+            return IpcLink(self._store, served)
+        return NcclLink(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
+
+    def _wait_for(self, keys: dict[int, str], what: str) -> None:
+        give_up = time.monotonic() + self._deadline_s
+        missing = dict(keys)
+        while missing:
+            missing = {rank: key for rank, key in missing.items() if not self._store.check([key])}
+            names = ", ".join(
+                self._peers[rank].named(rank) if rank in self._peers else f"rank {rank}" for rank in missing
+            )
+            if missing and self._aborted.is_set():
+                raise WeightSyncError(f"the transfer was given up before {names} came")
+            if missing and time.monotonic() > give_up:
+                raise WeightSyncError(f"{names} {what} in {self._deadline_s:g} s")
+            if missing:
+                time.sleep(POLL_S)
+
+
+def this_peer(device: torch.device) -> Peer:
+    """How this process describes itself."""
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+    return Peer(host=socket.gethostname(), process=os.getpid(), gpu=gpu, sees_learner=True)

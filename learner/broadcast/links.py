@@ -1,0 +1,76 @@
+"""The sending end of each way to a receiver on the host: shared memory, and a gloo broadcast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch.distributed
+
+from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, buffer_key
+from rayzero.services.schema.errors import WeightSyncError
+
+DISTRIBUTED: Any = torch.distributed
+"""Untyped: torch's stubs leave its gloo group and its stores out."""
+
+
+class SendingLink(Protocol):
+    """All receivers that are served in one way."""
+
+    def send(self, buffer: SendBuffer) -> None:
+        """Give them what the buffer holds; every receiver has said that it is ready.
+
+        Raises:
+            WeightSyncError: a receiver died, or did not take it in time. The group cannot be used again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Hang up; also from another thread, to end a `send` that waits for the dead."""
+        ...
+
+
+class MemoryLink:
+    """Receivers on this machine: told where the buckets lie, they read them there."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def send(self, buffer: SendBuffer) -> None:
+        """See `SendingLink`."""
+        buffer.host_buckets  # noqa: B018 - a GPU's weights are copied to the host here
+        self._store.set(buffer_key(int(buffer.policy_version or 0)), str(buffer.host_name))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class GlooLink:
+    """Receivers elsewhere, as one gloo group over the store."""
+
+    def __init__(self, store: Any, host: str, ranks: Sequence[int], deadline_s: float) -> None:
+        options = DISTRIBUTED.ProcessGroupGloo._Options()
+        options._timeout = timedelta(seconds=deadline_s)
+        options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=host)]
+        try:
+            self._group = DISTRIBUTED.ProcessGroupGloo(
+                DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), 0, 1 + len(ranks), options
+            )
+        except RuntimeError as error:
+            raise WeightSyncError(f"the transfer group could not be connected: {error}") from None
+
+    def send(self, buffer: SendBuffer) -> None:
+        """See `SendingLink`."""
+        options = DISTRIBUTED.BroadcastOptions()
+        options.rootRank = 0
+        try:
+            for bucket in buffer.host_buckets:
+                self._group.broadcast([bucket], options).wait()
+        except RuntimeError as error:
+            raise WeightSyncError(f"the broadcast broke off, a receiver has died or hangs: {error}") from None
+
+    def close(self) -> None:
+        """See `SendingLink`."""
+        self._group.shutdown()

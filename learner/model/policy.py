@@ -1,0 +1,240 @@
+"""The language model being trained: weights, forward pass, reference and saving.
+
+In bfloat16 the model computes on a bf16 working copy; the fp32 master weights are the optimizer's
+(learner/update/optimizer.py). In float32, and where ranks shard the model, its own parameters are the masters.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rayzero.learner.batch.batching import Microbatch
+from rayzero.learner.model.attention import ATTENTION_NAME
+from rayzero.learner.model.lora import adapters, inject, merged_weights
+from rayzero.learner.model.pretrained import load_model
+from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
+from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, State, WeightCopy
+from rayzero.learner.model.token_scorer import TokenScorer, to_device
+from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
+from rayzero.services.schema.errors import RecipeError
+
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "vocab.json", "merges.txt",
+)  # fmt: skip
+
+
+class Policy:
+    """Weights, forward pass and saving. It does not know losses or optimizers."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dtype: str = "bfloat16",
+        device: str = "cpu",
+        temperature: float = 1.0,
+        compute: ComputeSettings | None = None,
+        lora: LoraSettings | None = None,
+        seed: int = 0,
+        ranks: Ranks = ONE_RANK,
+        reference_path: str | Path | None = None,
+    ) -> None:
+        """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause.
+
+        `reference_path` names another model as the reference; else it is the policy when `keep_reference` is called.
+        """
+        self.path = Path(path)
+        self._reference_path = None if reference_path is None else Path(reference_path)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.device = torch.device(device)
+        self.temperature = temperature
+        self.compute = compute or ComputeSettings()
+        self.ranks = ranks
+        self.masters: dict[str, Tensor] = {}
+        """fp32 weights by parameter name; empty where the parameters are fp32 themselves."""
+        self._lora, self._seed = lora, seed
+        self._scorer = self._build()
+        self.model = self._scorer.model
+        self._pair_cost = _pair_cost(self.model)
+        self._num_parameters = int(sum(p.numel() for p in self.model.parameters()))
+        self._split_masters(self.model)
+        self._shard(self._scorer)
+        self._reference: Reference | None = None
+
+    def logprobs(self, microbatch: Microbatch, temperature: float | None = None) -> tuple[Tensor, Tensor]:
+        """(log-probabilities [n], entropies [n]) of the micro-batch's completion tokens, fp32, differentiable.
+
+        Of the sampling distribution: at the policy's temperature, unless another is given.
+        """
+        scores: tuple[Tensor, Tensor] = self._scorer(
+            to_device(microbatch, self.device), temperature or self.temperature
+        )
+        return scores
+
+    def reference_logprobs(self, microbatch: Microbatch) -> Tensor:
+        """[n] under the reference policy, without gradient. Needs `keep_reference` first."""
+        if self._reference is None:
+            raise RuntimeError("no reference policy is held: call keep_reference first")
+        return self._reference.logprobs(to_device(microbatch, self.device), self.temperature)
+
+    def keep_reference(self) -> None:
+        """Make the policy of now the reference; a reference of its own is loaded once and stays."""
+        if self._reference is None:
+            self._reference = self._new_reference()
+        self._reference.keep()
+
+    @property
+    def pair_cost(self) -> float:
+        """Cost of one (query, key) pair of attention in tokens' worth of matrix products (for balancing)."""
+        return self._pair_cost
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, a tied embedding counted once, adapters included."""
+        return self._num_parameters
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Trained parameters; a tied embedding comes once."""
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights as the engine loads them: Hugging Face names, compute dtype, adapters merged, no tied head.
+
+        Where ranks shard the model all of them must go through it.
+        """
+        if self._lora is not None:
+            return merged_weights(self.model, self.dtype, self._lora.scaling)
+        # Cast before they are put together: fp32 shards would be twice the bytes on the wire and in memory.
+        return ((name, full(weight.detach().to(self.dtype))) for name, weight in self.model.named_parameters())
+
+    @property
+    def adapter_scaling(self) -> float | None:
+        """alpha / rank where `sent_weights` are adapters alone, else None.
+
+        Engines add them to the model at `path`, from which they started, too. Whatever made a policy's frozen weights
+        others than those would have to say None here, and have `sent_weights` send them all.
+        """
+        return None if self._lora is None else self._lora.scaling
+
+    def sent_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What a sync sends: the adapters where there are some, for nothing else is ever trained; else all weights.
+
+        Where ranks shard the model all of them must go through it.
+        """
+        return self.named_weights() if self.adapter_scaling is None else adapters(self.model, self.dtype)
+
+    def save(self, directory: str | Path) -> None:
+        """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""
+        weights = {}
+        for name, weight in self.named_weights():
+            if self.ranks.rank == 0:
+                # One whole tensor at a time on a GPU: the model may be too large for one.
+                weights[name] = weight if self.ranks.mesh is None else weight.cpu()
+        if self.ranks.rank != 0:
+            return
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(directory, state_dict=weights)
+        for name in _TOKENIZER_FILES:
+            if (self.path / name).is_file():
+                shutil.copyfile(self.path / name, directory / name)
+
+    def reference_state(self) -> State | None:
+        """What a checkpoint must hold of the reference: nothing where there is none, or where it is read from disk.
+        Where ranks shard the model all must ask, and rank 0 has it."""
+        return None if self._reference is None else self._reference.state(self.ranks)
+
+    def load_reference_state(self, state: dict[str, Tensor] | None) -> None:
+        """Restore what `reference_state` gave to rank 0."""
+        if state is None:
+            return
+        self.keep_reference()
+        assert self._reference is not None
+        self._reference.load_state(state)
+
+    def _build(self, *, proven: bool = True) -> TokenScorer:
+        model = load_model(self.path, proven=proven)
+        if self._lora is not None:
+            inject(model, self._lora, self._seed)
+        model.config.dtype = self.dtype
+        model.eval()
+        if self.compute.activation_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            for layer in model.model.layers:
+                # transformers recomputes layers in training alone. What is in them stays as it is: some families have
+                # dropout there, and would train on other log-probabilities.
+                layer.training = True
+        return self._scorer_of(model)
+
+    def _scorer_of(self, model: Any) -> TokenScorer:
+        model.set_attn_implementation(ATTENTION_NAME)
+        return self._compiled(TokenScorer(model.to(self.device), self.compute.head_chunk_tokens))
+
+    def _compiled(self, scorer: TokenScorer) -> TokenScorer:
+        pays = self.device.type == "cuda"
+        if pays if self.compute.compile is None else self.compute.compile:
+            scorer.compile_layers()
+        return scorer
+
+    def _split_masters(self, model: Any) -> None:
+        """fp32 masters aside, compute dtype in the model. Buffers stay fp32: rotary frequencies in bf16 are wrong."""
+        if self.dtype == torch.float32 or self.ranks.mesh is not None:
+            return
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                # On the host where the optimizer is: nothing of it but the bf16 copy stays on the GPU.
+                where = "cpu" if self.compute.offload_optimizer else self.device
+                self.masters[name] = parameter.detach().to(where, copy=True)
+            parameter.data = parameter.data.to(self.dtype)
+
+    def _shard(self, scorer: TokenScorer) -> None:
+        self.ranks.shard(scorer, list(scorer.model.model.layers), self.dtype)
+
+    def _new_reference(self) -> Reference:
+        if self._reference_path is not None:
+            return OtherModel(self._other_model(self._reference_path))
+        if self._lora is not None:
+            return AdapterCopy(self._scorer)
+        return WeightCopy(self._scorer, self._frozen_copy())
+
+    def _frozen_copy(self) -> TokenScorer:
+        """A scorer of the same layout, its weights yet to be copied."""
+        if self.ranks.mesh is None:
+            # A copied module is not compiled, whatever its original was.
+            return self._compiled(copy.deepcopy(self._scorer).requires_grad_(False).eval())
+        # What FSDP has wrapped cannot be copied: load and shard once more.
+        reference = self._build(proven=False).requires_grad_(False).eval()
+        self._shard(reference)
+        return reference
+
+    def _other_model(self, path: Path) -> TokenScorer:
+        """Another model, frozen, in the compute dtype: it needs no masters."""
+        model = load_model(path)
+        vocabulary = self.model.config.vocab_size
+        if model.config.vocab_size != vocabulary:
+            raise RecipeError(
+                f"learner.kl.reference: {path} has {model.config.vocab_size} tokens and the policy {vocabulary}: name "
+                "a reference with the policy's tokenizer"
+            )
+        if self.ranks.mesh is None:
+            # Parameter by parameter: rotary frequencies, which are buffers, stay fp32.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(self.dtype)
+        scorer = self._scorer_of(model).requires_grad_(False).eval()
+        self._shard(scorer)
+        return scorer
+
+
+def _pair_cost(model: Any) -> float:
+    layer_parameters = sum(p.numel() for p in model.model.layers[0].parameters())
+    config = model.config
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return float(2 * config.num_attention_heads * head_size / layer_parameters)

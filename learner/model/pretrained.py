@@ -1,0 +1,112 @@
+"""A causal language model as its directory holds it, proven before it is trained: our forward pass against its own.
+
+What this project computes beside the model's code is packing, attention and the head. A model whose code does something
+else there (a window, a soft cap, a factor on the logits) would be trained on other log-probabilities than the engines
+sample from; services/planning/model_families.py knows of those by name, and the comparison finds the ones that it does
+not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from rayzero.learner.batch.batching import Microbatch, lay_out
+from rayzero.learner.batch.samples import TrainingSample
+from rayzero.learner.model.attention import ATTENTION_NAME
+from rayzero.learner.model.token_scorer import TokenScorer, to_device
+from rayzero.services.schema.errors import RecipeError
+
+TOLERANCE = 5e-3
+"""Largest gap of a log-probability, in nats. Both sides compute in fp32 and differ by 1e-6 to 1e-4, the latter where a
+deep model is fed random tokens; a factor or a cap that is left out makes tenths."""
+_PROMPT_LENGTHS = (3, 7, 7)
+_LENGTH = 13
+"""Tokens of each compared sequence, its prompt included: 39 in all."""
+
+
+def load_model(path: Path, *, proven: bool = True) -> Any:
+    """The model of a directory in Hugging Face format, in fp32 on the host. `proven`: compared with its own code.
+
+    Raises:
+        RecipeError: it cannot be loaded, or the learner would compute something else than it does.
+    """
+    if not (path / "config.json").is_file():
+        raise RecipeError(f"model.path: {path} holds no config.json: give a directory in Hugging Face format")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"model.path: {path} cannot be loaded: {error}") from error
+    inner = getattr(model, "model", None)
+    if not hasattr(model, "lm_head") or not hasattr(inner, "layers"):
+        raise RecipeError(f"model.path: {type(model).__name__} is not supported: docs/models.md lists what is")
+    if proven:
+        prove(model)
+    return model
+
+
+@torch.no_grad()
+def prove(model: Any) -> None:
+    """Hold our log-probabilities of some random tokens, packed as in training, against the model's own.
+
+    Raises:
+        RecipeError: names the model's type and the largest gap.
+    """
+    kind, own = model.config.model_type, model.config._attn_implementation
+    samples = _samples(model.config.vocab_size)
+    expected = torch.cat(list(_own_logprobs(model, samples)))
+    try:
+        model.set_attn_implementation(ATTENTION_NAME)
+        found = _packed_logprobs(TokenScorer(model, head_chunk_tokens=0), _packed(samples))
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise RecipeError(
+            f"model.path: {kind} models are not supported, the learner's attention does not fit their code "
+            f"({type(error).__name__}: {error}): docs/models.md lists those that are"
+        ) from error
+    finally:
+        model.set_attn_implementation(own)
+    gap = float((found - expected).abs().max())
+    if not gap <= TOLERANCE:  # NaN is refused, too
+        raise RecipeError(
+            f"model.path: {kind} models are not supported, the learner's log-probabilities differ from the model's own "
+            f"by up to {gap:.2g}: docs/models.md lists those that are"
+        )
+
+
+def _samples(vocab_size: int) -> list[TrainingSample]:
+    """Two prompts, the longer one with two completions: every kind of segment that packing makes."""
+    rng = np.random.default_rng(0)
+    prompts = {length: rng.integers(0, vocab_size, length).astype(np.int32) for length in _PROMPT_LENGTHS}
+    samples, start = [], 0
+    for row, length in enumerate(_PROMPT_LENGTHS):
+        ids = rng.integers(0, vocab_size, _LENGTH - length).astype(np.int32)
+        prompt = prompts[length]
+        samples.append(TrainingSample(row=row, group=length, prompt_token_ids=prompt, token_ids=ids, start=start))
+        start += len(ids)
+    return samples
+
+
+def _packed(samples: list[TrainingSample]) -> Microbatch:
+    return lay_out([[each for each in samples if each.group == group] for group in sorted(set(_PROMPT_LENGTHS))])
+
+
+def _own_logprobs(model: Any, samples: list[TrainingSample]) -> list[Tensor]:
+    """[T] each, by the model's own forward pass on whole sequences, one a row."""
+    rows = np.stack([np.concatenate([each.prompt_token_ids, each.token_ids]) for each in samples])
+    tokens = torch.from_numpy(rows.astype(np.int64))
+    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+    logprobs = logits.log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
+    return [row[-each.num_tokens :] for row, each in zip(logprobs, samples, strict=True)]
+
+
+def _packed_logprobs(scorer: TokenScorer, microbatch: Microbatch) -> Tensor:
+    """[N] in the samples' order, by the code that trains."""
+    logprobs: Tensor = scorer(to_device(microbatch, torch.device("cpu")), 1.0)[0]
+    out = torch.empty_like(logprobs)
+    out[torch.from_numpy(microbatch.batch_tokens)] = logprobs
+    return out

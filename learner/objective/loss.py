@@ -1,0 +1,71 @@
+"""The whole objective of one micro-batch: the named loss, corrected, plus KL and entropy. This is what is trained.
+
+sum_t share_t * ( correction_t * value_t + beta * kl_t - entropy_coefficient * entropy_t )
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rayzero.learner.objective.correction import correction_weights
+from rayzero.learner.objective.kl import KL_ESTIMATORS
+from rayzero.learner.objective.losses.base import Tokens
+from rayzero.learner.objective.losses.registry import LOSSES
+from rayzero.services.schema.config.learner import LearnerSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossInputs:
+    """n completion tokens of s whole completions."""
+
+    policy: Tensor
+    """[n] log pi_theta, differentiable."""
+    entropies: Tensor
+    """[n] differentiable."""
+    old: Tensor
+    """[n] log pi_old: the learner at the start of the batch."""
+    rollout: Tensor
+    """[n] log pi_rollout: the engine that sampled."""
+    reference: Tensor | None
+    """[n] log pi_ref, or none when beta is 0."""
+    samples: Tensor
+    """[n] int64 in [0, s)"""
+    advantages: Tensor
+    """[s] fp32"""
+    shares: Tensor
+    """[s] fp32: weight of each token of a completion, denominators included (learner/objective/losses/base.py)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossOutputs:
+    """The scalar to differentiate, and what the metrics need, detached."""
+
+    loss: Tensor
+    clipped: Tensor
+    """[n] bool"""
+    correction: Tensor
+    """[n]"""
+    kl: Tensor | None
+    """[n] estimates of KL(policy || reference)."""
+
+
+def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutputs:
+    """The objective of one micro-batch; summed over a batch's micro-batches it is the batch's objective."""
+    tokens = Tokens(policy=inputs.policy, old=inputs.old, advantages=inputs.advantages, samples=inputs.samples)
+    terms = LOSSES[settings.loss.name].token_losses(tokens, settings.loss)
+    correction = correction_weights(
+        inputs.old, inputs.rollout, inputs.samples, len(inputs.advantages), settings.correction
+    )
+    per_token = correction * terms.values
+    kl = None
+    if inputs.reference is not None:
+        kl = KL_ESTIMATORS[settings.kl.estimator](inputs.policy, inputs.reference)
+        if settings.kl.place == "loss":
+            per_token = per_token + settings.kl.beta * kl
+    if settings.entropy_coefficient:
+        per_token = per_token - settings.entropy_coefficient * inputs.entropies
+    loss = torch.dot(inputs.shares[inputs.samples], per_token)
+    return LossOutputs(loss=loss, clipped=terms.clipped, correction=correction, kl=None if kl is None else kl.detach())

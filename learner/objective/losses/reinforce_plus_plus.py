@@ -1,0 +1,20 @@
+"""REINFORCE++: token-level clipping with an advantage normalised over the batch."""
+
+from __future__ import annotations
+
+from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, clipped_ratio, mean_of_tokens
+from rayzero.services.schema.config.loss import ReinforcePlusPlusLoss
+
+
+def token_losses(tokens: Tokens, settings: ReinforcePlusPlusLoss) -> TokenLosses:
+    """-min(rho A, clip(rho) A) a token (https://arxiv.org/abs/2501.03262 eq. 3), discount 1.
+
+    Simplified: the reward is given once a completion; the paper's KL reward a token is `kl.place: reward`, summed.
+    """
+    values, clipped = clipped_ratio(
+        tokens.policy - tokens.old, tokens.token_advantages, settings.clip_low, settings.clip_high
+    )
+    return TokenLosses(values=values, clipped=clipped)
+
+
+LOSS = Loss(token_losses, mean_of_tokens)

@@ -1,0 +1,255 @@
+"""One update's whole path: groups in, new weights and figures out.
+
+    Groups -> Batch -> advantages -> [pi_old, pi_ref] -> micro-batches -> loss, backward -> watch -> AdamW step
+
+`Learner` is a plain class: learner/actor.py makes a Ray actor of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rayzero.learner.batch.batching import Microbatch, pack
+from rayzero.learner.batch.samples import Batch, TrainingSample, make_batch
+from rayzero.learner.model.policy import Policy
+from rayzero.learner.objective.advantage import ADVANTAGES
+from rayzero.learner.objective.loss import LossInputs, microbatch_loss
+from rayzero.learner.objective.losses.base import BatchShape
+from rayzero.learner.objective.losses.dapo import overlong_penalty
+from rayzero.learner.objective.losses.registry import LOSSES
+from rayzero.learner.update import metrics
+from rayzero.learner.update import stop_conditions as watch
+from rayzero.learner.update.metrics import Phases, StepRecord
+from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
+from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.config.loss import DapoLoss
+from rayzero.services.schema.messages import Group, UpdateResult
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """[N] log-probabilities at the start of the batch; none where they are not needed."""
+
+    old: Tensor | None
+    reference: Tensor | None
+
+
+class Learner:
+    """Holds the policy, its optimizer and the count of updates."""
+
+    def __init__(
+        self, policy: Policy, settings: LearnerSettings, *, num_updates: int, max_completion_tokens: int, seed: int = 0
+    ) -> None:
+        """`num_updates` is the recipe's, for the rate's decay; `max_completion_tokens` the rollout's limit."""
+        torch.manual_seed(seed)
+        self.policy = policy
+        self.settings = settings
+        self.optimizer = MasterOptimizer(policy, settings.optimizer)
+        self.policy_version = 0
+        self.num_updates_done = 0
+        self._num_updates = num_updates
+        self._max_completion_tokens = max_completion_tokens
+        if settings.kl.beta > 0:
+            policy.keep_reference()
+
+    def update(self, groups: Sequence[Group], next_version: int) -> UpdateResult:
+        """Train on `groups` and become `next_version`.
+
+        Raises RunHalted, with the figures and before the optimizer step, when a watched figure passes its stop limit.
+        """
+        phases = Phases()
+        with phases("prepare"):
+            batch = make_batch(groups)
+        with phases("score"):
+            scores = self._scores(batch)
+            advantages = self._advantages(batch, scores)
+        rate = learning_rate(self.num_updates_done, self._num_updates, self.settings.optimizer)
+        records = [
+            self._step(batch, rows, advantages, scores, rate, phases)
+            for _ in range(self.settings.inner_epochs)
+            for rows in self._minibatches(batch)
+        ]
+        self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
+        self._refresh_reference()
+        figures = metrics.of_update(advantages, records, rate) | phases.seconds
+        return UpdateResult(
+            policy_version=next_version,
+            metrics=figures,
+            warnings=metrics.warnings_of(batch, advantages, records),
+            rollout_kl=metrics.kl_by_group(groups, records),
+        )
+
+    def score(
+        self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32], temperature: float | None = None
+    ) -> NDArray[np.float32]:
+        """[T] log-probabilities of a completion, by the code that trains; at the policy's temperature or another."""
+        sample = TrainingSample(row=0, group=0, prompt_token_ids=prompt_token_ids, token_ids=token_ids, start=0)
+        with torch.no_grad():
+            # Not dealt: every rank computes it, and has it.
+            parts = [self.policy.logprobs(one, temperature)[0] for one in self._pack([sample]) if one.num_tokens]
+        return np.concatenate([part.float().cpu().numpy() for part in parts] or [np.zeros(0, np.float32)])
+
+    def restart(self) -> None:
+        """After a supervised start: no moments, update 0, and the policy of now as the reference."""
+        self.optimizer.forget_moments()
+        self.num_updates_done = 0
+        if self.settings.kl.beta > 0:
+            self.policy.keep_reference()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a bit-exact resume needs beside the recipe."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "reference": self.policy.reference_state(),
+            "policy_version": self.policy_version,
+            "num_updates_done": self.num_updates_done,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.policy.load_reference_state(state["reference"])
+        self.policy_version = state["policy_version"]
+        self.num_updates_done = state["num_updates_done"]
+        torch.set_rng_state(state["rng"])
+
+    def _step(
+        self,
+        batch: Batch,
+        rows: NDArray[np.int64],
+        advantages: NDArray[np.float64],
+        scores: Scores,
+        rate: float,
+        phases: Phases,
+    ) -> StepRecord:
+        """One optimizer step on the samples `rows`."""
+        shape = BatchShape(
+            groups=batch.groups[rows], lengths=batch.lengths[rows], max_completion_tokens=self._max_completion_tokens
+        )
+        shares = np.zeros(len(batch.samples))
+        shares[rows] = LOSSES[self.settings.loss.name].shares(shape, self.settings.loss)
+        with phases("pack"):
+            trained = self._trained_rows(batch, rows, advantages)
+            microbatches = self._pack([batch.samples[row] for row in trained])
+        record = StepRecord()
+        for microbatch, counts in self.policy.ranks.deal(microbatches):
+            with phases("forward"):
+                inputs = self._loss_inputs(microbatch, batch, advantages, shares * counts, scores)
+                outputs = microbatch_loss(inputs, self.settings)
+            with phases("backward"):
+                outputs.loss.backward()  # type: ignore[no-untyped-call]
+            if counts:
+                record.add(microbatch, inputs, outputs)
+        with phases("optimizer"):
+            record.grad_norm = self.optimizer.grad_norm()
+            record.finish(batch, self.policy_version, self.policy.ranks)
+            self._halt_or_warn(record)
+            self.optimizer.step(rate, record.grad_norm)
+        return record
+
+    def _loss_inputs(
+        self,
+        microbatch: Microbatch,
+        batch: Batch,
+        advantages: NDArray[np.float64],
+        shares: NDArray[np.float64],
+        scores: Scores,
+    ) -> LossInputs:
+        policy, entropies = self.policy.logprobs(microbatch)
+        tokens = torch.from_numpy(microbatch.batch_tokens)
+        device = policy.device
+
+        def of_rows(values: NDArray[np.float64]) -> Tensor:
+            return torch.from_numpy(values[microbatch.rows]).to(device, torch.float32)
+
+        return LossInputs(
+            policy=policy,
+            entropies=entropies,
+            # With one step a batch pi_old is the policy itself, and costs no forward pass.
+            old=policy.detach() if scores.old is None else scores.old[tokens].to(device),
+            rollout=torch.from_numpy(batch.rollout_logprobs[microbatch.batch_tokens]).to(device),
+            reference=None if scores.reference is None else scores.reference[tokens].to(device),
+            samples=torch.from_numpy(microbatch.token_samples).to(device),
+            advantages=of_rows(advantages),
+            shares=of_rows(shares),
+        )
+
+    def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
+        """[S] from the rewards, shaped first where the recipe says so."""
+        rewards = batch.rewards
+        if isinstance(self.settings.loss, DapoLoss):
+            rewards = rewards + overlong_penalty(
+                batch.lengths, self._max_completion_tokens, self.settings.loss.overlong_tokens
+            )
+        kl = self.settings.kl
+        if kl.place == "reward" and scores.old is not None and scores.reference is not None:
+            rewards = rewards - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)
+        return ADVANTAGES[self.settings.advantage_name](rewards, batch.groups)
+
+    def _scores(self, batch: Batch) -> Scores:
+        """pi_old when several steps or the reward need it, pi_ref when beta > 0: one pass each, at the start."""
+        kl = self.settings.kl
+        needs_old = self.settings.steps_per_update > 1 or (kl.beta > 0 and kl.place == "reward")
+        if not needs_old and kl.beta == 0:
+            return Scores(None, None)
+        old = torch.zeros(batch.num_tokens) if needs_old else None
+        reference = torch.zeros(batch.num_tokens) if kl.beta > 0 else None
+        with torch.no_grad():
+            for microbatch, counts in self.policy.ranks.deal(self._pack(batch.samples)):
+                tokens = torch.from_numpy(microbatch.batch_tokens)
+                if old is not None:
+                    old[tokens] = self.policy.logprobs(microbatch)[0].cpu() * counts
+                if reference is not None:
+                    reference[tokens] = self.policy.reference_logprobs(microbatch).cpu() * counts
+        return Scores(*(None if scores is None else self._of_all_ranks(scores) for scores in (old, reference)))
+
+    def _trained_rows(
+        self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Rows whose gradient is not exactly zero. Shares were counted before, so denominators keep the others."""
+        kl_in_loss = self.settings.kl.beta > 0 and self.settings.kl.place == "loss"
+        if kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.compute.skip_neutral_groups:
+            return rows
+        return np.asarray(rows[advantages[rows] != 0], dtype=np.int64)
+
+    def _minibatches(self, batch: Batch) -> list[NDArray[np.int64]]:
+        """Rows of each optimizer step of one epoch: whole groups, dealt in turn."""
+        count = self.settings.minibatches
+        dealt = [np.flatnonzero(batch.groups % count == turn) for turn in range(count)]
+        return [rows for rows in dealt if len(rows)]
+
+    def _pack(self, samples: Sequence[TrainingSample]) -> list[Microbatch]:
+        compute = self.settings.compute
+        return pack(
+            samples,
+            tokens_per_microbatch=compute.tokens_per_microbatch,
+            share_prompts=compute.share_prompts,
+            pair_cost=self.policy.pair_cost,
+            multiple_of=self.policy.ranks.world_size,
+        )
+
+    def _of_all_ranks(self, scores: Tensor) -> Tensor:
+        """[N]: each rank has filled in its own tokens and left 0 elsewhere."""
+        return self.policy.ranks.sum(scores.to(self.policy.device)).cpu()
+
+    def _halt_or_warn(self, record: StepRecord) -> None:
+        try:
+            dtype = str(self.policy.dtype).removeprefix("torch.")
+            record.warnings = watch.check(record.figures, self.settings.watch, dtype)
+        except Exception:
+            # The gradient of a refused step must not leak into the next one, or into a saved state.
+            self.optimizer.zero_grad()
+            raise
+
+    def _refresh_reference(self) -> None:
+        every = self.settings.kl.refresh_every_updates
+        if self.settings.kl.beta > 0 and every and self.num_updates_done % every == 0:
+            self.policy.keep_reference()

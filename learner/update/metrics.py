@@ -1,0 +1,153 @@
+"""What an update says of itself: figures by plain names, from data at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rayzero.learner.batch.batching import Microbatch
+from rayzero.learner.batch.samples import Batch
+from rayzero.learner.model.ranks import Ranks
+from rayzero.learner.objective.kl import KL_ESTIMATORS, k3
+from rayzero.learner.objective.loss import LossInputs, LossOutputs
+from rayzero.learner.update import stop_conditions as watch
+from rayzero.services.schema.messages import Group
+
+
+class Phases:
+    """Seconds by phase: `with phases("forward"): ...` adds to `seconds["forward_s"]`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time one stretch of a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            key = f"{name}_s"
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
+
+
+class StepRecord:
+    """Collects detached tensors of one optimizer step; `finish` turns them into figures once, after the backward."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.grad_norm = 0.0
+        self.fed_tokens = 0
+        self.kl_rollout = np.zeros(0)
+        """[S] k3-KL between sampler and learner, mean over each completion's tokens; NaN where none was trained on."""
+        self._losses: list[Tensor] = []
+        self._columns: dict[str, list[Tensor]] = {}
+        self._tokens: list[NDArray[np.int64]] = []
+
+    def add(self, microbatch: Microbatch, inputs: LossInputs, outputs: LossOutputs) -> None:
+        """Remember one micro-batch. Nothing is copied to the host here: that would stall a GPU."""
+        self.fed_tokens += microbatch.num_tokens
+        self._losses.append(outputs.loss.detach())
+        self._tokens.append(microbatch.batch_tokens)
+        columns = {
+            "policy": inputs.policy.detach(),
+            "old": inputs.old,
+            "entropy": inputs.entropies.detach(),
+            "clipped": outputs.clipped.float(),
+            "correction": outputs.correction,
+        }
+        if outputs.kl is not None:
+            columns["kl"] = outputs.kl
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+
+    def finish(self, batch: Batch, policy_version: int, ranks: Ranks) -> None:
+        """Compute `figures`. Without a trained token only the gradient norm and a loss of 0 are known."""
+        self._gather(ranks)
+        self.figures = {"loss": float(sum(self._losses)), "grad_norm": self.grad_norm, "fed_tokens": self.fed_tokens}
+        self.kl_rollout = np.full(len(batch.samples), np.nan)
+        if not self._tokens:
+            return
+        tokens = np.concatenate(self._tokens)
+        columns = {name: torch.cat(values) for name, values in self._columns.items()}
+        rollout = torch.from_numpy(batch.rollout_logprobs[tokens])
+        fresh = torch.from_numpy(batch.token_versions[tokens] == policy_version)
+        self.figures |= watch.mismatch_metrics(columns["old"], rollout, fresh)
+        self.kl_rollout = _means_by_row(k3(rollout, columns["old"]), batch.token_rows[tokens], len(batch.samples))
+        self.figures |= {
+            "entropy": float(columns["entropy"].mean()),
+            "clip_fraction": float(columns["clipped"].mean()),
+            "correction_mean": float(columns["correction"].mean()),
+            "ratio_mean": float(torch.exp((columns["policy"] - columns["old"]).clamp(-20, 20)).mean()),
+        }
+        if "kl" in columns:
+            self.figures["kl_reference"] = float(columns["kl"].mean())
+
+    def _gather(self, ranks: Ranks) -> None:
+        """Bring everything to the host, of all ranks: the figures, and what they stop, are the same on each."""
+        columns = {name: [value.cpu() for value in values] for name, values in self._columns.items()}
+        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, self._tokens))
+        self.fed_tokens = sum(fed for fed, _, _, _ in parts)
+        self._losses = [loss for _, losses, _, _ in parts for loss in losses]
+        names = {name: None for _, _, columns, _ in parts for name in columns}
+        self._columns = {name: [value for _, _, c, _ in parts for value in c.get(name, [])] for name in names}
+        self._tokens = [token for _, _, _, tokens in parts for token in tokens]
+
+
+def of_update(advantages: NDArray[np.float64], records: Sequence[StepRecord], rate: float) -> dict[str, float]:
+    """The update's figures: means over its optimizer steps. What the batch says of itself, whatever is learnt from it,
+    is the control plane's to compute (services/loop/batch_metrics.py)."""
+    names = sorted({name for record in records for name in record.figures})
+    figures = {
+        name: float(np.mean([record.figures[name] for record in records if name in record.figures])) for name in names
+    }
+    figures["fed_tokens"] = float(sum(record.fed_tokens for record in records))
+    figures["learning_rate"] = rate
+    if len(advantages):
+        figures["advantage_abs_mean"] = float(np.abs(advantages).mean())
+    return figures
+
+
+def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord]) -> tuple[str, ...]:
+    """Each warning once, in the order in which they arose."""
+    warnings = [warning for record in records for warning in record.warnings]
+    if not len(batch.samples):
+        warnings.append("No completion of this batch has a verdict: nothing was learned.")
+    elif not advantages.any() and not any("kl_reference" in record.figures for record in records):
+        warnings.append("All rewards are equal within every group of this batch: nothing can be learned from it.")
+    return tuple(dict.fromkeys(warnings))
+
+
+def kl_by_group(groups: Sequence[Group], records: Sequence[StepRecord]) -> dict[int, tuple[float, ...]]:
+    """Each completion's k3-KL between sampler and learner, for `UpdateResult.rollout_kl`."""
+    if not records:
+        return {}
+    of_samples = records[0].kl_rollout
+    for record in records[1:]:  # the steps of one epoch have other samples, those of another epoch the same figures
+        of_samples = np.where(np.isnan(of_samples), record.kl_rollout, of_samples)
+    values = iter(of_samples.tolist())
+    return {
+        group.group_id: tuple(np.nan if rollout.verdict.is_error else next(values) for rollout in group.rollouts)
+        for group in groups
+    }
+
+
+def kl_per_sample(batch: Batch, policy: Tensor, reference: Tensor, estimator: str) -> NDArray[np.float64]:
+    """[S] KL(policy || reference) of each completion, summed over its tokens. policy and reference [N]."""
+    values = KL_ESTIMATORS[estimator](policy.double(), reference.double()).numpy()
+    sums = np.bincount(batch.token_rows, weights=values, minlength=len(batch.samples))
+    return np.asarray(sums, dtype=np.float64)
+
+
+def _means_by_row(values: Tensor, rows: NDArray[np.int64], num_rows: int) -> NDArray[np.float64]:
+    counts = np.bincount(rows, minlength=num_rows)
+    sums = np.bincount(rows, weights=values.double().numpy(), minlength=num_rows)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(num_rows, np.nan), where=counts > 0)
+    return means

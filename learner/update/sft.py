@@ -1,0 +1,63 @@
+"""Supervised fine-tuning on completions, with the policy and optimizer of the update: for a cold start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.samples import TrainingSample
+from rayzero.learner.model.policy import Policy
+from rayzero.learner.update.optimizer import MasterOptimizer
+from rayzero.services.schema.config.learner import ComputeSettings
+from rayzero.services.schema.errors import RunHalted
+from rayzero.services.schema.interfaces import SftExample
+
+
+class SftTrainer:
+    """Minimises the mean negative log-probability of completion tokens, over all tokens of a batch."""
+
+    def __init__(self, policy: Policy, optimizer: MasterOptimizer, compute: ComputeSettings) -> None:
+        self._policy, self._optimizer, self._compute = policy, optimizer, compute
+
+    def step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+        """One optimizer step on a batch. Returns loss (nats a token), grad_norm, tokens, learning_rate.
+
+        Raises RunHalted when the loss or gradient is not finite; the step is then not applied.
+        """
+        samples = _samples(examples)
+        microbatches = pack(
+            samples,
+            tokens_per_microbatch=self._compute.tokens_per_microbatch,
+            pair_cost=self._policy.pair_cost,
+            multiple_of=self._policy.ranks.world_size,
+        )
+        num_tokens = max(sum(sample.num_tokens for sample in samples), 1)
+        sums = torch.zeros((), device=self._policy.device)
+        for microbatch, counts in self._policy.ranks.deal(microbatches):
+            logprobs, _ = self._policy.logprobs(microbatch)
+            loss = -logprobs.sum() / num_tokens * counts
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums += loss.detach()
+        total = float(self._policy.ranks.sum(sums))
+        grad_norm = self._optimizer.grad_norm()
+        if not np.isfinite(total) or not np.isfinite(grad_norm):
+            self._optimizer.zero_grad()
+            raise RunHalted(f"Supervised step not applied: loss={total}, grad_norm={grad_norm}")
+        self._optimizer.step(learning_rate, grad_norm)
+        return {"loss": total, "grad_norm": grad_norm, "tokens": float(num_tokens), "learning_rate": learning_rate}
+
+
+def _samples(examples: Sequence[SftExample]) -> list[TrainingSample]:
+    """Rows for packing. Equal prompts share one group, so that their prompt is laid once."""
+    groups: dict[bytes, int] = {}
+    samples, start = [], 0
+    for row, (prompt, completion) in enumerate(examples):
+        if len(prompt) == 0:
+            raise ValueError(f"example {row}: an empty prompt cannot predict a first token")
+        group = groups.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), len(groups))
+        samples.append(TrainingSample(row=row, group=group, prompt_token_ids=prompt, token_ids=completion, start=start))
+        start += len(completion)
+    return samples

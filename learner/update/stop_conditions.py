@@ -1,0 +1,68 @@
+"""The watched figures: what is measured between sampler and learner, and which of it stops the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rayzero.services.schema.config.learner import WatchSettings
+from rayzero.services.schema.errors import RunHalted
+
+
+def mismatch_metrics(old: Tensor, rollout: Tensor, fresh: Tensor) -> dict[str, float]:
+    """Sampler against learner, from log-probabilities at hand.
+
+    old and rollout [n] log-probabilities of the learner at the start of the batch and of the engine; fresh [n] bool:
+    the token was sampled from exactly the learner's weights. A token whose difference is not finite is counted and
+    left out of the rest. `*_fresh` figures are absent when no token is fresh.
+    """
+    difference = (old - rollout).double()
+    finite = difference.isfinite()
+    metrics = {"nonfinite_logprobs": float((~finite).sum()), "fresh_tokens": float((finite & fresh).sum())}
+    metrics |= {f"{name}": value for name, value in _figures(difference[finite]).items()}
+    metrics |= {f"{name}_fresh": value for name, value in _figures(difference[finite & fresh]).items()}
+    return metrics
+
+
+def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str) -> list[str]:
+    """Warnings for figures past their warning limit. Raises RunHalted, with the figures, past a stop limit."""
+    kl_warn, kl_stop = limits.kl_limits(dtype)
+    kl, ess = metrics.get("kl_rollout_fresh", 0.0), metrics.get("ess", 1.0)
+    reasons = [
+        f"{name} is {metrics[name]}" for name in ("loss", "grad_norm") if not math.isfinite(metrics.get(name, 0.0))
+    ]
+    # One unlucky token moves the mean of a hundred: a small batch may warn, but not stop a run.
+    enough = metrics.get("fresh_tokens", math.inf) >= limits.min_tokens
+    if not kl <= kl_stop and (enough or math.isnan(kl)):
+        reasons.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_stop:g}")
+    if not ess >= limits.ess_stop:
+        reasons.append(f"effective sample size is {ess:.3g} of the tokens, under {limits.ess_stop:g}")
+    if limits.grad_norm_stop is not None and metrics.get("grad_norm", 0.0) > limits.grad_norm_stop:
+        reasons.append(f"gradient norm is {metrics['grad_norm']:.3g}, over {limits.grad_norm_stop:g}")
+    if reasons:
+        figures = ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
+        raise RunHalted(f"The update was not applied: {'; '.join(reasons)}. Figures: {figures}")
+    warnings = []
+    if kl > kl_warn:
+        warnings.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_warn:g}")
+    if ess < limits.ess_warn:
+        warnings.append(f"effective sample size is {ess:.3g} of the tokens, under {limits.ess_warn:g}")
+    return warnings
+
+
+def _figures(difference: Tensor) -> dict[str, float]:
+    if not len(difference):
+        return {}
+    ratio = torch.exp(difference.clamp(-40.0, 40.0))
+    figures: dict[str, Any] = {
+        "kl_rollout": (ratio - 1 - difference).mean(),
+        "logprob_gap_mean": difference.abs().mean(),
+        "logprob_gap_max": difference.abs().max(),
+        "ratio_outside": ((ratio < 0.8) | (ratio > 1.2)).double().mean(),
+        "ess": ratio.sum().square() / (len(ratio) * ratio.square().sum()),
+    }
+    return {name: float(value) for name, value in figures.items()}

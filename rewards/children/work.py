@@ -1,0 +1,66 @@
+"""What child processes do: factories that `ChildPool` names, each returning the function for one item.
+
+Imports little: this runs in every child. The heavy modules come by `preload`, once, in the zygote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rayzero.rewards.children.fork_server import resolve
+
+if TYPE_CHECKING:
+    from rayzero.rewards.math.rules import Rules
+    from rayzero.services.schema.config.math import Fallback
+
+    MathItem = tuple[str, str, bool, Sequence[Fallback] | None]
+
+
+def math_verifier(rules: Rules) -> Callable[[MathItem], tuple[bool, str, bool]]:
+    """Judges `(completion, gold answer, prefilled, fallbacks)`; fallbacks of None are those of the rules.
+
+    Returns whether they agree, why, and whether the gold answer is at fault.
+    """
+    from rayzero.rewards.math.verify import verify
+
+    def grade(item: MathItem) -> tuple[bool, str, bool]:
+        completion, gold, prefilled, fallbacks = item
+        own = rules if fallbacks is None else replace(rules, fallbacks=tuple(fallbacks))
+        verdict = verify(completion, gold, own, prefilled=prefilled)
+        return verdict.correct, verdict.reason, verdict.is_bad_gold
+
+    return grade
+
+
+def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], list[float | None]]:
+    """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each.
+
+    `spec` is the function's name and keyword arguments that are the same in every call.
+    """
+    name, arguments = spec
+    function = resolve(name)
+    parameters = inspect.signature(function).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    wanted = {parameter.name for parameter in parameters}
+    runner = asyncio.Runner()  # one loop a child: an async client that the module keeps open stays usable
+
+    def call(columns: dict[str, list[Any]]) -> list[float | None]:
+        given = {key: value for key, value in {**columns, **arguments}.items() if takes_all or key in wanted}
+        scores = function(**given)
+        if inspect.isawaitable(scores):
+            scores = runner.run(_await(scores))
+        number = len(columns["completions"])
+        if scores is None or len(scores) != number:
+            got = "None" if scores is None else f"{len(scores)} scores"
+            raise ValueError(f"{name} returned {got} for {number} completions")
+        return [None if score is None else float(score) for score in scores]
+
+    return call
+
+
+async def _await(result: Awaitable[Any]) -> Any:
+    return await result

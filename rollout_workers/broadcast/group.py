@@ -1,0 +1,98 @@
+"""The receiving end of the transfer group: outside torch's global process groups, every wait with a deadline."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+
+from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
+from rayzero.rollout_workers.broadcast.gpu_links import IpcLink, NcclLink
+from rayzero.rollout_workers.broadcast.links import GlooLink, MemoryLink, ReceivingLink
+from rayzero.services.schema.broadcast.transport import Link, Peer, parse_links, seat_among
+from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, SharedBufferName, joined_key, ready_key
+from rayzero.services.schema.errors import WeightSyncError
+from rayzero.services.schema.messages import Rendezvous, WeightManifest
+
+DISTRIBUTED: Any = torch.distributed
+"""Untyped: torch's stubs leave its stores out."""
+
+CPU = torch.device("cpu")
+
+
+class ReceiverGroup:
+    """One receiver's seat in a transfer group, and its way from the learner."""
+
+    def __init__(self, rendezvous: Rendezvous, rank: int, deadline_s: float, device: torch.device = CPU) -> None:
+        """Find the learner and meet the peers; returns once all are there. `device`: what the model lies on.
+
+        Raises:
+            WeightSyncError: the learner, or a peer, did not come in time.
+        """
+        self.rank = rank
+        self._link: ReceivingLink | None = None
+        self._where = f"rank {rank} of the transfer group at {rendezvous.address}"
+        timeout = timedelta(seconds=deadline_s)
+        with self._explained(f"could not meet its peers in {deadline_s:g} s"):
+            self._store = DISTRIBUTED.TCPStore(
+                rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False
+            )
+            probe = SharedBufferName.parse(self._store.get(PROBE_KEY).decode())
+            me = this_peer(device, probe.is_here())
+            self._where = f"{me.named(rank)} of the transfer group at {rendezvous.address}"
+            self._store.set(joined_key(rank), str(me))
+            links = parse_links(self._store.get(LINKS_KEY))
+            self.kind = links[rank]
+            seat = seat_among(links, rank)
+            if self.kind is Link.MEMORY:
+                self._link = MemoryLink(self._store)
+            elif self.kind is Link.GLOO:
+                self._link = GlooLink(self._store, rendezvous, seat, timeout)
+            elif self.kind is Link.IPC:
+                self._link = IpcLink(self._store, rank, device)
+            else:
+                self._link = NcclLink(self._store, rank, seat, device, deadline_s)
+
+    def announce(self, policy_version: int) -> None:
+        """Tell the learner that this receiver is about to take a broadcast."""
+        with self._explained("lost the learner"):
+            self._store.set(ready_key(policy_version, self.rank), "")
+
+    def take(
+        self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool = True
+    ) -> Iterator[int]:
+        """Bucket after bucket of one broadcast, each when it lies in `staging`; see `ReceivingLink`.
+
+        Raises:
+            WeightSyncError: it did not come in time, or a peer died. The group cannot be used again.
+        """
+        assert self._link is not None
+        with self._explained("did not get its weights in time"):
+            yield from self._link.take(manifest, staging, deadline_s, keep=keep)
+
+    def close(self) -> None:
+        """Hang up. Peers that still wait for this one get an error."""
+        if self._link is not None:
+            self._link.close()
+        self._link = self._store = None
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except WeightSyncError:
+            raise
+        except (RuntimeError, OSError) as error:  # TimeoutError is an OSError
+            raise WeightSyncError(f"{self._where} {what}: {error}") from None
+
+
+def this_peer(device: torch.device, sees_learner: bool) -> Peer:
+    """How this process describes itself."""
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+    return Peer(host=socket.gethostname(), process=os.getpid(), gpu=gpu, sees_learner=sees_learner)

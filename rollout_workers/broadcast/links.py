@@ -1,0 +1,98 @@
+"""The receiving end of each way from the learner on the host: its shared memory, and a gloo broadcast."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+import torch.distributed
+
+from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
+from rayzero.services.schema.addresses import address_towards
+from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, SharedBufferName, buffer_key
+from rayzero.services.schema.messages import Rendezvous, WeightManifest
+
+DISTRIBUTED: Any = torch.distributed
+"""Untyped: torch's stubs leave its gloo group and its stores out."""
+
+
+class ReceivingLink(Protocol):
+    """One receiver's way from the learner."""
+
+    def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
+        """Bucket after bucket of one broadcast, each when it lies in `staging`.
+
+        `keep`: what is staged must outlive the transfer, because it is loaded later.
+
+        Raises:
+            RuntimeError, OSError, TimeoutError: it did not come in time, or the learner or a peer is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Hang up. Peers that still wait for this one get an error."""
+        ...
+
+
+class MemoryLink:
+    """On the learner's machine: its own buffer, mapped."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._mapped: tuple[SharedBufferName, torch.Tensor] | None = None
+
+    def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
+        """See `ReceivingLink`."""
+        key = buffer_key(manifest.policy_version)
+        self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
+        name = SharedBufferName.parse(self._store.get(key).decode())
+        if self._mapped is None or self._mapped[0] != name:
+            self._mapped = (name, _map(name))
+        if keep:
+            # Loaded only in the pause, when the learner may be writing the next version already.
+            staging.fill(manifest, self._mapped[1])
+        else:
+            staging.use(manifest, self._mapped[1])
+        yield from range(len(manifest.bucket_bytes))
+
+    def close(self) -> None:
+        """See `ReceivingLink`."""
+        self._mapped = None
+
+
+class GlooLink:
+    """Elsewhere: one seat in a gloo group over the store."""
+
+    def __init__(self, store: Any, rendezvous: Rendezvous, seat: tuple[int, int], timeout: timedelta) -> None:
+        options = DISTRIBUTED.ProcessGroupGloo._Options()
+        options._timeout = timeout
+        address = address_towards(rendezvous.host, rendezvous.port)
+        options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=address)]
+        self._group = DISTRIBUTED.ProcessGroupGloo(DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), *seat, options)
+
+    def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
+        """See `ReceivingLink`."""
+        give_up = time.monotonic() + deadline_s
+        options = DISTRIBUTED.BroadcastOptions()
+        options.rootRank = 0
+        for index, bucket in enumerate(staging.lay_out(manifest)):
+            self._group.set_timeout(timedelta(seconds=max(give_up - time.monotonic(), 0.001)))
+            self._group.broadcast([bucket], options).wait()
+            yield index
+
+    def close(self) -> None:
+        """See `ReceivingLink`."""
+        self._group.shutdown()
+
+
+def _map(name: SharedBufferName) -> torch.Tensor:
+    descriptor = os.open(name.path, os.O_RDWR)
+    try:
+        return torch.frombuffer(mmap.mmap(descriptor, name.num_bytes), dtype=torch.uint8)
+    finally:
+        os.close(descriptor)

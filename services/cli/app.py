@@ -1,0 +1,221 @@
+"""The command line: `rayzero …`, or `python -m rayzero …` as a Ray job's entry point.
+
+Nothing heavy is imported before a command runs: `--help` answers in a fraction of a second.
+Exit codes: 0 done, 1 failed, 2 refused (a recipe, arguments, an extra that is not installed), 3 the run does not
+answer, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from rayzero.services.cli.bench import bench
+from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
+from rayzero.services.cli.pipeline import pipeline
+from rayzero.services.cli.runs import commands
+from rayzero.services.schema.errors import NotInstalled, RayzeroError, RecipeError
+
+app = typer.Typer(
+    name="rayzero",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-written programs.")
+app.add_typer(bench, name="bench")
+app.add_typer(sandbox, name="sandbox")
+app.add_typer(pipeline, name="pipeline")
+
+
+@app.command(epilog="Example: rayzero train deploy/recipes/demo.yaml seed=1 training.num_updates=20")
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Exactly this run directory.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option(help="Never continue an unfinished run.")] = False,
+) -> None:
+    """Train. The same command continues a run that was interrupted."""
+    from rayzero.services.run.run import train as run
+
+    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh))
+
+
+@app.command(epilog="Example: rayzero check deploy/recipes/demo.yaml rollout.num_workers=4")
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Plan for so many GPUs, not for this machine's.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Validate a recipe, or a pipeline, and print the plan. Starts nothing."""
+    from rayzero.services.pipeline.loading import is_pipeline
+    from rayzero.services.run.plan import check as run
+
+    if is_pipeline(recipe):
+        from rayzero.services.cli.pipeline import check as check_pipeline
+
+        check_pipeline(recipe, overrides, json)
+    else:
+        run(recipe, overrides or [], as_json=json, gpus=gpus)
+
+
+@app.command(epilog="Example: rayzero replay runs/demo --updates 5")
+def replay(
+    run: RunDirectoryPath,
+    updates: Annotated[int | None, typer.Option(min=1, help="Only the first so many updates.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference that passes.")] = 1e-3,
+    json: AsJson = False,
+) -> None:
+    """Run a recorded run's updates again from its rollouts, without engines, and compare the metrics."""
+    from rayzero.services.run.replay import replay as start
+
+    raise typer.Exit(start(run, updates, tolerance, as_json=json))
+
+
+@app.command(epilog="Example: rayzero audit runs/demo")
+def audit(
+    run: RunDirectoryPath,
+    json: AsJson = False,
+) -> None:
+    """Check that a run trained on every group once or dropped it with a reason. Exit 1: one was lost or doubled."""
+    from rayzero.services.store.ledger import report
+
+    raise typer.Exit(report(run, as_json=json))
+
+
+@app.command(epilog="Example: rayzero chaos deploy/recipes/tiny_addition.yaml --minutes 10 --seed 1")
+def chaos(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long, from the first update on.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Of the choice of victims and moments.")] = 0,
+    nodes: Annotated[int, typer.Option(min=1, help="Ray nodes that may be killed, besides the head.")] = 2,
+    json: AsJson = False,
+) -> None:
+    """Train while every kind of process is killed in every phase, then audit. Exit 1: a group was lost or doubled."""
+    from rayzero.services.chaos.storm import run
+
+    raise typer.Exit(run(recipe, overrides or [], minutes, seed, nodes, as_json=json))
+
+
+@app.command(epilog="Example: rayzero recipe > deploy/recipes/README.md")
+def recipe() -> None:
+    """Print the reference of every key that a recipe can have, as Markdown."""
+    from rayzero.services.cli.recipe_reference import markdown
+
+    typer.echo(markdown(), nl=False)
+
+
+@app.command(epilog="Example: rayzero dashboards --deploy deploy")
+def dashboards(
+    deploy: Annotated[Path, typer.Option(help="A checkout's deploy folder.")] = Path("deploy"),
+) -> None:
+    """Write the Grafana dashboards, and with the alerts also as Kubernetes takes them."""
+    from rayzero.services.observe.monitoring.dashboards import write_dashboards, write_kubernetes
+
+    alerts = deploy / "prometheus" / "alerts.yml"
+    if not alerts.is_file():
+        raise RecipeError(f"--deploy {deploy}: there is no {alerts}; name the deploy folder of a checkout")
+    kubernetes = write_kubernetes(alerts, deploy / "kuberay" / "monitoring")
+    for file in (*write_dashboards(deploy / "grafana" / "dashboards"), *kubernetes):
+        typer.echo(file)
+
+
+@app.command(epilog="Example: rayzero eval runs/demo/model --recipe deploy/recipes/demo.yaml evaluation.temperature=0")
+def eval(
+    model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],
+    recipe: Annotated[Path, typer.Option(help="Whose held-out prompts, rewards and sampling to use.")],
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Measure a model on a recipe's held-out prompts."""
+    from rayzero.services.run.inference import evaluate as run
+
+    run(model, recipe, overrides or [], as_json=json)
+
+
+@app.command(epilog='Example: rayzero generate runs/demo/model "What comes after 41?" -n 4')
+def generate(
+    model: Annotated[str, typer.Argument(help="A model directory or a name that model.path takes.")],
+    prompt: Annotated[str, typer.Argument(help="The user's message.")],
+    num_completions: Annotated[int, typer.Option("-n", "--num", min=1, help="How many completions.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: the most likely tokens.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="For the same completions again.")] = None,
+) -> None:
+    """Sample completions of one prompt from a model."""
+    from rayzero.services.run.inference import generate as run
+
+    run(model, prompt, num_completions, max_tokens, temperature, seed)
+
+
+@sandbox.command("doctor", epilog="Example: rayzero sandbox doctor --json")
+def sandbox_doctor(json: AsJson = False) -> None:
+    """What this machine can isolate: every promise of the sandbox attacked with a live probe. Exit 1: not all hold."""
+    from json import dumps
+
+    from rayzero.rewards.sandbox.doctor import examine
+
+    report = examine()
+    typer.echo(dumps(report.to_dict(), indent=2) if json else report.format())
+    raise typer.Exit(0 if report.is_sound else 1)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Train language models with GRPO on verifiable rewards: an actor-learner service on Ray."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(metadata.version("rayzero"))
+        raise typer.Exit()
+
+
+@app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")
+def grade(
+    reward: Annotated[
+        str, typer.Option(help="math, code, format, language, exact, choice, json_schema, regex, instructions or sql.")
+    ],
+    in_path: Annotated[str, typer.Option("--in", help="Cases, one JSON object a line; - is standard input.")],
+    out_path: Annotated[str, typer.Option("--out", help="Verdicts, one a line; - is standard output.")] = "-",
+    workers: Annotated[int | None, typer.Option(help="Cases graded at a time; by default one a CPU.")] = None,
+) -> None:
+    """Grade completions in a file. Starts no Ray."""
+    from rayzero.rewards.grading.grade import run
+
+    raise typer.Exit(run(reward, in_path, out_path, workers))
+
+
+app.add_typer(commands)
+
+
+def main() -> None:
+    """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
+    try:
+        app()
+    except RayzeroError as error:
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        from rayzero.services.schema.extras import explain
+
+        if (sentence := explain(error)) is None:
+            raise
+        _fail(sentence, NotInstalled.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

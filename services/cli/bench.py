@@ -1,0 +1,101 @@
+"""`rayzero bench …`. Part of services/cli/app.py; nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rayzero.services.bench import checkout
+from rayzero.services.cli.options import AsJson, Overrides
+from rayzero.services.schema.errors import NotInstalled
+
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the loop, the learner, the rewards, the sync.")
+
+SMALL_MODEL = "smollm2-135m-instruct"
+
+
+@bench.command("loop", epilog="Example: rayzero bench loop --updates 8")
+def loop(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    overrides: Overrides = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates that count, after two that do not.")] = 8,
+    json: AsJson = False,
+) -> None:
+    """A short real run, and where its time went."""
+    from rayzero.services.bench.loop import run
+
+    run(recipe, overrides or [], updates, as_json=json)
+
+
+@bench.command("sync", epilog="Example: rayzero bench sync --engines 2")
+def sync(
+    model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,
+    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    engines: Annotated[int, typer.Option(min=1, help="Receivers.")] = 1,
+    syncs: Annotated[int, typer.Option(min=1, help="Broadcasts to measure.")] = 10,
+    lora: Annotated[int | None, typer.Option(min=1, help="Adapters of this rank, in place of all weights.")] = None,
+    on_weights: Annotated[
+        Literal["keep_recompute", "keep_stale", "abort"],
+        typer.Option(help="What new weights do to running completions; see rollout.on_weights."),
+    ] = "keep_recompute",
+    json: AsJson = False,
+) -> None:
+    """Weights from a learner to engines: in all, and while the engine is paused."""
+    from rayzero.services.bench.sync import run
+
+    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora, on_weights=on_weights)
+
+
+@bench.command("learner", epilog="Example: rayzero bench learner --mix demo --threads 1")
+def learner(
+    model: Annotated[str, typer.Option(help="A model directory or a name that model.path takes.")] = SMALL_MODEL,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            help="Lengths of prompts and completions: ragged, demo or long. Default: long on a GPU, else ragged."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    trl: Annotated[
+        bool, typer.Option(help="A column for TRL's step, in a checkout and where TRL is installed.")
+    ] = True,
+    json: AsJson = False,
+) -> None:
+    """Trained tokens a second, beside the machine's own limits and beside TRL. Needs neither Ray nor vLLM."""
+    from rayzero.services.bench.learner import run
+    from rayzero.services.planning.models import resolve_model
+
+    step = checkout.find("trl.step") if trl else None
+    run(
+        str(resolve_model(model)),
+        mix=mix,
+        num_threads=threads,
+        measure_trl=step.measure if step is not None and step.is_installed() else None,
+        as_json=json,
+    )
+
+
+@bench.command("rewards", epilog="Example: rayzero bench rewards --json")
+def rewards(json: AsJson = False) -> None:
+    """Verdicts a second, latency, what the sandbox costs, and what hanging items do to healthy ones."""
+    from rayzero.services.bench.rewards import generated_cases, run
+
+    corpus = checkout.find("math_corpus")
+    if corpus is None:
+        run(generated_cases(), as_json=json)
+    else:
+        run(corpus.graded_texts(), as_json=json, measure_math=corpus.compare)
+
+
+def _refuse(context: typer.Context) -> None:
+    """Needs a checkout."""
+    raise NotInstalled(checkout.NEEDED)
+
+
+if (found := checkout.find("commands")) is not None:
+    bench.add_typer(found.commands)
+else:
+    for name in checkout.NAMES:
+        bench.command(name, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(_refuse)

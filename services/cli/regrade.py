@@ -1,0 +1,128 @@
+"""`rayzero regrade RUN`: today's reward code over yesterday's rollouts. Says which verdicts come out otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rayzero.rewards.scorer import Scorer
+from rayzero.services.cli.client import find_directory
+from rayzero.services.observe.browse.rollout_tokens import TokenTexts
+from rayzero.services.schema.config.loader import validate_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.messages import Group, Verdict
+from rayzero.services.store.rollout_file import read_groups
+from rayzero.services.store.run_directory import RunDirectory
+
+SHOWN = 20
+SMALLEST_CHANGE = 1e-6
+SIDE_BY_SIDE = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flip:
+    """One completion that is judged otherwise now."""
+
+    file: str
+    group_id: int
+    index: int
+    prompt_id: str
+    answer: str
+    completion: str
+    before: float | None
+    now: float | None
+    status_before: str
+    status_now: str
+    reason: str
+
+
+def regrade(run: str, runs: Path, limit: int | None, as_json: bool) -> int:
+    """Judge the run's rollouts (the newest `limit` files of them) again; 0 when every verdict is the same, else 1.
+
+    Raises:
+        RecipeError: no such run, or it has no rollouts.
+    """
+    directory = RunDirectory(find_directory(run, runs))
+    recipe = validate_recipe(directory.recipe() or {}, {}, default_origin=str(directory.file("recipe.yaml")))
+    files = sorted(directory.rollouts.glob("*_*.jsonl"))[-(limit or 0) :]
+    if not files:
+        raise RecipeError(f"{directory.rollouts} holds no rollouts")
+    num_rollouts, flips = asyncio.run(_regrade(recipe, TokenTexts(directory), files))
+    if as_json:
+        flipped = [asdict(flip) for flip in flips]
+        print(json.dumps({"files": len(files), "rollouts": num_rollouts, "flips": flipped}, ensure_ascii=False))
+    else:
+        _print(Console(highlight=False), num_rollouts, len(files), flips)
+    return 1 if flips else 0
+
+
+async def _regrade(recipe: Recipe, tokens: TokenTexts, files: list[Path]) -> tuple[int, list[Flip]]:
+    scorer = Scorer(recipe.reward)
+    await scorer.start()
+    turn = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def judge(group: Group) -> tuple[Verdict, ...]:
+        async with turn:
+            prompt = "".join(tokens.of(group.prompt_token_ids.tolist()) or [group.prompt.messages[-1].content])
+            return await scorer.score(group.prompt, prompt, [rollout.completion for rollout in group.rollouts])
+
+    num_rollouts = 0
+    flips: list[Flip] = []
+    try:
+        for file in files:
+            groups = read_groups(file)
+            verdicts = await asyncio.gather(*(judge(group) for group in groups))
+            for group, now in zip(groups, verdicts, strict=True):
+                num_rollouts += len(now)
+                flips += _flips(file.name, group, now)
+    finally:
+        await scorer.close()
+    return num_rollouts, flips
+
+
+def _flips(file: str, group: Group, verdicts: tuple[Verdict, ...]) -> Iterator[Flip]:
+    for index, (rollout, now) in enumerate(zip(group.rollouts, verdicts, strict=True)):
+        before = rollout.verdict
+        same = before.status is now.status and (before.is_error or abs(before.reward - now.reward) < SMALLEST_CHANGE)
+        if not same:
+            yield Flip(
+                file=file,
+                group_id=group.group_id,
+                index=index,
+                prompt_id=group.prompt.prompt_id,
+                answer=str(group.prompt.answer),
+                completion=rollout.completion.text,
+                before=_reward(before),
+                now=_reward(now),
+                status_before=before.status.value,
+                status_now=now.status.value,
+                reason=now.reason,
+            )
+
+
+def _reward(verdict: Verdict) -> float | None:
+    return None if verdict.is_error else verdict.reward
+
+
+def _print(console: Console, num_rollouts: int, num_files: int, flips: list[Flip]) -> None:
+    console.print(f"{num_rollouts} rollouts of {num_files} files judged again: {len(flips)} come out otherwise")
+    if not flips:
+        return
+    table = Table(show_lines=True)
+    for name in ("where", "answer", "before", "now", "why", "completion"):
+        table.add_column(name, overflow="fold")
+    for flip in flips[:SHOWN]:
+        where = f"{flip.file} group {flip.group_id} #{flip.index}"
+        before, now = f"{flip.status_before} {flip.before}", f"{flip.status_now} {flip.now}"
+        table.add_row(*(escape(text[:200]) for text in (where, flip.answer, before, now, flip.reason, flip.completion)))
+    console.print(table)
+    if len(flips) > SHOWN:
+        console.print(f"… and {len(flips) - SHOWN} more; --json has all")

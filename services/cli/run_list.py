@@ -1,0 +1,106 @@
+"""`rayzero runs ls | compare`: runs side by side, from what they left on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rayzero.services.cli.client import ADDRESS_FILE, find_directory
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.run_directory import RunDirectory
+
+COMPARED = (
+    "reward_mean",
+    "train_accuracy",
+    "entropy",
+    "kl_rollout",
+    "grad_norm",
+    "completion_tokens_mean",
+    "truncated_share",
+    "staleness_mean",
+    "update_s",
+    "sync_s",
+    "wait_s",
+)
+
+
+def list_runs(runs: Path, as_json: bool) -> None:
+    """Every run below `runs`, the newest first."""
+    found = sorted(runs.glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    rows = [describe(RunDirectory(file.parent)) for file in found]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, padding=(0, 2))
+    names = ("run", "state", "update", "reward", "accuracy_before", "accuracy_best", "accuracy_last", "seconds")
+    for name in names:
+        table.add_column(
+            name.removeprefix("accuracy_"), no_wrap=True, justify="left" if name in ("run", "state") else "right"
+        )
+    for row in rows:
+        table.add_row(*(_show(row[name]) for name in names))
+    Console(highlight=False).print(table if rows else f"no runs below {runs}")
+
+
+def describe(directory: RunDirectory) -> dict[str, Any]:
+    """One run in figures."""
+    rows = read_lines(directory.file("metrics.jsonl"))
+    accuracies = [row["accuracy"] for row in read_lines(directory.file("evaluations.jsonl"))]
+    alive = directory.file(ADDRESS_FILE).is_file()
+    return {
+        "run": directory.path.name,
+        "directory": str(directory.path),
+        "state": "finished" if directory.is_finished() else "live" if alive else "stopped",
+        "update": rows[-1]["update"] if rows else 0,
+        "reward": rows[-1]["reward_mean"] if rows else None,
+        "accuracy_before": accuracies[0] if accuracies else None,
+        "accuracy_best": max(accuracies, default=None),
+        "accuracy_last": accuracies[-1] if accuracies else None,
+        "seconds": round(rows[-1]["time_s"] - rows[0]["time_s"], 1) if rows else None,
+    }
+
+
+def compare_runs(a: str, b: str, runs: Path, as_json: bool) -> None:
+    """What two recipes set differently, and what came of it (means of the last ten updates)."""
+    first, second = (RunDirectory(find_directory(run, runs)) for run in (a, b))
+    settings = dict(differences(first.recipe() or {}, second.recipe() or {}))
+    figures = {name: [_recent(directory, name) for directory in (first, second)] for name in COMPARED} | {
+        f"held-out accuracy, {name}": [describe(directory)[f"accuracy_{name}"] for directory in (first, second)]
+        for name in ("before", "best", "last")
+    }
+    if as_json:
+        print(json.dumps({"settings": settings, "figures": figures}))
+        return
+    console = Console(highlight=False)
+    for title, rows in (("settings that differ", settings), ("means of the last ten updates", figures)):
+        table = Table(title=title)
+        for name in ("", first.path.name, second.path.name):
+            table.add_column(name, overflow="fold")
+        for name, values in rows.items():
+            table.add_row(name, *(escape(_show(value)) for value in values))
+        console.print(table if rows else f"{title}: none")
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Every dotted key at which two plain structures differ, with both values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif old != new:
+        yield key, [old, new]
+
+
+def _recent(directory: RunDirectory, name: str) -> float | None:
+    rows = read_lines(directory.file("metrics.jsonl"))[-10:]
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _show(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,197 @@
+"""The commands on runs, live and finished. Part of services/cli/app.py; nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from rayzero.services.cli.options import RUNS, AsJson, Overrides, Run, RunName, RunOption, Runs
+
+commands = typer.Typer()
+runs_commands = typer.Typer(no_args_is_help=True, help="Runs on disk, side by side.")
+commands.add_typer(runs_commands, name="runs")
+
+
+@commands.command(epilog="Example: rayzero status --watch    rayzero status runs/demo --json")
+def status(
+    run: Run = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until the run ends.")] = False,
+    json: AsJson = False,
+    runs: Runs = RUNS,
+) -> None:
+    """A live run at a glance: update, workers, queues, who waits for whom. Exit 3: it does not answer."""
+    from rayzero.services.cli.status import status as show
+
+    show(run, runs, watch, as_json=json)
+
+
+@commands.command(epilog="Example: rayzero scale rollout=3 reward=4 --wait 300")
+def scale(
+    changes: Annotated[list[str], typer.Argument(help="rollout=3, reward=4 or both.", metavar="ROLE=NUMBER...")],
+    run: RunOption = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until they serve; 0: answer at once.")] = 0.0,
+    json: AsJson = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Change how many workers a live run has. Whoever leaves finishes its groups first."""
+    from rayzero.services.cli.changes import scale as ask
+
+    ask(changes, run, runs, wait, as_json=json)
+
+
+@commands.command(epilog="Example: rayzero pause runs/demo")
+def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+    """Finish what is in hand and begin nothing more; returns when nothing moves."""
+    from rayzero.services.cli.changes import change
+
+    change("pause", run, runs, json, say=lambda answer: "it is paused; rayzero resume goes on")
+
+
+@commands.command(epilog="Example: rayzero resume runs/demo")
+def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+    """Go on after a pause."""
+    from rayzero.services.cli.changes import change
+
+    change("resume", run, runs, json, say=lambda answer: "it goes on")
+
+
+@commands.command(epilog="Example: rayzero drain rollout-1 --deadline 60")
+def drain(
+    worker: Annotated[str, typer.Argument(help="A worker's name, as `rayzero status` shows it.")],
+    run: RunOption = None,
+    deadline: Annotated[float | None, typer.Option(min=0, help="Seconds; then its groups are handed over.")] = None,
+    json: AsJson = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Replace a worker once it has finished its groups; returns when it has left."""
+    from rayzero.services.cli.changes import change
+
+    body: dict[str, Any] = {"worker": worker, "deadline_s": deadline}
+    change("drain", run, runs, json, body, say=lambda answer: f"{answer['drained']} has left, a new one comes")
+
+
+@commands.command(epilog="Example: rayzero checkpoint runs/demo")
+def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+    """Save now, between two updates; returns when it is saved."""
+    from rayzero.services.cli.changes import change
+
+    change("checkpoint", run, runs, json, say=lambda answer: f"saved at update {answer['version']}")
+
+
+@commands.command(epilog="Example: rayzero stop runs/demo --wait 600")
+def stop(
+    run: Run = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for its end; 0: answer at once.")] = 0.0,
+    json: AsJson = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Finish the update in hand, save, end. The same `rayzero train` continues it."""
+    from rayzero.services.cli.changes import stop as ask
+
+    ask(run, runs, wait, as_json=json)
+
+
+@commands.command(epilog="Example: rayzero samples runs/demo --status wrong --sort longest --format html")
+def samples(
+    run: RunName,
+    version: Annotated[int | None, typer.Option(help="Of this update alone.")] = None,
+    kind: Annotated[Literal["", "train", "evaluation", "dropped"], typer.Option(help="Of these alone.")] = "",
+    status: Annotated[Literal["", "correct", "wrong", "error"], typer.Option(help="Groups with such a verdict.")] = "",
+    source: Annotated[str, typer.Option(help="Of this data source alone.")] = "",
+    prompt_id: Annotated[str, typer.Option("--prompt", help="Of this prompt alone.")] = "",
+    max_reward: Annotated[float | None, typer.Option(help="Groups with a reward of at most that.")] = None,
+    sort: Annotated[
+        Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"],
+        typer.Option(help="spread: rewards disagree most; kl: sampler and learner do; unlikely: least likely tokens."),
+    ] = "newest",
+    group: Annotated[str | None, typer.Option(help="One group, by the key that the table shows.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Groups.")] = 5,
+    format: Annotated[Literal["table", "jsonl", "html"], typer.Option(help="html: one self-contained file.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """What the model wrote and what it was given for it, live or finished run."""
+    from rayzero.services.cli.samples import samples as show
+    from rayzero.services.observe.browse.rollout_index import Filter
+
+    wanted = Filter(
+        kind=kind, version=version, status=status, source=source, prompt_id=prompt_id, max_reward=max_reward
+    )
+    show(run, runs, wanted, sort, limit, format, out, group)
+
+
+@commands.command(epilog="Example: rayzero regrade runs/demo --files 10")
+def regrade(
+    run: RunName,
+    files: Annotated[int | None, typer.Option(min=1, help="Only the newest so many rollout files.")] = None,
+    json: AsJson = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Judge a run's rollouts again with today's reward code. Exit 1: verdicts come out otherwise."""
+    from rayzero.services.cli.regrade import regrade as judge
+
+    raise typer.Exit(judge(run, runs, files, as_json=json))
+
+
+@commands.command(
+    epilog="Example: rayzero submit deploy/recipes/demo.yaml seed=1 --address http://127.0.0.1:8265 --runs /shared/runs"
+)
+def submit(
+    recipe: Annotated[Path, typer.Argument(help="A recipe below the current directory.", metavar="RECIPE")],
+    overrides: Overrides = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="URL of Ray's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    runs: Annotated[Path, typer.Option(help="Where run directories are; every node must see it.")] = RUNS,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the log, and exit as the job does.")] = False,
+    name: Annotated[str | None, typer.Option(help="The job's id; by default the recipe's name and the time.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help="Pass this environment variable on. Ray shows a job's variables to whoever sees the job."),
+    ] = None,
+    head: Annotated[bool, typer.Option(help="Keep the driver on the node with the resource `head`.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Train on a running Ray: what `ray job submit` does, with all that such a job needs. The same again resumes it."""
+    from rayzero.services.cli.submit import plan_job
+    from rayzero.services.cli.submit import submit as send
+
+    job = plan_job(recipe, overrides or [], runs, name, env or [], head)
+    raise typer.Exit(send(job, address, wait, as_json=json))
+
+
+@commands.command(epilog="Example: rayzero doctor --address auto --recipe my.yaml --runs /shared/runs")
+def doctor(
+    recipe: Annotated[Path | None, typer.Option(help="Whose model every node must have.")] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray: look at each of its nodes too.")] = None,
+    runs: Runs = RUNS,
+    prometheus: Annotated[str | None, typer.Option(help="URL of a Prometheus that should scrape the run.")] = None,
+    json: AsJson = False,
+) -> None:
+    """What goes wrong in practice, looked at before it does. Exit 1: something will not work."""
+    from rayzero.services.cli.doctor import doctor as look
+
+    raise typer.Exit(look(recipe, address, runs.resolve(), prometheus, as_json=json))
+
+
+@runs_commands.command("ls", epilog="Example: rayzero runs ls --runs /shared/runs")
+def ls(runs: Runs = RUNS, json: AsJson = False) -> None:
+    """Every run: state, updates, reward, held-out accuracy."""
+    from rayzero.services.cli.run_list import list_runs
+
+    list_runs(runs, as_json=json)
+
+
+@runs_commands.command("compare", epilog="Example: rayzero runs compare demo demo-2")
+def compare(
+    a: Annotated[str, typer.Argument(help="A run.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    runs: Runs = RUNS,
+    json: AsJson = False,
+) -> None:
+    """What two recipes set differently, and what came of it."""
+    from rayzero.services.cli.run_list import compare_runs
+
+    compare_runs(a, b, runs, as_json=json)

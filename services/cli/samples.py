@@ -1,0 +1,116 @@
+"""`rayzero samples RUN`: what a run's model wrote, and what it was given for it; as a table, lines or one HTML file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rayzero.services.cli.client import find_directory
+from rayzero.services.observe.api import views
+from rayzero.services.observe.browse.page import file_page
+from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex, Sort
+from rayzero.services.observe.browse.rollout_tokens import TokenTexts
+from rayzero.services.observe.browse.rollout_view import show_group
+from rayzero.services.observe.text import shortened
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.run_directory import RunDirectory, write_atomically
+
+Format = Literal["table", "jsonl", "html"]
+MAX_TEXT = 300
+
+
+def samples(
+    run: str, runs: Path, wanted: Filter, sort: Sort, limit: int, form: Format, out: Path | None, key: str | None
+) -> None:
+    """Print (or write to `out`) the groups that match.
+
+    Raises:
+        RecipeError: no such run or group, or nothing matches.
+    """
+    directory = RunDirectory(find_directory(run, runs))
+    index, tokens = RolloutIndex(directory.path), TokenTexts(directory)
+    try:
+        index.refresh()
+        summaries, total = index.groups(wanted, sort, limit, 0)
+        if key is not None:
+            summaries = [{"key": key}]
+        if not summaries:
+            raise RecipeError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
+        groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
+        if form == "html":
+            out = out or Path(f"{directory.path.name}-rollouts.html")
+            write_atomically(out, file_page(page_data(directory, index, summaries, groups)))
+            print(f"{out}: {len(groups)} of {total} groups", file=sys.stderr)
+        elif form == "jsonl":
+            _write("".join(json.dumps(group, ensure_ascii=False) + "\n" for group in groups.values()), out)
+        else:
+            for group in groups.values():
+                Console(highlight=False).print(_table(group))
+            print(f"{len(groups)} of {total} groups", file=sys.stderr)
+    finally:
+        index.close()
+
+
+def page_data(
+    directory: RunDirectory, index: RolloutIndex, summaries: list[dict[str, Any]], groups: dict[str, Any]
+) -> dict[str, Any]:
+    """What the page of a finished run holds: what the API would have answered about these groups."""
+    recipe = directory.recipe() or {}
+    rows, evaluations = (read_lines(directory.file(name)) for name in ("metrics.jsonl", "evaluations.jsonl"))
+    kept = {name: sorted({str(summary[name]) for summary in summaries}) for name in ("kind", "source", "worker")}
+    last = rows[-1] if rows else {}
+    return {
+        "status": {
+            "run": recipe.get("name", directory.path.name),
+            "description": recipe.get("description", ""),
+            "phase": "finished" if directory.is_finished() else "not running",
+            "update": last.get("update", 0),
+            "num_updates": recipe["training"]["num_updates"],
+            "figures": last,
+            "accuracies": {row["update"]: row["accuracy"] for row in evaluations},
+            "tokens_per_s": views.tokens_per_s(rows),
+            "seconds_left": None,
+            "events": [],
+        },
+        "rows": {"rows": rows, "evaluations": evaluations},
+        "choices": {
+            **kept,
+            "version": sorted({summary["version"] for summary in summaries}),
+            "finish_reason": sorted({r["finish_reason"] for s in summaries for r in s["rollouts"]}),
+            "num_rollouts": sum(len(summary["rollouts"]) for summary in summaries),
+            "num_groups": len(summaries),
+        },
+        "summaries": summaries,
+        "groups": groups,
+    }
+
+
+def _table(group: dict[str, Any]) -> Table:
+    prompt = shortened(group["messages"][-1]["content"], MAX_TEXT)
+    title = f"{group['key']}  {group['prompt_id']}  answer {shortened(str(group['answer']), 80)}"
+    table = Table(title=escape(title), caption=escape(prompt), show_lines=True)
+    for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
+        table.add_column(name, overflow="fold")
+    for rollout in group["rollouts"]:
+        reward = "–" if rollout["reward"] is None else f"{rollout['reward']:.3g}"
+        versions = ", ".join(str(span[2]) for span in rollout["versions"])
+        verdict = f"{rollout['status']}: {shortened(rollout['reason'], 120)}"
+        kl = rollout.get("kl_rollout")
+        length = f"{rollout['num_tokens']} {rollout['finish_reason']}"
+        cells = (reward, verdict, length, "–" if kl is None else f"{kl:.2g}", versions)
+        table.add_row(*map(escape, cells), escape(shortened(rollout["completion"], MAX_TEXT)))
+    return table
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text)

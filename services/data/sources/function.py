@@ -1,0 +1,80 @@
+"""Rows that a Python function returns or yields."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rayzero.services.data.sources.rows import Row, Rows
+from rayzero.services.schema.config.data import FunctionSource
+from rayzero.services.schema.errors import RecipeError
+
+MAX_ROWS = 10_000_000
+
+
+def read(settings: FunctionSource) -> Rows:
+    """The function's rows in order.
+
+    Raises:
+        RecipeError: the function cannot be imported or called with these arguments, fails, or yields something else
+            than rows.
+    """
+    function = import_function(settings.function)
+    _check_arguments(function, settings)
+    number = 0
+    try:
+        for values in _call(function, settings):
+            number += 1
+            origin = f"{settings.function}, row {number}"
+            if not isinstance(values, Mapping):
+                raise RecipeError(f"{origin}: a row must be a mapping of columns, not a {type(values).__name__}")
+            if number > MAX_ROWS:
+                raise RecipeError(f"{settings.function} yields more than {MAX_ROWS} rows: set max_prompts")
+            yield Row(number=number, origin=origin, values=values)
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"{settings.function} failed after {number} rows: {type(error).__name__}: {error}") from error
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """`module:function`, looked for on the import path and in the current directory.
+
+    Raises:
+        RecipeError: no such module or function, or the module fails when imported.
+    """
+    module_name, _, function_name = name.partition(":")
+    # The console script does not look in the current directory, where a user's own module lies.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise RecipeError(f"{name}: module {module_name} cannot be imported: {type(error).__name__}: {error}") from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        there = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise RecipeError(
+            f"{name}: {module_name} has no function {function_name}; it has: {', '.join(there) or 'none'}"
+        )
+    checked: Callable[..., Any] = function
+    return checked
+
+
+def _check_arguments(function: Callable[..., Any], settings: FunctionSource) -> None:
+    try:
+        inspect.signature(function).bind(**settings.arguments)
+    except TypeError as error:
+        signature = f"{settings.function.partition(':')[2]}{inspect.signature(function)}"
+        raise RecipeError(f"{settings.function}: arguments do not fit: {error}; it is {signature}") from None
+
+
+def _call(function: Callable[..., Any], settings: FunctionSource) -> Iterable[Any]:
+    rows = function(**settings.arguments)
+    if not isinstance(rows, Iterable) or isinstance(rows, str | Mapping):
+        raise RecipeError(f"{settings.function} must return or yield rows, not a {type(rows).__name__}")
+    return rows

@@ -1,0 +1,54 @@
+"""Several learner actors as the one learner that the controller knows: the ranks are asked, rank 0 answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rayzero.services.fleet.calls import Call, LearnerCalls, P, Ranks, T
+from rayzero.services.fleet.remote import RemoteLearner
+from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.interfaces import Learner
+
+
+class LearnerRanks(LearnerCalls):
+    """Rank 0, with the other ranks behind it.
+
+    FSDP's collectives need all ranks: a call that one of them fails would leave the others waiting in it, so the first
+    failure ends the call, and the whole learner is replaced (services/fleet/learner_supervisor.py).
+    """
+
+    revivals = 0
+    """All ranks have one life: services/fleet/learner_supervisor.py starts others."""
+
+    def __init__(self, ranks: Sequence[RemoteLearner]) -> None:
+        """`ranks` in the order of their numbers."""
+        self.pid, self.node = ranks[0].pid, ranks[0].node
+        self._ranks = ranks
+
+    async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """All ranks at once, or rank 0 alone, as the table says."""
+        ranks = self._ranks if call.ranks is Ranks.ALL else self._ranks[:1]
+        tasks = [asyncio.create_task(rank.take(call, *args, **kwargs)) for rank in ranks]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [task.exception() for task in tasks if task.done() and task.exception() is not None]
+            if failed and isinstance(failed[0], BaseException):
+                raise failed[0]
+            return tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            if any(not task.done() for task in tasks):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def shutdown(self) -> None:
+        """See `Learner`."""
+        await asyncio.gather(*(rank.shutdown() for rank in self._ranks))
+
+
+def first_of(ranks: Sequence[RemoteLearner]) -> Learner:
+    """What the controller is given: the only rank as it is, several as one."""
+    if not ranks:
+        raise WorkerError("the learner has no rank")
+    return ranks[0] if len(ranks) == 1 else LearnerRanks(ranks)

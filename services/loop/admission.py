@@ -1,0 +1,143 @@
+"""Brings groups in: a prompt for every place that the staleness bound has, and a task that carries each to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rayzero.services.loop.deterministic_dispatch import deal
+from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
+from rayzero.services.loop.group_runner import GroupAborted, GroupCarrier
+from rayzero.services.schema.causes import DropReason
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError, WorkerError
+from rayzero.services.schema.interfaces import PromptSource
+from rayzero.services.schema.messages import Group, GroupRequest
+
+ON_THEIR_WAY = (GroupState.GENERATING, GroupState.SCORING)
+
+
+@dataclass(slots=True)
+class Admission:
+    """`run` admits for as long as it is open; `on_finish` hears of every group that came to its end."""
+
+    recipe: Recipe
+    prompts: PromptSource
+    buffer: GroupBuffer
+    carrier: GroupCarrier
+    on_finish: Callable[[Group, DropReason | None], None]
+    """The group, and why it was dropped untrained (None: it is ready)."""
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while the run is paused: nothing is admitted, and what waits does not begin."""
+    is_open: bool = True
+    """False while nothing may be admitted for another reason: the run stops, or an evaluation has the engines."""
+    failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Fails with the first group whose failure must end the run."""
+    _carrying: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    """The task of every group on its way, by the group's number."""
+    _aborting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """What the buffer gives up is called back."""
+        self.buffer.on_give_up = self._give_up
+
+    async def run(self) -> None:
+        """Prompts to tasks: as many as the staleness bound has room for."""
+        entries = [entry for entry in self.buffer.entries.values() if entry.state is GroupState.WAITING]
+        total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
+        while True:
+            await self.running.wait()
+            if self.is_open and self.buffer.room > 0 and not (self.recipe.training.is_synchronous and self.is_busy()):
+                while self.buffer.room > 0 and self.buffer.num_needed(total) > 0:
+                    entries.append(self.buffer.admit(self.prompts.next()))
+            self._carry_all([entry for entry in entries if not entry.given_up])
+            entries = []
+            await self.buffer.wait_for_change()
+
+    def is_busy(self) -> bool:
+        """Whether a group is being generated or scored. Those that wait have not begun."""
+        return any(entry.state in ON_THEIR_WAY for entry in self.buffer.entries.values())
+
+    async def cancel(self) -> None:
+        """Give up every group on its way."""
+        tasks = [*self._carrying.values(), *self._aborting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _carry_all(self, entries: Sequence[Entry]) -> None:
+        """Each in a task of its own; in a strict run dealt out as one wave."""
+        requests = [
+            GroupRequest(
+                group_id=entry.group_id, prompt=entry.prompt, sampling=self.recipe.training_sampling(entry.group_id)
+            )
+            for entry in entries
+        ]
+        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self.recipe.training.is_synchronous else []
+        if workers and requests:
+            wave = deal(requests, workers, f"groups {entries[0].group_id} to {entries[-1].group_id}")
+            for entry, dealt in zip(entries, wave, strict=True):
+                self._carry_in_background(entry, dealt.request, dealt.worker)
+            return
+        for entry, request in zip(entries, requests, strict=True):
+            self._carry_in_background(entry, request)
+
+    def _carry_in_background(self, entry: Entry, request: GroupRequest, worker: str = "") -> None:
+        task = asyncio.create_task(self._carry(entry, request, worker))
+        self._carrying[entry.group_id] = task
+        task.add_done_callback(lambda ended: self._carried(entry.group_id, ended))
+
+    def _carried(self, group_id: int, task: asyncio.Task[None]) -> None:
+        """A group's task ended; one that failed ends the run now, not when somebody misses its group."""
+        del self._carrying[group_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _give_up(self, entry: Entry) -> None:
+        """A group has left the buffer untrained: it is not begun, or its engine is told to end it.
+
+        One that is being scored comes to its end by itself: its completions are paid for and worth recording.
+        """
+        if entry.state is GroupState.READY and entry.group is not None:
+            self.on_finish(entry.group, entry.given_up)
+        elif entry.state is GroupState.WAITING and entry.group_id in self._carrying:
+            self._carrying[entry.group_id].cancel()
+        elif entry.state is GroupState.GENERATING:
+            task = asyncio.create_task(self.carrier.abort(entry.group_id, entry.holder))
+            self._aborting.add(task)
+            task.add_done_callback(self._aborting.discard)
+
+    async def _carry(self, entry: Entry, request: GroupRequest, worker: str) -> None:
+        """One group, from admission to `commit` or `drop`."""
+        await self.running.wait()
+        try:
+            group = await self.carrier.carry(
+                request, lambda state, holder: self.buffer.move(entry, state, holder), worker
+            )
+        except WorkerError as error:
+            if self.carrier.rollouts.failure is not None:
+                raise
+            self.buffer.drop(entry, DropReason.FAILED, str(error))
+            return
+        except GroupAborted:
+            return
+        except RecipeError as error:
+            # A prompt that does not fit the engine costs itself, not the run.
+            self.buffer.drop(entry, DropReason.REFUSED, str(error))
+            return
+        self.prompts.learn(group)
+        reason = entry.given_up or self._reason_to_drop(group)
+        if reason is None:
+            self.buffer.commit(entry, group)
+        else:
+            self.buffer.drop(entry, reason)
+        self.on_finish(group, reason)
+
+    def _reason_to_drop(self, group: Group) -> DropReason | None:
+        if len(group.judged) < 2:
+            return DropReason.VERDICT_ERRORS
+        if self.recipe.training.skip_uniform_groups and group.is_uniform:
+            return DropReason.UNIFORM_REWARDS
+        return None

@@ -1,0 +1,124 @@
+"""Carries one group from its prompt to its verdicts: generate, score, try again elsewhere when a worker fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.group_buffer import GroupState
+from rayzero.services.schema.errors import DeadlineError, WorkerError
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.messages import Group, GroupCompletions, GroupRequest, Rollout, Verdict
+
+logger = logging.getLogger(__name__)
+
+OnMove = Callable[[GroupState, str], None]
+
+
+def _no_move(state: GroupState, holder: str) -> None:
+    """Evaluation groups have no place in the buffer."""
+
+
+class GroupAborted(Exception):
+    """The group was given up on its way."""
+
+
+@dataclass(slots=True)
+class GroupCarrier:
+    """The way from `GroupRequest` to `Group`, for training and evaluation alike."""
+
+    rollouts: Fleet[RolloutWorker]
+    rewards: Fleet[RewardWorker]
+    max_attempts: int
+    lease_deadline_s: float
+    aborted_tokens: int = 0
+    """Completion tokens of groups that were given up while they were generated."""
+    _aborted: set[int] = field(default_factory=set)
+    """Groups that are on their way and not wanted any more."""
+
+    async def carry(
+        self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "", ahead: bool = False
+    ) -> Group:
+        """One finished group, from `worker` if one is given. A failed step is tried again on whichever is free next.
+
+        `ahead`: it waits for no group that is carried without it.
+
+        Raises:
+            WorkerError: a step failed `max_attempts` times; the message holds the last cause.
+            GroupAborted: `abort` was called before it was generated.
+        """
+        try:
+            made = await self._generate(request, on_move, worker, ahead)
+            if request.group_id in self._aborted:
+                self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
+                raise GroupAborted
+        finally:
+            self._aborted.discard(request.group_id)
+        verdicts = await self._score(request, made, on_move, ahead)
+        return Group(
+            group_id=request.group_id,
+            prompt=request.prompt,
+            prompt_token_ids=made.prompt_token_ids,
+            rollouts=tuple(
+                Rollout(completion=completion, verdict=verdict)
+                for completion, verdict in zip(made.completions, verdicts, strict=True)
+            ),
+            worker=made.worker,
+        )
+
+    async def abort(self, group_id: int, worker: str) -> None:
+        """A group that `worker` generates is not wanted any more: its carrying ends with `GroupAborted`, soon."""
+        self._aborted.add(group_id)
+        seat = next((seat for seat in self.rollouts.seats if seat.name == worker), None)
+        if seat is not None:
+            try:
+                await seat.taken.abort(group_id)
+            except (WorkerError, DeadlineError) as error:
+                # Its completions end all the same, with the worker if need be; nobody waits for them.
+                logger.warning("group %d could not be aborted: %s", group_id, error)
+
+    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str, ahead: bool) -> GroupCompletions:
+        for attempt in range(1, self.max_attempts + 1):
+            if request.group_id in self._aborted:
+                raise GroupAborted
+            on_move(GroupState.WAITING, "")
+            try:
+                async with self.rollouts.lease(self.lease_deadline_s, worker, ahead) as seat:
+                    on_move(GroupState.GENERATING, seat.name)
+                    # Its batch waits for it at one worker and one attempt alone.
+                    if request.batch is not None and (attempt > 1 or seat.name != worker):
+                        request = replace(request, batch=None)
+                    made = await seat.taken.generate(request)
+                    if made.load is not None:
+                        seat.limit.note(made.load, seat.in_flight)
+                    return made
+            except (WorkerError, DeadlineError) as error:
+                if self.rollouts.failure is not None:
+                    raise self.rollouts.failure from error
+                failure = error
+                logger.warning("group %d: generation failed (attempt %d): %s", request.group_id, attempt, error)
+        raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
+
+    async def _score(
+        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, ahead: bool
+    ) -> tuple[Verdict, ...]:
+        verdicts: tuple[Verdict, ...] = ()
+        failure: Exception | None = None
+        for attempt in range(1, self.max_attempts + 1):
+            try:
+                async with self.rewards.lease(self.lease_deadline_s, ahead=ahead) as seat:
+                    on_move(GroupState.SCORING, seat.name)
+                    verdicts = await seat.taken.score(request.prompt, made.prompt_text, made.completions)
+            except (WorkerError, DeadlineError) as error:
+                if self.rewards.failure is not None:
+                    raise self.rewards.failure from error
+                failure = error
+                logger.warning("group %d: scoring failed (attempt %d): %s", request.group_id, attempt, error)
+                continue
+            if not any(verdict.is_error for verdict in verdicts):
+                break
+        if not verdicts:
+            raise WorkerError(f"scoring failed {self.max_attempts} times; the last cause: {failure}")
+        return verdicts

@@ -1,0 +1,161 @@
+"""What may be asked of a live run: scale, pause, drain, save, stop. Behind the HTTP API, the commands and the signals.
+
+Every method may be called from any task of the run's event loop; none of them raises for being called twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.controller import Controller
+from rayzero.services.schema.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatus:
+    """One seat of a fleet."""
+
+    name: str
+    role: str
+    """`rollout` or `reward`."""
+    state: str
+    """`starting`, `joining` (up, without the current weights), `serving` or `draining`."""
+    seconds_in_state: float
+    groups_in_flight: int
+    policy_version: int
+    """-1: none yet, or a worker that holds no weights."""
+    pid: int | None
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatus:
+    """A live run at one moment; plain data, so that `dataclasses.asdict` makes JSON of it."""
+
+    name: str
+    policy_version: int
+    num_updates: int
+    paused: bool
+    stopping: bool
+    phases: Mapping[str, float]
+    """Phases under way (`wait`, `update`, `sync`, `evaluation`, `checkpoint`) and how many seconds each has been."""
+    groups: Mapping[str, int]
+    """Live groups by state."""
+    dropped_groups: Mapping[str, int]
+    """By reason, since the beginning."""
+    last_checkpoint: int
+    """Version of the last one; -1: none yet."""
+    accuracies: Mapping[int, float]
+    """Held-out accuracy by version."""
+    targets: Mapping[str, int]
+    """How many workers each role should have."""
+    restarts: Mapping[str, int]
+    """Workers (and learners) replaced since the start of this process, by role."""
+    workers: tuple[WorkerStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunControl:
+    """The handle on a live run."""
+
+    controller: Controller
+
+    async def scale(self, *, rollout: int | None = None, reward: int | None = None) -> None:
+        """Grow or shrink while the run goes on; returns at once, `status` shows how far it is.
+
+        A joining rollout worker loads, is brought to the current weights and then serves; a leaving one finishes its
+        groups first.
+
+        Raises:
+            RecipeError: outside the recipe's bounds; nothing was changed.
+        """
+        recipe = self.controller.recipe
+        wanted = (("rollout", rollout, recipe.rollout), ("reward", reward, recipe.reward))
+        for role, number, settings in wanted:
+            if number is not None and not settings.min_workers <= number <= settings.max_workers:
+                raise RecipeError(
+                    f"{number} {role} workers: the recipe allows {settings.min_workers} to {settings.max_workers} "
+                    f"({role}.min_workers, {role}.max_workers)"
+                )
+        for role, number, _ in wanted:
+            if number is not None:
+                await self._fleets[role].scale(number)
+
+    async def pause(self) -> None:
+        """Start no more groups and no more updates; what is in hand is finished. Returns when nothing moves."""
+        await self.controller.pause()
+
+    async def resume(self) -> None:
+        """Go on after `pause`."""
+        self.controller.resume()
+
+    async def drain(self, worker: str, *, deadline_s: float | None = None) -> None:
+        """Let one worker finish its groups and leave, and put a new one in its place; returns when it has left.
+
+        Groups that are not finished within `deadline_s` (0: all; None: as long as a group may take) are handed over to
+        the others.
+
+        Raises:
+            RecipeError: no worker has that name.
+        """
+        for fleet in self._fleets.values():
+            if any(seat.name == worker for seat in fleet.seats):
+                await fleet.drain(worker, deadline_s)
+                return
+        names = ", ".join(seat.name for fleet in self._fleets.values() for seat in fleet.seats)
+        raise RecipeError(f"no worker is called {worker!r}; there are {names}")
+
+    async def checkpoint(self) -> int:
+        """Save now, between two updates; returns the version that was saved."""
+        return await self.controller.checkpoint()
+
+    async def stop(self) -> None:
+        """Finish the update in hand, save, end the run. The same command goes on from there."""
+        self.controller.resume()
+        self.controller.stop()
+
+    def status(self) -> RunStatus:
+        """What the run is doing at this moment."""
+        controller, buffer = self.controller, self.controller.buffer
+        fleets = self._fleets
+        return RunStatus(
+            name=controller.recipe.name,
+            policy_version=buffer.version,
+            num_updates=controller.recipe.training.num_updates,
+            paused=controller.paused,
+            stopping=controller.stopping,
+            phases={phase.value: seconds for phase, seconds in controller.activity.seconds().items()},
+            groups=buffer.counts(),
+            dropped_groups=buffer.dropped_counts(),
+            last_checkpoint=controller.saved_version,
+            accuracies=dict(controller.accuracies),
+            targets={role: fleet.target for role, fleet in fleets.items()},
+            restarts={role: fleet.restarts for role, fleet in fleets.items()}
+            | {"learner": controller.learner.revivals},
+            workers=tuple(status for role, fleet in fleets.items() for status in _workers(role, fleet)),
+        )
+
+    @property
+    def _fleets(self) -> dict[str, Fleet[Any]]:
+        carrier = self.controller.carrier
+        return {"rollout": carrier.rollouts, "reward": carrier.rewards}
+
+
+def _workers(role: str, fleet: Fleet[Any]) -> list[WorkerStatus]:
+    now = fleet.clock()
+    return [
+        WorkerStatus(
+            name=seat.name,
+            role=role,
+            state=seat.state.value,
+            seconds_in_state=now - seat.since_s,
+            groups_in_flight=seat.in_flight,
+            policy_version=seat.policy_version,
+            pid=seat.pid,
+            node=seat.node,
+        )
+        for seat in fleet.seats
+    ]

@@ -1,0 +1,56 @@
+"""Who waits for whom, since when, holding which groups: what a run says when nothing moves any more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.activity import Activity, Phase
+from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
+
+LEARNER_IS = {
+    Phase.WAIT: "waits for groups",
+    Phase.UPDATE: "makes an update",
+    Phase.SYNC: "sends its weights",
+    Phase.CHECKPOINT: "saves a checkpoint",
+    Phase.EVALUATION: "waits for an evaluation",
+}
+
+
+def describe_stall(activity: Activity, buffer: GroupBuffer, fleets: Sequence[Fleet[Any]]) -> str:
+    """A readable report, one line a party."""
+    held: dict[str, list[Entry]] = defaultdict(list)
+    for entry in buffer.entries.values():
+        held[entry.holder].append(entry)
+    lines = [_learner(activity, buffer)]
+    for fleet in fleets:
+        lines += [_seat(fleet, seat, held.pop(seat.name, []), buffer) for seat in fleet.seats]
+        lines += [] if fleet.seats else [f"  there is no {fleet.role} worker (there should be {fleet.target})"]
+    for holder, entries in held.items():
+        waiting = [entry for entry in entries if entry.state is not GroupState.READY and holder != "learner"]
+        if waiting:
+            who = f"{holder}, which is gone," if holder else "nobody (they wait for a worker)"
+            lines.append(f"  {_groups(waiting, buffer)}: held by {who}")
+    return "\n".join([*lines, buffer.describe()])
+
+
+def _learner(activity: Activity, buffer: GroupBuffer) -> str:
+    doing = [f"{LEARNER_IS[phase]} for {seconds:.0f} s" for phase, seconds in activity.seconds().items()]
+    ready = sum(entry.state is GroupState.READY for entry in buffer.entries.values())
+    return (
+        f"  the learner {' and '.join(doing) or 'does nothing'}: {ready} of {buffer.groups_per_update} groups are ready"
+    )
+
+
+def _seat(fleet: Fleet[Any], seat: Any, entries: Sequence[Entry], buffer: GroupBuffer) -> str:
+    version = f" version {seat.policy_version}" if fleet.needs_weights and seat.policy_version >= 0 else ""
+    state = f"{seat.name} is {seat.state.value}{version} for {fleet.clock() - seat.since_s:.0f} s"
+    return f"  {state}, holds {_groups(entries, buffer) if entries else 'no group'}"
+
+
+def _groups(entries: Sequence[Entry], buffer: GroupBuffer) -> str:
+    oldest = max(buffer.clock() - entry.since_s for entry in entries)
+    names = ", ".join(str(entry.group_id) for entry in entries[:12]) + (", …" if len(entries) > 12 else "")
+    return f"group{'s' * (len(entries) > 1)} {names} ({entries[0].state.value} for {oldest:.0f} s)"

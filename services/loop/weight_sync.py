@@ -1,0 +1,207 @@
+"""When weights are broadcast, who holds which version, and how workers join and leave the transfer group.
+
+One broadcast, every step with a deadline:
+
+    learner.prepare ─► manifest ─► workers.receive (staging, generation goes on)  ┐
+                                   learner.broadcast                              ┘─► workers.apply ─► receipt ─► admit
+
+A worker that fails any step loses its seat (services/fleet/fleet.py replaces it) and the others go on. A failure
+during the broadcast itself leaves the transfer group unusable, so it is met anew, without the dead, and the broadcast
+repeated. Before a new worker serves, and every so many syncs, a canary (services/loop/canary.py) proves that the
+weights are in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.fleet.slots import Seat, SeatState
+from rayzero.services.loop.canary import Canary
+from rayzero.services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
+from rayzero.services.schema.interfaces import Learner, RolloutWorker
+from rayzero.services.schema.messages import WeightReceipt
+
+logger = logging.getLogger(__name__)
+
+WORKER_FAILURES = (WorkerError, DeadlineError, WeightSyncError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncReport:
+    """One broadcast, as the controller saw it."""
+
+    policy_version: int
+    num_workers: int
+    num_bytes: int
+    seconds: float
+    """Update ready → every engine has acknowledged."""
+    pause_s: float
+    """Longest time an engine could not generate."""
+    receive_s: float = 0.0
+    """Longest time an engine took to receive and check the bytes, beside generation."""
+
+
+@dataclass(slots=True)
+class WeightSync:
+    """Brings every rollout worker to the learner's version."""
+
+    learner: Learner
+    fleet: Fleet[RolloutWorker]
+    deadline_s: float
+    """Of one transfer."""
+    start_s: float
+    """A worker's start may take so long."""
+    canary: Canary = field(default_factory=lambda: Canary(every_syncs=0, max_difference=1.0))
+    ranks_per_worker: int = 1
+    """Receivers in one engine: its tensor-parallel size."""
+    max_attempts: int = 3
+    failures: int = 0
+    """Broadcasts that had to be repeated."""
+    _members: tuple[Seat[RolloutWorker], ...] = ()
+    _num_bytes: int = 0
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def broadcast(self, policy_version: int) -> SyncReport:
+        """Send the learner's current weights to all workers that are up; joining ones serve from here on.
+
+        The caller sees to it that the learner's weights are those of `policy_version` until this returns.
+
+        Raises:
+            WeightSyncError: no worker holds the weights after `max_attempts` tries.
+        """
+        async with self._lock:
+            start = time.monotonic()
+            for attempt in range(1, self.max_attempts + 1):
+                receipts = await self._attempt(policy_version, [*self.fleet.serving(), *self.fleet.joining()])
+                if receipts:
+                    return SyncReport(
+                        policy_version=policy_version,
+                        num_workers=len(receipts),
+                        num_bytes=self._num_bytes,
+                        seconds=time.monotonic() - start,
+                        pause_s=max(receipt.pause_s for receipt in receipts),
+                        receive_s=max(receipt.receive_s for receipt in receipts),
+                    )
+                self.failures += 1
+                logger.warning("sync of version %d reached no worker (attempt %d)", policy_version, attempt)
+                await self._wait_for_a_worker()
+            raise WeightSyncError(f"version {policy_version} reached no rollout worker in {self.max_attempts} attempts")
+
+    async def refit(self, policy_version: int) -> None:
+        """Bring joining workers alone to the current version; those that serve are not disturbed.
+
+        Without this a run whose workers were all replaced would wait for groups that nobody may generate.
+        """
+        async with self._lock:
+            if joining := self.fleet.joining():
+                await self._attempt(policy_version, joining)
+
+    async def _attempt(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[WeightReceipt]:
+        members = tuple(seat for seat in seats if seat.worker is not None)
+        if not members:
+            return []
+        # Anew at every attempt: a learner that died in the one before has nothing prepared.
+        manifest = await self.learner.prepare_weights(policy_version)
+        self._num_bytes = manifest.num_bytes
+        if set(members) != set(self._members) and not await self._meet(members):
+            return []
+        receives = [seat.taken.receive_weights(manifest) for seat in self._members]
+        if not await self._together(self._members, receives, self.learner.broadcast_weights()):
+            return []
+        applied = await self._each([seat.taken.apply_weights(policy_version) for seat in self._members])
+        receipts = {}
+        for seat, receipt in zip(self._members, applied, strict=True):
+            if isinstance(receipt, WeightReceipt) and receipt.policy_version == policy_version:
+                receipts[seat] = receipt
+            else:
+                self.fleet.fail(seat, _as_error(receipt, f"{seat.name} did not acknowledge the version"))
+        return [receipts[seat] for seat in await self._admit(policy_version, list(receipts))]
+
+    async def _admit(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[Seat[RolloutWorker]]:
+        """Workers that acknowledged the version serve it, unless the canary tells that they do not hold it."""
+        due = self.canary.is_due(policy_version)
+        tried = [seat for seat in seats if due or seat.state is SeatState.JOINING]
+        problems = await self.canary.try_all(self.learner, [seat.taken for seat in tried])
+        for seat, problem in zip(tried, problems, strict=True):
+            if problem is not None:
+                self.fleet.fail(seat, problem)
+        admitted = [seat for seat in seats if seat in self.fleet.seats]
+        for seat in admitted:
+            await self.fleet.admit(seat, policy_version)
+        return admitted
+
+    async def _meet(self, members: Sequence[Seat[RolloutWorker]]) -> bool:
+        """Build the transfer group anew. A group that lost a member cannot be used: gloo and NCCL would hang in it."""
+        self._members = ()
+        rendezvous = await self.learner.open_transfer(len(members) * self.ranks_per_worker)
+        ranks = range(1, 1 + len(members) * self.ranks_per_worker, self.ranks_per_worker)
+        joins = [seat.taken.join_transfer(rendezvous, rank) for rank, seat in zip(ranks, members, strict=True)]
+        if await self._together(members, joins, self.learner.accept_transfer()):
+            self._members = tuple(members)
+        return bool(self._members)
+
+    async def _together(
+        self,
+        seats: Sequence[Seat[RolloutWorker]],
+        calls: Sequence[Coroutine[Any, Any, None]],
+        sending: Coroutine[Any, Any, None],
+    ) -> bool:
+        """Receivers and learner at once; False when it must be repeated with a new group: somebody failed in it.
+
+        The learner is told of the first failure, so that nobody waits for the dead until the deadline. Whoever failed
+        by itself loses its seat; receivers that only lost the transfer keep theirs.
+        """
+        tasks = [asyncio.ensure_future(call) for call in (*calls, sending)]
+        sender, culprits = tasks[-1], set[asyncio.Future[None]]()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if not sender.done() and (culprits := {task for task in tasks if task.done() and task.exception()}):
+                await self._each([self.learner.abort_transfer()])
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        *received, sent = await self._each(tasks)
+        if not any(isinstance(result, BaseException) for result in (*received, sent)):
+            return True
+        self._members = ()
+        for seat, task, result in zip(seats, tasks[:-1], received, strict=True):
+            alone = task in culprits or sent is None
+            if isinstance(result, WorkerError | DeadlineError) or (isinstance(result, BaseException) and alone):
+                self.fleet.fail(seat, result)
+        if isinstance(sent, LearnerRestarted):
+            logger.warning("the transfer is repeated: %s", sent)
+        return False
+
+    async def _each(self, calls: Sequence[Awaitable[object]]) -> list[object]:
+        """All calls at once; a worker's failure stands in the place of its result, anything else is raised."""
+        results: list[object] = list(await asyncio.gather(*calls, return_exceptions=True))
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, WORKER_FAILURES):
+                raise result
+        return results
+
+    async def _wait_for_a_worker(self) -> None:
+        """A replacement is on its way: wait for it rather than use up the attempts. It may have a whole start before
+        it: when every engine was lost, the run goes on with the first that is up again."""
+        try:
+            async with asyncio.timeout(self.start_s + self.deadline_s):
+                while not self.fleet.serving() and not self.fleet.joining():
+                    if self.fleet.failure is not None:
+                        raise self.fleet.failure
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise DeadlineError(
+                f"weight sync waited {self.start_s + self.deadline_s:g} s for a rollout worker, and none came up"
+            ) from None
+
+
+def _as_error(result: object, otherwise: str) -> BaseException:
+    return result if isinstance(result, BaseException) else WeightSyncError(otherwise)

@@ -1,0 +1,125 @@
+"""The controller's state as plain data for the API: read in the driver's own loop, so that no two figures disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.group_buffer import GroupState
+
+SHOWN_FIGURES = (
+    "update",
+    "reward_mean",
+    "train_accuracy",
+    "entropy",
+    "kl_rollout",
+    "grad_norm",
+    "completion_tokens_mean",
+    "truncated_share",
+    "staleness_mean",
+    "wait_s",
+    "update_s",
+    "sync_s",
+)
+
+
+def workers(controller: Controller) -> list[dict[str, Any]]:
+    """Every worker with its state, its load and what it is behind."""
+    version = controller.buffer.version
+    engines = [
+        {
+            **_seat(seat, "rollout"),
+            "policy_version": seat.policy_version if seat.policy_version >= 0 else None,
+            "lag_versions": max(0, version - seat.policy_version) if seat.policy_version >= 0 else None,
+        }
+        for seat in controller.rollouts.seats
+    ]
+    return [*engines, *(_seat(seat, "reward") for seat in controller.carrier.rewards.seats)]
+
+
+def fleets(controller: Controller) -> dict[str, dict[str, int]]:
+    """How many workers of each role there should be and are."""
+    return {fleet.role: _fleet(fleet) for fleet in (controller.rollouts, controller.carrier.rewards)}
+
+
+def queues(controller: Controller) -> dict[str, Any]:
+    """Live groups by where they are, the longest wait of each, room, and what was dropped."""
+    buffer, now = controller.buffer, controller.buffer.clock()
+    oldest: dict[str, float] = {}
+    for entry in buffer.entries.values():
+        oldest[entry.state.value] = max(oldest.get(entry.state.value, 0.0), now - entry.since_s)
+    return {
+        "groups": buffer.counts(),
+        "oldest_s": {state: round(seconds, 3) for state, seconds in oldest.items()},
+        "room": buffer.room,
+        "groups_per_update": buffer.groups_per_update,
+        "max_staleness": buffer.max_staleness,
+        "dropped": buffer.dropped_counts(),
+    }
+
+
+def weights(controller: Controller) -> dict[str, Any]:
+    """The learner's version and that of every engine."""
+    return {
+        "policy_version": controller.buffer.version,
+        "saved_version": controller.saved_version,
+        "engines": {seat.name: seat.policy_version for seat in controller.rollouts.seats},
+    }
+
+
+def bottleneck(rows: Sequence[Mapping[str, Any]], controller: Controller) -> str:
+    """Who waits for whom, in a sentence."""
+    if not controller.rollouts.serving():
+        return "no rollout worker serves yet"
+    recent = rows[-8:]
+    total = sum(row["wait_s"] + row["update_s"] + row["sync_s"] for row in recent)
+    if not total:
+        return "no update has been made yet"
+    waited = sum(row["wait_s"] for row in recent) / total
+    counts = controller.buffer.counts()
+    behind = "reward workers" if counts[GroupState.SCORING] > counts[GroupState.GENERATING] else "rollout workers"
+    if waited > 0.5:
+        return f"the learner waits for the {behind} {waited:.0%} of the time"
+    return f"the learner computes {1 - waited:.0%} of the time"
+
+
+def seconds_left(rows: Sequence[Mapping[str, Any]], num_updates: int) -> float | None:
+    """From the pace of the last updates."""
+    recent = rows[-8:]
+    if len(recent) < 2:
+        return None
+    first, last = recent[0], recent[-1]
+    pace = float(last["time_s"] - first["time_s"]) / float(last["update"] - first["update"])
+    return round(max(0.0, pace * float(num_updates - last["update"])), 1)
+
+
+def tokens_per_s(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Completion tokens a second over the last updates."""
+    recent = rows[-8:]
+    elapsed = float(recent[-1]["time_s"] - recent[0]["time_s"]) if recent else 0.0
+    tokens = sum(float(row["completion_tokens"]) for row in recent[1:])
+    return round(tokens / elapsed, 1) if elapsed > 0 else None
+
+
+def _fleet(fleet: Fleet[Any]) -> dict[str, int]:
+    states = [seat.state.value for seat in fleet.seats]
+    return {
+        "target": fleet.target,
+        "serving": states.count("serving"),
+        "coming": states.count("starting") + states.count("joining"),
+        "draining": states.count("draining"),
+        "restarts": fleet.restarts,
+    }
+
+
+def _seat(seat: Any, role: str) -> dict[str, Any]:
+    return {
+        "worker": seat.name,
+        "role": role,
+        "state": seat.state.value,
+        "in_flight": seat.in_flight,
+        "pid": seat.pid,
+        "node": seat.node,
+    }

@@ -1,0 +1,241 @@
+"""Where every rollout of a run is on disk, and the figures one filters and sorts by: a small SQLite database.
+
+It lives in the user's cache, never in the run directory, which may be on a network file system; it holds byte offsets,
+so that a page of groups out of 100,000 rollouts is read without the rest. Files that changed are read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rayzero.services.schema.errors import RecipeError
+
+Sort = Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"]
+
+ORDERS: dict[Sort, str] = {
+    "newest": "rank DESC, key",
+    "oldest": "rank, key",
+    "spread": "MAX(reward) - MIN(reward) DESC, rank DESC, key",
+    "longest": "MAX(num_tokens) DESC, rank DESC, key",
+    "lowest": "AVG(reward), rank DESC, key",
+    "highest": "AVG(reward) DESC, rank DESC, key",
+    "kl": "MAX(kl_rollout) DESC, rank DESC, key",
+    "unlikely": "MIN(logprob_mean), rank DESC, key",
+}
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE IF NOT EXISTS rollouts (
+    file TEXT, key TEXT, rank INTEGER, kind TEXT, version INTEGER, offset INTEGER, length INTEGER, position INTEGER,
+    prompt_id TEXT, source TEXT, worker TEXT, status TEXT, reward REAL, num_tokens INTEGER, finish_reason TEXT,
+    logprob_mean REAL, kl_rollout REAL, seconds REAL, dropped TEXT);
+CREATE INDEX IF NOT EXISTS by_file ON rollouts (file);
+CREATE INDEX IF NOT EXISTS by_key ON rollouts (key);
+CREATE INDEX IF NOT EXISTS by_prompt ON rollouts (prompt_id);
+"""
+COLUMNS = 19
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """Which groups to show: those with a rollout for which all of it holds."""
+
+    kind: Literal["", "train", "evaluation", "dropped"] = ""
+    version: int | None = None
+    source: str = ""
+    status: Literal["", "correct", "wrong", "error"] = ""
+    worker: str = ""
+    prompt_id: str = ""
+    finish_reason: str = ""
+    max_reward: float | None = None
+    min_reward: float | None = None
+
+    def clause(self) -> tuple[str, list[Any]]:
+        """As SQL."""
+        equal = {
+            name: getattr(self, name)
+            for name in ("kind", "version", "source", "status", "worker", "prompt_id", "finish_reason")
+            if getattr(self, name) not in ("", None)
+        }
+        parts, values = [f"{name} = ?" for name in equal], list(equal.values())
+        for sign, bound in (("<=", self.max_reward), (">=", self.min_reward)):
+            if bound is not None:
+                parts.append(f"reward {sign} ?")
+                values.append(bound)
+        return (" WHERE " + " AND ".join(parts)) if parts else "", values
+
+
+class RolloutIndex:
+    """The index of one run directory. Safe to use from several threads."""
+
+    def __init__(self, run: Path, cache: Path | None = None) -> None:
+        """Nothing is read before `refresh`."""
+        self.folder = run.resolve() / "rollouts"
+        cache = cache or Path(os.environ.get("RAYZERO_CACHE") or Path.home() / ".cache" / "rayzero") / "rollouts"
+        cache.mkdir(parents=True, exist_ok=True)
+        # Another version's columns are another file.
+        name = hashlib.sha256(f"{self.folder}\n{SCHEMA}".encode()).hexdigest()[:24]
+        self._database = sqlite3.connect(cache / f"{name}.sqlite", check_same_thread=False, timeout=30)
+        self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Take in what was written since the last time, and forget what is gone."""
+        with self._lock:
+            known = {name: (size, mtime) for name, size, mtime in self._database.execute("SELECT * FROM files")}
+            found = {file.name: file for file in sorted(self.folder.glob("*.jsonl"))}
+            for name in known.keys() - found.keys():
+                self._forget(name)
+            for name, file in found.items():
+                stat = file.stat()
+                if known.get(name) == (stat.st_size, stat.st_mtime_ns):
+                    continue
+                # Dropped groups are only ever appended; the others are written whole.
+                begin = known[name][0] if name == "dropped.jsonl" and name in known else 0
+                if begin == 0 or begin > stat.st_size:
+                    begin = 0
+                    self._forget(name)
+                self._take_in(file, begin, stat)
+            self._database.commit()
+
+    def groups(self, wanted: Filter, sort: Sort, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """A page of groups with their rollouts' figures, and how many groups there are in all."""
+        where, values = wanted.clause()
+        with self._lock:
+            total = self._database.execute(f"SELECT COUNT(DISTINCT key) FROM rollouts{where}", values).fetchone()[0]
+            keys = self._database.execute(
+                f"SELECT key FROM rollouts{where} GROUP BY key ORDER BY {ORDERS[sort]} LIMIT ? OFFSET ?",
+                [*values, limit, offset],
+            ).fetchall()
+            return [self._summary(key) for (key,) in keys], total
+
+    def rollouts(self, wanted: Filter, limit: int, offset: int) -> Iterator[dict[str, Any]]:
+        """Whole rollouts that match, newest first."""
+        where, values = wanted.clause()
+        with self._lock:
+            rows = self._database.execute(
+                f"SELECT file, offset, length FROM rollouts{where} ORDER BY rank DESC, key, position LIMIT ? OFFSET ?",
+                [*values, limit, offset],
+            ).fetchall()
+        for file, start, length in rows:
+            yield self._read(file, start, length)
+
+    def group(self, key: str) -> list[dict[str, Any]]:
+        """The whole rollouts of one group, in order; empty when there is none."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT file, offset, length FROM rollouts WHERE key = ? ORDER BY position", [key]
+            ).fetchall()
+        return [self._read(*row) for row in rows]
+
+    def versions_of(self, prompt_id: str) -> list[dict[str, Any]]:
+        """Where a prompt was answered: for the difference between two versions."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT key, kind, version, COUNT(*), AVG(reward) FROM rollouts WHERE prompt_id = ? "
+                "GROUP BY key ORDER BY version",
+                [prompt_id],
+            ).fetchall()
+        names = ("key", "kind", "version", "num_rollouts", "reward_mean")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def choices(self) -> dict[str, Any]:
+        """What one can filter by."""
+        with self._lock:
+            distinct = {
+                name: [value for (value,) in self._database.execute(f"SELECT DISTINCT {name} FROM rollouts ORDER BY 1")]
+                for name in ("kind", "source", "worker", "finish_reason", "version")
+            }
+            count = self._database.execute("SELECT COUNT(*), COUNT(DISTINCT key) FROM rollouts").fetchone()
+        return {**distinct, "num_rollouts": count[0], "num_groups": count[1]}
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._database.close()
+
+    def _forget(self, name: str) -> None:
+        self._database.execute("DELETE FROM rollouts WHERE file = ?", [name])
+        self._database.execute("DELETE FROM files WHERE name = ?", [name])
+
+    def _take_in(self, file: Path, begin: int, stat: os.stat_result) -> None:
+        places = ",".join("?" * COLUMNS)
+        self._database.executemany(f"INSERT INTO rollouts VALUES ({places})", _rows(file, begin, stat.st_size))
+        self._database.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", [file.name, stat.st_size, stat.st_mtime_ns]
+        )
+
+    def _summary(self, key: str) -> dict[str, Any]:
+        rows = self._database.execute(
+            "SELECT kind, version, prompt_id, source, worker, dropped, position, status, reward, num_tokens, "
+            "finish_reason, logprob_mean, kl_rollout, file, offset, length FROM rollouts WHERE key = ? "
+            "ORDER BY position",
+            [key],
+        ).fetchall()
+        kind, version, prompt_id, source, worker, dropped = rows[0][:6]
+        names = ("index", "status", "reward", "num_tokens", "finish_reason", "logprob_mean", "kl_rollout")
+        first = self._read(*rows[0][13:])
+        return {
+            "key": key,
+            "kind": kind,
+            "version": version,
+            "prompt_id": prompt_id,
+            "source": source,
+            "worker": worker,
+            "dropped": dropped,
+            "prompt": first["messages"][-1]["content"][:300],
+            "rollouts": [dict(zip(names, row[6:13], strict=True)) for row in rows],
+        }
+
+    def _read(self, file: str, offset: int, length: int) -> dict[str, Any]:
+        with open(self.folder / file, "rb") as stream:
+            stream.seek(offset)
+            try:
+                row: dict[str, Any] = json.loads(stream.read(length))
+            except json.JSONDecodeError:
+                raise RecipeError(f"{self.folder / file} has changed meanwhile: ask again") from None
+        return row
+
+
+def _rows(file: Path, begin: int, end: int) -> Iterator[tuple[Any, ...]]:
+    """One index row a whole line between two offsets."""
+    kind, _, number = file.stem.partition("_")
+    kind = {"update": "train"}.get(kind, kind)
+    with open(file, "rb") as stream:
+        stream.seek(begin)
+        offset = begin
+        for line in stream:
+            if not line.endswith(b"\n") or offset + len(line) > end:
+                return
+            row = json.loads(line)
+            newest = max((span[2] for span in row["versions"]), default=0)
+            version = int(number) if number.isdigit() else newest
+            logprobs = row["rollout_logprobs"]
+            yield (
+                file.name,
+                f"{file.stem}:{row['group_id']}",
+                version * 10_000_000 + abs(row["group_id"]) % 10_000_000,
+                kind,
+                version,
+                offset,
+                len(line),
+                row["index"],
+                row["prompt_id"],
+                row["source"],
+                row["worker"],
+                row["status"],
+                row["reward"],
+                row["num_tokens"],
+                row["finish_reason"],
+                sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None,
+                row.get("kl_rollout"),
+                row["seconds"],
+                row.get("dropped"),
+            )
+            offset += len(line)

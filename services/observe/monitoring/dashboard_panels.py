@@ -1,0 +1,330 @@
+"""What the Grafana dashboards show: Run, Flow, Workers and sync, Rewards.
+
+Every panel's PromQL names only families of the catalogue (services/observe/telemetry.py) or Ray's: a test holds it to
+that, and another runs all of it against a Prometheus that scrapes a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["stat", "timeseries", "heatmap", "state-timeline"]
+SELECTED = '{run=~"$run"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: what it shows, in which unit, and how large."""
+
+    title: str
+    targets: tuple[tuple[str, str], ...]
+    """(PromQL, legend) of every line."""
+    unit: str = "short"
+    kind: Kind = "timeseries"
+    width: int = 8
+    height: int = 7
+    help: str = ""
+    stack: bool = False
+    needs: str = ""
+    """What must be there for it to show anything, where that is not every run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """One dashboard."""
+
+    uid: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def _gauge(name: str, legend: str = "{{run}}") -> tuple[tuple[str, str], ...]:
+    return ((f"rayzero_{name}{SELECTED}", legend),)
+
+
+def _stat(title: str, expression: str, unit: str = "short", help: str = "") -> Panel:
+    return Panel(title, ((expression, "{{run}}"),), unit, kind="stat", width=4, height=4, help=help)
+
+
+def _rate(name: str, by: str, window: str = "$__rate_interval") -> str:
+    return f"sum by ({by}) (rate(rayzero_{name}{SELECTED}[{window}]))"
+
+
+def _share(name: str, label: str) -> str:
+    """Each value of a label as a share of all of them."""
+    return f"{_rate(name, f'run, {label}')} / on (run) group_left {_rate(name, 'run')}"
+
+
+def _quantile(q: float, name: str, by: str = "run") -> str:
+    return f"histogram_quantile({q}, sum by ({by}, le) (rate(rayzero_{name}_bucket{SELECTED}[5m])))"
+
+
+RUN = Dashboard(
+    "rayzero-run",
+    "Run",
+    (
+        _stat("Update", f"rayzero_update{SELECTED}"),
+        _stat("Progress", f"rayzero_update{SELECTED} / rayzero_updates_target{SELECTED}", "percentunit"),
+        _stat("Reward", f"rayzero_reward_mean{SELECTED}"),
+        _stat("Held-out accuracy", f"rayzero_evaluation_accuracy_ratio{SELECTED}", "percentunit"),
+        _stat("Completion tokens a second", _rate("worker_tokens_total", "run", "2m")),
+        _stat("Since the last update", f"time() - rayzero_last_update_timestamp_seconds{SELECTED}", "s"),
+        Panel(
+            "Reward and its components",
+            (
+                (f"rayzero_reward_mean{SELECTED}", "{{run}} reward"),
+                (f"rayzero_reward_component_mean{SELECTED}", "{{run}} {{reward}}"),
+            ),
+            help="Mean of the last batch. Is it learning?",
+        ),
+        Panel(
+            "Accuracy",
+            (
+                (f"rayzero_evaluation_accuracy_ratio{SELECTED}", "{{run}} held out"),
+                (f"rayzero_train_accuracy_ratio{SELECTED}", "{{run}} training"),
+            ),
+            "percentunit",
+        ),
+        Panel(
+            "Length of completions, share cut off",
+            (
+                (f"rayzero_completion_tokens_mean{SELECTED}", "{{run}} mean tokens"),
+                (_quantile(0.95, "completion_tokens"), "{{run}} p95 tokens"),
+            ),
+        ),
+        Panel(
+            "Entropy of a token", _gauge("entropy_nats"), help="Falls as the policy makes up its mind; not to nought."
+        ),
+        Panel(
+            "KL",
+            (
+                (f"rayzero_kl_rollout_nats{SELECTED}", "{{run}} sampler to learner"),
+                (f"rayzero_kl_reference_nats{SELECTED}", "{{run}} to the reference"),
+            ),
+            help="Sampler to learner must stay near nought; to the reference only where learner.kl.beta is above it.",
+        ),
+        Panel("Gradient norm", _gauge("grad_norm")),
+        Panel(
+            "Clipped tokens, ratios outside 0.8 to 1.2",
+            (
+                (f"rayzero_clipped_ratio{SELECTED}", "{{run}} clipped"),
+                (f"rayzero_outside_ratio{SELECTED}", "{{run}} outside"),
+            ),
+            "percentunit",
+        ),
+        Panel("Effective sample size", _gauge("effective_sample_ratio"), "percentunit"),
+        Panel(
+            "Groups that teach nothing, completions cut off",
+            (
+                (f"rayzero_uniform_groups_ratio{SELECTED}", "{{run}} uniform groups"),
+                (f"rayzero_truncated_ratio{SELECTED}", "{{run}} cut off"),
+            ),
+            "percentunit",
+        ),
+        Panel("Loss", _gauge("loss")),
+        Panel("Learning rate", _gauge("learning_rate")),
+        Panel(
+            "Largest log-probability gap, sampler to learner",
+            _gauge("logprob_gap_max_nats"),
+        ),
+    ),
+)
+
+FLOW = Dashboard(
+    "rayzero-flow",
+    "Flow",
+    (
+        Panel(
+            "Who waits: the training loop",
+            ((_share("loop_seconds_total", "phase"), "{{run}} {{phase}}"),),
+            "percentunit",
+            width=12,
+            stack=True,
+            help="`wait`: the learner waits for groups. Scale rollouts up, or raise max_staleness.",
+        ),
+        Panel(
+            "The learner's time",
+            ((_share("learner_seconds_total", "phase"), "{{run}} {{phase}}"),),
+            "percentunit",
+            width=12,
+            stack=True,
+        ),
+        Panel(
+            "Groups on their way",
+            ((f"rayzero_groups_live{SELECTED}", "{{run}} {{state}}"),),
+            stack=True,
+        ),
+        Panel("Longest wait in each state", ((f"rayzero_groups_oldest_seconds{SELECTED}", "{{run}} {{state}}"),), "s"),
+        Panel(
+            "Staleness when trained on",
+            (
+                (_quantile(0.5, "staleness_versions"), "{{run}} p50"),
+                (_quantile(0.95, "staleness_versions"), "{{run}} p95"),
+                (f"rayzero_max_staleness_versions{SELECTED}", "{{run}} bound"),
+            ),
+        ),
+        Panel(
+            "Versions that an evaluation was sampled from",
+            _gauge("evaluation_versions"),
+            help="1 unless evaluation.on_new_weights is mix, or every engine was lost.",
+        ),
+        Panel(
+            "Completion tokens a second by worker",
+            ((_rate("worker_tokens_total", "run, worker"), "{{run}} {{worker}}"),),
+            stack=True,
+        ),
+        Panel("Groups a second by their end", ((_rate("groups_total", "run, outcome"), "{{run}} {{outcome}}"),)),
+        Panel(
+            "Groups dropped, by reason",
+            ((f"sum by (run, reason) (increase(rayzero_groups_dropped_total{SELECTED}[5m]))", "{{run}} {{reason}}"),),
+            needs="dropped groups",
+        ),
+        Panel(
+            "Tokens thrown away, by reason",
+            (
+                (_rate("tokens_dropped_total", "run, reason"), "{{run}} {{reason}}"),
+                (_rate("tokens_aborted_total", "run"), "{{run}} given up on the way"),
+            ),
+            needs="dropped groups",
+        ),
+        Panel(
+            "Whole batches that waited for a late group",
+            ((f"increase(rayzero_batches_held_total{SELECTED}[5m])", "{{run}}"),),
+            help="Raise training.over_provision or max_staleness, or set on_stale: drop.",
+        ),
+        Panel(
+            "Prompts passed over, by why",
+            ((_rate("prompts_passed_over_total", "run, why"), "{{run}} {{why}}"),),
+            needs="a curriculum",
+        ),
+        Panel(
+            "Completions a second of more than one version",
+            ((_rate("completions_mixed_total", "run"), "{{run}}"),),
+            help="New weights came while they were sampled (rollout.on_weights).",
+        ),
+        Panel(
+            "How completions end",
+            ((_share("completions_total", "finish_reason"), "{{run}} {{finish_reason}}"),),
+            "percentunit",
+            stack=True,
+        ),
+        Panel(
+            "GPU use by node (Ray)",
+            (("avg by (instance) (ray_node_gpus_utilization)", "{{instance}}"),),
+            "percent",
+            needs="GPUs",
+        ),
+    ),
+)
+
+WORKERS = Dashboard(
+    "rayzero-workers",
+    "Workers and sync",
+    (
+        Panel(
+            "Workers, and how many there should be",
+            (
+                ('sum by (run, role) (rayzero_workers{run=~"$run",state="serving"})', "{{run}} {{role}} serving"),
+                (f"rayzero_workers_target{SELECTED}", "{{run}} {{role}} target"),
+            ),
+        ),
+        Panel(
+            "Workers by state", ((f"sum by (run, role, state) (rayzero_workers{SELECTED}) > 0", "{{role}} {{state}}"),)
+        ),
+        Panel(
+            "Workers replaced",
+            ((f"sum by (run, role) (increase(rayzero_worker_restarts_total{SELECTED}[5m]))", "{{run}} {{role}}"),),
+        ),
+        Panel(
+            "Version each rollout worker serves",
+            (
+                (f"rayzero_worker_version{SELECTED}", "{{run}} {{worker}}"),
+                (f"rayzero_update{SELECTED}", "{{run}} learner"),
+            ),
+        ),
+        Panel("Versions behind", ((f"rayzero_worker_lag_versions{SELECTED}", "{{run}} {{worker}}"),)),
+        Panel("Groups in flight", ((f"rayzero_worker_in_flight{SELECTED}", "{{run}} {{worker}}"),), stack=True),
+        Panel("Groups an engine may hold", ((f"rayzero_worker_limit{SELECTED}", "{{run}} {{worker}}"),)),
+        Panel("Completions waiting inside", ((f"rayzero_worker_waiting{SELECTED}", "{{run}} {{worker}}"),)),
+        Panel(
+            "Key-value memory in use", ((f"rayzero_worker_kv_ratio{SELECTED}", "{{run}} {{worker}}"),), "percentunit"
+        ),
+        Panel(
+            "Sync: update ready to every engine served",
+            (
+                (_quantile(0.5, "sync_seconds"), "{{run}} p50"),
+                (_quantile(0.95, "sync_seconds"), "{{run}} p95"),
+            ),
+            "s",
+        ),
+        Panel("Engine paused in a sync", ((_quantile(0.95, "sync_pause_seconds"), "{{run}} p95"),), "s"),
+        Panel("Broadcasts repeated", ((f"increase(rayzero_sync_failures_total{SELECTED}[5m])", "{{run}}"),)),
+        Panel("Driver's event loop: lag", _gauge("loop_lag_seconds"), "s"),
+        Panel("Driver's memory", (('process_resident_memory_bytes{run=~"$run"}', "{{run}} {{instance}}"),), "bytes"),
+        Panel(
+            "Disk of the run directory: free",
+            ((f"rayzero_disk_free_bytes{SELECTED} / rayzero_disk_size_bytes{SELECTED}", "{{run}}"),),
+            "percentunit",
+        ),
+        Panel("Scraped targets", (('up{run=~"$run"}', "{{run}} {{instance}}"),)),
+        Panel(
+            "Age of the last checkpoint",
+            ((f"time() - rayzero_last_checkpoint_timestamp_seconds{SELECTED} > 0", "{{run}}"),),
+            "s",
+        ),
+        Panel(
+            "Updates a minute",
+            ((f"60 * rate(rayzero_updates_total{SELECTED}[5m])", "{{run}}"),),
+        ),
+    ),
+)
+
+REWARDS = Dashboard(
+    "rayzero-rewards",
+    "Rewards",
+    (
+        Panel(
+            "Verdicts by status",
+            ((_share("verdicts_total", "status"), "{{run}} {{status}}"),),
+            "percentunit",
+            stack=True,
+        ),
+        Panel("Verdicts a second by data source", ((_rate("verdicts_total", "run, source"), "{{run}} {{source}}"),)),
+        Panel(
+            "Errors by cause",
+            ((_rate("verdict_errors_total", "run, cause"), "{{run}} {{cause}}"),),
+            needs="verdicts that are errors",
+            help="An error is never a reward of 0: those rollouts leave their groups.",
+        ),
+        Panel("Score of each reward", ((f"rayzero_reward_component_mean{SELECTED}", "{{run}} {{reward}}"),)),
+        Panel(
+            "Time of a verdict",
+            ((_quantile(0.5, "verdict_seconds"), "{{run}} p50"), (_quantile(0.95, "verdict_seconds"), "{{run}} p95")),
+            "s",
+        ),
+        Panel(
+            "Groups with signal",
+            ((_share("groups_total", "outcome"), "{{run}} {{outcome}}"),),
+            "percentunit",
+            stack=True,
+            help="Only `mixed` groups teach.",
+        ),
+        Panel(
+            "Rewards of completions",
+            ((f"sum by (le) (increase(rayzero_rollout_reward_bucket{SELECTED}[1m]))", "{{le}}"),),
+            kind="heatmap",
+            width=12,
+        ),
+        Panel(
+            "Spread of rewards",
+            (
+                (f"rayzero_reward_std{SELECTED}", "{{run}} standard deviation"),
+                (f"rayzero_advantage_abs_mean{SELECTED}", "{{run}} mean absolute advantage"),
+            ),
+            width=12,
+        ),
+    ),
+)
+
+DASHBOARDS: tuple[Dashboard, ...] = (RUN, FLOW, WORKERS, REWARDS)

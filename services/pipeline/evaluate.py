@@ -1,0 +1,75 @@
+"""The eval stage: every model on the same held-out prompts with the same seeds, one result file a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from rayzero.rewards.answer_part import answer_part
+from rayzero.rewards.math.reading.extract import extract
+from rayzero.services.loop.evaluation import ACCURACY, Evaluation, Evaluator
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.pipeline.context import StageContext, StageOutcome
+from rayzero.services.pipeline.statistics import ALL, figures_by_source
+from rayzero.services.run.inference import workers
+from rayzero.services.run.preflight import prepare
+from rayzero.services.schema.config.pipeline import EvalStage
+from rayzero.services.schema.messages import Group
+from rayzero.services.store.json_lines import append_lines
+from rayzero.services.store.rollout_file import rollout_lines
+from rayzero.services.store.run_directory import write_json
+
+
+def run_eval(context: StageContext) -> StageOutcome:
+    """Measure every model that is not measured yet.
+
+    Raises:
+        RayzeroError: a model cannot be loaded, or no verdict could be had.
+    """
+    settings = context.settings
+    assert isinstance(settings, EvalStage)
+    results: dict[str, Any] = {}
+    for name in settings.models:
+        file = context.work / f"{name}.json"
+        if not file.is_file():
+            context.say(f"measuring {name}")
+            write_json(file, asyncio.run(_measure(context, name, context.models[name])))
+        results[name] = json.loads(file.read_text(encoding="utf-8"))
+    artefact = context.directory / "results.json"
+    write_json(artefact, results)
+    return StageOutcome(artefact=artefact, figures={"results": results, **_headline(results)})
+
+
+async def _measure(context: StageContext, name: str, model: Path) -> dict[str, Any]:
+    recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(model)})})
+    prompts = prepare(recipe, trained=False).eval_prompts
+    async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
+        carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+        evaluation: Evaluation = await Evaluator(carrier, prompts, recipe.evaluation_sampling).run(0)
+    lines = [line for group in evaluation.groups for line in rollout_lines(group)]
+    append_lines(context.work / f"{name}.rollouts.jsonl", lines, replace=True)
+    return figures_by_source(evaluation.groups, answer_of, component_names(evaluation.groups))
+
+
+def answer_of(completion: str) -> str | None:
+    """What a completion votes for: its box, else all that follows its thought."""
+    boxed = extract(completion).answer
+    if boxed is not None:
+        return boxed.strip()
+    return (answer_part(completion) or "").strip() or None
+
+
+def component_names(groups: tuple[Group, ...]) -> list[str]:
+    """The rubrics' components, accuracy aside: it is there as pass@1."""
+    names = {name for group in groups for rollout in group.rollouts for name in rollout.verdict.components}
+    return sorted(names - {ACCURACY})
+
+
+def _headline(results: dict[str, Any]) -> dict[str, float]:
+    """One figure a model, for the status line."""
+    return {
+        name: by_source[ALL if ALL in by_source else next(iter(by_source))]["accuracy"]["mean"]
+        for name, by_source in results.items()
+    }

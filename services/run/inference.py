@@ -1,0 +1,175 @@
+"""`rayzero eval` and `rayzero generate`: the run's own engines, and for eval its rewards, without a learner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD
+from rayzero.services.loop.evaluation import Evaluation, Evaluator
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.planning.model_shape import read_shape
+from rayzero.services.planning.models import resolve_model
+from rayzero.services.run.interrupts import ended_by_signals
+from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
+from rayzero.services.schema.config.loader import load_recipe, validate_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.extras import require_engines
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+
+
+def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
+    """Accuracy of a model on a recipe's held-out prompts, with its standard error.
+
+    Raises:
+        RayzeroError: the recipe or model is refused, or an actor cannot start.
+    """
+    recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
+    console = Console(highlight=False, stderr=as_json)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
+
+    async def measure() -> Evaluation:
+        async with workers(recipe, prepared.model_path, console) as (engines, rewards):
+            carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+            return await Evaluator(carrier, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
+
+    result = asyncio.run(measure())
+    count = len(result.groups) * recipe.evaluation.num_completions
+    figures = {
+        "model": model,
+        "accuracy": result.accuracy,
+        "standard_error": math.sqrt(result.accuracy * (1 - result.accuracy) / count),
+        "reward_mean": result.reward_mean,
+        "completion_tokens_mean": result.completion_tokens_mean,
+        "truncated_share": result.truncated_share,
+        "num_prompts": len(result.groups),
+        "num_completions": recipe.evaluation.num_completions,
+        "num_errors": result.num_errors,
+        "temperature": recipe.evaluation.temperature,
+    }
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures.items():
+        console.print(
+            f"[dim]{name:>22}[/dim]  {value:.4f}" if isinstance(value, float) else f"[dim]{name:>22}[/dim]  {value}"
+        )
+
+
+def generate(
+    model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
+) -> None:
+    """Print completions of one prompt."""
+    console = Console(highlight=False)
+    model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
+    shape = read_shape(model_path, trained=False)
+    recipe = _generation_recipe(model, max_tokens, shape.max_positions)
+    check_lengths(recipe, shape, trained=False)
+    request = GroupRequest(
+        group_id=0,
+        prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
+        sampling=Sampling(num_completions=num_completions, max_tokens=max_tokens, temperature=temperature, seed=seed),
+    )
+
+    async def sample() -> None:
+        async with (
+            engines_alone(recipe, model_path, console) as engines,
+            engines.lease(recipe.deadlines.group_s) as seat,
+        ):
+            made = await seat.taken.generate(request)
+        for index, completion in enumerate(made.completions, start=1):
+            note = f"{completion.num_tokens} tokens, {completion.finish_reason}"
+            console.rule(f"[dim]{index} · {note}[/dim]", align="left", style="dim")
+            console.print(escape(completion.text))
+
+    asyncio.run(sample())
+
+
+def _generation_recipe(model: str, max_tokens: int, max_positions: int) -> Recipe:
+    """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both."""
+    content = {
+        "name": "generate",
+        "model": {"path": model},
+        "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
+        "rollout": {
+            "sampling": {"max_tokens": max_tokens},
+            "max_model_tokens": min(max(1024, 2 * max_tokens), max_positions),
+        },
+        "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
+        "training": {"num_updates": 1, "groups_per_update": 1, "group_size": 2},
+    }
+    return validate_recipe(content, {}, default_origin="rayzero generate")
+
+
+@asynccontextmanager
+async def engines_alone(recipe: Recipe, model_path: Path, console: Console) -> AsyncIterator[Fleet[RolloutWorker]]:
+    """Engines with the model as it is on disk; they end, and their logs with them, when the block is left."""
+    async with _ray(recipe, model_path, console, (ENGINE,)) as placement:
+        engines = _engines(recipe, placement)
+        async with _serving(console, (engines, recipe.rollout.num_workers)):
+            yield engines
+
+
+@asynccontextmanager
+async def workers(
+    recipe: Recipe, model_path: Path, console: Console, logs: Path | None = None
+) -> AsyncIterator[tuple[Fleet[RolloutWorker], Fleet[RewardWorker]]]:
+    """Engines with the model as it is on disk, and reward workers; all ended when the block is left.
+
+    Their logs go to `logs`, or vanish with the workers.
+    """
+    async with _ray(recipe, model_path, console, (ENGINE, REWARD), logs) as placement:
+        engines = _engines(recipe, placement)
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        async with _serving(console, (engines, recipe.rollout.num_workers), (rewards, recipe.reward.num_workers)):
+            yield engines, rewards
+
+
+@asynccontextmanager
+async def _ray(
+    recipe: Recipe, model_path: Path, console: Console, roles: tuple[str, ...], logs: Path | None = None
+) -> AsyncIterator[Placement]:
+    """Ray, and what places actors on it; their logs go to `logs`, else to a folder that goes with the block."""
+    require_engines(recipe.cluster)
+    session = RaySession(recipe)
+    device = compute_device(recipe, await asyncio.to_thread(gpus_there, recipe))
+    with contextlib.ExitStack() as stack:
+        folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rayzero-logs-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        placement = Placement(recipe, model_path, folder, device, roles=roles)
+        try:
+            with Status("starting Ray", console=console):
+                await asyncio.to_thread(session.start)
+            yield placement
+        finally:
+            await asyncio.to_thread(session.stop)
+
+
+def _engines(recipe: Recipe, placement: Placement) -> Fleet[RolloutWorker]:
+    return Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
+
+
+@asynccontextmanager
+async def _serving(console: Console, *fleets: tuple[Fleet[Any], int]) -> AsyncIterator[None]:
+    """Start so many workers of each fleet, side by side; close the fleets when the block is left."""
+    try:
+        with ended_by_signals():
+            with Status("starting an engine", console=console):
+                await asyncio.gather(*(fleet.start(number) for fleet, number in fleets))
+            yield
+    finally:
+        await asyncio.gather(*(fleet.close() for fleet, _ in fleets), return_exceptions=True)

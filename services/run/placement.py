@@ -1,0 +1,362 @@
+"""Every actor spawn: which Ray, which resources, which environment, which log file.
+
+A local Ray lives in a private temporary directory that goes with the run; a cluster that was there before is left as
+it was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
+from rayzero.services.fleet.learner_ranks import first_of
+from rayzero.services.fleet.placement_groups import GpuSeats, cluster_nodes, give_back_gpus
+from rayzero.services.fleet.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
+from rayzero.services.planning.memory_plan import with_plan
+from rayzero.services.planning.model_shape import read_shape
+from rayzero.services.run.preflight import check_memory, on_device
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.devices import VISIBLE_DEVICES, Device
+from rayzero.services.schema.errors import (
+    ActorLostError,
+    ActorStartError,
+    DeadlineError,
+    RayzeroError,
+    WorkerError,
+    WorkerLostError,
+)
+from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.temporary import own_folder, remove_dead_folders
+
+logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=RemoteActor)
+W = TypeVar("W", RemoteRolloutWorker, RemoteRewardWorker)
+T = TypeVar("T")
+Args = tuple[Any, ...]
+METRICS_S = 10.0
+
+START_ATTEMPTS = 2
+"""Of the local Ray: on a machine that is busy its 30 s may not be enough."""
+LOST_WAITS_S = (2.0, 5.0)
+"""Before an actor that was lost while it started is started again: Ray still places actors on a node that has died."""
+
+
+class RaySession:
+    """A connection to Ray: local and private, or to a running cluster."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Nothing is started before `start`."""
+        self.recipe = recipe
+        self._temporary: Path | None = None
+        self._is_guest = False
+
+    def start(self) -> None:
+        """Connect; where this process is connected already, use that.
+
+        Raises:
+            ActorStartError: no Ray there, or it would not start; with the cause.
+        """
+        cluster = self.recipe.cluster
+        # A pipeline's stages use the pipeline's connection; the one who made it ends it.
+        self._is_guest = ray.is_initialized()
+        if self._is_guest:
+            return
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            try:
+                if cluster.address is not None:
+                    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+                else:
+                    self._start_local()
+                return
+            except Exception as error:  # Ray raises a bare Exception when its node is not up within 30 s
+                self.stop()
+                if attempts_left and cluster.address is None:
+                    continue
+                where = f"at {cluster.address}" if cluster.address else "on this machine"
+                raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
+
+    def stop(self) -> None:
+        """Disconnect; a local Ray ends with everything in it, its directory included. Reserved GPUs are given back."""
+        give_back_gpus()
+        if self._is_guest:
+            return
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+            remove_dead_folders()  # of the rollout workers: Ray kills them
+
+    def _start_local(self) -> None:
+        # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # RAY_ADDRESS would send `ray.init` to somebody else's cluster although the recipe names none.
+        os.environ.pop("RAY_ADDRESS", None)
+        self._temporary = own_folder()
+        ray.init(
+            address="local",
+            num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
+            resources=_named_resources(self.recipe),
+            object_store_memory=self.recipe.cluster.object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(self._temporary),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Spawns the run's actors; every method returns a ready worker or raises `ActorStartError`."""
+
+    recipe: Recipe
+    model_path: Path
+    logs: Path
+    device: Device = "cpu"
+    """What learner and engines compute on."""
+    roles: tuple[str, ...] = ROLES
+    """Who will be spawned: for whom GPUs are reserved."""
+    _seats: list[GpuSeats] = field(default_factory=list)
+    _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def learner(self) -> Learner:
+        """The learner, its model loaded; all its ranks where it has several GPUs."""
+        from rayzero.learner.actor import LearnerActor
+
+        recipe = on_device(self.recipe, self.device)
+        options = {
+            "num_cpus": 1,
+            "resources": recipe.cluster.learner_resources,
+            "runtime_env": {"env_vars": dict(recipe.cluster.environment)},
+        }
+        if self.device == "cuda":
+            return await despite_losses(lambda: self._gpu_learner(recipe, options))
+        options = _with_threads(options, self._learner_threads())
+        return await self._spawn(
+            "learner", RemoteLearner, LearnerActor, options, (recipe, str(self.model_path)), self.device
+        )
+
+    async def _gpu_learner(self, recipe: Recipe, options: dict[str, Any]) -> Learner:
+        from rayzero.learner.actor import LearnerActor
+
+        shape, num_gpus = read_shape(self.model_path), recipe.cluster.learner_gpus
+        if (plan := check_memory(recipe, shape, num_gpus)) is not None:
+            recipe = with_plan(recipe, plan)
+        seats = await self._reserved()
+        ranks, arguments = [], (recipe, str(self.model_path))
+        for rank in range(recipe.cluster.learner_gpus):
+            name = "learner" if rank == 0 else f"learner-{rank}"
+            seated = _with_threads(options | seats.learner_options(rank), self._learner_threads(seats, rank))
+            ranks.append(self._create(name, RemoteLearner, LearnerActor, seated, arguments))
+        try:
+            meeting = None
+            if len(ranks) > 1:
+                deadline_s = recipe.deadlines.actor_start_s
+                meeting = await ranks[0].call("meeting_point", len(ranks), deadline_s=deadline_s)
+            await asyncio.gather(
+                *(self._started(each, options, self.device, rank, meeting) for rank, each in enumerate(ranks))
+            )
+        except BaseException:
+            await asyncio.gather(*(rank.shutdown() for rank in ranks), return_exceptions=True)
+            raise
+        return first_of(ranks)
+
+    async def rollout_worker(self, name: str) -> RemoteRolloutWorker:
+        """A rollout worker, its engine up."""
+        from rayzero.rollout_workers.actor import RolloutActor, engine_environment
+
+        recipe = on_device(self.recipe, self.device)
+        options = {
+            "num_cpus": 1,
+            "resources": recipe.cluster.rollout_resources,
+            "runtime_env": {"env_vars": recipe.cluster.environment | engine_environment(recipe.rollout)},
+            "max_concurrency": 1000,
+        }
+        arguments = (recipe, str(self.model_path), name)
+        worker = await self._seated(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)
+        local = recipe.cluster.address is None
+        with contextlib.suppress(RayzeroError):  # an engine is not given up because nobody can watch it
+            worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
+        return worker
+
+    async def reward_worker(self, name: str) -> RemoteRewardWorker:
+        """A reward worker, its children forked."""
+        from rayzero.rewards.actor import RewardActor
+
+        options = {
+            "num_cpus": reward_cpus(self.recipe),
+            "resources": self.recipe.cluster.reward_resources,
+            "runtime_env": {"env_vars": _thread_environment(1)},
+            "max_concurrency": 1000,
+        }
+        return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
+
+    @property
+    def _with_gpus(self) -> tuple[str, ...]:
+        """The roles among its own that have GPUs."""
+        rewards = self.recipe.reward.num_gpus_per_worker > 0
+        return tuple(role for role in self.roles if (rewards if role == REWARD else self.device == "cuda"))
+
+    def _learner_threads(self, seats: GpuSeats | None = None, rank: int = 0) -> int:
+        """Threads of one rank: its part of its node's cores, not of those of the machine that the driver is on."""
+        recipe = self.recipe
+        if recipe.learner.compute.num_threads is not None:
+            return recipe.learner.compute.num_threads
+        if recipe.cluster.address is None:
+            # A local Ray offers more CPUs than the machine has, so that every actor is placed.
+            return max(1, (os.cpu_count() or 1) // (recipe.cluster.learner_gpus if seats else 1))
+        if seats is not None:
+            return seats.learner_cores(rank)
+        suitable = [node.num_cpus for node in cluster_nodes() if node.offers(recipe.cluster.learner_resources)]
+        return max(1, int(min((cpus for cpus in suitable if cpus), default=1)))
+
+    async def _seated(
+        self, role: str, name: str, wrapper: Callable[..., W], actor_class: type, options: dict[str, Any], args: Args
+    ) -> W:
+        """An engine or a reward worker, on GPUs where its role has some: they are free again when it ends."""
+        if role not in self._with_gpus:
+            return await self._spawn(name, wrapper, actor_class, options, args)
+        seat, release = await (await self._reserved()).take(role)
+        try:
+            worker = await self._spawn(name, wrapper, actor_class, options | seat, args)
+        except BaseException:
+            release()
+            raise
+        worker.release = release
+        return worker
+
+    async def _spawn(
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], args: Args, *start: Any
+    ) -> A:
+        """Placed and ready; `args` are its constructor's, `start` its method's."""
+
+        async def attempt() -> A:
+            actor = self._create(name, wrapper, actor_class, options, args)
+            await self._started(actor, options, *start)
+            return actor
+
+        return await despite_losses(attempt)
+
+    def _create(
+        self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], args: Args
+    ) -> A:
+        """The actor, not yet placed."""
+        if not options.get("num_gpus"):
+            # Ray lets an actor without GPUs see all of its node's: it would compute on one that another has reserved.
+            options = _with_environment(options, {VISIBLE_DEVICES: ""})
+        handle = ray.remote(actor_class).options(max_restarts=0, **options).remote(*args)
+        return wrapper(name, handle, self.recipe.deadlines)
+
+    async def _started(self, actor: RemoteActor, options: dict[str, Any], *args: Any) -> None:
+        """Placed and ready, or ended."""
+        deadline_s, name, handle = self.recipe.deadlines.actor_start_s, actor.name, actor.handle
+        try:
+            await self._ready(actor, handle, deadline_s, *args)
+        except RayzeroError as error:
+            await actor.shutdown()
+            if isinstance(error, DeadlineError):
+                raise ActorStartError(
+                    f"{name} was not ready within {deadline_s:g} s: {_why_pending(options)}"
+                ) from None
+            kind = ActorLostError if isinstance(error, WorkerLostError) else ActorStartError
+            raise kind(f"{name} could not start: {error}\n  its log: {self.logs / f'{name}.log'}") from None
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                ray.kill(handle)
+            raise
+
+    async def _reserved(self) -> GpuSeats:
+        """The run's GPUs, reserved when the first actor asks for one: all of them or none."""
+        async with self._reserving:
+            if not self._seats:
+                self._seats.append(await GpuSeats.reserve(self.recipe, self._with_gpus))
+            return self._seats[0]
+
+    async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float, *args: Any) -> None:
+        log = str(self.logs / f"{actor.name}.log")
+        redirected = handle.__ray_call__.remote(redirect_output, log)
+        try:
+            actor.pid, actor.node = await asyncio.wait_for(asyncio.wrap_future(redirected.future()), deadline_s)
+        except TimeoutError:
+            raise DeadlineError(f"{actor.name} was not placed within {deadline_s:g} s") from None
+        except ray.exceptions.RayError as error:
+            # What fails in its constructor, an import say, would fail again.
+            kind = WorkerError if getattr(error, "actor_init_failed", False) else WorkerLostError
+            raise kind(str(error).strip().splitlines()[-1][:500]) from None
+        await actor.call("start", *args, deadline_s=deadline_s)
+
+
+async def despite_losses(start: Callable[[], Awaitable[T]]) -> T:
+    """What `start` returns. When the actor is lost on the way, because its node went down, it is started once more.
+
+    Raises:
+        ActorStartError: it could not start, or was lost every time.
+    """
+    for wait_s in LOST_WAITS_S:
+        try:
+            return await start()
+        except ActorLostError as error:
+            logger.warning("%s; started again in %g s", str(error).splitlines()[0], wait_s)
+            await asyncio.sleep(wait_s)
+    return await start()
+
+
+def redirect_output(_actor: object, path: str) -> tuple[int, str]:
+    """Runs in the actor's process: all it and its children print goes to one file from here on. Says where it lives:
+    process id and Ray's id of the node."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    return os.getpid(), ray.get_runtime_context().get_node_id()
+
+
+def required_cpus(recipe: Recipe) -> int:
+    """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
+    return recipe.cluster.learner_gpus + recipe.rollout.max_workers
+
+
+def _named_resources(recipe: Recipe) -> dict[str, float]:
+    """A local Ray has every named resource the recipe asks for, as often as it may be asked."""
+    cluster = recipe.cluster
+    wanted = [*cluster.rollout_resources, *cluster.reward_resources, *cluster.learner_resources]
+    return dict.fromkeys(wanted, 1000.0)
+
+
+def _thread_environment(num_threads: int) -> dict[str, str]:
+    # Ray sets OMP_NUM_THREADS from num_cpus. Passive: threads that spin while they wait make a shared core's other
+    # process four times slower.
+    return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _with_threads(options: dict[str, Any], num_threads: int) -> dict[str, Any]:
+    return _with_environment(options, _thread_environment(num_threads))
+
+
+def _with_environment(options: dict[str, Any], variables: dict[str, str]) -> dict[str, Any]:
+    """Options of an actor with more environment variables."""
+    known = options.get("runtime_env", {}).get("env_vars", {})
+    return {**options, "runtime_env": {"env_vars": {**known, **variables}}}
+
+
+def _why_pending(options: dict[str, Any]) -> str:
+    wanted = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0), **options.get("resources", {})}
+    free = ray.available_resources()
+    lacking = [
+        f"{name} {amount:g} (free: {free.get(name, 0):g})"
+        for name, amount in wanted.items()
+        if amount > free.get(name, 0)
+    ]
+    return f"no node has {', '.join(lacking)}" if lacking else "it was placed, but is still loading; see its log"

@@ -1,0 +1,256 @@
+"""`rayzero check`: the recipe is valid, and this is what it will do. Starts, converts and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rayzero.services.data.prompts import load_demonstrations, load_prompts
+from rayzero.services.fleet.gpu_bundles import reward_cpus, reward_workers_per_gpu
+from rayzero.services.observe.text import as_size
+from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.planning.models import describe_model
+from rayzero.services.run.preflight import (
+    check_devices,
+    check_lengths,
+    check_memory,
+    check_observation,
+    compute_device,
+    gpus_there,
+    on_device,
+)
+from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.config.recipe import Recipe
+
+REWARD_WORKER_BYTES = 200 * 2**20
+"""Of the host, children and sandbox included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedActor:
+    """One line of the plan: a role, how many, and what each takes."""
+
+    role: str
+    count: int
+    placed: str
+    num_cpus: float
+    num_gpus: float
+    resources: dict[str, float]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a recipe will do, from its settings and the model's config alone."""
+
+    name: str
+    num_parameters: int
+    train_prompts: int
+    held_out_prompts: int
+    actors: tuple[PlannedActor, ...]
+    num_updates: int
+    samples_per_update: int
+    max_completion_tokens_per_update: int
+    sync_bytes_per_update: int
+    memory_bytes: int
+    epochs: float
+    memory: MemoryPlan | None
+    """Of the GPUs; none where everything computes on CPUs."""
+
+
+def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
+    """Validate and print; for a machine of `gpus` GPUs in place of this one, where that is given.
+
+    Raises:
+        RecipeError: whatever `rayzero train` would refuse.
+    """
+    recipe = load_recipe(recipe_path, overrides)
+    if gpus and recipe.rollout.device == "auto":
+        recipe = on_device(recipe, "cuda")  # what is installed here says nothing of the other machine
+    num_gpus = gpus_there(recipe) if gpus is None else gpus
+    check_devices(recipe, num_gpus)
+    check_observation(recipe)
+    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
+    if recipe.cold_start is not None:
+        load_demonstrations(recipe.cold_start)
+    shape = describe_model(recipe.model.path)
+    check_lengths(recipe, shape)
+    plan = make_plan(recipe, shape, len(train), len(held_out), num_gpus)
+    if as_json:
+        print(json.dumps(asdict(plan), indent=2))
+    else:
+        print_plan(Console(highlight=False), recipe, plan)
+
+
+def make_plan(
+    recipe: Recipe,
+    shape: ModelShape,
+    num_train: int,
+    num_held_out: int,
+    num_gpus: int,
+    reward_shapes: Mapping[str, ModelShape] | None = None,
+) -> Plan:
+    """The arithmetic; takes nothing but numbers. `reward_shapes`: of reward models to come, by their path.
+
+    Raises:
+        RecipeError: a GPU cannot hold what the recipe puts on it.
+    """
+    training, rollout, lora = recipe.training, recipe.rollout, recipe.learner.lora
+    memory = check_memory(recipe, shape, num_gpus, reward_shapes)
+    on_gpus = memory if compute_device(recipe, num_gpus) == "cuda" else None
+    actors = (_learner(recipe, shape, on_gpus), _engine(recipe, shape, on_gpus), _reward_worker(recipe, memory))
+    return Plan(
+        name=recipe.name,
+        num_parameters=shape.num_parameters,
+        train_prompts=num_train,
+        held_out_prompts=num_held_out,
+        actors=actors,
+        num_updates=training.num_updates,
+        samples_per_update=training.samples_per_update,
+        max_completion_tokens_per_update=training.samples_per_update * rollout.sampling.max_tokens,
+        sync_bytes_per_update=shape.sync_bytes(recipe.model.dtype, None if lora is None else lora.rank)
+        * rollout.num_workers,
+        memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
+        epochs=training.num_updates * training.groups_per_update / num_train,
+        memory=memory,
+    )
+
+
+def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> PlannedActor:
+    compute = recipe.learner.compute
+    lora = recipe.learner.lora
+    memory = shape.learner_state_bytes(None if lora is None else lora.rank) + shape.activation_bytes(
+        min(compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens),
+        bool(compute.activation_checkpointing),
+    )
+    if recipe.model.dtype == "bfloat16":
+        memory += shape.weight_bytes("bfloat16")
+    if recipe.learner.kl.beta > 0 and (lora is None or recipe.learner.kl.reference is not None):
+        memory += shape.weight_bytes(recipe.model.dtype)
+    if plan is not None:
+        memory = sum(learner_parts(recipe, shape, plan.activation_checkpointing, plan.offload_optimizer).values())
+    shared = recipe.cluster.shares_gpu
+    return PlannedActor(
+        role="learner",
+        count=recipe.cluster.learner_gpus if plan else 1,
+        placed=_where(recipe.cluster.learner_resources),
+        num_cpus=1,
+        num_gpus=(0.5 if shared else 1) if plan else 0,
+        resources=recipe.cluster.learner_resources,
+        memory_bytes=memory,
+    )
+
+
+def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> PlannedActor:
+    rollout = recipe.rollout
+    memory = 2 * shape.weight_bytes(recipe.model.dtype) + rollout.kv_cache_bytes  # weights, and a broadcast staged
+    if plan is not None:
+        memory = sum(engine_parts(recipe, shape).values()) * rollout.tensor_parallel_size
+    shared = recipe.cluster.shares_gpu
+    return PlannedActor(
+        role="rollout worker",
+        count=rollout.num_workers,
+        placed=_where(recipe.cluster.rollout_resources),
+        num_cpus=1,
+        num_gpus=(0.5 if shared else rollout.tensor_parallel_size) if plan else 0,
+        resources=recipe.cluster.rollout_resources,
+        memory_bytes=memory,
+    )
+
+
+def _reward_worker(recipe: Recipe, plan: MemoryPlan | None) -> PlannedActor:
+    reward = recipe.reward
+    on_gpu = sum(gpu.num_bytes for gpu in plan.gpus if gpu.role == "reward worker") if plan is not None else 0
+    return PlannedActor(
+        role="reward worker",
+        count=reward.num_workers,
+        placed=_where(recipe.cluster.reward_resources),
+        num_cpus=reward_cpus(recipe),
+        num_gpus=reward.num_gpus_per_worker,
+        resources=recipe.cluster.reward_resources,
+        memory_bytes=on_gpu // reward_workers_per_gpu(recipe) if on_gpu else REWARD_WORKER_BYTES,
+    )
+
+
+def _where(resources: dict[str, float]) -> str:
+    return (
+        "any node with " + ", ".join(f"{name}: {amount:g}" for name, amount in resources.items())
+        if resources
+        else "any node"
+    )
+
+
+def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
+    """As tables, units spelled out."""
+    ray = recipe.cluster.address or f"a local Ray on this machine ({os.cpu_count()} CPUs), ended with the run"
+    console.print(f"[bold]{plan.name}[/bold]  {recipe.description}")
+    console.print(
+        f"model  {recipe.model.path}: {plan.num_parameters / 1e6:.1f} M parameters, computed in {recipe.model.dtype}"
+    )
+    console.print(f"Ray    {ray}")
+    actors = Table(title="actors")
+    for name in ("role", "count", "placed", "CPUs", "GPUs", "memory each (estimate)"):
+        actors.add_column(name, justify="left" if name in ("role", "placed") else "right")
+    for actor in plan.actors:
+        actors.add_row(
+            actor.role,
+            str(actor.count),
+            actor.placed,
+            f"{actor.num_cpus:g}",
+            f"{actor.num_gpus:g}",
+            as_size(actor.memory_bytes),
+        )
+    console.print(actors)
+    if plan.memory is not None:
+        _print_memory(console, plan.memory)
+    table = Table(title="one update", show_header=False)
+    training = recipe.training
+    for label, value in (
+        (
+            "prompts × completions",
+            f"{training.groups_per_update} × {training.group_size} = {plan.samples_per_update} samples",
+        ),
+        ("completion tokens, at most", f"{plan.max_completion_tokens_per_update:,}"),
+        ("weights broadcast", as_size(plan.sync_bytes_per_update)),
+        ("updates", f"{plan.num_updates} ({plan.epochs:.2f} times through {plan.train_prompts:,} training prompts)"),
+        ("held-out prompts", f"{plan.held_out_prompts}"),
+        (
+            "loss",
+            f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}",
+        ),
+        ("staleness, at most", str(training.max_staleness)),
+        ("memory, all actors", as_size(plan.memory_bytes)),
+    ):
+        table.add_row(label, value)
+    console.print(table)
+
+
+def _print_memory(console: Console, memory: MemoryPlan) -> None:
+    """Each kind of GPU, and what lies on it."""
+    for gpu in memory.gpus:
+        title = f"{gpu.role}: {gpu.count} × GPU of {as_size(gpu.capacity)}, {gpu.num_bytes / gpu.capacity:.0%} planned"
+        table = Table(title=title, show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        for name, size in gpu.parts.items():
+            if size:
+                table.add_row(name, as_size(size))
+        table.add_row("in all", as_size(gpu.num_bytes))
+        console.print(table)
+    chosen = [
+        name
+        for name, used in (
+            ("activations recomputed", memory.activation_checkpointing),
+            ("optimizer on the host", memory.offload_optimizer),
+        )
+        if used
+    ]
+    if chosen:
+        console.print(f"so that it fits: {', '.join(chosen)} ({as_size(memory.host_bytes)} of the host)")

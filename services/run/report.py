@@ -1,0 +1,105 @@
+"""How a run ended: summary.json, and the before-and-after table that is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rayzero.services.loop.controller import Controller
+from rayzero.services.observe.progress import sparkline
+from rayzero.services.observe.text import shortened
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.run_directory import RunDirectory, write_json
+
+SHOWN_COMPLETIONS = 4
+
+
+def write_summary(directory: RunDirectory, controller: Controller, seconds: float) -> dict[str, Any]:
+    """Write summary.json and the `model` link to the last checkpoint; returns the summary."""
+    accuracies = controller.accuracies
+    version = controller.buffer.version
+    link = directory.file("model")
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("checkpoints") / f"update_{version:06d}")
+    summary = {
+        "name": controller.recipe.name,
+        "seed": controller.recipe.seed,
+        "updates": version,
+        "seconds": round(seconds, 1),
+        "samples": controller.num_samples,
+        "tokens": controller.num_tokens,
+        "accuracy_before": accuracies.get(0),
+        "accuracy_best": max(accuracies.values()),
+        "accuracy_after": accuracies.get(version),
+        "best_update": max(accuracies, key=lambda key: accuracies[key]),
+        "dropped_groups": controller.buffer.dropped_counts(),
+        "model": str(link),
+    }
+    write_json(directory.file("summary.json"), summary)
+    return summary
+
+
+def print_report(console: Console, directory: RunDirectory, summary: dict[str, Any]) -> None:
+    """What the user came for: before, after, a few completions, and where everything is."""
+    first, last = 0, summary["updates"]
+    evaluations = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
+    console.print(_figures(evaluations[first], evaluations[last], summary))
+    console.print(_completions(directory, first, last))
+    curve = [row["accuracy"] for row in evaluations.values()]
+    console.print(f"held-out accuracy  {sparkline(curve)}  {' → '.join(f'{value:.0%}' for value in curve)}")
+    for what, where in (
+        ("trained model", summary["model"]),
+        ("metrics", directory.file("metrics.jsonl")),
+        ("rollouts", directory.rollouts),
+        ("summary", directory.file("summary.json")),
+    ):
+        console.print(f"[dim]{what:>14}[/dim]  {where}", soft_wrap=True)
+
+
+def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, Any]) -> Table:
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    table = Table(title=f"{summary['updates']} updates, {summary['samples']} samples, {minutes} min {seconds} s")
+    for name in ("held-out", "before", "after"):
+        table.add_column(name, justify="left" if name == "held-out" else "right")
+    rows = (
+        ("accuracy", "accuracy", ".1%"),
+        ("reward", "reward_mean", ".3f"),
+        ("tokens a completion", "completion_tokens_mean", ".1f"),
+    )
+    for label, key, form in rows:
+        table.add_row(
+            label, format(before[key], form), format(after[key], form), style="bold" if key == "accuracy" else ""
+        )
+    return table
+
+
+def _completions(directory: RunDirectory, first: int, last: int) -> Table:
+    """The same held-out prompts before and after; those that changed come first."""
+    before, after = (
+        {
+            row["prompt_id"]: row
+            for row in read_lines(directory.rollouts / f"evaluation_{update:06d}.jsonl")
+            if row["index"] == 0
+        }
+        for update in (first, last)
+    )
+    shared = [key for key in before if key in after]
+    shared.sort(key=lambda key: before[key]["status"] == after[key]["status"])
+    table = Table(title="the same held-out prompts, before and after", show_lines=True)
+    for name in ("prompt", "answer", "before", "after"):
+        table.add_column(name, overflow="fold")
+    for key in shared[:SHOWN_COMPLETIONS]:
+        question = before[key]["messages"][-1]["content"]
+        table.add_row(
+            escape(shortened(question)), escape(str(before[key]["answer"])), _judged(before[key]), _judged(after[key])
+        )
+    return table
+
+
+def _judged(row: dict[str, Any]) -> str:
+    mark = {"correct": "[green]✓[/green]", "wrong": "[red]✗[/red]"}.get(row["status"], "[yellow]?[/yellow]")
+    return f"{mark} {escape(shortened(row['completion']))}"

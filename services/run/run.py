@@ -1,0 +1,293 @@
+"""`rayzero train`: from a recipe to a finished run directory.
+
+load recipe ─► preflight (nothing started yet) ─► Ray ─► actors ─► cold start ─► controller ─► summary
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.loop.canary import Canary
+from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
+from rayzero.services.loop.controller import Controller, Observer
+from rayzero.services.loop.evaluation import Evaluator
+from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.run_control import RunControl
+from rayzero.services.loop.weight_sync import WeightSync
+from rayzero.services.observe.progress import ProgressView
+from rayzero.services.observe.recorder import Recorder
+from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.preflight import Prepared, prepare
+from rayzero.services.run.report import print_report, write_summary
+from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.extras import require_engines
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
+
+if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
+    from rayzero.services.observe.api.run_view import ControlRoom
+
+INTERRUPTED = 130
+
+
+Companion = Callable[[RunControl], Coroutine[Any, Any, None]]
+"""Somebody who goes along with a run."""
+
+
+def train(
+    recipe_path: Path,
+    overrides: Sequence[str],
+    runs_root: Path,
+    explicit: Path | None,
+    fresh: bool,
+    companion: Companion | None = None,
+) -> int:
+    """Run a recipe to its end; returns the exit code. `companion` runs beside it, and is ended with it.
+
+    Raises:
+        RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
+    """
+    console = Console(highlight=False)
+    recipe = load_recipe(recipe_path, overrides)
+    require_engines(recipe.cluster)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
+    directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
+    return train_in(directory, recipe, prepared, resume, console, companion)
+
+
+def train_in(
+    directory: RunDirectory,
+    recipe: Recipe,
+    prepared: Prepared,
+    resume: bool,
+    console: Console,
+    companion: Companion | None = None,
+) -> int:
+    """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
+    directory.prepare(recipe)
+    _log_to(directory.logs / "driver.log")
+    try:
+        return asyncio.run(_Run(recipe, prepared, directory, resume, console, companion=companion).run())
+    finally:
+        directory.release()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at a run: what is up, and how it is taken down again."""
+
+    recipe: Recipe
+    prepared: Prepared
+    directory: RunDirectory
+    resume: bool
+    console: Console
+    companion: Companion | None = None
+    watchers: Sequence[Observer] = ()
+    controller: Controller | None = None
+    started_s: float = 0.0
+    checkpoint: Path | None = None
+
+    async def run(self) -> int:
+        """Bring everything up, train, take everything down."""
+        self.started_s = time.monotonic()
+        recipe, console = self.recipe, self.console
+        console.print(f"[bold]{recipe.name}[/bold]  {recipe.description}")
+        console.print(f"run directory: {self.directory.path}", style="dim", soft_wrap=True)
+        session = RaySession(recipe)
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            with ProgressView(console, recipe.training.num_updates) as progress:
+                progress.say("starting Ray")
+                await asyncio.to_thread(session.start)
+                self._catch_signals(task)
+                async with self._watched(progress) as room, self._actors(progress) as controller:
+                    self.controller = controller
+                    room.attach(RunControl(controller))
+                    progress.say("syncing the first weights and evaluating the model as it is")
+                    async with self._accompanied(controller):
+                        await controller.run()
+        except asyncio.CancelledError:
+            after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
+            console.print(f"interrupted; nothing is left running{after}", style="yellow")
+            return INTERRUPTED
+        finally:
+            await asyncio.to_thread(session.stop)
+        return self._close(controller)
+
+    @contextlib.asynccontextmanager
+    async def _accompanied(self, controller: Controller) -> AsyncIterator[None]:
+        going = None if self.companion is None else asyncio.create_task(self.companion(RunControl(controller)))
+        try:
+            yield
+        finally:
+            if going is not None:
+                going.cancel()
+                await asyncio.gather(going, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
+        """All actors, started side by side; all of them ended when the block is left, however it is left."""
+        placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.device)
+        engines: Fleet[RolloutWorker] = Fleet(
+            "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
+        )
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        learner = LearnerKeeper(placement.learner, self.directory.checkpoints, self.directory.rollouts)
+        progress.say("starting the learner, the engines and the reward workers")
+        try:
+            await _all_or_first_error(
+                self._ready_learner(learner, progress),
+                engines.start(self.recipe.rollout.num_workers),
+                rewards.start(self.recipe.reward.num_workers),
+            )
+            controller = self._controller(learner, engines, rewards, [progress, *self.watchers])
+            self._restore(controller, progress)
+            if self.recipe.cold_start is not None and self.checkpoint is None:
+                await controller.checkpoint()  # what the cold start made, for whoever has to begin again from here
+            yield controller
+        finally:
+            await asyncio.gather(engines.close(), rewards.close(), learner.shutdown(), return_exceptions=True)
+
+    def _controller(
+        self,
+        learner: LearnerKeeper,
+        engines: Fleet[RolloutWorker],
+        rewards: Fleet[RewardWorker],
+        watchers: Sequence[Observer],
+    ) -> Controller:
+        recipe, recorder = self.recipe, Recorder(self.directory)
+        carrier = GroupCarrier(
+            engines, rewards, recipe.training.max_group_attempts, lease_deadline_s=recipe.deadlines.stall_s
+        )
+        return Controller(
+            recipe=recipe,
+            prompts=self.prepared.train_prompts,
+            buffer=GroupBuffer(
+                groups_per_update=recipe.training.groups_per_update,
+                max_staleness=recipe.training.max_staleness,
+                drop_stale=recipe.training.on_stale == "drop",
+                num_spare=recipe.training.num_spare_groups,
+                record=recorder.on_ledger,
+                clock=time.monotonic,
+            ),
+            carrier=carrier,
+            rollouts=engines,
+            learner=learner,
+            sync=WeightSync(
+                learner,
+                engines,
+                recipe.deadlines.sync_s,
+                recipe.deadlines.actor_start_s,
+                canary=Canary.of(recipe),
+                ranks_per_worker=recipe.rollout.tensor_parallel_size,
+            ),
+            evaluator=Evaluator(
+                carrier,
+                self.prepared.eval_prompts,
+                recipe.evaluation_sampling,
+                as_wave=recipe.training.is_synchronous,
+            ),
+            saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
+            observers=[recorder, *watchers],
+        )
+
+    async def _ready_learner(self, learner: LearnerKeeper, progress: ProgressView) -> None:
+        """The learner as the loop needs it: from the checkpoint, or cold-started, while the engines come up."""
+        self.checkpoint = latest_checkpoint(self.directory.checkpoints) if self.resume else None
+        await learner.start(self.checkpoint)
+        if self.checkpoint is None and self.recipe.cold_start is not None:
+            from rayzero.services.run.cold_start import cold_start
+
+            demonstrations, model_path = self.prepared.demonstrations, self.prepared.model_path
+            await cold_start(learner, demonstrations, self.recipe, model_path, self.directory, progress)
+
+    def _restore(self, controller: Controller, progress: ProgressView) -> None:
+        """Continue from the checkpoint, if there is one; what was written after it is rolled back."""
+        for path in sorted(self.directory.checkpoints.glob("update_*")):
+            if self.checkpoint is None or path.name > self.checkpoint.name:
+                self.console.print(
+                    f"checkpoint {path.name} is damaged and is not used: {find_damage(path)}", style="yellow"
+                )
+        if self.checkpoint is None:
+            if self.resume:
+                self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
+            Recorder(self.directory).roll_back(-1, 0)
+            return
+        controller.load_state_dict(load_run_state(self.checkpoint))
+        buffer = controller.buffer
+        Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
+        progress.resume(controller.buffer.version, controller.accuracies)
+        self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, progress: ProgressView) -> AsyncIterator[ControlRoom]:
+        """The run as others see it, from now on until the block is left."""
+        from rayzero.services.run.observation import watch
+
+        async with watch(self.recipe, self.directory, self.prepared.model_path, lambda: progress.phase) as (room, url):
+            if url is not None:
+                self.console.print(f"live page and control: {url}", style="dim", soft_wrap=True)
+            try:
+                self.watchers = room.observers
+                yield room
+            finally:
+                room.detach()
+
+    def _catch_signals(self, task: asyncio.Task[Any]) -> None:
+        """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""
+        loop = asyncio.get_running_loop()
+
+        def on_signal() -> None:
+            controller = self.controller
+            if controller is None or controller.stopping or controller.buffer.version == 0:
+                task.cancel()
+            else:
+                self.console.print("stopping after this update (again to stop at once)", style="yellow")
+                controller.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+
+    def _close(self, controller: Controller) -> int:
+        """Summary, report, exit code."""
+        version = controller.buffer.version
+        if version < self.recipe.training.num_updates:
+            self.console.print(f"stopped at update {version}; the same command goes on from here", style="yellow")
+            return INTERRUPTED
+        summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)
+        print_report(self.console, self.directory, summary)
+        return 0
+
+
+async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:
+    """Side by side; the first failure cancels the others and is raised."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _log_to(file: Path) -> None:
+    """The driver's own log; the terminal is the progress view's."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,0 +1,110 @@
+"""Groups on disk: one JSON object a completion, one a line; the learner's view of a group can be read back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.messages import (
+    ChatMessage,
+    Completion,
+    Group,
+    Prompt,
+    Rollout,
+    Verdict,
+    VerdictStatus,
+    VersionSpan,
+)
+from rayzero.services.store.json_lines import read_lines
+
+
+def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
+    """One line a completion; the group's first line also holds the prompt's tokens."""
+    for index, rollout in enumerate(group.rollouts):
+        completion, verdict = rollout.completion, rollout.verdict
+        yield {
+            "group_id": group.group_id,
+            "index": index,
+            "prompt_id": group.prompt.prompt_id,
+            "source": group.prompt.source,
+            "worker": group.worker,
+            "messages": [{"role": m.role, "content": m.content} for m in group.prompt.messages],
+            "answer": group.prompt.answer,
+            "completion": completion.text,
+            "reward": None if verdict.is_error else verdict.reward,
+            "status": verdict.status.value,
+            "components": dict(verdict.components),
+            "reason": verdict.reason,
+            **({"cause": verdict.cause.value} if verdict.cause is not None else {}),
+            "seconds": verdict.seconds,
+            **({"tests": [dict(test) for test in verdict.tests]} if verdict.tests else {}),
+            "num_tokens": completion.num_tokens,
+            "finish_reason": completion.finish_reason,
+            "versions": [[span.start, span.end, span.policy_version] for span in completion.version_spans],
+            "token_ids": completion.token_ids.tolist(),
+            "rollout_logprobs": [float(value) for value in completion.rollout_logprobs],
+            "kl_rollout": rollout.kl_rollout,
+            **({"prompt_token_ids": group.prompt_token_ids.tolist()} if index == 0 else {}),
+        }
+
+
+def read_groups(file: Path) -> list[Group]:
+    """The groups of one rollouts file, as the learner saw them."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in read_lines(file):
+        rows.setdefault(row["group_id"], []).append(row)
+    return [_group(lines) for lines in rows.values()]
+
+
+def _group(lines: list[dict[str, Any]]) -> Group:
+    first = lines[0]
+    return Group(
+        group_id=first["group_id"],
+        prompt=Prompt(
+            prompt_id=first["prompt_id"],
+            messages=tuple(ChatMessage(**message) for message in first["messages"]),
+            answer=first["answer"],
+            source=first["source"],
+        ),
+        prompt_token_ids=np.asarray(first["prompt_token_ids"], dtype=np.int32),
+        rollouts=tuple(_rollout(line) for line in lines),
+        worker=first["worker"],
+    )
+
+
+def _cause(line: dict[str, Any]) -> ErrorCause:
+    """Of an error. Lines of before it had a field of its own have it at the head of the reason alone."""
+    return ErrorCause(line["cause"]) if "cause" in line else ErrorCause.read(line["reason"])
+
+
+def _logprobs(values: list[float | None]) -> NDArray[np.float32]:
+    """[T]. A file has null for −inf: a batch that is made again must not meet a NaN where the first had an infinite
+    ratio."""
+    return np.asarray([-np.inf if value is None else value for value in values], dtype=np.float32)
+
+
+def _rollout(line: dict[str, Any]) -> Rollout:
+    status = VerdictStatus(line["status"])
+    return Rollout(
+        completion=Completion(
+            text=line["completion"],
+            token_ids=np.asarray(line["token_ids"], dtype=np.int32),
+            rollout_logprobs=_logprobs(line["rollout_logprobs"]),
+            version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
+            finish_reason=line["finish_reason"],
+        ),
+        verdict=Verdict(
+            reward=float("nan") if line["reward"] is None else line["reward"],
+            components=line["components"],
+            status=status,
+            reason=line["reason"],
+            seconds=line["seconds"],
+            tests=tuple(line.get("tests", ())),
+            cause=_cause(line) if status is VerdictStatus.ERROR else None,
+        ),
+    )

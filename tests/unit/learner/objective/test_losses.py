@@ -1,0 +1,241 @@
+"""The objective that is trained: hand-computed numbers, the loop reference for every loss, and the edges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rayzero.learner.objective.loss import LossInputs, LossOutputs, microbatch_loss
+from rayzero.learner.objective.losses.base import BatchShape
+from rayzero.learner.objective.losses.dapo import overlong_penalty
+from rayzero.learner.objective.losses.registry import LOSSES
+from rayzero.services.schema.config.learner import LearnerSettings
+from tests.reference import objectives
+
+LOSS_SETTINGS: list[dict[str, Any]] = [
+    {"name": "grpo", "ratio": "token", "clip_low": 0.2, "clip_high": 0.2},
+    {"name": "grpo", "ratio": "sequence", "clip_low": 0.2, "clip_high": 0.2},
+    {"name": "dr_grpo", "clip_low": 0.2, "clip_high": 0.3, "constant_tokens": 9},
+    {"name": "dr_grpo", "clip_low": 0.2, "clip_high": 0.2},
+    {"name": "dapo", "clip_low": 0.2, "clip_high": 0.28},
+    {"name": "gspo", "clip_low": 0.05, "clip_high": 0.04},
+    {"name": "cispo", "clip_low": 1.0, "clip_high": 0.3},
+    {"name": "rloo", "clip_low": 0.2, "clip_high": 0.2},
+    {"name": "reinforce++", "clip_low": 0.1, "clip_high": 0.2},
+]
+CORRECTIONS: list[dict[str, Any]] = [
+    {"name": "token_truncation", "limit": 1.1},
+    {"name": "sequence_truncation", "limit": 1.3},
+    {"name": "icepop", "low": 0.8, "high": 1.25},
+    {"name": "geometric_rejection", "low": 0.9, "high": 1.1},
+    {"name": "none"},
+]
+
+
+def label(value: object) -> str:
+    return "-".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+
+
+def random_batch(seed: int, sizes: tuple[int, ...] = (3, 1, 4)) -> objectives.Batch:
+    rng = np.random.default_rng(seed)
+
+    def completion(length: int) -> objectives.Completion:
+        old = -rng.exponential(1.0, length)
+        return {
+            "policy": (old + 0.15 * rng.standard_normal(length)).tolist(),
+            "old": old.tolist(),
+            "rollout": (old + 0.1 * rng.standard_normal(length)).tolist(),
+            "reference": (old + 0.2 * rng.standard_normal(length)).tolist(),
+            "entropy": rng.uniform(0, 2, length).tolist(),
+            "reward": float(rng.choice([0.0, 1.0, 0.1])),
+        }
+
+    return [[completion(int(rng.integers(0, 7))) for _ in range(size)] for size in sizes]
+
+
+def trained_loss(
+    batch: objectives.Batch,
+    advantages: list[list[float]],
+    settings: LearnerSettings,
+    policy: torch.Tensor | None = None,
+) -> tuple[LossOutputs, torch.Tensor]:
+    """The learner's own path, in float64: shares from the batch's shape, then one micro-batch of everything."""
+    rows = [(g, c, a) for g, group in enumerate(batch) for c, a in zip(group, advantages[g], strict=True)]
+    rows = [row for row in rows if not math.isnan(row[1]["reward"])]
+    lengths = np.array([len(c["policy"]) for _, c, _ in rows])
+    shape = BatchShape(groups=np.array([g for g, _, _ in rows]), lengths=lengths, max_completion_tokens=16)
+    shares = LOSSES[settings.loss.name].shares(shape, settings.loss)
+
+    def column(name: str) -> torch.Tensor:
+        return torch.tensor([value for _, c, _ in rows for value in c[name]], dtype=torch.float64)
+
+    policy = column("policy").requires_grad_() if policy is None else policy
+    inputs = LossInputs(
+        policy=policy,
+        entropies=column("entropy"),
+        old=column("old"),
+        rollout=column("rollout"),
+        reference=column("reference") if settings.kl.beta else None,
+        samples=torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(lengths)),
+        advantages=torch.tensor([a for _, _, a in rows], dtype=torch.float64),
+        shares=torch.from_numpy(shares),
+    )
+    return microbatch_loss(inputs, settings), policy
+
+
+def reference_gradient(batch: objectives.Batch, advantages: list[list[float]], **kwargs: Any) -> list[float]:
+    """Central differences of the loop objective in each policy log-probability."""
+    gradient = []
+    for group in batch:
+        for completion in group:
+            # CISPO's weight is detached: it must not move with the policy.
+            completion["frozen_ratios"] = [
+                math.exp(a - b) for a, b in zip(completion["policy"], completion["old"], strict=True)
+            ]
+    for group in batch:
+        for completion in group:
+            for t in range(len(completion["policy"])):
+                at = completion["policy"][t]
+                sides = []
+                for step in (1e-6, -1e-6):
+                    completion["policy"][t] = at + step
+                    sides.append(objectives.objective(batch, advantages, **kwargs))
+                completion["policy"][t] = at
+                gradient.append((sides[0] - sides[1]) / 2e-6)
+    return gradient
+
+
+@pytest.mark.parametrize("loss", LOSS_SETTINGS, ids=label)
+@pytest.mark.parametrize("correction", CORRECTIONS, ids=label)
+def test_value_and_gradient_agree_with_the_loops(loss: dict[str, Any], correction: dict[str, Any]) -> None:
+    settings = LearnerSettings.model_validate({
+        "loss": loss, "correction": correction, "kl": {"beta": 0.3}, "entropy_coefficient": 0.01,
+    })  # fmt: skip
+    for seed in range(4):
+        batch = random_batch(seed)
+        rewards = [[c["reward"] for c in group] for group in batch]
+        advantages = objectives.batch_advantages(rewards, settings.advantage_name)
+        outputs, policy = trained_loss(batch, advantages, settings)
+        arguments = {"loss": loss, "correction": correction, "beta": 0.3, "entropy_coefficient": 0.01}
+        assert outputs.loss.item() == pytest.approx(objectives.objective(batch, advantages, **arguments), rel=1e-9)
+        outputs.loss.backward()
+        assert policy.grad is not None
+        expected = reference_gradient(batch, advantages, **arguments)
+        assert policy.grad.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_kl_estimators_agree_with_the_loops(estimator: str) -> None:
+    settings = LearnerSettings.model_validate({"kl": {"beta": 0.5, "estimator": estimator}})
+    batch, loss, correction = random_batch(7), LOSS_SETTINGS[0], {"name": "token_truncation", "limit": 2.0}
+    zeros = [[0.0] * len(group) for group in batch]
+    outputs, _ = trained_loss(batch, zeros, settings)
+    expected = objectives.objective(batch, zeros, loss, correction, beta=0.5, estimator=estimator)
+    assert outputs.loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def two_completions(policy: list[list[float]], old: list[list[float]]) -> objectives.Batch:
+    return [[
+        {"policy": p, "old": o, "rollout": o, "reference": [math.log(0.25)] * len(p),
+         "entropy": [0.0] * len(p), "reward": r}
+        for p, o, r in zip(policy, old, (1.0, 0.0), strict=True)
+    ]]  # fmt: skip
+
+
+HALF, ONE = math.log(0.5), math.log(0.75)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        # Ratios 1.5 and 1 for the good completion (A = 1), 1 for the bad one (A = -1), clip at 1.2:
+        # -( (1.2 + 1) / 2 - 1 ) / 2
+        ({"name": "grpo"}, -0.05),
+        # Product 1.5 clipped to 1.2: -(1.2 - 1) / 2
+        ({"name": "grpo", "ratio": "sequence"}, -0.1),
+        # Sums over 10: -( 2.2 / 10 - 1 / 10 ) / 2
+        ({"name": "dr_grpo", "constant_tokens": 10}, -0.06),
+        # Three tokens, clip at 1.28: -(1.28 + 1 - 1) / 3
+        ({"name": "dapo"}, -1.28 / 3),
+        # sqrt(1.5) = 1.2247 clipped to 1.0004: -(1.0004 - 1) / 2
+        ({"name": "gspo"}, -0.0002),
+        # Weights 1.5, 1, 1 times log-probabilities ln .75, ln .5, ln .5: -(1.5 ln .75 + ln .5 - ln .5) / 3
+        ({"name": "cispo"}, 0.14384104),
+    ],
+    ids=label,
+)
+def test_hand_computed(loss: dict[str, Any], expected: float) -> None:
+    batch = two_completions([[ONE, HALF], [HALF]], [[HALF, HALF], [HALF]])
+    settings = LearnerSettings.model_validate({"loss": loss})
+    outputs, _ = trained_loss(batch, [[1.0, -1.0]], settings)
+    assert outputs.loss.item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_kl_hand_computed() -> None:
+    # pi = 1/2, pi_ref = 1/4: k3 = 1/2 - ln(1/2) - 1 = .19314718 a token; the mean over everything is the same.
+    batch = two_completions([[HALF, HALF], [HALF]], [[HALF, HALF], [HALF]])
+    outputs, _ = trained_loss(batch, [[0.0, 0.0]], LearnerSettings.model_validate({"kl": {"beta": 2.0}}))
+    assert outputs.loss.item() == pytest.approx(2 * 0.19314718, abs=1e-7)
+
+
+@pytest.mark.parametrize("loss", LOSS_SETTINGS, ids=label)
+def test_first_step_is_the_policy_gradient(loss: dict[str, Any]) -> None:
+    """At pi = pi_old the gradient is -A grad log pi, shared out, whatever the loss; nothing is clipped."""
+    settings = LearnerSettings.model_validate({"loss": loss, "correction": {"name": "none"}})
+    batch = two_completions([[HALF, HALF], [HALF]], [[HALF, HALF], [HALF]])
+    outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+    outputs.loss.backward()
+    assert policy.grad is not None
+    assert policy.grad[0].item() < 0 < policy.grad[2].item()
+    if loss["name"] not in ("cispo",):
+        assert not outputs.clipped.any()
+
+
+def test_a_samplers_minus_infinity_is_bounded() -> None:
+    for correction, weight in zip(CORRECTIONS, (1.1, 1.3, 0.0, 0.0, 1.0), strict=True):
+        settings = LearnerSettings.model_validate({"correction": correction})
+        batch = two_completions([[HALF, HALF], [HALF]], [[HALF, HALF], [HALF]])
+        batch[0][0]["rollout"] = [HALF, -math.inf]
+        outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+        outputs.loss.backward()
+        assert outputs.correction[1].item() == pytest.approx(weight)
+        assert policy.grad is not None and policy.grad.isfinite().all()
+
+
+def test_a_nan_from_the_sampler_counts_nothing() -> None:
+    for correction in CORRECTIONS:
+        settings = LearnerSettings.model_validate({"correction": correction})
+        batch = two_completions([[HALF, HALF], [HALF]], [[HALF, HALF], [HALF]])
+        batch[0][0]["rollout"] = [HALF, math.nan]
+        outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+        outputs.loss.backward()
+        assert outputs.correction[1].item() == 0
+        assert policy.grad is not None and policy.grad.isfinite().all() and policy.grad[1] == 0
+
+
+def test_a_broken_ratio_stays_finite() -> None:
+    for loss in LOSS_SETTINGS:
+        batch = two_completions([[-0.1, HALF], [-0.1]], [[-900.0, HALF], [-900.0]])
+        settings = LearnerSettings.model_validate({"loss": loss, "kl": {"beta": 0.1}})
+        outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+        outputs.loss.backward()
+        assert policy.grad is not None and policy.grad.isfinite().all()
+
+
+def test_all_empty_completions_lose_nothing() -> None:
+    for loss in LOSS_SETTINGS:
+        outputs, _ = trained_loss(
+            two_completions([[], []], [[], []]), [[1.0, -1.0]], LearnerSettings.model_validate({"loss": loss})
+        )
+        assert outputs.loss.item() == 0
+
+
+def test_overlong_penalty_hand_computed() -> None:
+    # max 100, last 20 tokens punished: 80 is free, 90 half, 100 full.
+    penalties = overlong_penalty(np.array([10, 80, 90, 100]), 100, 20)
+    assert penalties.tolist() == pytest.approx([0.0, 0.0, -0.5, -1.0])
+    assert overlong_penalty(np.array([100]), 100, 0).tolist() == [0.0]

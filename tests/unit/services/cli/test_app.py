@@ -1,0 +1,89 @@
+"""The command line: quick help, refusals with exit code 2, and nothing heavy imported before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rayzero.services.cli.app import app
+from rayzero.services.schema.errors import RecipeError
+
+RECIPE = """\
+name: small
+model: {{path: {model}}}
+data:
+  train:
+    - {{kind: jsonl, path: {prompts}}}
+rollout: {{max_model_tokens: 128, sampling: {{max_tokens: 64}}}}
+reward: {{rubrics: {{default: {{accuracy: {{kind: math}}}}}}}}
+training: {{num_updates: 2, groups_per_update: 2, group_size: 2}}
+evaluation: {{num_prompts: 2}}
+"""
+
+
+def check(
+    folder: Path, *overrides: str, model: str = "tiny-addition", lines: int = 20, broken: int | None = None
+) -> str:
+    """What `rayzero check` refuses a recipe with."""
+    prompts = folder / "prompts.jsonl"
+    rows = [f'{{"prompt": "{index}+1=", "answer": "{index + 1}"}}' for index in range(lines)]
+    if broken is not None:
+        rows[broken - 1] = '{"prompt": "oops"'
+    if lines:
+        prompts.write_text("\n".join(rows) + "\n")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.format(model=model, prompts=prompts))
+    result = CliRunner().invoke(app, ["check", str(recipe), *overrides])
+    if result.exception is None:
+        return result.output
+    assert isinstance(result.exception, RecipeError), result.exception
+    return str(result.exception)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from rayzero.services.cli.app import app; "
+        "result = CliRunner().invoke(app, ['--help']); assert 'train' in result.output; "
+        "print([name for name in ('torch', 'ray', 'vllm', 'transformers', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_good_recipe_prints_its_plan(tmp_path: Path) -> None:
+    output = check(tmp_path)
+    for part in ("learner", "rollout worker", "reward worker", "2 × 2 = 4 samples", "weights broadcast"):
+        assert part in output
+
+
+def test_a_missing_prompts_file_is_named(tmp_path: Path) -> None:
+    assert "prompts.jsonl" in check(tmp_path, lines=0)
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    assert "prompts.jsonl:17" in check(tmp_path, broken=17)
+
+
+def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    assert "model.path" in check(tmp_path, model=str(model))
+
+
+def test_more_gpus_than_there_are_is_refused(tmp_path: Path) -> None:
+    message = check(tmp_path, "rollout.device=cuda", "rollout.num_workers=63")
+    assert "asks for 64 GPUs" in message and "rollout.num_workers" in message
+
+
+@pytest.mark.parametrize("arguments", [["train", "nowhere.yaml"], ["check", "nowhere.yaml"]])
+def test_errors_are_one_message_and_exit_code_2(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "rayzero", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nowhere.yaml cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr

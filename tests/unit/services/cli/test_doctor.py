@@ -1,0 +1,102 @@
+"""What the doctor finds on machines that lack something, and on one that does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from rayzero.services.cli.doctor import check_environment, check_machine, check_prometheus, doctor
+from rayzero.services.planning.machine import Machine, examine
+
+WELL = Machine(
+    host="a",
+    python="3.11.7",
+    packages={"ray": "2.60.0", "vllm": "0.32.0"},
+    num_cpus=8,
+    gpus=("GPU 0: H100",),
+    shm_bytes=2**33,
+    open_files=65536,
+    time_s=0.0,
+    model_found=True,
+    probe_found=True,
+    runs_free_bytes=2**40,
+    bytecode=True,
+)
+
+
+def problems(machine: Machine) -> list[str]:
+    return [finding.what for finding in check_machine("b", machine, WELL) if finding.level != "ok"]
+
+
+def test_a_machine_that_is_well_has_no_problem() -> None:
+    assert problems(WELL) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shm_bytes": 2**26}, "/dev/shm: 0.1 GiB"),
+        ({"open_files": 1024}, "1024 open files"),
+        ({"model_found": False}, "model's directory is not there"),
+        ({"probe_found": False}, "does not see the runs directory"),
+        ({"runs_free_bytes": 2**20}, "disk of the runs"),
+        ({"bytecode": False}, "vLLM is not compiled"),
+        ({"packages": {"ray": "2.60.0"}}, "vLLM is not installed"),
+        ({"packages": {"ray": "2.59.0", "vllm": "0.32.0"}}, "ray 2.59.0, the driver has 2.60.0"),
+        ({"python": "3.12.1"}, "Python 3.12.1, the driver has 3.11.7"),
+    ],
+)
+def test_what_is_missing_is_named(change: dict[str, Any], said: str) -> None:
+    (found,) = problems(dataclasses.replace(WELL, **change))
+    assert said in found
+
+
+def test_disagreeing_tokens_are_found(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none")
+    (found,) = check_environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": nowhere})
+    assert found.level == "fail" and "no token" in found.what
+    (tmp_path / "token").write_text("t")
+    (found,) = check_environment({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")})
+    assert found.level == "warn" and "RAY_AUTH_MODE is not set" in found.what
+    (found,) = check_environment({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")})
+    assert found.level == "ok"
+
+
+def test_this_machine_is_examined(tmp_path: Path) -> None:
+    (tmp_path / "probe").write_text("")
+    machine = examine(tmp_path / "no-model", tmp_path / "runs" / "deep", None)
+    assert machine.num_cpus >= 1 and not machine.model_found and machine.runs_free_bytes > 0
+    assert examine(None, tmp_path, "probe").probe_found and not examine(None, tmp_path, "other").probe_found
+
+
+def test_json_and_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor(None, None, tmp_path, "http://127.0.0.1:9", as_json=True) == 1
+    findings = json.loads(capsys.readouterr().out)
+    assert any(finding["level"] == "fail" and "Prometheus" in finding["what"] for finding in findings)
+
+
+def test_a_target_that_is_down_is_named() -> None:
+    down = {"scrapeUrl": "http://x/metrics", "health": "down", "lastError": "refused", "labels": {}}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"data": {"activeTargets": [down]}}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        found = list(check_prometheus(f"http://127.0.0.1:{server.server_port}"))
+    assert [finding.level for finding in found] == ["fail", "warn", "ok"]
+    assert "x/metrics is down: refused" in found[0].what

@@ -1,0 +1,27 @@
+"""`rayzero status`: what it prints of a run's state."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from rayzero.services.cli.status import _render
+from tests.unit.services.observe.api.kit import Watched
+
+
+async def test_a_run_at_a_glance(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    await watched.go()
+    for update in (1, 2):
+        watched.room.events.record("warning", update=update, text="All rewards are equal")
+    status = watched.room.status()
+    starting = {**status["workers"][0], "worker": "rollout-9", "policy_version": None, "lag_versions": None}
+    status["workers"].append(starting | {"node": "0123456789abcdef"})
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(_render(status))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["rollout-0", "serving", "0", "3", "0", "–"] in lines
+    assert next(line for line in lines if line[:1] == ["rollout-9"])[3:] == ["–", "–", "01234567"]
+    assert lines[-1][1:] == ["warning", "All", "rewards", "are", "equal", "(×2)"]

@@ -1,0 +1,113 @@
+"""What `rayzero submit` hands to Ray, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rayzero.services.cli.submit import STOP_WAIT_S, connect, follow, plan_job
+from rayzero.services.schema.errors import DeadlineError, RecipeError, RunUnreachable
+
+RECIPE = Path("deploy/recipes/demo.yaml")
+
+
+def test_the_job_trains_on_the_cluster_with_time_to_save(tmp_path: Path) -> None:
+    job = plan_job(RECIPE, ["seed=1"], tmp_path, "demo-1", [], head=True)
+    words = shlex.split(job.entrypoint)
+    assert words[:4] == ["python", "-m", "rayzero", "train"]
+    assert words[4:] == [str(RECIPE), "seed=1", "cluster.address=auto", "--runs", str(tmp_path)]
+    assert job.runtime_env["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    assert {".git", "runs", ".venv"} <= set(job.runtime_env["excludes"])
+    assert job.entrypoint_resources == {"head": 0.001}
+    assert job.command_line("http://h:1").startswith("ray job submit --address http://h:1 --submission-id demo-1")
+
+
+def test_an_address_of_the_recipe_stays(tmp_path: Path) -> None:
+    job = plan_job(RECIPE, ["cluster.address=10.0.0.1:6379"], tmp_path, None, [], head=False)
+    assert "cluster.address=auto" not in job.entrypoint and job.submission_id.startswith("demo-")
+
+
+def test_a_variable_is_passed_and_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret")
+    job = plan_job(RECIPE, [], tmp_path, None, ["WANDB_API_KEY"], head=False)
+    assert job.runtime_env["env_vars"]["WANDB_API_KEY"] == "s3cret"
+    assert "s3cret" not in job.command_line("http://h:1") and "$WANDB_API_KEY" in job.command_line("http://h:1")
+    with pytest.raises(RecipeError, match="NOT_SET"):
+        plan_job(RECIPE, [], tmp_path, None, ["NOT_SET"], head=False)
+
+
+def test_typed_by_hand_the_line_passes_the_variables_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret's")
+    line = plan_job(RECIPE, [], tmp_path, None, ["WANDB_API_KEY"], head=False).command_line("http://h:1")
+    shown = subprocess.run(["bash", "-c", f'ray() {{ printf %s "${{10}}"; }}; {line}'], capture_output=True, check=True)
+    assert json.loads(shown.stdout)["env_vars"]["WANDB_API_KEY"] == "s3cret's"
+
+
+def test_a_recipe_outside_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "recipe.yaml"
+    outside.write_text(RECIPE.read_text())
+    with pytest.raises(RecipeError, match="lies outside"):
+        plan_job(outside, [], tmp_path, None, [], head=False)
+    with pytest.raises(RecipeError, match="did you mean"):
+        plan_job(RECIPE, ["training.num_update=3"], tmp_path, None, [], head=False)
+
+
+def test_without_a_ray_it_says_what_to_set() -> None:
+    with pytest.raises(RunUnreachable, match="RAY_AUTH_TOKEN"):
+        connect("http://127.0.0.1:9")
+
+
+class Jobs:
+    """A client whose job goes through scripted states; an error among them is raised once."""
+
+    def __init__(self, states: list[str | Exception], exit_code: int | None) -> None:
+        self.states = states
+        self.exit_code = exit_code
+
+    def get_job_info(self, _: str) -> Any:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, Exception):
+            raise state
+        message = f"it is {state.lower()}"
+        return SimpleNamespace(status=SimpleNamespace(value=state), driver_exit_code=self.exit_code, message=message)
+
+    def get_job_logs(self, _: str) -> str:
+        return "" if self.states == ["FAILED"] and self.exit_code is None else "a line\n" * (3 - len(self.states))
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayzero.services.cli.submit.POLL_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "driver", "expected"), [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", -9, 1), ("STOPPED", None, 130)]
+)
+def test_waiting_ends_as_the_job_does(
+    state: str, driver: int | None, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert follow(Jobs(["RUNNING", state], driver), "j") == expected
+    assert capsys.readouterr().out == "a line\n" * 2
+
+
+def test_a_job_that_never_began_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(Jobs(["FAILED"], None), "j") == 1
+    assert "FAILED: it is failed" in capsys.readouterr().err
+
+
+def test_a_head_that_is_busy_or_restarts_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert follow(Jobs([RuntimeError("500"), ConnectionError("refused"), "SUCCEEDED"], 0), "j", quiet=True) == 0
+    monkeypatch.setattr("rayzero.services.cli.submit.LOST_S", 0.0)
+    with pytest.raises(RunUnreachable, match=r"refused.*j goes on"):
+        follow(Jobs([ConnectionError("refused")], None), "j")
+
+
+def test_waiting_has_an_end() -> None:
+    with pytest.raises(DeadlineError, match="still PENDING"):
+        follow(Jobs(["PENDING"], None), "j", quiet=True, deadline_s=0.01)

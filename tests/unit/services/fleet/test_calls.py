@@ -1,0 +1,153 @@
+"""The tables of calls agree with the Protocols, the actors and each other; every caller makes a call as they say."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+from rayzero.services.bench.null_actors import NullEngine, NullLearner, NullRewards
+
+from rayzero.learner.actor import LearnerActor
+from rayzero.rewards.actor import RewardActor
+from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.fleet.calls import Call, Caller, LearnerCalls, OnFailure, Ranks, RewardCalls, RolloutCalls
+from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
+from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.fleet.remote import RemoteLearner
+from rayzero.services.schema.config.training import DeadlineSettings
+from rayzero.services.schema.errors import DeadlineError, WorkerError
+from rayzero.services.schema.interfaces import Learner, RewardWorker, RolloutWorker
+from tests.fakes import Events, FakeLearner, FakeRewardWorker, FakeRolloutWorker, make_group
+
+TABLES = [
+    (LearnerCalls, Learner, (LearnerActor, NullLearner, FakeLearner, LearnerKeeper)),
+    (RolloutCalls, RolloutWorker, (RolloutEngine, NullEngine, FakeRolloutWorker)),
+    (RewardCalls, RewardWorker, (RewardActor, NullRewards, FakeRewardWorker)),
+]
+
+
+def calls_of(table: type) -> dict[str, Call[..., Any]]:
+    return {name: call for name, call in vars(table).items() if isinstance(call, Call)}
+
+
+def parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize(("table", "protocol", "actors"), TABLES)
+def test_a_table_has_every_call_of_its_protocol_and_the_actors_take_it(
+    table: type, protocol: type, actors: tuple[type, ...]
+) -> None:
+    methods = {name for name, value in vars(protocol).items() if inspect.iscoroutinefunction(value)}
+    assert set(calls_of(table)) == methods - {"shutdown"}
+    for name, call in calls_of(table).items():
+        assert call.name == name
+        assert call.deadline in DeadlineSettings.model_fields
+        for actor in actors:
+            taken = getattr(actor, name)
+            assert isinstance(taken, Call) or parameters(taken) == parameters(call.method), (actor, name)
+
+
+def test_a_call_that_is_no_ranks_own_goes_to_all_of_them() -> None:
+    own = {name for name, call in calls_of(LearnerCalls).items() if call.ranks is Ranks.FIRST}
+    assert own == {"open_transfer", "accept_transfer", "broadcast_weights", "abort_transfer"}
+
+
+class Rank(RemoteLearner):
+    """A rank that notes its calls; `fails` and `hangs` name the method that does."""
+
+    def __init__(self, number: int, events: Events, fails: str = "", hangs: str = "") -> None:
+        super().__init__(f"rank-{number}", None, DeadlineSettings())
+        self.number, self.events, self.fails, self.hangs = number, events, fails, hangs
+        self.pid = 100 + number
+
+    async def call(self, method: str, *args: Any, deadline_s: float, **kwargs: Any) -> Any:
+        self.events.append(f"{self.number}.{method} {deadline_s:g}")
+        if method == self.fails:
+            raise WorkerError("gone")
+        if method == self.hangs:
+            await asyncio.sleep(3600)
+        return self.number
+
+
+async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> None:
+    events, deadlines = Events(), DeadlineSettings()
+    learner: Learner = LearnerRanks([Rank(0, events), Rank(1, events)])
+    assert learner.pid == 100 and learner.revivals == 0
+    assert await learner.prepare_weights(3) == 0
+    await learner.broadcast_weights()
+    await learner.save_checkpoint(directory="somewhere")
+    assert events == [
+        f"0.prepare_weights {deadlines.sync_s:g}",
+        f"1.prepare_weights {deadlines.sync_s:g}",
+        f"0.broadcast_weights {deadlines.sync_s:g}",
+        f"0.save_checkpoint {deadlines.checkpoint_s:g}",
+        f"1.save_checkpoint {deadlines.checkpoint_s:g}",
+    ]
+
+
+async def test_the_first_rank_that_fails_ends_the_call_of_the_others() -> None:
+    events = Events()
+    learner = LearnerRanks([Rank(0, events, hangs="update"), Rank(1, events, fails="update")])
+    async with asyncio.timeout(5):
+        with pytest.raises(WorkerError, match="gone"):
+            await learner.update([make_group(0)], 1)
+
+
+def test_one_rank_stands_for_itself() -> None:
+    rank = Rank(0, Events())
+    assert first_of([rank]) is rank
+    with pytest.raises(WorkerError, match="no rank"):
+        first_of([])
+
+
+async def test_a_keeper_hands_on_the_failures_that_no_new_learner_can_mend(tmp_path: Any) -> None:
+    events, learners = Events(), list[FakeLearner]()
+
+    async def spawn() -> FakeLearner:
+        learners.append(FakeLearner(events))
+        return learners[-1]
+
+    keeper = LearnerKeeper(spawn, tmp_path, tmp_path, backoff_s=0.0)
+    with pytest.raises(WorkerError, match="has not started"):
+        await keeper.sft_step([], 0.1)
+    assert (keeper.pid, keeper.node) == (None, "")
+    await keeper.start(None)
+    learners[0].pid, learners[0].node = 7, "node"
+    assert (keeper.pid, keeper.node) == (7, "node")
+    learners[0].failures["sft"] = DeadlineError("hangs")
+    with pytest.raises(DeadlineError):
+        await keeper.sft_step([], 0.1)
+    assert keeper.revivals == 0 and len(learners) == 1
+    handed_on = {name for name, call in calls_of(LearnerCalls).items() if call.on_failure is OnFailure.RAISE}
+    assert handed_on == {"sft_step", "end_sft", "abort_transfer"}
+
+
+async def test_an_abort_does_not_wait_for_a_new_learner(tmp_path: Any) -> None:
+    """The transfer that is to be aborted is the old one's: waiting for a new one would hold the sync up."""
+    begun, learners = asyncio.Event(), list[FakeLearner]()
+
+    async def spawn() -> FakeLearner:
+        learners.append(FakeLearner(Events()))
+        if len(learners) > 1:
+            begun.set()
+            await asyncio.sleep(3600)
+        return learners[-1]
+
+    keeper = LearnerKeeper(spawn, tmp_path, tmp_path, backoff_s=0.0)
+    await keeper.start(None)
+    learners[0].failures["broadcast"] = WorkerError("gone")
+    broadcast = asyncio.create_task(keeper.broadcast_weights())
+    await begun.wait()
+    async with asyncio.timeout(5):
+        await keeper.abort_transfer()
+    assert learners[0].events[-1] == "learner.abort"
+    broadcast.cancel()
+
+
+def test_a_table_is_read_on_the_class_and_called_on_an_instance() -> None:
+    assert isinstance(RemoteLearner.update, Call)
+    caller: Caller = Rank(0, Events())
+    assert isinstance(caller, RemoteLearner) and callable(caller.update)

@@ -1,0 +1,359 @@
+"""The whole loop on fakes: strict and overlapped, with failures, stops and resume."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.evaluation import Evaluation, Evaluator
+from rayzero.services.loop.gpu_time_sharing import Turns
+from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.weight_sync import WeightSync
+from rayzero.services.schema.causes import DropReason
+from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
+from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.messages import Group
+from tests.fakes import (
+    Events,
+    FakeLearner,
+    FakePrompts,
+    FakeRewardWorker,
+    FakeRolloutWorker,
+    make_prompt,
+    make_recipe,
+)
+
+
+class Watcher:
+    """Observer and saver in one."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.evaluations: list[Evaluation] = []
+        self.dropped: list[str] = []
+        self.saved: list[int] = []
+        self.on_row: Any = None
+
+    def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
+        self.rows.append(row)
+        if self.on_row is not None:
+            self.on_row(row)
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+    def on_drop(self, group: Group, reason: str) -> None:
+        self.dropped.append(reason)
+
+    async def save(self, controller: Controller, accuracy: float | None) -> None:
+        self.saved.append(controller.buffer.version)
+
+
+class Run:
+    """A controller whose actors are fakes."""
+
+    def __init__(self, num_workers: int = 1, rewards: Sequence[float] = (0.0, 1.0), **training: Any) -> None:
+        self.recipe = make_recipe(**training)
+        self.events = Events()
+        self.ledger: list[tuple[str, int]] = []
+        self.details: set[str] = set()
+        """What the ledger says beside the reasons."""
+        self.workers: dict[str, FakeRolloutWorker] = {}
+        self.num_workers = num_workers
+        self.learner = FakeLearner(self.events)
+        self.watcher = Watcher()
+        self.engines: Fleet[RolloutWorker] = Fleet("rollout", self._rollout, limit=8, needs_weights=True)
+        self.rewarders: Fleet[RewardWorker] = Fleet("reward", self._reward, limit=8)
+        self.rewards = rewards
+        self.prompts = FakePrompts()
+        settings = self.recipe.training
+        carrier = GroupCarrier(self.engines, self.rewarders, settings.max_group_attempts, lease_deadline_s=2.0)
+        self.controller = Controller(
+            recipe=self.recipe,
+            prompts=self.prompts,
+            buffer=GroupBuffer(
+                groups_per_update=settings.groups_per_update,
+                max_staleness=settings.max_staleness,
+                drop_stale=settings.on_stale == "drop",
+                num_spare=settings.num_spare_groups,
+                record=self._record,
+                clock=asyncio.get_running_loop().time,
+            ),
+            carrier=carrier,
+            rollouts=self.engines,
+            learner=self.learner,
+            sync=WeightSync(self.learner, self.engines, deadline_s=2.0, start_s=2.0),
+            evaluator=Evaluator(carrier, [make_prompt(100), make_prompt(101)], self.recipe.evaluation_sampling),
+            saver=self.watcher,
+            observers=[self.watcher],
+            clock=asyncio.get_running_loop().time,
+        )
+
+    def _record(self, event: str, group_id: int, detail: str = "", **_: Any) -> None:
+        self.ledger.append((event, group_id))
+        self.details |= {detail} - {""}
+
+    async def _rollout(self, name: str) -> FakeRolloutWorker:
+        worker = self.workers[name] = FakeRolloutWorker(name, self.events)
+        return worker
+
+    async def _reward(self, name: str) -> FakeRewardWorker:
+        return FakeRewardWorker(name, self.events, self.rewards)
+
+    async def start(self) -> None:
+        await self.engines.start(self.num_workers)
+        await self.rewarders.start(1)
+
+    async def go(self) -> None:
+        await self.start()
+        async with asyncio.timeout(20):
+            await self.controller.run()
+
+    def fate(self) -> dict[int, list[str]]:
+        fates: dict[int, list[str]] = {}
+        for event, group_id in self.ledger:
+            if event != "admitted":
+                fates.setdefault(group_id, []).append(event)
+        return fates
+
+
+async def test_strict_run_trains_every_group_once_on_its_own_version() -> None:
+    run = Run()
+    await run.go()
+    assert run.learner.trained == [[0, 1], [2, 3], [4, 5]]
+    assert run.learner.staleness == [0] * 6
+    assert [row["update"] for row in run.watcher.rows] == [1, 2, 3]
+    assert [evaluation.policy_version for evaluation in run.watcher.evaluations] == [0, 3]
+    assert run.watcher.saved == [3]
+    assert run.prompts.position == 6
+
+
+async def test_strict_run_never_generates_while_the_learner_updates() -> None:
+    run = Run()
+    run.learner.delay_s = 0.01
+    await run.go()
+    for index, event in enumerate(run.events):
+        if event == "learner.update":
+            assert run.events[index + 1] == "learner.prepare"
+
+
+async def test_engine_sleeps_while_the_learner_updates_and_one_that_does_not_wake_is_replaced() -> None:
+    run = Run()
+    run.controller._turns = Turns(run.engines, are_taken=True)
+    await run.start()
+    run.watcher.on_row = lambda row: (
+        row["update"] == 1 and run.workers["rollout-0"].failures.update(wake=WorkerError("scripted"))
+    )
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    turns = [event for event in run.events if event.split(".")[1] in ("sleep", "update", "wake")]
+    asleep = [f"{worker}.{step}" for worker in ("rollout-0", "rollout-1") for step in ("sleep", "wake")]
+    assert turns == [
+        asleep[0], "learner.update", asleep[1], asleep[0], "learner.update", asleep[1],
+        asleep[2], "learner.update", asleep[3],
+    ]  # fmt: skip
+    assert run.learner.trained == [[0, 1], [2, 3], [4, 5]]
+
+
+async def test_overlapped_run_keeps_the_bound_and_trains_each_group_once() -> None:
+    run = Run(num_workers=2, num_updates=12, max_staleness=2)
+    run.learner.delay_s = 0.002
+    await run.start()
+    for number, worker in enumerate(run.workers.values()):
+        worker.on_generate = lambda request, number=number: 0.001 * (1 + (request.group_id * 7 + number) % 9)
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert max(run.learner.staleness) <= 2
+    assert len(run.watcher.rows) == 12
+    trained = [group_id for batch in run.learner.trained for group_id in batch]
+    assert len(trained) == len(set(trained)) == 24
+
+
+async def test_a_dead_worker_costs_time_and_no_group() -> None:
+    run = Run(num_workers=2, num_updates=6, max_staleness=1)
+    await run.start()
+    for worker in run.workers.values():
+        worker.on_generate = lambda request: 0.002
+    run.watcher.on_row = lambda row: row["update"] == 2 and setattr(run.workers["rollout-0"], "dead", True)
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert [fate for fate in run.fate().values() if fate != ["trained"]] == []
+    assert "rollout-2" in run.workers and run.workers["rollout-2"].version == 6
+
+
+async def test_a_group_that_fails_everywhere_is_dropped_with_its_reason_and_replaced() -> None:
+    run = Run(max_group_attempts=2)
+    await run.start()
+    failing = run.workers["rollout-0"]
+
+    def generate(request: Any) -> float:
+        if request.group_id == 1:
+            raise WorkerError("scripted")
+        return 0.0
+
+    failing.on_generate = generate
+    original = run._rollout
+
+    async def respawn(name: str) -> FakeRolloutWorker:
+        worker = await original(name)
+        worker.on_generate = generate
+        return worker
+
+    run.engines.spawn = respawn
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert run.fate()[1] == ["dropped"]
+    assert run.controller.buffer.dropped.keys() == {DropReason.FAILED}
+    assert run.details >= {"generation failed 2 times; the last cause: scripted"}
+    assert len(run.watcher.rows) == 3
+
+
+async def test_uniform_groups_are_resampled_when_asked_for() -> None:
+    run = Run(num_updates=1, skip_uniform_groups=True)
+    await run.start()
+    worker = run.rewarders.seats[0].worker
+    assert isinstance(worker, FakeRewardWorker)
+    scored = 0
+    original = worker.score
+
+    async def score(*args: Any) -> Any:
+        nonlocal scored
+        scored += 1
+        worker.rewards = [1.0] if 2 < scored <= 5 else [0.0, 1.0]
+        return await original(*args)
+
+    worker.score = score  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert run.watcher.dropped == ["uniform rewards"] * 3
+    assert run.controller.buffer.dropped == {"uniform rewards": 3}
+    assert len(run.learner.trained[0]) == 2
+
+
+async def test_groups_whose_verdicts_are_errors_are_dropped() -> None:
+    run = Run(num_updates=1, rewards=(float("nan"), float("nan"), 1.0))
+    await run.start()
+    run.controller.evaluator.prompts = []
+    run.controller.accuracies = {0: 0.0}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await run.controller.run()
+    assert run.controller.buffer.dropped[DropReason.VERDICT_ERRORS] > 0
+    assert run.learner.trained == []
+
+
+async def test_the_slowest_groups_are_aborted_at_their_engine_when_no_batch_may_use_them_any_more() -> None:
+    run = Run(num_updates=8, max_staleness=1, over_provision=0.5)
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 3600.0 if request.group_id == 1 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert "rollout-0.abort 1" in run.events
+    assert run.fate()[1] == ["dropped"] and run.controller.carrier.aborted_tokens >= 6
+    assert set(run.controller.buffer.dropped) == {"over-provisioned"}
+    assert [fate for fate in run.fate().values() if len(fate) != 1] == []
+    assert len(run.fate()) == run.controller.buffer.next_group_id, "nothing that was begun is left open"
+    assert max(run.learner.staleness) <= 1 and run.workers["rollout-0"].running == {}
+
+
+async def test_a_stale_group_is_aborted_at_its_engine_too() -> None:
+    run = Run(num_updates=6, max_staleness=1, on_stale="drop")
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 3600.0 if request.group_id == 1 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert "rollout-0.abort 1" in run.events
+    assert run.controller.buffer.dropped == {"stale": 1}
+
+
+@pytest.mark.parametrize(("on_new_weights", "newest"), [("wait", 2), ("mix", 3)])
+async def test_an_evaluation_beside_the_training_is_of_one_version_or_says_of_which(
+    on_new_weights: str, newest: int
+) -> None:
+    run = Run(num_updates=6, max_staleness=2)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2, "on_new_weights": on_new_weights})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.05 if request.group_id < 0 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    second = next(found for found in run.watcher.evaluations if found.policy_version == 2)
+    assert second.versions[0] == 2 and (second.versions[1] == 2) == (newest == 2)
+    third = run.watcher.rows[2]
+    assert (third["hold_s"] > 0.01) == (on_new_weights == "wait")
+    assert run.events.count("learner.update") == 6 and max(run.learner.staleness) <= 2
+
+
+async def test_an_evaluation_that_lost_every_engine_does_not_hold_back_the_weights_that_the_next_one_needs() -> None:
+    run = Run(num_updates=4, max_staleness=2)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.01 if request.group_id < 0 else 0.002
+    run.watcher.on_row = lambda row: row["update"] == 2 and setattr(run.workers["rollout-0"], "dead", True)
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert {found.policy_version for found in run.watcher.evaluations} == {0, 2, 4}
+    assert len(run.watcher.rows) == 4
+
+
+async def test_stop_finishes_the_update_saves_and_returns() -> None:
+    run = Run(num_updates=50)
+    run.watcher.on_row = lambda row: row["update"] == 2 and run.controller.stop()
+    await run.go()
+    assert run.controller.buffer.version == 2
+    assert run.watcher.saved == [2]
+
+
+async def test_a_halted_run_saves_before_it_raises() -> None:
+    run = Run()
+    run.watcher.on_row = lambda row: run.learner.failures.update(update=RunHalted("loss is NaN"))
+    with pytest.raises(RunHalted, match="loss is NaN"):
+        await run.go()
+    assert run.watcher.saved == [1]
+
+
+async def test_a_resumed_run_goes_on_where_the_other_stopped() -> None:
+    first = Run(num_updates=4)
+    first.watcher.on_row = lambda row: row["update"] == 2 and first.controller.stop()
+    await first.go()
+    second = Run(num_updates=4)
+    second.controller.load_state_dict(first.controller.state_dict())
+    await second.go()
+    assert second.learner.trained == [[4, 5], [6, 7]]
+    assert [row["update"] for row in second.watcher.rows] == [3, 4]
+    assert second.controller.num_samples == 16
+
+
+async def test_nothing_finished_for_too_long_is_a_stall_with_a_report() -> None:
+    run = Run()
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.0 if request.group_id < 0 else 3600.0
+    deadlines = run.recipe.deadlines.model_copy(update={"stall_s": 1.0})
+    run.controller.recipe = run.recipe.model_copy(update={"deadlines": deadlines})
+    with pytest.raises(DeadlineError) as stall:
+        async with asyncio.timeout(20):
+            await run.controller.run()
+    assert run.controller.stalled_s >= 1.0
+    report = re.sub(r"\d+ s\b", "N s", str(stall.value))
+    assert "the learner waits for groups for N s: 0 of 2 groups are ready" in report
+    assert "rollout-0 is serving version 0 for N s, holds groups 0, 1 (generating for N s)" in report
+    assert "reward-0 is serving for N s, holds no group" in report
+    assert "group 0 (train/0): generating at rollout-0 for" in report
+
+
+async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
+    run = Run()
+    run.watcher.on_row = lambda row: run.learner.failures.update(update=RunHalted("loss is NaN"))
+    with pytest.raises(RunHalted):
+        await run.go()
+    assert set(run.controller.buffer.dropped) == {DropReason.HALTED}
+    assert run.details == {"loss is NaN"}
+    assert run.fate()[2] == run.fate()[3] == ["dropped"]

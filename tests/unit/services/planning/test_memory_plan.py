@@ -1,0 +1,155 @@
+"""The memory plan against known models: bytes by hand, what is chosen so that it fits, what is refused and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rayzero.services.planning.memory_plan import GIB, MemoryPlan, engine_parts, learner_parts, plan_memory, with_plan
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.planning.published_shapes import PUBLISHED
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
+
+SMALL, QWEN3, LLAMA = (PUBLISHED[name] for name in ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-0.6B", "meta-llama/Llama-3.1-8B"))
+SMALL_PARAMETERS, LLAMA_PARAMETERS = 494_032_768, 8_030_261_248
+"""As their model cards and safetensors headers count them."""
+
+
+def recipe(**sections: Any) -> Recipe:
+    content: dict[str, Any] = {
+        "name": "plan",
+        "model": {"path": "x"},
+        "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
+        "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
+        "training": {"num_updates": 1, "groups_per_update": 64, "group_size": 8},
+        "rollout": {"device": "cuda", "max_model_tokens": 4096, "kv_cache_bytes": 4 * GIB, "enforce_eager": False},
+    }
+    for name, changes in sections.items():
+        content[name] = content.get(name, {}) | changes
+    return Recipe.model_validate(content)
+
+
+def test_published_models_weigh_what_their_cards_say() -> None:
+    assert SMALL.num_parameters == SMALL_PARAMETERS
+    assert LLAMA.num_parameters == LLAMA_PARAMETERS
+    assert SMALL.kv_bytes_per_token("bfloat16") == 2 * 24 * 2 * 64 * 2
+    assert QWEN3.kv_bytes_per_token("bfloat16") == 112 * 1024
+    assert LLAMA.kv_bytes_per_token("bfloat16") == 128 * 1024
+
+
+def test_one_learner_gpu_by_hand() -> None:
+    parts = learner_parts(recipe(), SMALL, checkpointing=False, offload=False)
+    assert parts["weights"] == 2 * SMALL_PARAMETERS
+    assert parts["fp32 masters"] == parts["gradients"] == 4 * SMALL_PARAMETERS
+    assert parts["moments"] == 8 * SMALL_PARAMETERS
+    assert parts["activations"] == 2 * 8192 * 24 * (17 * 896 + 4 * 4864)
+    assert parts["logits"] == 2**30 + 151936 * 896 * 6
+    assert parts["send buffer"] == 2 * SMALL_PARAMETERS
+    head_rows = learner_parts(recipe(learner={"compute": {"head_chunk_tokens": 100}}), SMALL, False, False)
+    assert head_rows["logits"] == 100 * 151936 * 4 + 151936 * 896 * 6
+
+
+def test_sharding_offloading_and_adapters_by_hand() -> None:
+    four = learner_parts(recipe(cluster={"learner_gpus": 4}), LLAMA, checkpointing=True, offload=False)
+    assert four["fp32 masters"] == four["gradients"] == LLAMA_PARAMETERS
+    assert four["moments"] == 2 * LLAMA_PARAMETERS
+    assert four["send buffer"] == 2 * 2 * LLAMA_PARAMETERS
+    assert four["weights"] == 2 * 2 * 2 * 128256 * 4096, "the head and the embedding are gathered together, twice over"
+    assert four["activations"] == 2 * 8192 * (32 * 4096 + 17 * 4096 + 4 * 14336)
+    offloaded = learner_parts(recipe(), LLAMA, checkpointing=True, offload=True)
+    assert (offloaded["fp32 masters"], offloaded["gradients"], offloaded["moments"]) == (0, 0, 0)
+    adapters = learner_parts(recipe(learner={"lora": {"rank": 8}}), LLAMA, checkpointing=True, offload=False)
+    assert adapters["fp32 masters"] + adapters["gradients"] + adapters["moments"] == (
+        16 * LLAMA.num_adapter_parameters(8)
+    )
+    assert adapters["weights"] == 2 * LLAMA_PARAMETERS
+    assert adapters["send buffer"] == 2 * LLAMA.num_adapter_parameters(8) == LLAMA.sync_bytes("bfloat16", 8)
+    reference = learner_parts(recipe(learner={"kl": {"beta": 0.1}}), LLAMA, True, False)
+    assert reference["reference"] == 2 * LLAMA_PARAMETERS
+    both = {"kl": {"beta": 0.1}, "lora": {"rank": 8}}
+    adapted = learner_parts(recipe(learner=both), LLAMA, True, False)
+    assert adapted["reference"] == 2 * LLAMA.num_adapter_parameters(8), "the frozen weights are the policy's own"
+    taught = learner_parts(recipe(learner=both | {"kl": {"beta": 0.1, "reference": "x"}}), LLAMA, True, False)
+    assert taught["reference"] == 2 * LLAMA_PARAMETERS
+    exact = learner_parts(recipe(model={"dtype": "float32"}), SMALL, False, False)
+    assert exact["weights"] + exact.get("fp32 masters", 0) == 4 * SMALL_PARAMETERS
+
+
+def test_engine_by_hand() -> None:
+    parts = engine_parts(recipe(), LLAMA)
+    assert parts["weights"] == 2 * LLAMA_PARAMETERS
+    assert parts["keys and values"] == 4 * GIB
+    assert parts["staging"] == 2 * LLAMA_PARAMETERS + 2 * 256 * 2**20
+    assert parts["activations"] == 4096 * (4 * 4096 + 2 * 14336) * 2 + 3 * 128 * 128256 * 4
+    shared = engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)
+    assert shared["weights"] == LLAMA_PARAMETERS // 2
+    assert shared["staging"] == parts["staging"], "whole tensors come to every GPU of an engine"
+    assert engine_parts(recipe(cluster={"weight_transport": "gloo"}), LLAMA)["staging"] == 0
+    merged = recipe(cluster={"weight_transport": "gloo"}, learner={"lora": {"rank": 8}})
+    assert engine_parts(merged, LLAMA)["staging"] == 2 * LLAMA_PARAMETERS, "adapters are merged on the engine's GPU"
+    fp8 = engine_parts(recipe(rollout={"quantization": "fp8"}), LLAMA)["weights"]
+    assert fp8 == LLAMA_PARAMETERS + 2 * 128256 * 4096, "all but embedding and head in one byte"
+
+
+@pytest.mark.parametrize(
+    ("shape", "gib", "chosen"),
+    [
+        (SMALL, 79, (False, False)),
+        (SMALL, 20, (True, False)),
+        (PUBLISHED["Qwen/Qwen3-4B"], 79, (True, True)),
+        (LLAMA, 79, (True, True)),
+    ],
+)
+def test_what_is_chosen_so_that_the_learner_fits(shape: ModelShape, gib: int, chosen: tuple[bool, bool]) -> None:
+    small_cache = recipe(rollout={"kv_cache_bytes": GIB})
+    plan = plan_memory(small_cache, shape, gib * GIB)
+    plan.check()
+    assert (plan.activation_checkpointing, plan.offload_optimizer) == chosen
+    assert plan.host_bytes == (16 * shape.num_parameters if chosen[1] else 0)
+    compute = with_plan(small_cache, plan).learner.compute
+    assert (compute.activation_checkpointing, compute.offload_optimizer) == chosen
+
+
+def refusal(plan: MemoryPlan) -> str:
+    with pytest.raises(RecipeError) as refused:
+        plan.check()
+    return str(refused.value)
+
+
+def test_what_cannot_fit_is_refused_with_figures_and_remedies() -> None:
+    text = refusal(plan_memory(recipe(rollout={"kv_cache_bytes": GIB}), LLAMA, 40 * GIB))
+    assert text.startswith("learner needs ")
+    assert "weights 15.0" in text
+    assert "cluster.learner_gpus" in text
+    text = refusal(plan_memory(recipe(rollout={"kv_cache_bytes": 70 * GIB}), SMALL, 79 * GIB))
+    assert text.startswith("engine needs ")
+    assert "keys and values 70.0" in text
+    assert "rollout.kv_cache_bytes" in text
+    eight = recipe(cluster={"learner_gpus": 8}, rollout={"kv_cache_bytes": GIB})
+    plan_memory(eight, LLAMA, 79 * GIB).check()
+
+
+def test_the_recipes_own_choice_is_not_overruled() -> None:
+    never = recipe(learner={"compute": {"activation_checkpointing": False, "offload_optimizer": False}})
+    assert "learner needs" in refusal(plan_memory(never, LLAMA, 79 * GIB))
+    always = recipe(learner={"compute": {"activation_checkpointing": True}})
+    assert plan_memory(always, SMALL, 79 * GIB).activation_checkpointing
+    with pytest.raises(ValueError, match="one learner GPU"):
+        recipe(learner={"compute": {"offload_optimizer": True}}, cluster={"learner_gpus": 2})
+
+
+def test_two_on_one_gpu_share_its_memory_and_a_sleeper_leaves_most_of_it() -> None:
+    def planned(how: str) -> int:
+        (gpu,) = plan_memory(recipe(cluster={"colocate": how}), SMALL, 79 * GIB).gpus
+        assert "engine's staging" not in gpu.parts or gpu.parts["engine's staging"] == 0
+        return gpu.num_bytes
+
+    apart = sum(gpu.num_bytes for gpu in plan_memory(recipe(), SMALL, 79 * GIB).gpus)
+    staging = 2 * SMALL_PARAMETERS + 2 * 256 * 2**20
+    assert planned("shared") == apart - staging
+    awake = engine_parts(recipe(), SMALL)
+    assert planned("sleep") == planned("shared") - sum(
+        awake[name] for name in ("weights", "keys and values", "activations")
+    )

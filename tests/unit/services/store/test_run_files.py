@@ -1,0 +1,187 @@
+"""What a run leaves on disk: the directory it takes, its lines, its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
+from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.errors import RecipeError, RunDirectoryError
+from rayzero.services.store.json_lines import append_lines, read_lines
+from rayzero.services.store.rollout_file import read_groups, rollout_lines
+from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
+from tests.fakes import Events, FakeLearner, impossible, make_group, make_recipe
+from tests.unit.services.loop.test_controller import Run
+
+LOCKED: list[RunDirectory] = []
+
+
+@pytest.fixture(autouse=True)
+def release_locks() -> Iterator[None]:
+    yield
+    while LOCKED:
+        LOCKED.pop().release()
+
+
+def prepared(path: Path, **training: object) -> RunDirectory:
+    directory = RunDirectory(path)
+    directory.prepare(make_recipe(**training))
+    LOCKED.append(directory)
+    return directory
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    first = prepared(tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="in use by another"):
+        RunDirectory(tmp_path / "run").prepare(make_recipe())
+    first.release()
+    prepared(tmp_path / "run")
+
+
+def test_the_same_recipe_continues_an_unfinished_run_and_leaves_a_finished_one(tmp_path: Path) -> None:
+    recipe = make_recipe()
+    directory, resume = choose_run_directory(recipe, tmp_path, None, fresh=False)
+    assert (directory.path.name, resume) == ("fake", False)
+    prepared(directory.path)
+    (directory.checkpoints / "update_000001").mkdir()
+    assert choose_run_directory(recipe, tmp_path, None, fresh=False)[1] is True
+    assert choose_run_directory(recipe, tmp_path, None, fresh=True)[0].path.name == "fake-2"
+    assert choose_run_directory(make_recipe(num_updates=9), tmp_path, None, fresh=False)[0].path.name == "fake-2"
+    write_json(directory.file("summary.json"), {})
+    assert choose_run_directory(recipe, tmp_path, None, fresh=False)[0].path.name == "fake-2"
+
+
+def test_an_explicit_directory_of_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
+    prepared(tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"training\.num_updates was 3 and is 9"):
+        choose_run_directory(make_recipe(num_updates=9), tmp_path, tmp_path / "run", fresh=False)
+
+
+def test_lines_survive_odd_text_and_a_cut_last_line(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    rows = [{"text": "a\u2028b\n c"}, {"text": "中文"}]
+    append_lines(file, rows)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write('{"text": "cut')
+    assert read_lines(file) == rows
+
+
+def test_a_full_disk_is_said_at_once() -> None:
+    with pytest.raises(RunDirectoryError, match="No space left on device"):
+        append_lines(Path("/dev/full"), [{"x": 1}])
+
+
+def test_groups_read_back_as_the_learner_saw_them(tmp_path: Path) -> None:
+    groups = [make_group(3, version=2), make_group(4, rewards=(float("nan"), 1.0))]
+    append_lines(tmp_path / "rollouts.jsonl", [line for group in groups for line in rollout_lines(group)])
+    again = read_groups(tmp_path / "rollouts.jsonl")
+    assert [group.group_id for group in again] == [3, 4]
+    for old, new in zip(groups, again, strict=True):
+        np.testing.assert_array_equal(old.prompt_token_ids, new.prompt_token_ids)
+        for before, after in zip(old.rollouts, new.rollouts, strict=True):
+            np.testing.assert_array_equal(before.completion.rollout_logprobs, after.completion.rollout_logprobs)
+            assert before.completion.version_spans == after.completion.version_spans
+            assert before.verdict.status == after.verdict.status
+
+
+def test_rolling_back_forgets_what_came_after_a_checkpoint(tmp_path: Path) -> None:
+    directory = prepared(tmp_path / "run")
+    recorder = Recorder(directory)
+    for update in (1, 2, 3):
+        recorder.on_update({"update": update}, [make_group(update)])
+        recorder.on_ledger("admitted", update, version=update - 1)
+        recorder.on_ledger("trained", update, version=update)
+    recorder.roll_back(policy_version=2, next_group_id=3)
+    assert [row["update"] for row in read_lines(directory.file("metrics.jsonl"))] == [1, 2]
+    ledger = [(row["event"], row["group_id"]) for row in read_lines(directory.file("ledger.jsonl"))]
+    assert ledger == [("admitted", 1), ("trained", 1), ("admitted", 2), ("trained", 2)]
+
+
+class SavingLearner(FakeLearner):
+    """Writes a file where a model would be."""
+
+    async def save_checkpoint(self, directory: str) -> None:
+        Path(directory, "model.safetensors").write_bytes(b"weights" * 1000)
+
+
+async def saved(tmp_path: Path, versions: list[int], accuracies: dict[int, float]) -> Checkpointer:
+    run = Run()
+    saver = Checkpointer(tmp_path, SavingLearner(Events()), keep_last=2)
+    for version in versions:
+        run.controller.buffer.version = version
+        await saver.save(run.controller, accuracies.get(version))
+    return saver
+
+
+async def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    await saved(tmp_path, [1, 2, 3, 4, 5], {1: 0.2, 2: 0.9, 3: 0.5})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["update_000002", "update_000004", "update_000005"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "update_000005"
+    assert load_run_state(tmp_path / "update_000005")["buffer"]["version"] == 5
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
+async def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, damage: str) -> None:
+    await saved(tmp_path, [1, 2], {})
+    file = tmp_path / "update_000002" / ("manifest.json" if damage == "manifest" else "model.safetensors")
+    content = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-1] + b"?" if damage == "flip" else content[: len(content) // 2])
+    assert find_damage(tmp_path / "update_000002") is not None
+    assert latest_checkpoint(tmp_path) == tmp_path / "update_000001"
+
+
+async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = await saved(tmp_path, [1], {})
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("os.fsync", full)
+    run = Run()
+    run.controller.buffer.version = 2
+    with pytest.raises(RunDirectoryError, match="No space left on device"):
+        await saver.save(run.controller, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
+    assert find_damage(tmp_path / "update_000001") is None
+
+
+async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = await saved(tmp_path, [1], {})
+
+    async def full(directory: str) -> None:
+        raise RunDirectoryError("I/O error (its disk has 0 MiB left)")
+
+    monkeypatch.setattr(saver.learner, "save_checkpoint", full)
+    run = Run()
+    run.controller.buffer.version = 2
+    with pytest.raises(RunDirectoryError, match=r"update_000002 cannot be written: .*0 MiB left.*is intact"):
+        await saver.save(run.controller, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
+
+
+def test_a_rollout_with_an_infinite_log_probability_is_recorded_and_read_back(tmp_path: Path) -> None:
+    """A batch that is made again from its file must meet the infinite ratio that it had, not a NaN."""
+    file = tmp_path / "update_000001.jsonl"
+    append_lines(file, list(rollout_lines(impossible(make_group(3)))))
+    assert read_lines(file)[0]["rollout_logprobs"] == [-0.5, None, -0.5]
+    assert np.array_equal(
+        read_groups(file)[0].rollouts[0].completion.rollout_logprobs, np.array([-0.5, -np.inf, -0.5], dtype=np.float32)
+    )
+
+
+def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    append_lines(tmp_path / "lines", [{"a": nan, "b": [1.0, -infinity, {"c": (infinity, "x")}]}])
+    assert read_lines(tmp_path / "lines") == [{"a": None, "b": [1.0, None, {"c": [None, "x"]}]}]
