@@ -16,7 +16,7 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
@@ -189,7 +189,7 @@ async def null_run(
     await rollouts.start(num_engines)
     await rewarders.start(1)
     learner = NullLearner(update)
-    carrier = GroupCarrier(rollouts, rewarders, recipe.training.max_group_attempts, lease_deadline_s=3600.0)
+    runner = GroupRunner(rollouts, rewarders, recipe.training.max_group_attempts, lease_deadline_s=3600.0)
     loop, training = asyncio.get_running_loop(), recipe.training
     controller = Controller(
         recipe=recipe,
@@ -202,11 +202,11 @@ async def null_run(
             loop.time,
             num_spare=training.num_spare_groups,
         ),
-        carrier=carrier,
+        runner=runner,
         rollouts=rollouts,
         learner=learner,
         sync=WeightSync(learner, rollouts, deadline_s=3600.0, start_s=3600.0),
-        evaluator=Evaluator(carrier, [PROMPT], recipe.evaluation_sampling),
+        evaluator=Evaluator(runner, [PROMPT], recipe.evaluation_sampling),
         saver=times,
         observers=[times],
         clock=loop.time,
@@ -220,7 +220,7 @@ def constant(seconds: float) -> Seconds:
 
 
 def around(mean: float, seed: int) -> Seconds:
-    """Between half of it and one and a half: nobody finishes at the same moment."""
+    """Between half of it and one and a half: no two finish at the same moment."""
     chance = random.Random(seed)
     return lambda: mean * chance.uniform(0.5, 1.5)
 

@@ -1,6 +1,6 @@
 """The learner as a Ray actor: a thin shell around `Learner`, `SftTrainer` and `WeightSender`.
 
-Whoever spawns it imports this module: torch and transformers, ten seconds of one core, are imported by `start`.
+The driver imports this module to spawn it: torch and transformers, ten seconds of one core, are imported by `start`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LearnerActor:
     async def start(self, device: Device, rank: int = 0, rendezvous: Rendezvous | None = None) -> None:
         """Load the model onto `device`: `cuda` is the one GPU that Ray reserved for this actor.
 
-        Where several learners shard one model, each is told its rank and where they meet; from then on every call
+        Where several learners shard one model, each gets its rank and where they meet; from then on every call
         but the transfer's must be made to all of them at once.
 
         Raises:
@@ -106,7 +106,7 @@ class LearnerActor:
         await asyncio.to_thread(self._sender.accept)
 
     async def abort_transfer(self) -> None:
-        """A receiver is lost: whoever waits for it in `accept_transfer` or `broadcast_weights` fails now."""
+        """A receiver is lost: what waits for it in `accept_transfer` or `broadcast_weights` fails now."""
         self._sender.abort()
 
     async def prepare_weights(self, policy_version: int) -> WeightManifest:

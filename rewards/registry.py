@@ -8,7 +8,7 @@ from typing import Any
 
 from rayzero.rewards.base import Reward
 from rayzero.rewards.children.pool import ChildPool
-from rayzero.rewards.rubric import Part, Rubric
+from rayzero.rewards.rubric import Rubric, RubricComponent
 from rayzero.services.schema.config.reward import requirements_of
 from rayzero.services.schema.config.reward_components import (
     AnyComponent,
@@ -77,11 +77,11 @@ def child_pool(target: str, argument: Any, limits: ChildLimits, capacity: Capaci
     )
 
 
-def _part(component: AnyComponent, capacity: Capacity, known: dict[str, Reward]) -> Part:
+def _part(component: AnyComponent, capacity: Capacity, known: dict[str, Reward]) -> RubricComponent:
     key = component.model_dump_json(exclude={"weight", "gate"})
     if key not in known:
         known[key] = build_reward(component, capacity)
-    return Part(
+    return RubricComponent(
         reward=known[key],
         weight=component.weight,
         gates=component.gate,

@@ -23,7 +23,7 @@ GRACE_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class RubricComponent:
     """One component of a rubric, ready to score."""
 
     reward: Reward
@@ -37,7 +37,7 @@ class Part:
 class Rubric:
     """Scores completions with every component, side by side, and composes the verdicts."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, RubricComponent]) -> None:
         self.parts = dict(parts)
 
     async def start(self) -> None:
@@ -53,7 +53,7 @@ class Rubric:
         deadline = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
         running: dict[str, asyncio.Task[list[Score]]] = {}
 
-        async def score(part: Part) -> list[Score]:
+        async def score(part: RubricComponent) -> list[Score]:
             await asyncio.wait([running[needed] for needed in part.requires])
             earlier = {needed: _outcome(running[needed], len(cases)) for needed in part.requires}
             return await part.reward.score(cases, Context(earlier=earlier, deadline=deadline))
@@ -77,7 +77,7 @@ class Rubric:
         await asyncio.gather(*(reward.close() for reward in rewards.values()))
 
 
-def compose(parts: Mapping[str, Part], scores: Mapping[str, Score]) -> Verdict:
+def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -> Verdict:
     """One verdict from the scores of all components of one completion; its seconds are those of the slowest."""
     reward, num_counted, full = 0.0, 0, True
     errors: list[str] = []

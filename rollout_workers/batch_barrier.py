@@ -31,7 +31,7 @@ class _Waiting(Generic[T]):
     num_withdrawn: int = 0
 
 
-class StartGate(Generic[T]):
+class BatchBarrier(Generic[T]):
     """`hold` keeps the engine from starting anything while its block runs."""
 
     def __init__(self, hold: Callable[[], AbstractAsyncContextManager[None]], patience_s: float) -> None:
@@ -46,10 +46,10 @@ class StartGate(Generic[T]):
         if batch is None or batch.batch_id in self._started:
             return await submit()
         waiting = self._batch(batch)
-        turn: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting.members[position] = (submit, turn)
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting.members[position] = (submit, waiter)
         self._check(batch, waiting)
-        return await turn
+        return await waiter
 
     def withdraw(self, batch: GroupBatch | None) -> None:
         """One of the batch will never start: the others need not wait for it."""
@@ -80,22 +80,22 @@ class StartGate(Generic[T]):
             del self._started[next(iter(self._started))]
         try:
             async with self._hold():
-                for _, (submit, turn) in sorted(waiting.members.items(), key=lambda item: item[0]):
-                    await _take_turn(submit, turn)
+                for _, (submit, waiter) in sorted(waiting.members.items(), key=lambda item: item[0]):
+                    await _release(submit, waiter)
         except Exception as error:
-            for _, turn in waiting.members.values():
-                if not turn.done():
-                    turn.set_exception(error)
+            for _, waiter in waiting.members.values():
+                if not waiter.done():
+                    waiter.set_exception(error)
 
 
-async def _take_turn(submit: Submit[T], turn: asyncio.Future[T]) -> None:
-    if turn.done():
+async def _release(submit: Submit[T], waiter: asyncio.Future[T]) -> None:
+    if waiter.done():
         return  # its caller has given up
     try:
         result = await submit()
     except Exception as error:
-        if not turn.done():
-            turn.set_exception(error)
+        if not waiter.done():
+            waiter.set_exception(error)
         return
-    if not turn.done():
-        turn.set_result(result)
+    if not waiter.done():
+        waiter.set_result(result)

@@ -14,13 +14,13 @@ from prometheus_client import disable_created_metrics, make_wsgi_app
 from rayzero.services.schema.addresses import family_of, host_port
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     """A scrape that hangs holds up no other, nor the end of the process."""
 
     daemon_threads = True
 
 
-class _IPv6Server(_Server):
+class _IPv6Server(_MetricsServer):
     """The same; `socketserver` takes the family from the class."""
 
     address_family = socket.AF_INET6
@@ -39,7 +39,7 @@ def serve_metrics(host: str) -> str:
     Figures of an engine alone, no text of any prompt: that is why it asks for no token.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    kind = _IPv6Server if family_of(host) is socket.AF_INET6 else _Server
+    kind = _IPv6Server if family_of(host) is socket.AF_INET6 else _MetricsServer
     server = make_server(host, 0, _plain(make_wsgi_app()), server_class=kind, handler_class=_Silent)
     Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return host_port(host, server.server_port)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayzero.rollout_workers import engine_process
-from rayzero.rollout_workers.batch_barrier import StartGate
+from rayzero.rollout_workers.batch_barrier import BatchBarrier
 from rayzero.rollout_workers.broadcast.loading import WeightLoading
 from rayzero.rollout_workers.completions import completion_of, eos_token_ids, spread_seed
 from rayzero.rollout_workers.continuation import carry_on, seed_after
@@ -60,7 +60,7 @@ class RolloutEngine:
         self._requests = RunningRequests()
         self._calls = EngineCalls(name, deadline_s)
         self._weights = WeightLoading(self._calls, spec.settings, self._load, self._requests, spec.policy_version)
-        self._gate: StartGate[Any] = StartGate(self._calls.held, min(deadline_s, BATCH_PATIENCE_S))
+        self._barrier: BatchBarrier[Any] = BatchBarrier(self._calls.held, min(deadline_s, BATCH_PATIENCE_S))
 
     @property
     def policy_version(self) -> int:
@@ -96,7 +96,7 @@ class RolloutEngine:
         text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
         room = self._settings.max_model_tokens - len(prompt)
         if room < 1:
-            self._gate.withdraw(request.batch)
+            self._barrier.withdraw(request.batch)
             raise RecipeError(
                 f"prompt {request.prompt.prompt_id} has {len(prompt)} tokens, rollout.max_model_tokens is "
                 f"{self._settings.max_model_tokens}: raise it or drop the prompt"
@@ -183,7 +183,7 @@ class RolloutEngine:
         )
         with self._requests.request(request.group_id) as request_id:
             output = await self._complete(self._calls.ready(), prompt, params, request_id, salt, request)
-        self._calls.ready()  # a load that failed meanwhile has aborted this request: its tokens are nobody's policy
+        self._calls.ready()  # a load that failed meanwhile has aborted this request: its tokens come from no version
         return tuple(completion_of(part, self._tokenizer, self.policy_version) for part in output.outputs)
 
     async def _resume(
@@ -217,7 +217,9 @@ class RolloutEngine:
         batch, position = (None, 0) if group is None else (group.batch, group.group_id)
         collector: Any = None
         try:
-            collector = await self._gate.start(batch, position, lambda: engine.add_request(request_id, tokens, params))
+            collector = await self._barrier.start(
+                batch, position, lambda: engine.add_request(request_id, tokens, params)
+            )
             if group is not None and self._requests.is_given_up(group.group_id):
                 await engine.abort([request_id])  # it was given up before the engine knew of it
             while True:

@@ -5,12 +5,12 @@ There, too, gloo stands in NCCL's place; and no shadow weights, as on a GPU: loa
 
 from __future__ import annotations
 
-from rayzero.rollout_workers.broadcast.double_buffer import ShadowWeights
+from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
 from rayzero.rollout_workers.broadcast.receiver import WeightReceiver
 from tests.packed_gloo import install_receiver
 
 install_receiver(setattr)
-ShadowWeights.supports = staticmethod(lambda model: False)  # type: ignore[method-assign]
+DoubleBuffer.supports = staticmethod(lambda model: False)  # type: ignore[method-assign]
 
 
 class Receiver(WeightReceiver):

@@ -43,7 +43,7 @@ def train_with_trl(spec: dict[str, Any], out: Path, say: Callable[[str], None]) 
     asked.write_text(json.dumps({**spec, "out": str(out)}), encoding="utf-8")
     started_s = time.monotonic()
     with log.open("wb") as stream:
-        # A session of its own: Ctrl-C comes here, and from here it is told to end.
+        # A session of its own: Ctrl-C comes here, and this process ends it.
         child = subprocess.Popen(
             [sys.executable, *COMMAND, str(asked)],
             env=_environment(),

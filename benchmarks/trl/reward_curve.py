@@ -85,7 +85,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ratio:
+class SpeedRatio:
     """How many times as much the other side needed."""
 
     value: float
@@ -97,27 +97,27 @@ class Ratio:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class TrainerComparison:
     """Both sides at one level, on one seed."""
 
     ours: Reached
     theirs: Reached | None
     """None: not reached."""
-    seconds: Ratio
-    samples: Ratio
+    seconds: SpeedRatio
+    samples: SpeedRatio
 
 
-def compare(ours: Curve, theirs: Curve, level: float) -> Comparison | None:
+def compare(ours: Curve, theirs: Curve, level: float) -> TrainerComparison | None:
     """None where there is nothing to compare: we did not reach the level, or one side began above it."""
     mine, other = ours.reach(level), theirs.reach(level)
     if mine is None or mine.seconds <= 0 or (other is not None and other.seconds <= 0):
         return None
     spent = other or Reached(seconds=theirs.last.seconds, samples=theirs.last.samples)
-    return Comparison(
+    return TrainerComparison(
         ours=mine,
         theirs=other,
-        seconds=Ratio(value=spent.seconds / mine.seconds, is_bound=other is None),
-        samples=Ratio(value=spent.samples / mine.samples, is_bound=other is None),
+        seconds=SpeedRatio(value=spent.seconds / mine.seconds, is_bound=other is None),
+        samples=SpeedRatio(value=spent.samples / mine.samples, is_bound=other is None),
     )
 
 
@@ -144,10 +144,10 @@ def reward_gap(pairs: Sequence[tuple[Curve, Curve]]) -> RewardGap | None:
     return RewardGap(mean=mean(gaps), standard_error=stdev(gaps) / len(gaps) ** 0.5, num_updates=len(gaps))
 
 
-def median_ratio(ratios: Sequence[Ratio]) -> Ratio:
+def median_ratio(ratios: Sequence[SpeedRatio]) -> SpeedRatio:
     """The median; a bound itself where one of the bounds could lie above it."""
     middle = median(ratio.value for ratio in ratios)
-    return Ratio(value=middle, is_bound=any(ratio.is_bound and ratio.value <= middle for ratio in ratios))
+    return SpeedRatio(value=middle, is_bound=any(ratio.is_bound and ratio.value <= middle for ratio in ratios))
 
 
 def read_run(path: Path) -> tuple[Recipe, Curve]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.trl.reward_curve import Curve, Ratio, compare, median_ratio, reward_gap
+from benchmarks.trl.reward_curve import Curve, SpeedRatio, compare, median_ratio, reward_gap
 from rayzero.services.schema.config.recipe import Recipe
 
 MARGIN = 0.02
@@ -16,7 +16,7 @@ WORDS = {"updates": "all updates made", "reached": "there", "time": "at its limi
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class SeedRun:
     """One seed."""
 
     seed: int
@@ -35,7 +35,7 @@ def target_of(ours: Curve) -> float:
     return ours.last.accuracy - MARGIN
 
 
-def summarise(recipe: Recipe, trials: Sequence[Trial], levels: Sequence[float], settings: str) -> dict[str, Any]:
+def summarise(recipe: Recipe, trials: Sequence[SeedRun], levels: Sequence[float], settings: str) -> dict[str, Any]:
     """Everything that is printed, as plain data; the command's help says what the keys mean."""
     return {
         "recipe": recipe.name,
@@ -77,7 +77,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def notes(trials: Sequence[Trial], figures: Mapping[str, Any]) -> list[str]:
+def notes(trials: Sequence[SeedRun], figures: Mapping[str, Any]) -> list[str]:
     """What the table does not show and a reader must know."""
     ours, theirs = [t.ours for t in trials], [t.theirs for t in trials if t.theirs is not None]
     notes = [
@@ -99,7 +99,7 @@ def notes(trials: Sequence[Trial], figures: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _at_level(trials: Sequence[Trial], levels: Sequence[float]) -> dict[str, Any]:
+def _at_level(trials: Sequence[SeedRun], levels: Sequence[float]) -> dict[str, Any]:
     """What a level cost, a level a seed. A median only where every seed has a ratio: the rest would be a choice."""
     seeds, ratios = [], []
     for trial, level in zip(trials, levels, strict=True):
@@ -162,4 +162,4 @@ def _times(ratio: Mapping[str, Any] | None) -> str:
     """A bound below 1 leaves open who is ahead."""
     if ratio is None:
         return "–"
-    return "open" if ratio["is_bound"] and ratio["value"] < 1 else str(Ratio(**ratio))
+    return "open" if ratio["is_bound"] and ratio["value"] < 1 else str(SpeedRatio(**ratio))

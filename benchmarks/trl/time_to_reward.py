@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.trl.process import settings_of, train_with_trl, trl_curve
 from benchmarks.trl.reward_curve import Curve, read_run
 from benchmarks.trl.reward_plot import draw
-from benchmarks.trl.reward_report import Trial, notes, summarise, table_rows, target_of
+from benchmarks.trl.reward_report import SeedRun, notes, summarise, table_rows, target_of
 from rayzero.services.bench.table import machine
 from rayzero.services.pipeline.report import markdown
 from rayzero.services.planning.models import resolve_model
@@ -67,7 +67,7 @@ def run(recipe: Path, overrides: Sequence[str], options: Options) -> dict[str, A
     with_trl = find_spec("trl") is not None
     if not with_trl:
         say.print(NO_TRL, style="yellow")
-    trials: list[Trial] = []
+    trials: list[SeedRun] = []
     settings: dict[str, Any] = {"micro_batch": 0, "text": NO_TRL}
     for made_with, place in wanted:
         _, ours = read_run(place or _train(recipe, overrides, made_with, options, say))
@@ -75,7 +75,7 @@ def run(recipe: Path, overrides: Sequence[str], options: Options) -> dict[str, A
         if with_trl:
             rows = _train_trl(made_with, ours, settings["micro_batch"], options, say)
             settings, theirs = settings_of(rows), trl_curve(rows)
-        trials.append(Trial(seed=made_with.seed, ours=ours, theirs=theirs))
+        trials.append(SeedRun(seed=made_with.seed, ours=ours, theirs=theirs))
     figures = summarise(wanted[0][0], trials, options.levels, settings["text"])
     _publish(trials, figures, options)
     return figures
@@ -191,7 +191,7 @@ def _train_trl(recipe: Recipe, ours: Curve, micro_batch: int, options: Options, 
     return train_with_trl(spec, out, lambda text: say.print(text, style="dim", soft_wrap=True))
 
 
-def _publish(trials: Sequence[Trial], figures: Mapping[str, Any], options: Options) -> None:
+def _publish(trials: Sequence[SeedRun], figures: Mapping[str, Any], options: Options) -> None:
     """Print; write time_to_reward.json, time_to_reward.md and the drawing."""
     options.out.mkdir(parents=True, exist_ok=True)
     figures = {"machine": machine(), **figures}

@@ -36,7 +36,7 @@ EVALUATION_SEED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spec:
+class TrlSpec:
     """What is asked of one training."""
 
     recipe: dict[str, Any]
@@ -79,7 +79,7 @@ class Stopwatch:
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Writes down every update, evaluates where the recipe does, and ends the training when it may end."""
 
-    def __init__(self, spec: Spec, task: Task, judge: Judge) -> None:
+    def __init__(self, spec: TrlSpec, task: Task, judge: Judge) -> None:
         """`trainer` is set before the training begins."""
         self.trainer: Any = None
         self.ended = "updates"
@@ -145,7 +145,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         append_lines(Path(self._spec.out), [{**row, "seconds": self.clock.seconds, "samples": samples}])
 
 
-def train(spec: Spec) -> None:
+def train(spec: TrlSpec) -> None:
     """Train until the level, the limit or the last update.
 
     Raises:
@@ -179,7 +179,7 @@ def _sampled_at(trainer: Any, temperature: float) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Whoever started this holds its standard input: when that closes, nobody waits for an answer any more."""
+    """The parent holds its standard input: when that closes, no answer is wanted any more."""
 
     def wait() -> None:
         os.read(0, 1)  # not sys.stdin: its lock, held by this thread, would spoil the interpreter's end
@@ -192,7 +192,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Exit 0: it ran to its end. Errors of ours are one line on standard error."""
     _end_with_parent()
-    spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    spec = TrlSpec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     append_lines(Path(spec.out), [{"event": "spec", "spec": asdict(spec)}], replace=True)
     try:
         train(spec)

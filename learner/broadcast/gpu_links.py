@@ -1,6 +1,6 @@
 """The sending end between GPUs: vLLM's packed NCCL broadcast, and CUDA IPC where both share one GPU.
 
-NCCL's waits know no deadline and name nobody. Here each runs on a thread of its own, bounded; what has not ended by
+NCCL's waits know no deadline and name no rank. Here each runs on a thread of its own, bounded; what has not ended by
 then is aborted, and the store tells which ranks did not get through. An aborted group is built anew by the next sync.
 """
 
@@ -52,7 +52,7 @@ class NcclLibrary:
     """vLLM's `packed_nccl_broadcast_producer`."""
 
 
-class NcclLink:
+class NcclSender:
     """Receivers on GPUs of their own, as one NCCL group."""
 
     def __init__(
@@ -66,7 +66,7 @@ class NcclLink:
     ) -> None:
         """Connect; `peers` are the receivers of this link by rank of the transfer group.
 
-        When `given_up` is set, a receiver is known to be lost, and nobody waits for it any longer.
+        When `given_up` is set, a receiver is known to be lost, and the wait for it ends.
         """
         self._library, self._store, self._peers = library, store, peers
         self._device, self._deadline_s, self._given_up = device, deadline_s, given_up
@@ -122,7 +122,7 @@ class NcclLink:
             raise WeightSyncError(f"NCCL failed: {error}") from None
 
 
-class IpcLink:
+class IpcSender:
     """Receivers on the learner's own GPU: they map its buffer. Nothing is copied on the way."""
 
     def __init__(self, store: Any, peers: Mapping[int, Peer]) -> None:

@@ -13,10 +13,10 @@ import torch
 import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
-from rayzero.learner.broadcast.gpu_links import IpcLink, NcclLibrary, NcclLink
-from rayzero.learner.broadcast.links import GlooLink, MemoryLink, SendingLink
+from rayzero.learner.broadcast.gpu_links import IpcSender, NcclLibrary, NcclSender
+from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
-from rayzero.services.schema.broadcast.transport import Link, Peer, Transport, choose_link, links_text
+from rayzero.services.schema.broadcast.transport import Peer, Route, Transport, choose_link, links_text
 from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, joined_key, ready_key
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous
@@ -46,7 +46,7 @@ class SenderGroup:
         self._store = DISTRIBUTED.TCPStore(host, 0, None, True, timedelta(seconds=deadline_s), wait_for_workers=False)
         self._probe = SharedBuffer(0)
         if not share_memory:
-            self._probe.close()  # nobody finds it, so nobody is on this machine
+            self._probe.close()  # without it every receiver counts as being on another machine
         self._store.set(PROBE_KEY, str(self._probe.name))
         self._peers: dict[int, Peer] = {}
         self._links: list[SendingLink] = []
@@ -65,7 +65,7 @@ class SenderGroup:
         me = this_peer(self._device)
         links = {rank: choose_link(me, peer, self._transport) for rank, peer in self._peers.items()}
         self._store.set(LINKS_KEY, links_text(links))
-        for kind in Link:
+        for kind in Route:
             if served := {rank: peer for rank, peer in self._peers.items() if links[rank] is kind}:
                 self._links.append(self._connected(kind, served))
 
@@ -92,7 +92,7 @@ class SenderGroup:
             link.send(buffer)
 
     def abort(self) -> None:
-        """From another thread: nobody waits any longer for receivers that have not answered."""
+        """From another thread: end the wait for receivers that have not answered."""
         self._aborted.set()
 
     def close(self) -> None:
@@ -107,14 +107,14 @@ class SenderGroup:
     def _receivers(self) -> range:
         return range(1, self.rendezvous.world_size)
 
-    def _connected(self, kind: Link, served: dict[int, Peer]) -> SendingLink:
-        if kind is Link.MEMORY:
-            return MemoryLink(self._store)
-        if kind is Link.GLOO:
-            return GlooLink(self._store, self.rendezvous.host, list(served), self._deadline_s)
-        if kind is Link.IPC:
-            return IpcLink(self._store, served)
-        return NcclLink(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
+    def _connected(self, kind: Route, served: dict[int, Peer]) -> SendingLink:
+        if kind is Route.MEMORY:
+            return MemorySender(self._store)
+        if kind is Route.GLOO:
+            return GlooSender(self._store, self.rendezvous.host, list(served), self._deadline_s)
+        if kind is Route.IPC:
+            return IpcSender(self._store, served)
+        return NcclSender(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
 
     def _wait_for(self, keys: dict[int, str], what: str) -> None:
         give_up = time.monotonic() + self._deadline_s

@@ -32,7 +32,7 @@ class SendingLink(Protocol):
         ...
 
 
-class MemoryLink:
+class MemorySender:
     """Receivers on this machine: told where the buckets lie, they read them there."""
 
     def __init__(self, store: Any) -> None:
@@ -47,7 +47,7 @@ class MemoryLink:
         """Nothing is open."""
 
 
-class GlooLink:
+class GlooSender:
     """Receivers elsewhere, as one gloo group over the store."""
 
     def __init__(self, store: Any, host: str, ranks: Sequence[int], deadline_s: float) -> None:

@@ -23,7 +23,7 @@ class SharedBuffer:
         """[num_bytes] uint8."""
 
     def close(self) -> None:
-        """Nobody else can open it any more; who has, keeps it."""
+        """No further process can open it; one that has it open keeps it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

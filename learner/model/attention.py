@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from rayzero.learner.batch.batching import Tree
-from rayzero.learner.model.dense_attention import DenseBlock, Part, dense_attention, dense_block
+from rayzero.learner.model.dense_attention import AttentionPart, DenseBlock, dense_attention, dense_block
 
 ATTENTION_NAME = "rayzero_tree"
 
@@ -166,18 +166,18 @@ def _has_word(varlen_attn: Callable[..., Any]) -> bool:
     return "enable_gqa" in signature(varlen_attn).parameters
 
 
-def _parts(tree: Tree) -> list[Part]:
+def _parts(tree: Tree) -> list[AttentionPart]:
     """What of a tree goes through the dense path: its prompt with completions, in parts of about one length."""
     spans = [(each.start, each.length) for each in _segments(tree)[1:] if _is_dense(each)]
     if not spans:
-        return [Part(tree.start, tree.prompt_length, (), True)] if tree.prompt_length <= _DENSE_TOKENS else []
+        return [AttentionPart(tree.start, tree.prompt_length, (), True)] if tree.prompt_length <= _DENSE_TOKENS else []
     count = min(_num_parts(tree.prompt_length, sum(length for _, length in spans)), len(spans))
     runs: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     # Longest first to the shortest run: runs of one length pad each other least.
     for span in sorted(spans, key=lambda span: -span[1]):
         min(runs, key=lambda run: sum(length for _, length in run)).append(span)
     return [
-        Part(tree.start, tree.prompt_length, tuple(sorted(run)), number == 0)
+        AttentionPart(tree.start, tree.prompt_length, tuple(sorted(run)), number == 0)
         for number, run in enumerate(run for run in runs if run)
     ]
 
@@ -194,9 +194,9 @@ def _is_dense(segment: Segment) -> bool:
     return segment.prompt_length + segment.length <= _DENSE_TOKENS
 
 
-def _buckets(parts: Sequence[Part]) -> list[list[Part]]:
+def _buckets(parts: Sequence[AttentionPart]) -> list[list[AttentionPart]]:
     """Parts, longest first, in runs whose lengths differ little."""
-    buckets: list[list[Part]] = []
+    buckets: list[list[AttentionPart]] = []
     for part in parts:
         if buckets and part.num_tokens >= _PADDING * buckets[-1][0].num_tokens:
             buckets[-1].append(part)

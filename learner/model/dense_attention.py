@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AttentionPart:
     """A prompt and some of its completions, by their tokens' positions in the micro-batch."""
 
     prompt_start: int
@@ -51,7 +51,7 @@ class DenseBlock:
     """[B, 1, S, S] float32, 0 where the query may see the key and -inf elsewhere."""
 
 
-def dense_block(parts: Sequence[Part]) -> DenseBlock:
+def dense_block(parts: Sequence[AttentionPart]) -> DenseBlock:
     """The block of some parts."""
     length = max(part.num_tokens for part in parts)
     index = torch.stack([_padded_index(part, length) for part in parts])
@@ -129,14 +129,14 @@ def _to_positions(x: Tensor, num_tokens: int, block: DenseBlock) -> Tensor:
     return whole.index_add_(0, block.index.view(-1)[block.all_rows], x)
 
 
-def _padded_index(part: Part, length: int) -> Tensor:
+def _padded_index(part: AttentionPart, length: int) -> Tensor:
     index = torch.full((length,), part.prompt_start)
     spans = ((part.prompt_start, part.prompt_length), *part.completions)
     index[: part.num_tokens] = torch.cat([torch.arange(start, start + fed) for start, fed in spans])
     return index
 
 
-def _visible(part: Part, length: int) -> Tensor:
+def _visible(part: AttentionPart, length: int) -> Tensor:
     """[length, length] bool. Padding sees itself alone: a row that sees nothing would be NaN."""
     branch = torch.full((length,), -1)
     at = part.prompt_length

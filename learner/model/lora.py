@@ -1,4 +1,4 @@
-"""Low-rank adapters (https://arxiv.org/abs/2106.09685), by peft: injected for training, merged for everybody else.
+"""Low-rank adapters (https://arxiv.org/abs/2106.09685), by peft: injected for training, merged for all other uses.
 
 Engines are sent the adapters alone, in the compute dtype, and add them to their own copy of the base; checkpoints see
 ordinary weights under ordinary names. Both are base + alpha / rank * B A, rounded to the compute dtype: steps smaller

@@ -35,7 +35,7 @@ class LossInputs:
     """[n] int64 in [0, s)"""
     advantages: Tensor
     """[s] fp32"""
-    shares: Tensor
+    token_weights: Tensor
     """[s] fp32: weight of each token of a completion, denominators included (learner/objective/losses/base.py)."""
 
 
@@ -67,5 +67,5 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
             per_token = per_token + settings.kl.beta * kl
     if settings.entropy_coefficient:
         per_token = per_token - settings.entropy_coefficient * inputs.entropies
-    loss = torch.dot(inputs.shares[inputs.samples], per_token)
+    loss = torch.dot(inputs.token_weights[inputs.samples], per_token)
     return LossOutputs(loss=loss, clipped=terms.clipped, correction=correction, kl=None if kl is None else kl.detach())

@@ -134,15 +134,15 @@ class Learner:
         shape = BatchShape(
             groups=batch.groups[rows], lengths=batch.lengths[rows], max_completion_tokens=self._max_completion_tokens
         )
-        shares = np.zeros(len(batch.samples))
-        shares[rows] = LOSSES[self.settings.loss.name].shares(shape, self.settings.loss)
+        token_weights = np.zeros(len(batch.samples))
+        token_weights[rows] = LOSSES[self.settings.loss.name].token_weights(shape, self.settings.loss)
         with phases("pack"):
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
         record = StepRecord()
         for microbatch, counts in self.policy.ranks.deal(microbatches):
             with phases("forward"):
-                inputs = self._loss_inputs(microbatch, batch, advantages, shares * counts, scores)
+                inputs = self._loss_inputs(microbatch, batch, advantages, token_weights * counts, scores)
                 outputs = microbatch_loss(inputs, self.settings)
             with phases("backward"):
                 outputs.loss.backward()  # type: ignore[no-untyped-call]
@@ -160,7 +160,7 @@ class Learner:
         microbatch: Microbatch,
         batch: Batch,
         advantages: NDArray[np.float64],
-        shares: NDArray[np.float64],
+        token_weights: NDArray[np.float64],
         scores: Scores,
     ) -> LossInputs:
         policy, entropies = self.policy.logprobs(microbatch)
@@ -179,7 +179,7 @@ class Learner:
             reference=None if scores.reference is None else scores.reference[tokens].to(device),
             samples=torch.from_numpy(microbatch.token_samples).to(device),
             advantages=of_rows(advantages),
-            shares=of_rows(shares),
+            token_weights=of_rows(token_weights),
         )
 
     def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:

@@ -91,7 +91,7 @@ class Child:
         self.writer.transport.abort()
 
 
-class Zygote:
+class ForkServer:
     """The process that forks, kills and reaps the children."""
 
     def __init__(self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool) -> None:
@@ -136,7 +136,7 @@ class Zygote:
             self._control.send(json.dumps({"op": "kill", "pid": pid}).encode())
 
     async def exit_status(self, pid: int) -> int | None:
-        """How a child ended, as in `subprocess`; None when nobody knows."""
+        """How a child ended, as in `subprocess`; None when it is not known."""
         if not self.alive:
             return None
         notice = self._exits.setdefault(pid, self._loop.create_future())

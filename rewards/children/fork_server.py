@@ -1,14 +1,14 @@
-"""The process side of the child pool: a zygote that forks children, and what a child does.
+"""The process side of the child pool: a fork server that forks children, and what a child does.
 
-    pool ──spawn──► zygote (imports the work once, stays single-threaded) ──fork──► child ◄──items── pool
+    pool ──spawn──► fork server (imports the work once, stays single-threaded) ──fork──► child ◄──items── pool
 
 A fork of a process that has imported already costs milliseconds, so that a killed child is cheap to replace; and it is
 forked from a small, idle process of its own, never from the caller with its threads, sockets and secrets. Only the
-zygote kills children, by process ids that it has not reaped yet: an id can never mean somebody else.
+fork server kills children, by process ids that it has not reaped yet: an id can never mean another process.
 
-Wire, pool ↔ zygote: one JSON object a datagram (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back come
-`{"exit": pid, "status": …}`). Pool → child: frames of pickle; child → pool: frames of JSON, since what ran in a child
-is not to be unpickled. A frame is four bytes of length, big-endian, and the body.
+Wire, pool ↔ fork server: one JSON object a datagram (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back
+come `{"exit": pid, "status": …}`). Pool → child: frames of pickle; child → pool: frames of JSON, since what ran in a
+child is not to be unpickled. A frame is four bytes of length, big-endian, and the body.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _obey(control: socket.socket, children: set[int], target: str, libc: ctypes.
         control.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the zygote itself be killed
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the fork server itself be killed
         _child(socket.socket(fileno=fds[0]), target)
     children.add(pid)
     os.close(fds[0])
@@ -163,7 +163,7 @@ def _child(channel: socket.socket, target: str) -> None:
     finally:
         with contextlib.suppress(BaseException):
             sys.stderr.flush()
-        os._exit(code)  # never back into the zygote's frames, whatever the work did
+        os._exit(code)  # never back into the fork server's frames, whatever the work did
 
 
 def _serve(channel: socket.socket, target: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rayzero.rewards.children.child import FIRST_LOOK_S, Child, ChildFailure, Zygote
+from rayzero.rewards.children.child import FIRST_LOOK_S, Child, ChildFailure, ForkServer
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import ActorStartError
 
@@ -74,7 +74,7 @@ class ChildPool:
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
         self._hello = pickle.dumps((argument, memory_bytes))
-        self._zygote: Zygote | None = None
+        self._zygote: ForkServer | None = None
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._running = 0
@@ -165,7 +165,7 @@ class ChildPool:
 
     async def _new_child(self) -> Child:
         if self._zygote is None or not self._zygote.alive:
-            self._zygote = Zygote(self.target, self.preload, self.warm_up, self.warm_first)
+            self._zygote = ForkServer(self.target, self.preload, self.warm_up, self.warm_first)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:
@@ -202,13 +202,13 @@ class ChildPool:
         child.hang_up()
 
     async def _take_slot(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         self._admit()
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self._taken -= 1
                 self._running -= 1
                 self._admit()
@@ -216,11 +216,11 @@ class ChildPool:
 
     def _admit(self) -> None:
         while self._waiters and self._running < self.num_children and self._taken < self.num_children + self.max_asleep:
-            turn = self._waiters.popleft()
-            if not turn.cancelled():
+            waiter = self._waiters.popleft()
+            if not waiter.cancelled():
                 self._running += 1
                 self._taken += 1
-                turn.set_result(None)
+                waiter.set_result(None)
 
     async def _watch(self) -> None:
         """Find out which busy children sleep and which have used up their CPU time, as long as there are any."""

@@ -246,7 +246,8 @@ def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool
 
 
 def _frame(data: bytes) -> Any:
-    """The one frame in `data`; None for none, or more than one, or a torn one: nobody honest sends those."""
+    """The one frame in `data`; None for none, or more than one, or a torn one: an honest program sends none of
+    those."""
     size = wire.HEADER.size
     if len(data) < size or wire.HEADER.unpack(data[:size])[0] != len(data) - size:
         return None

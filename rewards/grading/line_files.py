@@ -38,7 +38,7 @@ class InputLines:
                 yield number, raw
 
     def count(self) -> int | None:
-        """How many lines there will be; None where nobody can know."""
+        """How many lines there will be; None where that cannot be known."""
         if not self._file.seekable():
             return None
         total = sum(bool(raw.strip()) for raw in self._file)

@@ -1,4 +1,4 @@
-"""A progress bar where somebody watches."""
+"""A progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RichBar:
 
 
 def progress_bar(count: Callable[[], int | None], wanted: bool) -> Bar:
-    """A bar over `count()` items (None: nobody knows) or, unwanted, none."""
+    """A bar over `count()` items (None: unknown) or, unwanted, none."""
     return RichBar(count()) if wanted else NoBar()
 
 

@@ -28,7 +28,7 @@ CROWD = 2 * (os.cpu_count() or 1) + 4
 """A run of more processes than this is held back: a fork bomb must not starve its neighbours, nor the watch itself."""
 
 
-class Watch:
+class BoxMonitor:
     """Looks at every run older than a moment, and ends those past a limit."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Watch:
         self._next_scan = 0.0
 
     def add(self, run: Run) -> None:
-        """Watch `run` from now on."""
+        """BoxMonitor `run` from now on."""
         self._runs[run] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look())

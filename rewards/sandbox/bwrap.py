@@ -32,7 +32,7 @@ def command(
 ) -> list[str]:  # fmt: skip
     """The isolator's arguments, to be followed by the program's.
 
-    `mounts`: host path by path in the box, all read-only. `nested`: the zygote may make namespaces of its own; nobody
+    `mounts`: host path by path in the box, all read-only. `nested`: the zygote may make namespaces of its own; nothing
     else.
     """
     args = [bwrap, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]

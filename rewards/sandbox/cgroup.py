@@ -20,7 +20,7 @@ SLACK_BYTES = 32 * MIB
 """On top of the run's limit and its /tmp: page tables, pipes, the interpreter's own pages."""
 
 
-class Group:
+class MemoryGroup:
     """One control group; holds one run at a time."""
 
     def __init__(self, folder: Path, unified: bool) -> None:
@@ -52,7 +52,7 @@ class Groups:
         """Use `find`."""
         self._parent = parent
         self._unified = unified
-        self._free: list[Group] = []
+        self._free: list[MemoryGroup] = []
         self._num_made = 0
 
     @classmethod
@@ -74,8 +74,8 @@ class Groups:
                 parent.rmdir()
             return None
 
-    def take(self) -> Group:
-        """A group that nobody is in."""
+    def take(self) -> MemoryGroup:
+        """A control group without a process."""
         if self._free:
             return self._free.pop()
         self._num_made += 1
@@ -83,9 +83,9 @@ class Groups:
         folder.mkdir()
         if self._unified:
             (folder / "memory.oom.group").write_text("1")
-        return Group(folder, self._unified)
+        return MemoryGroup(folder, self._unified)
 
-    def give_back(self, group: Group) -> None:
+    def give_back(self, group: MemoryGroup) -> None:
         """Its run has ended."""
         self._free.append(group)
 

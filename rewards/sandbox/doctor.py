@@ -42,7 +42,7 @@ PROMISES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """One promise, tried."""
 
     promise: str
@@ -61,11 +61,11 @@ class BackendReport:
     """It starts and its own self-test passes."""
     reason: str
     """Why it does not."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ProbeResult, ...] = ()
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """The whole examination."""
 
     machine: Mapping[str, Any]
@@ -101,18 +101,18 @@ class Report:
         return "\n".join(lines)
 
 
-def examine(python: str | None = None) -> Report:
+def examine(python: str | None = None) -> DoctorReport:
     """Probe both backends. Takes some seconds; starts no Ray."""
     return asyncio.run(_examine(python))
 
 
-async def _examine(python: str | None) -> Report:
+async def _examine(python: str | None) -> DoctorReport:
     reports = [await _examine_backend(name, python) for name in ("bwrap", "landlock")]
     working = [report.backend for report in reports if report.works]
     refusal = ""
     if not working:
         refusal = "\n".join(report.reason for report in reports)
-    return Report(_machine(python), working[0] if working else "", refusal, tuple(reports))
+    return DoctorReport(_machine(python), working[0] if working else "", refusal, tuple(reports))
 
 
 def _machine(python: str | None) -> dict[str, Any]:
@@ -147,13 +147,13 @@ async def _examine_backend(name: str, python: str | None) -> BackendReport:
     return BackendReport(name, True, "", tuple(findings))
 
 
-async def _timed(promise: str, probe: Awaitable[str]) -> Finding:
+async def _timed(promise: str, probe: Awaitable[str]) -> ProbeResult:
     started = time.monotonic()
     detail = await probe
-    return Finding(promise, PROMISES[promise], not detail, detail, round(time.monotonic() - started, 3))
+    return ProbeResult(promise, PROMISES[promise], not detail, detail, round(time.monotonic() - started, 3))
 
 
-async def _attacks(sandbox: Sandbox, secret: str) -> list[Finding]:
+async def _attacks(sandbox: Sandbox, secret: str) -> list[ProbeResult]:
     """The self-test's attacks, each in a box of its own, with a fresh canary, listener and secret."""
     findings = []
     with socket.socket() as listener, tempfile.NamedTemporaryFile("w", dir="/tmp", prefix="rayzero-canary-") as canary:

@@ -8,7 +8,7 @@ from collections import deque
 
 class Gate:
     """Admits runs. A run found asleep gives its place on the CPU back (`park`), so that sleepers cost no healthy run
-    its turn."""
+    its waiter."""
 
     def __init__(self, num_slots: int, memory_bytes: int) -> None:
         """At most `num_slots` runs that are not parked, and `memory_bytes` promised to all of them."""
@@ -21,12 +21,12 @@ class Gate:
         """Wait for a place."""
         wanted = min(memory_bytes, self._capacity_bytes)
         if self._queue or not self._take(wanted):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._queue.append((wanted, turn))
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append((wanted, waiter))
             try:
-                await turn
+                await waiter
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if waiter.done() and not waiter.cancelled():
                     self.give_back(1, wanted)
                 raise
         return Pass(self, wanted)
@@ -36,9 +36,9 @@ class Gate:
         self._free_slots += num_slots
         self._free_bytes += memory_bytes
         while self._queue and (self._queue[0][1].done() or self._take(self._queue[0][0])):
-            _, turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            _, waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _take(self, memory_bytes: int) -> bool:
         if self._free_slots < 1 or self._free_bytes < memory_bytes:

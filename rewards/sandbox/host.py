@@ -30,7 +30,7 @@ class Identity:
 
 
 def identity() -> Identity:
-    """Choose uids that nobody has, within what this user namespace maps."""
+    """Choose uids that no account has, within what this user namespace maps."""
     if os.geteuid() != 0:
         return Identity(None)
     with open("/proc/self/uid_map", encoding="ascii") as file:

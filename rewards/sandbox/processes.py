@@ -39,7 +39,7 @@ def scan() -> list[Process]:
 
 
 def tree(processes: Iterable[Process], pid: int) -> list[Process]:
-    """`pid`, its descendants, and whoever is of its process group."""
+    """`pid`, its descendants, and the rest of its process group."""
     children: dict[int, list[Process]] = defaultdict(list)
     members: dict[int, Process] = {}
     for process in processes:

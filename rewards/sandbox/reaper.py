@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
 MAX_ORPHANS = 256
-"""Ends of orphans remembered for whoever asks."""
+"""Exit statuses of orphans that are kept for later questions."""
 
 
 @dataclass(frozen=True)

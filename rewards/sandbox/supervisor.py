@@ -27,9 +27,9 @@ from typing import Any, BinaryIO
 
 from rayzero.rewards.sandbox import frames, host, selftest
 from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
-from rayzero.rewards.sandbox.box_monitor import Watch, starved
+from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
 from rayzero.rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
-from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Group, Groups
+from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
 from rayzero.rewards.sandbox.gate import Gate
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 from rayzero.rewards.sandbox.reaper import Reaper
@@ -46,7 +46,7 @@ class Supervisor:
         self._config = config
         self._scratch = scratch
         self._reaper = Reaper()
-        self._watch = Watch()
+        self._watch = BoxMonitor()
         self._groups = Groups.find()
         cores = len(os.sched_getaffinity(0))
         slots = 2 * (
@@ -206,7 +206,7 @@ class Supervisor:
                     await asyncio.wait_for(asyncio.shield(run.box.end), 5)
             run.box.close()
 
-    def _hold(self, run: Run) -> Group | None:
+    def _hold(self, run: Run) -> MemoryGroup | None:
         """The kernel's own limit on the run's memory, where there is one."""
         if self._groups is None:
             return None

@@ -28,7 +28,7 @@ PACKED = "cpu_linear"
 """The attribute in which vLLM keeps a layer's matrix kernel with its repacked weight."""
 
 
-class ShadowWeights:
+class DoubleBuffer:
     """Begin, load all parts, repack their layers, exchange: the last in the engine's own thread.
 
     What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its shadow.
@@ -45,7 +45,7 @@ class ShadowWeights:
         for live in list(self._packed):
             if _only_looked_up(live, model):
                 del self._packed[live]
-                # A kernel that nobody calls would keep the first weights: who calls it after all shall fail.
+                # A kernel that is not called keeps the first weights: a call of it must fail.
                 self._shadows[live].__dict__.pop(PACKED, None)
                 live.__dict__.pop(PACKED, None)
         self._names = {name: self._shadows[live] for name, live in model.named_modules() if live in self._packed}
@@ -109,7 +109,7 @@ class ShadowWeights:
         self._fresh_parameters = {id(parameter) for name, parameter in parameters.items() if name in self._loaded}
         return sorted(self._unpacked | tied)
 
-    def exchange(self) -> None:
+    def swap(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
         for live, shadow in self._packed.items():
             if shadow not in self._fresh_layers:
@@ -159,7 +159,7 @@ def _is_packed(module: torch.nn.Module) -> bool:
 
 
 def _only_looked_up(module: torch.nn.Module, model: torch.nn.Module) -> bool:
-    """An embedding that is nobody's output head: vLLM repacks it all the same."""
+    """An embedding that is not the output head: vLLM repacks it all the same."""
     if not isinstance(module, VocabParallelEmbedding) or isinstance(module, ParallelLMHead):
         return False
     names = [name for name, other in model.named_modules(remove_duplicate=False) if other is module]

@@ -27,13 +27,15 @@ from rayzero.services.schema.messages import WeightManifest
 T = TypeVar("T")
 
 
-class NcclLink:
-    """On a GPU of its own: one seat in the NCCL group."""
+class NcclReceiver:
+    """On a GPU of its own: one rank of the NCCL group."""
 
-    def __init__(self, store: Any, rank: int, seat: tuple[int, int], device: torch.device, deadline_s: float) -> None:
+    def __init__(
+        self, store: Any, rank: int, rank_and_size: tuple[int, int], device: torch.device, deadline_s: float
+    ) -> None:
         self._store, self._rank, self._device = store, rank, device
         unique_id = bytes.fromhex(store.get(NCCL_KEY).decode())
-        self._communicator: Any = self._bounded(lambda: connect(unique_id, *seat, device), deadline_s)
+        self._communicator: Any = self._bounded(lambda: connect(unique_id, *rank_and_size, device), deadline_s)
         store.set(connected_key(rank), "")
 
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
@@ -82,7 +84,7 @@ class NcclLink:
             raise TimeoutError(f"NCCL on {self._device} waited {deadline_s:g} s and was aborted") from None
 
 
-class IpcLink:
+class IpcReceiver:
     """On the learner's GPU: its buffer, mapped by CUDA. The learner leaves it alone until this version is served."""
 
     def __init__(self, store: Any, rank: int, device: torch.device) -> None:

@@ -13,9 +13,9 @@ import torch
 import torch.distributed
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
-from rayzero.rollout_workers.broadcast.gpu_links import IpcLink, NcclLink
-from rayzero.rollout_workers.broadcast.links import GlooLink, MemoryLink, ReceivingLink
-from rayzero.services.schema.broadcast.transport import Link, Peer, parse_links, seat_among
+from rayzero.rollout_workers.broadcast.gpu_links import IpcReceiver, NcclReceiver
+from rayzero.rollout_workers.broadcast.links import GlooReceiver, MemoryReceiver, ReceivingLink
+from rayzero.services.schema.broadcast.transport import Peer, Route, parse_links, rank_within
 from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, SharedBufferName, joined_key, ready_key
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class ReceiverGroup:
-    """One receiver's seat in a transfer group, and its way from the learner."""
+    """One receiver's place in a transfer group, and its way from the learner."""
 
     def __init__(self, rendezvous: Rendezvous, rank: int, deadline_s: float, device: torch.device = CPU) -> None:
         """Find the learner and meet the peers; returns once all are there. `device`: what the model lies on.
@@ -49,15 +49,15 @@ class ReceiverGroup:
             self._store.set(joined_key(rank), str(me))
             links = parse_links(self._store.get(LINKS_KEY))
             self.kind = links[rank]
-            seat = seat_among(links, rank)
-            if self.kind is Link.MEMORY:
-                self._link = MemoryLink(self._store)
-            elif self.kind is Link.GLOO:
-                self._link = GlooLink(self._store, rendezvous, seat, timeout)
-            elif self.kind is Link.IPC:
-                self._link = IpcLink(self._store, rank, device)
+            rank_and_size = rank_within(links, rank)
+            if self.kind is Route.MEMORY:
+                self._link = MemoryReceiver(self._store)
+            elif self.kind is Route.GLOO:
+                self._link = GlooReceiver(self._store, rendezvous, rank_and_size, timeout)
+            elif self.kind is Route.IPC:
+                self._link = IpcReceiver(self._store, rank, device)
             else:
-                self._link = NcclLink(self._store, rank, seat, device, deadline_s)
+                self._link = NcclReceiver(self._store, rank, rank_and_size, device, deadline_s)
 
     def announce(self, policy_version: int) -> None:
         """Tell the learner that this receiver is about to take a broadcast."""

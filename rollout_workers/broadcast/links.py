@@ -39,7 +39,7 @@ class ReceivingLink(Protocol):
         ...
 
 
-class MemoryLink:
+class MemoryReceiver:
     """On the learner's machine: its own buffer, mapped."""
 
     def __init__(self, store: Any) -> None:
@@ -65,15 +65,17 @@ class MemoryLink:
         self._mapped = None
 
 
-class GlooLink:
-    """Elsewhere: one seat in a gloo group over the store."""
+class GlooReceiver:
+    """Elsewhere: one rank of a gloo group over the store."""
 
-    def __init__(self, store: Any, rendezvous: Rendezvous, seat: tuple[int, int], timeout: timedelta) -> None:
+    def __init__(self, store: Any, rendezvous: Rendezvous, rank_and_size: tuple[int, int], timeout: timedelta) -> None:
         options = DISTRIBUTED.ProcessGroupGloo._Options()
         options._timeout = timeout
         address = address_towards(rendezvous.host, rendezvous.port)
         options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=address)]
-        self._group = DISTRIBUTED.ProcessGroupGloo(DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), *seat, options)
+        self._group = DISTRIBUTED.ProcessGroupGloo(
+            DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), *rank_and_size, options
+        )
 
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
         """See `ReceivingLink`."""

@@ -37,7 +37,7 @@ class WeightLoading:
         requests: RunningRequests,
         policy_version: int,
     ) -> None:
-        """`load` is told that running completions are computed anew, `requests` ends them when a load has failed."""
+        """`load` counts running completions that are computed anew, `requests` ends them when a load has failed."""
         self.policy_version = policy_version
         """The version that tokens are sampled from."""
         self.lock = asyncio.Lock()

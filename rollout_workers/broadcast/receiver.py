@@ -34,7 +34,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from rayzero.rollout_workers.broadcast.adapters import AdapterMerge, BaseWeights, parts
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
-from rayzero.rollout_workers.broadcast.double_buffer import ShadowWeights
+from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
@@ -90,8 +90,8 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         """The part of the model that is loaded anew: all of it, or the layers in which something changes."""
         self._manifest: WeightManifest | None = None
         eager_cpu = device.type == "cpu" and self.model_config.enforce_eager
-        self._can_shadow = eager_cpu and ShadowWeights.supports(model)
-        self._shadow: ShadowWeights | None = None
+        self._can_double_buffer = eager_cpu and DoubleBuffer.supports(model)
+        self._double_buffer: DoubleBuffer | None = None
         self._group: ReceiverGroup | None = None
         self._work: Future[None] | None = None
         self._staged_version: int | None = None
@@ -123,27 +123,27 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         if self._staged_version is None:
             raise WeightSyncError("nothing is staged: receive weights first")
         self.loaded_version = None
-        if self._shadow is None:
+        if self._double_buffer is None:
             initialize_layerwise_reload(self._reloaded)
 
     def receive_weights(self, update_info: LoadInfo) -> None:
         """Load what is staged (vLLM's name for the phase; the bytes are here already)."""
         if self._staged_version != update_info.policy_version:
             raise WeightSyncError(f"asked to load version {update_info.policy_version}, staged {self._staged_version}")
-        if self._shadow is None:
+        if self._double_buffer is None:
             with disable_mtp_completeness_check():
                 self.model.load_weights(self._merged.items() if self._merged else self._staging.tensors())
         self._loading_version = update_info.policy_version
 
     def finish_weight_update(self) -> None:
         """Give the layers their new weights."""
-        if self._shadow is None:
+        if self._double_buffer is None:
             finalize_layerwise_reload(self._reloaded, self.model_config)
             if self._reloaded is self.model:
                 self._repack_tied_heads()
         elif self._loading_version is not None:
-            self._shadow.exchange()
-            self._checker.submit(self._shadow.retire)
+            self._double_buffer.swap()
+            self._checker.submit(self._double_buffer.retire)
         if self._loading_version is not None and self._manifest is not None:
             self._adapters.loaded(self._manifest)
             self._merged = {}
@@ -184,17 +184,17 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             raise WeightSyncError("not in a transfer group: join first")
         self._staged_version, self._merged, self._reloaded = None, {}, self.model
         check_manifest(manifest, self._expected, self._dtype)
-        if self._can_shadow and self._shadow is None:
-            self._shadow = ShadowWeights(self.model)
-        if self._shadow is not None:
-            self._shadow.begin()
+        if self._can_double_buffer and self._double_buffer is None:
+            self._double_buffer = DoubleBuffer(self.model)
+        if self._double_buffer is not None:
+            self._double_buffer.begin()
         self._group.announce(manifest.policy_version)
         try:
             self._take_all(manifest, self._group, give_up)
             if manifest.adapter_scaling is not None:
                 self._merge(manifest)
-            if self._shadow is not None:
-                self._repack_rest(self._shadow, whole=manifest.adapter_scaling is None)
+            if self._double_buffer is not None:
+                self._repack_rest(self._double_buffer, whole=manifest.adapter_scaling is None)
         finally:
             wait(self._packing)
             packed, self._packing = self._packing, []
@@ -209,9 +209,9 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         try:
             # A shadow takes the weights in at once, and adapters are merged; all others are loaded in the pause.
             whole = manifest.adapter_scaling is None
-            keep = self._shadow is None and whole
+            keep = self._double_buffer is None and whole
             for index in group.take(manifest, self._staging, give_up - time.monotonic(), keep=keep):
-                taken.append(self._checker.submit(self._take, index, load=self._shadow is not None and whole))
+                taken.append(self._checker.submit(self._take, index, load=self._double_buffer is not None and whole))
         finally:
             wait(taken)
         for future in taken:
@@ -221,7 +221,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""
         self._staging.verify_bucket(bucket)
         if load:
-            self._load_shadows(self._staging.tensors(bucket))
+            self._load_aside(self._staging.tensors(bucket))
 
     @torch.no_grad()
     def _merge(self, manifest: WeightManifest) -> None:
@@ -229,9 +229,9 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         pause."""
         names = self._adapters.names(manifest)
         merged = self._adapters.merged(names, manifest, self._staging.tensors(), self.device)
-        if self._shadow is not None:
+        if self._double_buffer is not None:
             for part in parts(merged):
-                self._load_shadows(part.items())
+                self._load_aside(part.items())
             return
         self._merged = dict(merged)
         layers = [self.model.get_submodule(name) for name in self._adapters.layers(names) or ()]
@@ -241,12 +241,12 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # the engine's own thread loads on another
 
-    def _load_shadows(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        assert self._shadow is not None
-        complete = self._shadow.load(tensors)
-        self._packing.append(self._packer.submit(self._shadow.repack, complete))
+    def _load_aside(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        assert self._double_buffer is not None
+        complete = self._double_buffer.load(tensors)
+        self._packing.append(self._packer.submit(self._double_buffer.repack, complete))
 
-    def _repack_rest(self, shadow: ShadowWeights, *, whole: bool) -> None:
+    def _repack_rest(self, shadow: DoubleBuffer, *, whole: bool) -> None:
         rest = shadow.rest(whole=whole)
         self._packing.append(self._packer.submit(shadow.repack, rest[::2]))
         shadow.repack(rest[1::2])

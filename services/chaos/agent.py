@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.chaos.strikes import FaultLog
 from rayzero.services.loop.activity import Phase
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.loop.run_control import RunControl
@@ -35,9 +35,9 @@ ENGINE_NAME = "VLLM"
 class ChaosAgent:
     """Kills at random for `seconds` from the run's first update on, then stops the run."""
 
-    def __init__(self, book: StrikeBook, nodes: Path, end: Path, chance: random.Random, seconds: float) -> None:
-        """`nodes` is a JSON list of the raylets that may be killed, kept up to date by whoever starts them; `end` is
-        where the first driver writes down, for those that follow it, when the storm is over (Unix time)."""
+    def __init__(self, book: FaultLog, nodes: Path, end: Path, chance: random.Random, seconds: float) -> None:
+        """`nodes` is a JSON list of the raylets that may be killed, kept up to date by the process that starts them;
+        `end` is where the first driver writes down, for those that follow it, when the storm is over (Unix time)."""
         self.book, self.nodes, self.end, self.chance, self.seconds = book, nodes, end, chance, seconds
         self.delays_s = dict(DELAYS_S)
 

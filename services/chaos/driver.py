@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rayzero.services.chaos.agent import ChaosAgent
-from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.chaos.strikes import FaultLog
 from rayzero.services.run.run import train
 from rayzero.services.schema.errors import RayzeroError
 
@@ -20,11 +20,11 @@ BOOK, NODES, END = "strikes.jsonl", "nodes.json", "end"
 
 def main(run_dir: Path, seconds: float, seed: int, recipe: Path, overrides: list[str]) -> int:
     """The exit code of the run."""
-    book = StrikeBook(run_dir.parent / BOOK)
+    book = FaultLog(run_dir.parent / BOOK)
     # Each driver goes on with other random numbers: the same ones would kill it at the same place for ever.
     chance = random.Random(f"{seed} {len(book.rows())}")
     agent = ChaosAgent(book, run_dir.parent / NODES, run_dir.parent / END, chance, seconds)
-    return train(recipe, overrides, run_dir.parent, run_dir, fresh=False, companion=agent.attend)
+    return train(recipe, overrides, run_dir.parent, run_dir, fresh=False, sidecar=agent.attend)
 
 
 if __name__ == "__main__":

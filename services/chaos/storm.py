@@ -18,7 +18,7 @@ from rich.console import Console
 
 from rayzero.services.chaos.driver import BOOK, NODES
 from rayzero.services.chaos.nodes import RESOURCE, LocalNodes
-from rayzero.services.chaos.strikes import StrikeBook
+from rayzero.services.chaos.strikes import FaultLog
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.store.ledger import audit, print_audit
 
@@ -34,7 +34,7 @@ CHANGES = (
     "checkpoint.every_updates=3",
     "deadlines.sync_s=60",
 )
-"""Before the user's own: a run that does not end by itself, saves often and has somebody to take over."""
+"""Before the user's own: a run that does not end by itself, saves often and has spare workers to take over."""
 
 STOPPED = 130
 
@@ -56,7 +56,7 @@ def run(recipe: Path, overrides: Sequence[str], minutes: float, seed: int, num_n
         console.print(f"storm over {recipe} for {minutes:g} min on {num_nodes} nodes; all of it is in {folder}")
         command = [str(run_dir), str(60 * minutes), str(seed), str(recipe), *changes]
         code, num_drivers = _drive(command, nodes, folder, time.time() + 60 * minutes + GRACE_S)
-    book, found = StrikeBook(folder / BOOK), audit(run_dir)
+    book, found = FaultLog(folder / BOOK), audit(run_dir)
     if as_json:
         kills = [{"kind": kind, "phase": phase, "kills": number} for (kind, phase), number in book.counts().items()]
         print(json.dumps({"kills": kills, "drivers": num_drivers, "exit_code": code, "audit": asdict(found)}))

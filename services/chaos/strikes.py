@@ -19,7 +19,7 @@ with the whole control plane; a Ray node with all that lives on it."""
 PHASES = ("generation", "scoring", "update", "sync", "checkpoint")
 
 
-class StrikeBook:
+class FaultLog:
     """The kills of one storm, shared by the drivers that follow each other."""
 
     def __init__(self, file: Path) -> None:

@@ -17,7 +17,7 @@ from rayzero.services.cli.bench import bench
 from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
-from rayzero.services.schema.errors import NotInstalled, RayzeroError, RecipeError
+from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
 
 app = typer.Typer(
     name="rayzero",
@@ -122,7 +122,7 @@ def dashboards(
 
     alerts = deploy / "prometheus" / "alerts.yml"
     if not alerts.is_file():
-        raise RecipeError(f"--deploy {deploy}: there is no {alerts}; name the deploy folder of a checkout")
+        raise UsageError(f"--deploy {deploy}: there is no {alerts}; name the deploy folder of a checkout")
     kubernetes = write_kubernetes(alerts, deploy / "kuberay" / "monitoring")
     for file in (*write_dashboards(deploy / "grafana" / "dashboards"), *kubernetes):
         typer.echo(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.cli.client import RunClient, find_run
-from rayzero.services.schema.errors import DeadlineError, RecipeError, RunUnreachable
+from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 POLL_S = 1.0
 ROLES = ("rollout", "reward")
@@ -19,13 +19,13 @@ def parse_targets(changes: Sequence[str]) -> dict[str, int]:
     """`["rollout=3", "reward=4"]` as numbers by role.
 
     Raises:
-        RecipeError: says how to write it.
+        UsageError: says how to write it.
     """
     targets: dict[str, int] = {}
     for change in changes:
         role, _, number = change.partition("=")
         if role not in ROLES or not number.isdigit() or role in targets:
-            raise RecipeError(f"{change!r}: write it as rollout=3 or reward=4, each at most once")
+            raise UsageError(f"{change!r}: write it as rollout=3 or reward=4, each at most once")
         targets[role] = int(number)
     return targets
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from rayzero.services.schema.errors import RecipeError, RunUnreachable
+from rayzero.services.schema.errors import RunUnreachable, UsageError
 
 ADDRESS_FILE = "api.json"
 TOKEN_ENV = "RAYZERO_API_TOKEN"
@@ -45,7 +45,7 @@ class RunClient:
         """The answer to a question.
 
         Raises:
-            RecipeError: refused; says why.
+            UsageError: refused; says why.
             RunUnreachable: no answer.
         """
         return self._ask("GET", path, params=query)
@@ -62,12 +62,12 @@ class RunClient:
         except httpx.HTTPError as error:
             raise RunUnreachable(f"the run at {self.address.url} cannot be reached: {error}") from None
         if response.status_code == 401:
-            raise RecipeError(
+            raise UsageError(
                 f"the run at {self.address.url} asks for a token: set it in the environment variable "
                 f"{self.address.token_env}"
             )
         if response.status_code >= 400:
-            raise RecipeError(_reason(response))
+            raise UsageError(_reason(response))
         return response.json()
 
 
@@ -95,13 +95,13 @@ def find_directory(run: str, runs: Path) -> Path:
     """A run directory by its path or by its name below `runs`.
 
     Raises:
-        RecipeError: there is none; names those that there are.
+        UsageError: there is none; names those that there are.
     """
     for directory in (Path(run), runs / run):
         if (directory / "recipe.yaml").is_file():
             return directory.resolve()
     known = ", ".join(sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))) or "none"
-    raise RecipeError(f"{run} is neither a run directory nor a run below {runs}; runs there: {known}")
+    raise UsageError(f"{run} is neither a run directory nor a run below {runs}; runs there: {known}")
 
 
 def _read(file: Path) -> RunAddress:

@@ -104,11 +104,11 @@ def report(
 def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str | None) -> None:
     from rayzero.services.pipeline.job import run_pipeline
     from rayzero.services.pipeline.loading import load_pipeline
-    from rayzero.services.schema.errors import RecipeError
+    from rayzero.services.schema.errors import UsageError
 
     loaded = load_pipeline(path, overrides)
     if until is not None and until not in loaded.pipeline.stages:
-        raise RecipeError(f"--until {until}: no such stage; there are: {', '.join(loaded.graph.order)}")
+        raise UsageError(f"--until {until}: no such stage; there are: {', '.join(loaded.graph.order)}")
     run_pipeline(loaded, run_dir, until, Console(highlight=False))
 
 

@@ -17,7 +17,7 @@ from rayzero.services.cli.client import find_directory
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.messages import Group, Verdict
 from rayzero.services.store.rollout_file import read_groups
 from rayzero.services.store.run_directory import RunDirectory
@@ -48,13 +48,13 @@ def regrade(run: str, runs: Path, limit: int | None, as_json: bool) -> int:
     """Judge the run's rollouts (the newest `limit` files of them) again; 0 when every verdict is the same, else 1.
 
     Raises:
-        RecipeError: no such run, or it has no rollouts.
+        UsageError: no such run, or it has no rollouts.
     """
     directory = RunDirectory(find_directory(run, runs))
     recipe = validate_recipe(directory.recipe() or {}, {}, default_origin=str(directory.file("recipe.yaml")))
     files = sorted(directory.rollouts.glob("*_*.jsonl"))[-(limit or 0) :]
     if not files:
-        raise RecipeError(f"{directory.rollouts} holds no rollouts")
+        raise UsageError(f"{directory.rollouts} holds no rollouts")
     num_rollouts, flips = asyncio.run(_regrade(recipe, TokenTexts(directory), files))
     if as_json:
         flipped = [asdict(flip) for flip in flips]
@@ -67,10 +67,10 @@ def regrade(run: str, runs: Path, limit: int | None, as_json: bool) -> int:
 async def _regrade(recipe: Recipe, tokens: TokenTexts, files: list[Path]) -> tuple[int, list[Flip]]:
     scorer = Scorer(recipe.reward)
     await scorer.start()
-    turn = asyncio.Semaphore(SIDE_BY_SIDE)
+    slots = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def judge(group: Group) -> tuple[Verdict, ...]:
-        async with turn:
+        async with slots:
             prompt = "".join(tokens.of(group.prompt_token_ids.tolist()) or [group.prompt.messages[-1].content])
             return await scorer.score(group.prompt, prompt, [rollout.completion for rollout in group.rollouts])
 

@@ -35,7 +35,7 @@ def scale(
     json: AsJson = False,
     runs: Runs = RUNS,
 ) -> None:
-    """Change how many workers a live run has. Whoever leaves finishes its groups first."""
+    """Change how many workers a live run has. A worker that leaves finishes its groups first."""
     from rayzero.services.cli.changes import scale as ask
 
     ask(changes, run, runs, wait, as_json=json)
@@ -149,7 +149,9 @@ def submit(
     name: Annotated[str | None, typer.Option(help="The job's id; by default the recipe's name and the time.")] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(help="Pass this environment variable on. Ray shows a job's variables to whoever sees the job."),
+        typer.Option(
+            help="Pass this environment variable on. Ray shows a job's variables to every user who can see the job."
+        ),
     ] = None,
     head: Annotated[bool, typer.Option(help="Keep the driver on the node with the resource `head`.")] = False,
     json: AsJson = False,

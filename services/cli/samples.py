@@ -18,7 +18,7 @@ from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex, 
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.browse.rollout_view import show_group
 from rayzero.services.observe.text import shortened
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 
@@ -32,7 +32,7 @@ def samples(
     """Print (or write to `out`) the groups that match.
 
     Raises:
-        RecipeError: no such run or group, or nothing matches.
+        UsageError: no such run or group, or nothing matches.
     """
     directory = RunDirectory(find_directory(run, runs))
     index, tokens = RolloutIndex(directory.path), TokenTexts(directory)
@@ -42,7 +42,7 @@ def samples(
         if key is not None:
             summaries = [{"key": key}]
         if not summaries:
-            raise RecipeError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
+            raise UsageError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
         if form == "html":
             out = out or Path(f"{directory.path.name}-rollouts.html")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.schema.config.loader import load_recipe
-from rayzero.services.schema.errors import DeadlineError, RecipeError, RunUnreachable
+from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 STOP_WAIT_S = 300
 """Ray gives a job that is stopped three seconds by itself: too few to finish an update and to save."""
@@ -68,18 +68,18 @@ def plan_job(
     has the resource `head`.
 
     Raises:
-        RecipeError: the recipe is wrong, lies outside the directory, or a variable to pass is not set.
+        UsageError: the recipe is wrong, lies outside the directory, or a variable to pass is not set.
     """
     loaded = load_recipe(recipe, overrides)
     try:
         relative = recipe.resolve().relative_to(Path.cwd())
     except ValueError:
-        raise RecipeError(
+        raise UsageError(
             f"{recipe} lies outside {Path.cwd()}, which is what the job gets: submit from above it"
         ) from None
     missing = [name for name in passed if name not in os.environ]
     if missing:
-        raise RecipeError(f"--env {', '.join(missing)}: not set here")
+        raise UsageError(f"--env {', '.join(missing)}: not set here")
     changes = list(overrides)
     if loaded.cluster.address is None:
         changes.append("cluster.address=auto")
@@ -99,7 +99,7 @@ def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
 
     Raises:
         RunUnreachable: no Ray answers at the address.
-        RecipeError: Ray refuses it.
+        UsageError: Ray refuses it.
     """
     client = connect(address)
     try:
@@ -110,7 +110,7 @@ def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
             entrypoint_resources=dict(job.entrypoint_resources) or None,
         )
     except (RuntimeError, ValueError) as error:
-        raise RecipeError(f"Ray at {address} refuses the job: {str(error).strip().splitlines()[-1]}") from None
+        raise UsageError(f"Ray at {address} refuses the job: {str(error).strip().splitlines()[-1]}") from None
     if as_json:
         print(json.dumps({"submission_id": job.submission_id, "command": job.command_line(address)}))
     else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from rayzero.services.schema.interfaces import Learner, RewardWorker, RolloutWorker
+from rayzero.services.schema.interfaces import LearnerHandle, RewardWorker, RolloutWorker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,16 +113,16 @@ class RewardCalls:
 class LearnerCalls:
     """Calls on the learner."""
 
-    update = Call(Learner.update, "update_s", Ranks.ALL, OnFailure.RETRY)
-    logprobs = Call(Learner.logprobs, "update_s", Ranks.ALL, OnFailure.RETRY)
+    update = Call(LearnerHandle.update, "update_s", Ranks.ALL, OnFailure.RETRY)
+    logprobs = Call(LearnerHandle.logprobs, "update_s", Ranks.ALL, OnFailure.RETRY)
     # What supervised steps have learnt is in no checkpoint yet: a new learner could not go on with them.
-    sft_step = Call(Learner.sft_step, "update_s", Ranks.ALL, OnFailure.RAISE)
-    end_sft = Call(Learner.end_sft, "update_s", Ranks.ALL, OnFailure.RAISE)
-    save_checkpoint = Call(Learner.save_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
-    load_checkpoint = Call(Learner.load_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
-    prepare_weights = Call(Learner.prepare_weights, "sync_s", Ranks.ALL, OnFailure.RETRY)
-    open_transfer = Call(Learner.open_transfer, "sync_s", Ranks.FIRST, OnFailure.RETRY)
-    accept_transfer = Call(Learner.accept_transfer, "sync_s", Ranks.FIRST, OnFailure.RESTART)
-    broadcast_weights = Call(Learner.broadcast_weights, "sync_s", Ranks.FIRST, OnFailure.RESTART)
+    sft_step = Call(LearnerHandle.sft_step, "update_s", Ranks.ALL, OnFailure.RAISE)
+    end_sft = Call(LearnerHandle.end_sft, "update_s", Ranks.ALL, OnFailure.RAISE)
+    save_checkpoint = Call(LearnerHandle.save_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
+    load_checkpoint = Call(LearnerHandle.load_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
+    prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", Ranks.ALL, OnFailure.RETRY)
+    open_transfer = Call(LearnerHandle.open_transfer, "sync_s", Ranks.FIRST, OnFailure.RETRY)
+    accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", Ranks.FIRST, OnFailure.RESTART)
+    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", Ranks.FIRST, OnFailure.RESTART)
     # A learner that is dead has aborted it already; who waits in the transfer finds out.
-    abort_transfer = Call(Learner.abort_transfer, "sync_s", Ranks.FIRST, OnFailure.RAISE)
+    abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", Ranks.FIRST, OnFailure.RAISE)

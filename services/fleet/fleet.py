@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 from rayzero.services.fleet.lease_queue import LeaseQueue
 from rayzero.services.fleet.load_limit import LoadLimit
-from rayzero.services.fleet.slots import Seat, SeatState, W
+from rayzero.services.fleet.slots import SlotState, W, WorkerSlot
 from rayzero.services.schema.errors import ActorStartError, DeadlineError, RayzeroError, WorkerError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Fleet(Generic[W]):
     drain_s: float = 600.0
     """How long a worker that leaves may take to finish its groups; then they are handed over."""
     clock: Callable[[], float] = time.monotonic
-    seats: list[Seat[W]] = field(default_factory=list)
+    slots: list[WorkerSlot[W]] = field(default_factory=list)
     target: int = 0
     restarts: int = 0
     _started: bool = False
@@ -48,7 +48,7 @@ class Fleet(Generic[W]):
     _spawned: int = 0
     _leases: LeaseQueue[W] = field(default_factory=LeaseQueue)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    """Somebody changed its state. Leases do not count, except a leaving worker's."""
+    """A worker changed its state. Leases do not count, except a leaving worker's."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -59,88 +59,88 @@ class Fleet(Generic[W]):
     async def start(self, num_workers: int) -> None:
         """Spawn the first workers side by side; the first failure ends the start."""
         self.target = num_workers
-        await asyncio.gather(*(self._fill(self._new_seat()) for _ in range(num_workers)))
+        await asyncio.gather(*(self._fill(self._new_slot()) for _ in range(num_workers)))
         if self.failure is not None:
             raise self.failure
         self._started = True
 
     @asynccontextmanager
-    async def lease(self, deadline_s: float, wanted: str = "", ahead: bool = False) -> AsyncIterator[Seat[W]]:
+    async def lease(self, deadline_s: float, wanted: str = "", priority: bool = False) -> AsyncIterator[WorkerSlot[W]]:
         """The worker called `wanted`, however busy, if it serves; else the least loaded, as soon as one has room.
 
-        `ahead`: before all who wait without it.
+        `priority`: before all who wait without it.
 
-        A `WorkerError` or `DeadlineError` that leaves the block costs the worker its seat: it is replaced.
+        A `WorkerError` or `DeadlineError` that leaves the block costs the worker its slot: it is replaced.
         """
-        seat = self._take(wanted) or await self._acquire(deadline_s, ahead)
+        slot = self._take(wanted) or await self._acquire(deadline_s, priority)
         try:
-            yield seat
+            yield slot
             self._streak = 0
         except (WorkerError, DeadlineError) as error:
-            self.fail(seat, error)
+            self.fail(slot, error)
             raise
         finally:
-            self._release(seat)
+            self._release(slot)
 
-    def fail(self, seat: Seat[W], error: BaseException) -> None:
-        """A worker is dead or cannot be trusted: take its seat and fill it anew."""
-        if seat not in self.seats:
+    def fail(self, slot: WorkerSlot[W], error: BaseException) -> None:
+        """A worker is dead or cannot be trusted: take its slot and fill it anew."""
+        if slot not in self.slots:
             return  # several groups were in flight on it: the first to fail has reported it
-        self._remove(seat)
-        logger.warning("%s %s failed and is replaced: %s", self.role, seat.name, error)
-        if seat.worker is not None:
-            self._background(seat.worker.shutdown())
+        self._remove(slot)
+        logger.warning("%s %s failed and is replaced: %s", self.role, slot.name, error)
+        if slot.worker is not None:
+            self._background(slot.worker.shutdown())
         self.restarts += 1
         self._streak += 1
         if self._streak > self.max_restarts:
             last = f"{self.role} workers failed {self._streak} times in a row; the last: {error}"
             self._leases.fail(WorkerError(last))
-        elif len(self.seats) < self.target:
-            self._background(self._fill(self._new_seat(), self._backoff()))
+        elif len(self.slots) < self.target:
+            self._background(self._fill(self._new_slot(), self._backoff()))
         self._background(self._notify())
 
-    async def admit(self, seat: Seat[W], policy_version: int) -> None:
+    async def admit(self, slot: WorkerSlot[W], policy_version: int) -> None:
         """The worker has proved that it holds this version: it serves."""
-        seat.policy_version = policy_version
-        if seat.state is SeatState.JOINING:
-            self._move(seat, SeatState.SERVING)
+        slot.policy_version = policy_version
+        if slot.state is SlotState.JOINING:
+            self._move(slot, SlotState.SERVING)
         await self._notify()
 
     async def scale(self, num_workers: int) -> None:
         """Grow or shrink to `num_workers`; who leaves finishes its leases first. Idle and unready workers go first."""
         self.target = num_workers
-        order = list(SeatState)
+        order = list(SlotState)
         leaving = sorted(
-            self._staying(), key=lambda seat: (order.index(seat.state), seat.in_flight, -self.seats.index(seat))
+            self._staying(), key=lambda slot: (order.index(slot.state), slot.in_flight, -self.slots.index(slot))
         )
-        for seat in leaving[: max(0, len(leaving) - num_workers)]:
-            self._dismiss(seat)
-            self._background(self._see_off(seat, self.drain_s))
-        for seat in self.seats:
-            holds_weights = seat.policy_version >= 0 or not self.needs_weights
-            if len(self._staying()) < num_workers and seat.state is SeatState.DRAINING and holds_weights:
-                self._move(seat, SeatState.SERVING)
+        for slot in leaving[: max(0, len(leaving) - num_workers)]:
+            self._dismiss(slot)
+            self._background(self._see_off(slot, self.drain_s))
+        for slot in self.slots:
+            holds_weights = slot.policy_version >= 0 or not self.needs_weights
+            if len(self._staying()) < num_workers and slot.state is SlotState.DRAINING and holds_weights:
+                self._move(slot, SlotState.SERVING)
         while len(self._staying()) < num_workers:
-            self._background(self._fill(self._new_seat()))
+            self._background(self._fill(self._new_slot()))
         await self._notify()
 
     async def drain(self, name: str, deadline_s: float | None = None) -> None:
         """Let one worker finish its leases, end it, and fill its place anew. Returns when it has left."""
-        seat = next((seat for seat in self.seats if seat.name == name), None)
-        if seat is None:
+        slot = next((slot for slot in self.slots if slot.name == name), None)
+        if slot is None:
             raise WorkerError(f"no {self.role} worker is called {name}")
-        self._dismiss(seat)
+        self._dismiss(slot)
         if len(self._staying()) < self.target:
-            self._background(self._fill(self._new_seat()))
-        await self._see_off(seat, self.drain_s if deadline_s is None else deadline_s)
+            self._background(self._fill(self._new_slot()))
+        await self._see_off(slot, self.drain_s if deadline_s is None else deadline_s)
 
-    def joining(self) -> list[Seat[W]]:
+    def joining(self) -> list[WorkerSlot[W]]:
         """Workers that are up but do not hold the current weights."""
-        return [seat for seat in self.seats if seat.state is SeatState.JOINING]
+        return [slot for slot in self.slots if slot.state is SlotState.JOINING]
 
-    def serving(self) -> list[Seat[W]]:
+    def serving(self) -> list[WorkerSlot[W]]:
         """Workers that work, those included that are about to leave."""
-        return [seat for seat in self.seats if seat.state in (SeatState.SERVING, SeatState.DRAINING)]
+        return [slot for slot in self.slots if slot.state in (SlotState.SERVING, SlotState.DRAINING)]
 
     async def wait_for_joining(self) -> None:
         """Sleep until a worker is up that does not hold the current weights."""
@@ -153,99 +153,101 @@ class Fleet(Generic[W]):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        workers = [seat.worker for seat in self.seats if seat.worker is not None]
-        self.seats.clear()
+        workers = [slot.worker for slot in self.slots if slot.worker is not None]
+        self.slots.clear()
         await asyncio.gather(*(worker.shutdown() for worker in workers), return_exceptions=True)
 
-    def _staying(self) -> list[Seat[W]]:
-        return [seat for seat in self.seats if seat.state is not SeatState.DRAINING]
+    def _staying(self) -> list[WorkerSlot[W]]:
+        return [slot for slot in self.slots if slot.state is not SlotState.DRAINING]
 
-    def _new_seat(self) -> Seat[W]:
+    def _new_slot(self) -> WorkerSlot[W]:
         limit = LoadLimit(self.limit)
-        seat: Seat[W] = Seat(f"{self.role}-{self._spawned}", self._spawned, limit=limit, since_s=self.clock())
+        slot: WorkerSlot[W] = WorkerSlot(
+            f"{self.role}-{self._spawned}", self._spawned, limit=limit, since_s=self.clock()
+        )
         self._spawned += 1
-        self.seats.append(seat)
-        return seat
+        self.slots.append(slot)
+        return slot
 
-    def _remove(self, seat: Seat[W]) -> None:
-        self.seats.remove(seat)
-        seat.state = SeatState.GONE
+    def _remove(self, slot: WorkerSlot[W]) -> None:
+        self.slots.remove(slot)
+        slot.state = SlotState.GONE
 
-    def _move(self, seat: Seat[W], state: SeatState) -> None:
-        seat.state, seat.since_s = state, self.clock()
-        self._leases.offer(seat)
+    def _move(self, slot: WorkerSlot[W], state: SlotState) -> None:
+        slot.state, slot.since_s = state, self.clock()
+        self._leases.offer(slot)
 
     def _backoff(self) -> float:
         """A node that is gone, or a broken installation, must not use up the restarts within a second."""
         return 0.0 if self._streak <= 1 else min(60.0, self.backoff_s * 2 ** (self._streak - 2))
 
-    async def _fill(self, seat: Seat[W], after_s: float = 0.0) -> None:
-        if seat not in self.seats:
+    async def _fill(self, slot: WorkerSlot[W], after_s: float = 0.0) -> None:
+        if slot not in self.slots:
             return
-        seat.filling = asyncio.current_task()
+        slot.filling = asyncio.current_task()
         try:
             if after_s > 0:
                 await asyncio.sleep(after_s)
-            worker = await self.spawn(seat.name)
+            worker = await self.spawn(slot.name)
         except (ActorStartError, WorkerError, DeadlineError) as error:
             if not self._started:
                 self._leases.fail(error if isinstance(error, ActorStartError) else ActorStartError(str(error)))
-            self.fail(seat, error)
+            self.fail(slot, error)
             return
         finally:
-            seat.filling = None
-        seat.worker = worker
-        self._move(seat, SeatState.JOINING if self.needs_weights else SeatState.SERVING)
+            slot.filling = None
+        slot.worker = worker
+        self._move(slot, SlotState.JOINING if self.needs_weights else SlotState.SERVING)
         await self._notify()
 
-    def _dismiss(self, seat: Seat[W]) -> None:
+    def _dismiss(self, slot: WorkerSlot[W]) -> None:
         """It gets no more work; one that is not up yet goes at once."""
-        if seat.state is not SeatState.STARTING:
-            self._move(seat, SeatState.DRAINING)
+        if slot.state is not SlotState.STARTING:
+            self._move(slot, SlotState.DRAINING)
             return
-        self._remove(seat)
-        if seat.filling is not None:
-            seat.filling.cancel()
+        self._remove(slot)
+        if slot.filling is not None:
+            slot.filling.cancel()
 
-    async def _see_off(self, seat: Seat[W], deadline_s: float) -> None:
+    async def _see_off(self, slot: WorkerSlot[W], deadline_s: float) -> None:
         """A dismissed worker finishes what it holds, as long as the deadline allows, and is ended."""
         await self._notify()
-        if seat in self.seats:
-            await self._idle(seat, deadline_s)
-        if seat in self.seats and seat.state is SeatState.DRAINING:
-            # Out of its seat first: whoever holds a lease on it then fails, and carries its group to another worker.
-            self._remove(seat)
+        if slot in self.slots:
+            await self._idle(slot, deadline_s)
+        if slot in self.slots and slot.state is SlotState.DRAINING:
+            # Out of its slot first: a task with a lease on it then fails, and its group goes to another worker.
+            self._remove(slot)
             await self._notify()
-            await seat.taken.shutdown()
+            await slot.live_worker.shutdown()
 
-    async def _idle(self, seat: Seat[W], deadline_s: float) -> None:
+    async def _idle(self, slot: WorkerSlot[W], deadline_s: float) -> None:
         """Until the worker holds nothing, is wanted again, or has had its time."""
         try:
             async with asyncio.timeout(deadline_s), self._changed:
-                await self._changed.wait_for(lambda: seat.in_flight == 0 or seat.state is not SeatState.DRAINING)
+                await self._changed.wait_for(lambda: slot.in_flight == 0 or slot.state is not SlotState.DRAINING)
         except TimeoutError:
-            logger.warning("%s leaves with %d groups in flight: they are handed over", seat.name, seat.in_flight)
+            logger.warning("%s leaves with %d groups in flight: they are handed over", slot.name, slot.in_flight)
 
-    def _take(self, name: str) -> Seat[W] | None:
+    def _take(self, name: str) -> WorkerSlot[W] | None:
         """A lease on one worker, past the others who wait; None when it does not serve."""
         if not name:
             return None
-        seat = next((seat for seat in self.seats if seat.name == name and seat.state is SeatState.SERVING), None)
-        if seat is not None:
-            seat.in_flight += 1
-        return seat
+        slot = next((slot for slot in self.slots if slot.name == name and slot.state is SlotState.SERVING), None)
+        if slot is not None:
+            slot.in_flight += 1
+        return slot
 
-    async def _acquire(self, deadline_s: float, ahead: bool) -> Seat[W]:
+    async def _acquire(self, deadline_s: float, priority: bool) -> WorkerSlot[W]:
         """A lease on the least loaded worker that has room."""
-        seat = await self._leases.acquire(deadline_s, ahead)
-        if seat is not None:
-            return seat
-        states = ", ".join(f"{seat.name} {seat.state.value}" for seat in self.seats) or "none"
+        slot = await self._leases.acquire(deadline_s, priority)
+        if slot is not None:
+            return slot
+        states = ", ".join(f"{slot.name} {slot.state.value}" for slot in self.slots) or "none"
         raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})")
 
-    def _release(self, seat: Seat[W]) -> None:
-        self._leases.release(seat)
-        if seat.state is SeatState.DRAINING:
+    def _release(self, slot: WorkerSlot[W]) -> None:
+        self._leases.release(slot)
+        if slot.state is SlotState.DRAINING:
             self._background(self._notify())
 
     async def _notify(self) -> None:

@@ -1,6 +1,6 @@
 """Which actor sits on which GPUs: the bundles of a run's placement group, and whether the nodes can hold them.
 
-A bundle lies on one node, whatever happens: an engine's tensor-parallel GPUs are one bundle, and so are the learner's
+A bundle always lies on one node: an engine's tensor-parallel GPUs are one bundle, and so are the learner's
 where a node has as many; two that share a GPU share a bundle. A bundle's named resources mark that node: they do not
 grow with its GPUs.
 """
@@ -62,7 +62,7 @@ class Bundle:
 
 
 def bundles_of(recipe: Recipe, roles: Sequence[str], gpus_per_node: int) -> tuple[Bundle, ...]:
-    """Learner first, in bundles of a whole node where it is larger than one; then one bundle an engine, and one a
+    """LearnerHandle first, in bundles of a whole node where it is larger than one; then one bundle an engine, and one a
     reward worker where they have GPUs."""
     cluster, rollout = recipe.cluster, recipe.rollout
     rewards = recipe.reward.num_workers if REWARD in roles and recipe.reward.num_gpus_per_worker else 0

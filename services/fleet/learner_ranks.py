@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rayzero.services.fleet.calls import Call, LearnerCalls, P, Ranks, T
 from rayzero.services.fleet.remote import RemoteLearner
 from rayzero.services.schema.errors import WorkerError
-from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.interfaces import LearnerHandle
 
 
 class LearnerRanks(LearnerCalls):
@@ -43,11 +43,11 @@ class LearnerRanks(LearnerCalls):
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def shutdown(self) -> None:
-        """See `Learner`."""
+        """See `LearnerHandle`."""
         await asyncio.gather(*(rank.shutdown() for rank in self._ranks))
 
 
-def first_of(ranks: Sequence[RemoteLearner]) -> Learner:
+def first_of(ranks: Sequence[RemoteLearner]) -> LearnerHandle:
     """What the controller is given: the only rank as it is, several as one."""
     if not ranks:
         raise WorkerError("the learner has no rank")

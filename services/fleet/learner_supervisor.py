@@ -22,19 +22,19 @@ from rayzero.services.schema.errors import (
     RunDirectoryError,
     WorkerError,
 )
-from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.schema.messages import Group, UpdateResult
 from rayzero.services.store.rollout_file import read_groups
 
 logger = logging.getLogger(__name__)
 
 
-class LearnerKeeper(LearnerCalls):
-    """A `Learner`: hands every call to the one that lives, and replaces it when it dies or does not answer."""
+class LearnerSupervisor(LearnerCalls):
+    """A `LearnerHandle`: hands every call to the one that lives, and replaces it when it dies or does not answer."""
 
     def __init__(
         self,
-        spawn: Callable[[], Awaitable[Learner]],
+        spawn: Callable[[], Awaitable[LearnerHandle]],
         checkpoints: Path,
         rollouts: Path,
         max_revivals: int = 6,
@@ -49,7 +49,7 @@ class LearnerKeeper(LearnerCalls):
         """Since the run began."""
         self.policy_version = 0
         """What the learner holds, and what a new one is brought to."""
-        self._learner: Learner | None = None
+        self._learner: LearnerHandle | None = None
         self._last_batch: tuple[int, Sequence[Group]] = (0, ())
         self._streak = 0
         self._reviving = asyncio.Lock()
@@ -75,18 +75,18 @@ class LearnerKeeper(LearnerCalls):
             return
 
     @property
-    def current(self) -> Learner | None:
+    def current(self) -> LearnerHandle | None:
         """The learner that lives."""
         return self._learner
 
     @property
     def pid(self) -> int | None:
-        """See `Learner`."""
+        """See `LearnerHandle`."""
         return None if self._learner is None else self._learner.pid
 
     @property
     def node(self) -> str:
-        """See `Learner`."""
+        """See `LearnerHandle`."""
         return "" if self._learner is None else self._learner.node
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -104,13 +104,13 @@ class LearnerKeeper(LearnerCalls):
                     raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
-        """See `Learner`. The batch is kept until the next one: a new learner may have to make it again."""
+        """See `LearnerHandle`. The batch is kept until the next one: a new learner may have to make it again."""
         result = await self.take(LearnerCalls.update, groups, policy_version)
         self.policy_version, self._last_batch, self._streak = policy_version, (policy_version, groups), 0
         return result
 
     async def load_checkpoint(self, directory: str) -> None:
-        """See `Learner`."""
+        """See `LearnerHandle`."""
         await self.take(LearnerCalls.load_checkpoint, directory)
         self.policy_version = version_of(Path(directory))
 
@@ -120,16 +120,16 @@ class LearnerKeeper(LearnerCalls):
         if self._learner is not None:
             await self._learner.shutdown()
 
-    async def _living(self) -> Learner:
+    async def _living(self) -> LearnerHandle:
         async with self._reviving:
             return self._started()
 
-    def _started(self) -> Learner:
+    def _started(self) -> LearnerHandle:
         if self._learner is None:
             raise WorkerError("the learner has not started")
         return self._learner
 
-    async def _revive(self, failed: Learner, error: Exception) -> None:
+    async def _revive(self, failed: LearnerHandle, error: Exception) -> None:
         """Put a learner in the place of one that failed, at the same version.
 
         Raises:
@@ -143,7 +143,7 @@ class LearnerKeeper(LearnerCalls):
                 except (ActorStartError, WorkerError, DeadlineError) as again:
                     error = again
 
-    async def _give_up_on(self, failed: Learner, error: Exception) -> None:
+    async def _give_up_on(self, failed: LearnerHandle, error: Exception) -> None:
         """End one that failed, and wait until another may be started. Raises WorkerError when that is enough."""
         self._streak += 1
         if self._closed or self._streak > self.max_revivals:
@@ -154,7 +154,7 @@ class LearnerKeeper(LearnerCalls):
         if self._streak > 1:
             await asyncio.sleep(self.backoff_s * 2 ** (self._streak - 2))
 
-    async def _restored(self) -> Learner:
+    async def _restored(self) -> LearnerHandle:
         """A new learner at `policy_version`."""
         learner = await self.spawn()
         try:

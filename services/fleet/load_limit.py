@@ -16,7 +16,7 @@ BACKOFF = 0.9
 """Gentle: an engine with too few groups is idle for as long as its completions take."""
 
 FULL_KV = 0.95
-"""Share of the memory for keys and values beyond which the next tokens will push somebody out."""
+"""Share of the memory for keys and values beyond which the next tokens push a running completion out."""
 
 
 @dataclass(slots=True)

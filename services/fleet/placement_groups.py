@@ -33,7 +33,7 @@ _GROUPS: list[Any] = []
 """Placement groups of this process: a pipeline's next stage, on the same connection, needs their GPUs."""
 
 
-class GpuSeats:
+class GpuReservation:
     """A run's reserved GPUs on Ray: one placement group for all that start with it, one for each worker added later."""
 
     def __init__(self, recipe: Recipe, group: Any, bundles: Sequence[Bundle]) -> None:
@@ -44,7 +44,7 @@ class GpuSeats:
         self._shared = recipe.cluster.shares_gpu
 
     @classmethod
-    async def reserve(cls, recipe: Recipe, roles: Sequence[str]) -> GpuSeats:
+    async def reserve(cls, recipe: Recipe, roles: Sequence[str]) -> GpuReservation:
         """Reserve all GPUs at once, or none.
 
         Raises:
@@ -203,7 +203,7 @@ def _is_rays_own(name: str) -> bool:
 
 
 def give_back_gpus() -> None:
-    """Everything that this process has reserved, for whoever comes after it."""
+    """Release everything that this process has reserved."""
     while _GROUPS:
         with contextlib.suppress(Exception):
             ray.util.remove_placement_group(_GROUPS.pop())

@@ -34,7 +34,7 @@ class RemoteActor:
         self.node = ""
         """Ray's id of the node it lives on."""
         self.release: Callable[[], None] | None = None
-        """Gives its GPUs to whoever comes after it."""
+        """Gives its GPUs back."""
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call of the actor's table, bounded by its own deadline."""
@@ -81,7 +81,7 @@ class RemoteRewardWorker(RewardCalls, RemoteActor):
 
 
 class RemoteLearner(LearnerCalls, RemoteActor):
-    """A `Learner` on Ray, or one rank of it."""
+    """A `LearnerHandle` on Ray, or one rank of it."""
 
     revivals = 0
     """An actor has one life: services/fleet/learner_supervisor.py starts others."""

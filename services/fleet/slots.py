@@ -14,7 +14,7 @@ from rayzero.services.schema.interfaces import Worker
 W = TypeVar("W", bound=Worker)
 
 
-class SeatState(StrEnum):
+class SlotState(StrEnum):
     """Where a worker is in its life."""
 
     STARTING = "starting"
@@ -22,18 +22,18 @@ class SeatState(StrEnum):
     SERVING = "serving"
     DRAINING = "draining"
     GONE = "gone"
-    """Out of its seat: dead, or on its way out."""
+    """Out of its slot: dead, or on its way out."""
 
 
 @dataclass(slots=True, eq=False)
-class Seat(Generic[W]):
+class WorkerSlot(Generic[W]):
     """One place in the fleet and the worker that has it."""
 
     name: str
     number: int = 0
-    """How many seats there were before it."""
+    """How many slots there were before it."""
     worker: W | None = None
-    state: SeatState = SeatState.STARTING
+    state: SlotState = SlotState.STARTING
     in_flight: int = 0
     limit: LoadLimit = field(default_factory=lambda: LoadLimit(1))
     """How many leases it may hold at a time."""
@@ -41,11 +41,11 @@ class Seat(Generic[W]):
     since_s: float = 0.0
     """When it came into its state."""
     filling: asyncio.Task[Any] | None = None
-    """Brings the first worker up; ended when the seat is given up before."""
+    """Brings the first worker up; ended when the slot is given up before."""
 
     @property
-    def taken(self) -> W:
-        """The worker in the seat, where there must be one."""
+    def live_worker(self) -> W:
+        """The worker in the slot, where there must be one."""
         if self.worker is None:
             raise WorkerError(f"{self.name} has not started")
         return self.worker
@@ -61,9 +61,9 @@ class Seat(Generic[W]):
         return "" if self.worker is None else self.worker.node
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether it may be given one lease more."""
-        return self.state is SeatState.SERVING and self.in_flight < self.limit.value
+        return self.state is SlotState.SERVING and self.in_flight < self.limit.value
 
     @property
     def load(self) -> tuple[float, float, int]:

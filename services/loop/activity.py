@@ -1,4 +1,4 @@
-"""What a run is doing right now, since when: for the status, the stall report, and whoever wants to be told."""
+"""What a run is doing right now, since when: for the status, the stall report and the observers."""
 
 from __future__ import annotations
 

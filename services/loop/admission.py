@@ -1,4 +1,4 @@
-"""Brings groups in: a prompt for every place that the staleness bound has, and a task that carries each to its end."""
+"""Brings groups in: a prompt for every place that the staleness bound has, and a task that runs each to its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rayzero.services.loop.deterministic_dispatch import deal
+from rayzero.services.loop.deterministic_dispatch import assign
 from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
-from rayzero.services.loop.group_runner import GroupAborted, GroupCarrier
+from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError, WorkerError
@@ -25,7 +25,7 @@ class Admission:
     recipe: Recipe
     prompts: PromptSource
     buffer: GroupBuffer
-    carrier: GroupCarrier
+    runner: GroupRunner
     on_finish: Callable[[Group, DropReason | None], None]
     """The group, and why it was dropped untrained (None: it is ready)."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,8 +48,12 @@ class Admission:
         total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
         while True:
             await self.running.wait()
-            if self.is_open and self.buffer.room > 0 and not (self.recipe.training.is_synchronous and self.is_busy()):
-                while self.buffer.room > 0 and self.buffer.num_needed(total) > 0:
+            if (
+                self.is_open
+                and self.buffer.num_free > 0
+                and not (self.recipe.training.is_synchronous and self.is_busy())
+            ):
+                while self.buffer.num_free > 0 and self.buffer.num_needed(total) > 0:
                     entries.append(self.buffer.admit(self.prompts.next()))
             self._carry_all([entry for entry in entries if not entry.given_up])
             entries = []
@@ -67,36 +71,36 @@ class Admission:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _carry_all(self, entries: Sequence[Entry]) -> None:
-        """Each in a task of its own; in a strict run dealt out as one wave."""
+        """Each in a task of its own; in a synchronous run dealt out as one batch."""
         requests = [
             GroupRequest(
                 group_id=entry.group_id, prompt=entry.prompt, sampling=self.recipe.training_sampling(entry.group_id)
             )
             for entry in entries
         ]
-        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self.recipe.training.is_synchronous else []
+        workers = [slot.name for slot in self.runner.rollouts.serving()] if self.recipe.training.is_synchronous else []
         if workers and requests:
-            wave = deal(requests, workers, f"groups {entries[0].group_id} to {entries[-1].group_id}")
-            for entry, dealt in zip(entries, wave, strict=True):
-                self._carry_in_background(entry, dealt.request, dealt.worker)
+            assigned = assign(requests, workers, f"groups {entries[0].group_id} to {entries[-1].group_id}")
+            for entry, dealt in zip(entries, assigned, strict=True):
+                self._run_in_background(entry, dealt.request, dealt.worker)
             return
         for entry, request in zip(entries, requests, strict=True):
-            self._carry_in_background(entry, request)
+            self._run_in_background(entry, request)
 
-    def _carry_in_background(self, entry: Entry, request: GroupRequest, worker: str = "") -> None:
-        task = asyncio.create_task(self._carry(entry, request, worker))
+    def _run_in_background(self, entry: Entry, request: GroupRequest, worker: str = "") -> None:
+        task = asyncio.create_task(self._run_group(entry, request, worker))
         self._carrying[entry.group_id] = task
         task.add_done_callback(lambda ended: self._carried(entry.group_id, ended))
 
     def _carried(self, group_id: int, task: asyncio.Task[None]) -> None:
-        """A group's task ended; one that failed ends the run now, not when somebody misses its group."""
+        """A group's task ended; one that failed ends the run now, not when its group is missed."""
         del self._carrying[group_id]
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)
 
     def _give_up(self, entry: Entry) -> None:
-        """A group has left the buffer untrained: it is not begun, or its engine is told to end it.
+        """A group has left the buffer untrained: it is not begun, or its engine ends it.
 
         One that is being scored comes to its end by itself: its completions are paid for and worth recording.
         """
@@ -105,19 +109,17 @@ class Admission:
         elif entry.state is GroupState.WAITING and entry.group_id in self._carrying:
             self._carrying[entry.group_id].cancel()
         elif entry.state is GroupState.GENERATING:
-            task = asyncio.create_task(self.carrier.abort(entry.group_id, entry.holder))
+            task = asyncio.create_task(self.runner.abort(entry.group_id, entry.holder))
             self._aborting.add(task)
             task.add_done_callback(self._aborting.discard)
 
-    async def _carry(self, entry: Entry, request: GroupRequest, worker: str) -> None:
+    async def _run_group(self, entry: Entry, request: GroupRequest, worker: str) -> None:
         """One group, from admission to `commit` or `drop`."""
         await self.running.wait()
         try:
-            group = await self.carrier.carry(
-                request, lambda state, holder: self.buffer.move(entry, state, holder), worker
-            )
+            group = await self.runner.run(request, lambda state, holder: self.buffer.move(entry, state, holder), worker)
         except WorkerError as error:
-            if self.carrier.rollouts.failure is not None:
+            if self.runner.rollouts.failure is not None:
                 raise
             self.buffer.drop(entry, DropReason.FAILED, str(error))
             return

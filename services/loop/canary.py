@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import DeadlineError, WeightSyncError, WorkerError
-from rayzero.services.schema.interfaces import Learner, RolloutWorker
+from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
 from rayzero.services.schema.messages import Group
 
 MAX_TOKENS = 64
@@ -58,7 +58,7 @@ class Canary:
         """Whether every worker is to be tried after this sync."""
         return self.every_syncs > 0 and policy_version % self.every_syncs == 0
 
-    async def try_all(self, learner: Learner, workers: Sequence[RolloutWorker]) -> list[Exception | None]:
+    async def try_all(self, learner: LearnerHandle, workers: Sequence[RolloutWorker]) -> list[Exception | None]:
         """What is wrong with each worker, None where nothing is. The learner must hold the weights that they serve."""
         if self._tokens is None or self.every_syncs == 0 or not workers:
             return [None] * len(workers)

@@ -24,7 +24,7 @@ import xxhash
 
 from rayzero.services.loop.controller import Controller
 from rayzero.services.schema.errors import RunDirectoryError
-from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.store.run_directory import write_json
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Checkpointer:
     """Saves, finds and prunes the checkpoints of one run."""
 
     folder: Path
-    learner: Learner
+    learner: LearnerHandle
     keep_last: int
 
     async def save(self, controller: Controller, accuracy: float | None) -> None:

@@ -1,10 +1,10 @@
 """The main loop. The data path, once:
 
-    prompts ─► admit ─► carry (rollout worker ─► reward worker) ─► buffer ─► take ─► learner.update
+    prompts ─► admit ─► run (rollout worker ─► reward worker) ─► buffer ─► take ─► learner.update
        ▲                                                                                  │
        └───────────────── retire ◄── evaluate, checkpoint ◄── sync (weights to every engine) ◄┘
 
-The loops share the buffer. `Admission.run` gives every prompt that has room a task which carries it; `_train_loop`
+The loops share the buffer. `Admission.run` gives every prompt that has room a task that runs it; `_train_loop`
 takes batches and turns them into versions. At max_staleness 0 a version's groups are admitted only after its weights
 are served, so the two take turns; above 0 they overlap, and the buffer holds the bound. `_join_loop` brings new
 workers to the current weights, `_watch_loop` ends a run in which nothing moves any more, with a report.
@@ -24,22 +24,22 @@ from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
 from rayzero.services.loop.batch_metrics import BatchFigures, with_kl
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
-from rayzero.services.loop.gpu_time_sharing import Turns
+from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.stall import describe_stall
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import DeadlineError, RunHalted
-from rayzero.services.schema.interfaces import Learner, PromptSource, RolloutWorker
+from rayzero.services.schema.interfaces import LearnerHandle, PromptSource, RolloutWorker
 from rayzero.services.schema.messages import Group, UpdateResult
 
 logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Who is told what happened: the recorder writes it down, the progress view shows it."""
+    """Is called with what happened: the recorder writes it down, the progress view shows it."""
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done and its weights are served."""
@@ -69,9 +69,9 @@ class Controller:
     recipe: Recipe
     prompts: PromptSource
     buffer: GroupBuffer
-    carrier: GroupCarrier
+    runner: GroupRunner
     rollouts: Fleet[RolloutWorker]
-    learner: Learner
+    learner: LearnerHandle
     sync: WeightSync
     evaluator: Evaluator
     saver: Saver
@@ -86,7 +86,7 @@ class Controller:
     """Version of the last checkpoint; -1: none yet."""
     activity: Activity = field(default_factory=Activity)
     _admission: Admission = field(init=False)
-    _turns: Turns = field(init=False)
+    _gpu: GpuTimeSharing = field(init=False)
     _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
     _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -99,9 +99,9 @@ class Controller:
         """A run starts unpaused, and its parts share one clock."""
         self.activity.clock = self.clock
         self._last_progress_s = self.clock()
-        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.carrier, self._on_finish)
+        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.runner, self._on_finish)
         self._admission.running.set()
-        self._turns = Turns(self.rollouts, self.recipe.cluster.takes_turns)
+        self._gpu = GpuTimeSharing(self.rollouts, self.recipe.cluster.takes_turns)
 
     async def run(self) -> None:
         """Train until the recipe's last update.
@@ -196,7 +196,7 @@ class Controller:
         version = self.buffer.version + 1
         async with self._weights:
             await self._finish_saving()
-            async with self._turns.learner():
+            async with self._gpu.learner():
                 with self.activity(Phase.UPDATE):
                     result = await self.learner.update(groups, version)
             updated = self.clock()
@@ -276,7 +276,7 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        report = describe_stall(self.activity, self.buffer, [self.carrier.rollouts, self.carrier.rewards])
+        report = describe_stall(self.activity, self.buffer, [self.runner.rollouts, self.runner.rewards])
         return DeadlineError(f"stalled: nothing was finished for {self._silent_s:.0f} s\n{report}")
 
     @property

@@ -1,7 +1,7 @@
 """Which prompts are worth sampling now: passes over solved ones, defers hopeless ones, and looks at both again later.
 
 A group whose completions are all right, or all wrong, has no advantage and teaches nothing. So every prompt's pass rate
-is kept as an exponential mean of its groups'; a prompt past a bound is passed over at so many of its turns.
+is kept as an exponential mean of its groups'; a prompt past a bound is passed over at so many of its visits.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Curriculum:
 
     stream: PromptStream
     num_prompts: int
-    """So many turns in a row are passed over at most."""
+    """So many visits in a row are passed over at most."""
     settings: CurriculumSettings
     passed_over: Counter[str] = field(default_factory=Counter)
-    """Turns, by why: `solved`, `hopeless`."""
+    """Visits, by why: `solved`, `hopeless`."""
     _rates: dict[str, float] = field(default_factory=dict)
     """Pass rate of every prompt that was judged, by its id."""
     _turns_left: dict[str, int] = field(default_factory=dict)
-    """How many more turns a prompt is passed over."""
+    """How many more visits a prompt is passed over."""
     _last_seen: dict[str, int] = field(default_factory=dict)
     """When a prompt was given last, counted in prompts given."""
     _num_given: int = 0
@@ -61,7 +61,7 @@ class Curriculum:
             self._unread[group.group_id] = (group.prompt.prompt_id, rate)
 
     def counts(self) -> Mapping[str, int]:
-        """Turns that were passed over, by why."""
+        """Visits that were passed over, by why."""
         return self.passed_over
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Which worker gets which groups when all of them are known at once: the same ones every time.
 
-Where groups stream, each goes to the least loaded worker, and who computes beside whom depends on the clock. A wave is
+Where groups stream, each goes to the least loaded worker, and who computes beside whom depends on the clock. A batch is
 dealt out by position alone, and every worker starts its part as one batch (rollout_workers/batch_barrier.py): so a
-strict run gives the same tokens and log-probabilities, bit for bit, whenever it is run with as many workers.
+synchronous run gives the same tokens and log-probabilities, bit for bit, whenever it is run with as many workers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Assignment:
     worker: str
 
 
-def deal(requests: Sequence[GroupRequest], workers: Sequence[str], label: str) -> list[Assignment]:
-    """Requests to workers in turn, in the order given; `label` names the wave, uniquely within the run's process."""
+def assign(requests: Sequence[GroupRequest], workers: Sequence[str], label: str) -> list[Assignment]:
+    """Requests to workers in turn, in the order given; `label` names the batch, uniquely within the run's process."""
     chosen = [workers[index % len(workers)] for index in range(len(requests))]
     sizes = Counter(chosen)
     return [

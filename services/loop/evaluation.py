@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rayzero.services.loop.deterministic_dispatch import deal
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.deterministic_dispatch import assign
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.messages import Group, GroupRequest, Prompt, Rollout, Sampling, VerdictStatus
 
@@ -42,11 +42,11 @@ class Evaluation:
 class Evaluator:
     """Runs the same prompts with the same seeds every time, so that two evaluations differ by their weights alone."""
 
-    carrier: GroupCarrier
+    runner: GroupRunner
     prompts: Sequence[Prompt]
     sampling: Sampling
-    as_wave: bool = False
-    """Deal the prompts out by position: for a strict run, whose evaluations have the engines to themselves."""
+    deterministic: bool = False
+    """Deal the prompts out by position: for a synchronous run, whose evaluations have the engines to themselves."""
 
     async def run(self, policy_version: int) -> Evaluation:
         """Sample and judge every held-out prompt.
@@ -55,14 +55,14 @@ class Evaluator:
             RunHalted: not one verdict could be had.
         """
         requests = [self._request(index, prompt) for index, prompt in enumerate(self.prompts)]
-        workers = [seat.name for seat in self.carrier.rollouts.serving()] if self.as_wave else []
+        workers = [slot.name for slot in self.runner.rollouts.serving()] if self.deterministic else []
         if workers:
-            wave = deal(requests, workers, f"evaluation {policy_version}")
-            carried = [self.carrier.carry(dealt.request, worker=dealt.worker) for dealt in wave]
+            assigned = assign(requests, workers, f"evaluation {policy_version}")
+            runs = [self.runner.run(dealt.request, worker=dealt.worker) for dealt in assigned]
         else:
             # Ahead of the training groups that wait: until it is done the next weights may have to wait for it.
-            carried = [self.carrier.carry(request, ahead=True) for request in requests]
-        groups = await asyncio.gather(*carried)
+            runs = [self.runner.run(request, priority=True) for request in requests]
+        groups = await asyncio.gather(*runs)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         judged = [rollout for group in groups for rollout in group.judged]
         if not judged:

@@ -5,8 +5,8 @@ still train on it. With B groups an update the buffer keeps, for every learner v
 
     (live groups with deadline ≤ d)  ≤  (d − u + 1) · B + X                                        (feasible)
 
-so that every live group can still be trained on in time, all but X that were begun to spare. `room` admits only up to
-(s + 1) · B + X live groups, which is (feasible) for the newest deadline; `_batch` takes earliest deadlines first and
+so that every live group can still be trained on in time, all but X that were begun to spare. `num_free` admits only up
+to (s + 1) · B + X live groups, which is (feasible) for the newest deadline; `_batch` takes earliest deadlines first and
 refuses a batch that would break it for the next version; `take_now` gives up whom no later update may use.
 services/README.md has the proof in words.
 """
@@ -68,7 +68,7 @@ class GroupBuffer:
     num_spare: int = 0
     """X, groups that are live beyond those which can be trained on."""
     on_give_up: Callable[[Entry], None] = lambda entry: None
-    """Hears of a group that is dropped while somebody else still has it, or after it was finished."""
+    """Called for a group that is dropped while a worker still has it, or after it was finished."""
     version: int = 0
     next_group_id: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -88,13 +88,13 @@ class GroupBuffer:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def room(self) -> int:
+    def num_free(self) -> int:
         """How many groups may be admitted now without any of them going stale."""
         return (self.max_staleness + 1) * self.groups_per_update + self.num_spare - len(self.entries)
 
     def admit(self, prompt: Prompt) -> Entry:
-        """Give a prompt its place; the caller carries it from here."""
-        if self.room <= 0:
+        """Give a prompt its place; the caller runs it from here."""
+        if self.num_free <= 0:
             raise ValueError(f"no room at version {self.version}: {len(self.entries)} groups are live")
         entry = Entry(self.next_group_id, prompt, self.version, since_s=self.clock())
         self.next_group_id += 1
@@ -180,7 +180,7 @@ class GroupBuffer:
             self.drop(entry, DropReason.HALTED, detail)
 
     def notify(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake every task that waits for a change."""
         self._changed.set()
 
     def interrupt(self) -> None:

@@ -26,7 +26,7 @@ class GroupAborted(Exception):
 
 
 @dataclass(slots=True)
-class GroupCarrier:
+class GroupRunner:
     """The way from `GroupRequest` to `Group`, for training and evaluation alike."""
 
     rollouts: Fleet[RolloutWorker]
@@ -38,25 +38,25 @@ class GroupCarrier:
     _aborted: set[int] = field(default_factory=set)
     """Groups that are on their way and not wanted any more."""
 
-    async def carry(
-        self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "", ahead: bool = False
+    async def run(
+        self, request: GroupRequest, on_move: OnMove = _no_move, worker: str = "", priority: bool = False
     ) -> Group:
         """One finished group, from `worker` if one is given. A failed step is tried again on whichever is free next.
 
-        `ahead`: it waits for no group that is carried without it.
+        `priority`: it is served before every group without it.
 
         Raises:
             WorkerError: a step failed `max_attempts` times; the message holds the last cause.
             GroupAborted: `abort` was called before it was generated.
         """
         try:
-            made = await self._generate(request, on_move, worker, ahead)
+            made = await self._generate(request, on_move, worker, priority)
             if request.group_id in self._aborted:
                 self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
                 raise GroupAborted
         finally:
             self._aborted.discard(request.group_id)
-        verdicts = await self._score(request, made, on_move, ahead)
+        verdicts = await self._score(request, made, on_move, priority)
         return Group(
             group_id=request.group_id,
             prompt=request.prompt,
@@ -71,28 +71,28 @@ class GroupCarrier:
     async def abort(self, group_id: int, worker: str) -> None:
         """A group that `worker` generates is not wanted any more: its carrying ends with `GroupAborted`, soon."""
         self._aborted.add(group_id)
-        seat = next((seat for seat in self.rollouts.seats if seat.name == worker), None)
-        if seat is not None:
+        slot = next((slot for slot in self.rollouts.slots if slot.name == worker), None)
+        if slot is not None:
             try:
-                await seat.taken.abort(group_id)
+                await slot.live_worker.abort(group_id)
             except (WorkerError, DeadlineError) as error:
-                # Its completions end all the same, with the worker if need be; nobody waits for them.
+                # Its completions end all the same, with the worker if need be; no task waits for them.
                 logger.warning("group %d could not be aborted: %s", group_id, error)
 
-    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str, ahead: bool) -> GroupCompletions:
+    async def _generate(self, request: GroupRequest, on_move: OnMove, worker: str, priority: bool) -> GroupCompletions:
         for attempt in range(1, self.max_attempts + 1):
             if request.group_id in self._aborted:
                 raise GroupAborted
             on_move(GroupState.WAITING, "")
             try:
-                async with self.rollouts.lease(self.lease_deadline_s, worker, ahead) as seat:
-                    on_move(GroupState.GENERATING, seat.name)
+                async with self.rollouts.lease(self.lease_deadline_s, worker, priority) as slot:
+                    on_move(GroupState.GENERATING, slot.name)
                     # Its batch waits for it at one worker and one attempt alone.
-                    if request.batch is not None and (attempt > 1 or seat.name != worker):
+                    if request.batch is not None and (attempt > 1 or slot.name != worker):
                         request = replace(request, batch=None)
-                    made = await seat.taken.generate(request)
+                    made = await slot.live_worker.generate(request)
                     if made.load is not None:
-                        seat.limit.note(made.load, seat.in_flight)
+                        slot.limit.note(made.load, slot.in_flight)
                     return made
             except (WorkerError, DeadlineError) as error:
                 if self.rollouts.failure is not None:
@@ -102,15 +102,15 @@ class GroupCarrier:
         raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
 
     async def _score(
-        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, ahead: bool
+        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, priority: bool
     ) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
         for attempt in range(1, self.max_attempts + 1):
             try:
-                async with self.rewards.lease(self.lease_deadline_s, ahead=ahead) as seat:
-                    on_move(GroupState.SCORING, seat.name)
-                    verdicts = await seat.taken.score(request.prompt, made.prompt_text, made.completions)
+                async with self.rewards.lease(self.lease_deadline_s, priority=priority) as slot:
+                    on_move(GroupState.SCORING, slot.name)
+                    verdicts = await slot.live_worker.score(request.prompt, made.prompt_text, made.completions)
             except (WorkerError, DeadlineError) as error:
                 if self.rewards.failure is not None:
                     raise self.rewards.failure from error

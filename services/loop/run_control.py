@@ -11,12 +11,12 @@ from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.controller import Controller
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus:
-    """One seat of a fleet."""
+    """One slot of a fleet."""
 
     name: str
     role: str
@@ -70,13 +70,13 @@ class RunControl:
         groups first.
 
         Raises:
-            RecipeError: outside the recipe's bounds; nothing was changed.
+            UsageError: outside the recipe's bounds; nothing was changed.
         """
         recipe = self.controller.recipe
         wanted = (("rollout", rollout, recipe.rollout), ("reward", reward, recipe.reward))
         for role, number, settings in wanted:
             if number is not None and not settings.min_workers <= number <= settings.max_workers:
-                raise RecipeError(
+                raise UsageError(
                     f"{number} {role} workers: the recipe allows {settings.min_workers} to {settings.max_workers} "
                     f"({role}.min_workers, {role}.max_workers)"
                 )
@@ -99,14 +99,14 @@ class RunControl:
         the others.
 
         Raises:
-            RecipeError: no worker has that name.
+            UsageError: no worker has that name.
         """
         for fleet in self._fleets.values():
-            if any(seat.name == worker for seat in fleet.seats):
+            if any(slot.name == worker for slot in fleet.slots):
                 await fleet.drain(worker, deadline_s)
                 return
-        names = ", ".join(seat.name for fleet in self._fleets.values() for seat in fleet.seats)
-        raise RecipeError(f"no worker is called {worker!r}; there are {names}")
+        names = ", ".join(slot.name for fleet in self._fleets.values() for slot in fleet.slots)
+        raise UsageError(f"no worker is called {worker!r}; there are {names}")
 
     async def checkpoint(self) -> int:
         """Save now, between two updates; returns the version that was saved."""
@@ -140,22 +140,22 @@ class RunControl:
 
     @property
     def _fleets(self) -> dict[str, Fleet[Any]]:
-        carrier = self.controller.carrier
-        return {"rollout": carrier.rollouts, "reward": carrier.rewards}
+        runner = self.controller.runner
+        return {"rollout": runner.rollouts, "reward": runner.rewards}
 
 
 def _workers(role: str, fleet: Fleet[Any]) -> list[WorkerStatus]:
     now = fleet.clock()
     return [
         WorkerStatus(
-            name=seat.name,
+            name=slot.name,
             role=role,
-            state=seat.state.value,
-            seconds_in_state=now - seat.since_s,
-            groups_in_flight=seat.in_flight,
-            policy_version=seat.policy_version,
-            pid=seat.pid,
-            node=seat.node,
+            state=slot.state.value,
+            seconds_in_state=now - slot.since_s,
+            groups_in_flight=slot.in_flight,
+            policy_version=slot.policy_version,
+            pid=slot.pid,
+            node=slot.node,
         )
-        for seat in fleet.seats
+        for slot in fleet.slots
     ]

@@ -26,12 +26,12 @@ def describe_stall(activity: Activity, buffer: GroupBuffer, fleets: Sequence[Fle
         held[entry.holder].append(entry)
     lines = [_learner(activity, buffer)]
     for fleet in fleets:
-        lines += [_seat(fleet, seat, held.pop(seat.name, []), buffer) for seat in fleet.seats]
-        lines += [] if fleet.seats else [f"  there is no {fleet.role} worker (there should be {fleet.target})"]
+        lines += [_slot(fleet, slot, held.pop(slot.name, []), buffer) for slot in fleet.slots]
+        lines += [] if fleet.slots else [f"  there is no {fleet.role} worker (there should be {fleet.target})"]
     for holder, entries in held.items():
         waiting = [entry for entry in entries if entry.state is not GroupState.READY and holder != "learner"]
         if waiting:
-            who = f"{holder}, which is gone," if holder else "nobody (they wait for a worker)"
+            who = f"{holder}, which is gone," if holder else "no worker yet (they wait for one)"
             lines.append(f"  {_groups(waiting, buffer)}: held by {who}")
     return "\n".join([*lines, buffer.describe()])
 
@@ -44,9 +44,9 @@ def _learner(activity: Activity, buffer: GroupBuffer) -> str:
     )
 
 
-def _seat(fleet: Fleet[Any], seat: Any, entries: Sequence[Entry], buffer: GroupBuffer) -> str:
-    version = f" version {seat.policy_version}" if fleet.needs_weights and seat.policy_version >= 0 else ""
-    state = f"{seat.name} is {seat.state.value}{version} for {fleet.clock() - seat.since_s:.0f} s"
+def _slot(fleet: Fleet[Any], slot: Any, entries: Sequence[Entry], buffer: GroupBuffer) -> str:
+    version = f" version {slot.policy_version}" if fleet.needs_weights and slot.policy_version >= 0 else ""
+    state = f"{slot.name} is {slot.state.value}{version} for {fleet.clock() - slot.since_s:.0f} s"
     return f"  {state}, holds {_groups(entries, buffer) if entries else 'no group'}"
 
 

@@ -5,7 +5,7 @@ One broadcast, every step with a deadline:
     learner.prepare ─► manifest ─► workers.receive (staging, generation goes on)  ┐
                                    learner.broadcast                              ┘─► workers.apply ─► receipt ─► admit
 
-A worker that fails any step loses its seat (services/fleet/fleet.py replaces it) and the others go on. A failure
+A worker that fails any step loses its slot (services/fleet/fleet.py replaces it) and the others go on. A failure
 during the broadcast itself leaves the transfer group unusable, so it is met anew, without the dead, and the broadcast
 repeated. Before a new worker serves, and every so many syncs, a canary (services/loop/canary.py) proves that the
 weights are in place.
@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.fleet.slots import Seat, SeatState
+from rayzero.services.fleet.slots import SlotState, WorkerSlot
 from rayzero.services.loop.canary import Canary
 from rayzero.services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
-from rayzero.services.schema.interfaces import Learner, RolloutWorker
+from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
 from rayzero.services.schema.messages import WeightReceipt
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class SyncReport:
 class WeightSync:
     """Brings every rollout worker to the learner's version."""
 
-    learner: Learner
+    learner: LearnerHandle
     fleet: Fleet[RolloutWorker]
     deadline_s: float
     """Of one transfer."""
@@ -63,7 +63,7 @@ class WeightSync:
     max_attempts: int = 3
     failures: int = 0
     """Broadcasts that had to be repeated."""
-    _members: tuple[Seat[RolloutWorker], ...] = ()
+    _members: tuple[WorkerSlot[RolloutWorker], ...] = ()
     _num_bytes: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -96,14 +96,14 @@ class WeightSync:
     async def refit(self, policy_version: int) -> None:
         """Bring joining workers alone to the current version; those that serve are not disturbed.
 
-        Without this a run whose workers were all replaced would wait for groups that nobody may generate.
+        Without this a run whose workers were all replaced would wait for groups that no worker may generate.
         """
         async with self._lock:
             if joining := self.fleet.joining():
                 await self._attempt(policy_version, joining)
 
-    async def _attempt(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[WeightReceipt]:
-        members = tuple(seat for seat in seats if seat.worker is not None)
+    async def _attempt(self, policy_version: int, slots: Sequence[WorkerSlot[RolloutWorker]]) -> list[WeightReceipt]:
+        members = tuple(slot for slot in slots if slot.worker is not None)
         if not members:
             return []
         # Anew at every attempt: a learner that died in the one before has nothing prepared.
@@ -111,51 +111,54 @@ class WeightSync:
         self._num_bytes = manifest.num_bytes
         if set(members) != set(self._members) and not await self._meet(members):
             return []
-        receives = [seat.taken.receive_weights(manifest) for seat in self._members]
+        receives = [slot.live_worker.receive_weights(manifest) for slot in self._members]
         if not await self._together(self._members, receives, self.learner.broadcast_weights()):
             return []
-        applied = await self._each([seat.taken.apply_weights(policy_version) for seat in self._members])
+        applied = await self._each([slot.live_worker.apply_weights(policy_version) for slot in self._members])
         receipts = {}
-        for seat, receipt in zip(self._members, applied, strict=True):
+        for slot, receipt in zip(self._members, applied, strict=True):
             if isinstance(receipt, WeightReceipt) and receipt.policy_version == policy_version:
-                receipts[seat] = receipt
+                receipts[slot] = receipt
             else:
-                self.fleet.fail(seat, _as_error(receipt, f"{seat.name} did not acknowledge the version"))
-        return [receipts[seat] for seat in await self._admit(policy_version, list(receipts))]
+                self.fleet.fail(slot, _as_error(receipt, f"{slot.name} did not acknowledge the version"))
+        return [receipts[slot] for slot in await self._admit(policy_version, list(receipts))]
 
-    async def _admit(self, policy_version: int, seats: Sequence[Seat[RolloutWorker]]) -> list[Seat[RolloutWorker]]:
+    async def _admit(
+        self, policy_version: int, slots: Sequence[WorkerSlot[RolloutWorker]]
+    ) -> list[WorkerSlot[RolloutWorker]]:
         """Workers that acknowledged the version serve it, unless the canary tells that they do not hold it."""
         due = self.canary.is_due(policy_version)
-        tried = [seat for seat in seats if due or seat.state is SeatState.JOINING]
-        problems = await self.canary.try_all(self.learner, [seat.taken for seat in tried])
-        for seat, problem in zip(tried, problems, strict=True):
+        tried = [slot for slot in slots if due or slot.state is SlotState.JOINING]
+        problems = await self.canary.try_all(self.learner, [slot.live_worker for slot in tried])
+        for slot, problem in zip(tried, problems, strict=True):
             if problem is not None:
-                self.fleet.fail(seat, problem)
-        admitted = [seat for seat in seats if seat in self.fleet.seats]
-        for seat in admitted:
-            await self.fleet.admit(seat, policy_version)
+                self.fleet.fail(slot, problem)
+        admitted = [slot for slot in slots if slot in self.fleet.slots]
+        for slot in admitted:
+            await self.fleet.admit(slot, policy_version)
         return admitted
 
-    async def _meet(self, members: Sequence[Seat[RolloutWorker]]) -> bool:
+    async def _meet(self, members: Sequence[WorkerSlot[RolloutWorker]]) -> bool:
         """Build the transfer group anew. A group that lost a member cannot be used: gloo and NCCL would hang in it."""
         self._members = ()
         rendezvous = await self.learner.open_transfer(len(members) * self.ranks_per_worker)
         ranks = range(1, 1 + len(members) * self.ranks_per_worker, self.ranks_per_worker)
-        joins = [seat.taken.join_transfer(rendezvous, rank) for rank, seat in zip(ranks, members, strict=True)]
+        joins = [slot.live_worker.join_transfer(rendezvous, rank) for rank, slot in zip(ranks, members, strict=True)]
         if await self._together(members, joins, self.learner.accept_transfer()):
             self._members = tuple(members)
         return bool(self._members)
 
     async def _together(
         self,
-        seats: Sequence[Seat[RolloutWorker]],
+        slots: Sequence[WorkerSlot[RolloutWorker]],
         calls: Sequence[Coroutine[Any, Any, None]],
         sending: Coroutine[Any, Any, None],
     ) -> bool:
-        """Receivers and learner at once; False when it must be repeated with a new group: somebody failed in it.
+        """Receivers and learner at once; False when it must be repeated with a new group, because a receiver failed in
+        it.
 
-        The learner is told of the first failure, so that nobody waits for the dead until the deadline. Whoever failed
-        by itself loses its seat; receivers that only lost the transfer keep theirs.
+        The learner learns of the first failure, so that no receiver waits for a dead one until the deadline. What
+        failed by itself loses its slot; receivers that only lost the transfer keep theirs.
         """
         tasks = [asyncio.ensure_future(call) for call in (*calls, sending)]
         sender, culprits = tasks[-1], set[asyncio.Future[None]]()
@@ -172,10 +175,10 @@ class WeightSync:
         if not any(isinstance(result, BaseException) for result in (*received, sent)):
             return True
         self._members = ()
-        for seat, task, result in zip(seats, tasks[:-1], received, strict=True):
+        for slot, task, result in zip(slots, tasks[:-1], received, strict=True):
             alone = task in culprits or sent is None
             if isinstance(result, WorkerError | DeadlineError) or (isinstance(result, BaseException) and alone):
-                self.fleet.fail(seat, result)
+                self.fleet.fail(slot, result)
         if isinstance(sent, LearnerRestarted):
             logger.warning("the transfer is repeated: %s", sent)
         return False

@@ -10,7 +10,7 @@ from typing import Any
 from rayzero.rewards.answer_part import answer_part
 from rayzero.rewards.math.reading.extract import extract
 from rayzero.services.loop.evaluation import ACCURACY, Evaluation, Evaluator
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.statistics import ALL, figures_by_source
 from rayzero.services.run.inference import workers
@@ -46,8 +46,8 @@ async def _measure(context: StageContext, name: str, model: Path) -> dict[str, A
     recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(model)})})
     prompts = prepare(recipe, trained=False).eval_prompts
     async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
-        carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
-        evaluation: Evaluation = await Evaluator(carrier, prompts, recipe.evaluation_sampling).run(0)
+        runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+        evaluation: Evaluation = await Evaluator(runner, prompts, recipe.evaluation_sampling).run(0)
     lines = [line for group in evaluation.groups for line in rollout_lines(group)]
     append_lines(context.work / f"{name}.rollouts.jsonl", lines, replace=True)
     return figures_by_source(evaluation.groups, answer_of, component_names(evaluation.groups))

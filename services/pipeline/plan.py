@@ -40,7 +40,7 @@ START_S = 45.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
+class Hardware:
     """Peak arithmetic in bf16 and memory bandwidth of one device that computes."""
 
     name: str
@@ -48,8 +48,8 @@ class Machine:
     bytes_per_s: float
 
 
-GPU = Machine(name="H100 (989 TFLOP/s, 3.35 TB/s)", flops=989e12, bytes_per_s=3.35e12)
-CPU = Machine(name="two CPU cores (0.2 TFLOP/s, 42 GB/s)", flops=0.2e12, bytes_per_s=42e9)
+GPU = Hardware(name="H100 (989 TFLOP/s, 3.35 TB/s)", flops=989e12, bytes_per_s=3.35e12)
+CPU = Hardware(name="two CPU cores (0.2 TFLOP/s, 42 GB/s)", flops=0.2e12, bytes_per_s=42e9)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +120,7 @@ def shape_of(loaded: LoadedPipeline, name: str, *, trained: bool = True) -> Mode
     return describe_model(loaded.pipeline.models[loaded.graph.root_model(name)], trained=trained)
 
 
-def decode_rate(shape: ModelShape, recipe: Recipe, machine: Machine) -> float:
+def decode_rate(shape: ModelShape, recipe: Recipe, machine: Hardware) -> float:
     """Tokens a second of one device: a step reads all weights and keys once, and computes 2 N a sequence."""
     batch = recipe.rollout.max_num_seqs
     context = recipe.rollout.max_model_tokens // 2
@@ -178,11 +178,11 @@ def _reward_shapes(loaded: LoadedPipeline) -> dict[str, ModelShape]:
     return {f"{REFERENCE}{name}": shape_of(loaded, name) for name in stages if stages[name].kind == "reward_model"}
 
 
-def _machine(recipe: Recipe, num_gpus: int) -> Machine:
+def _machine(recipe: Recipe, num_gpus: int) -> Hardware:
     return CPU if recipe.cluster.address is None and compute_device(recipe, num_gpus) == "cpu" else GPU
 
 
-def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Machine, console: Console) -> None:
+def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Hardware, console: Console) -> None:
     console.print(f"[bold]{loaded.pipeline.name}[/bold]  {loaded.pipeline.description}")
     # Without frames and without the stages' kinds, which `pipeline graph` tells, it fits into 80 columns.
     title = f"at most, on {machine.name} at {EFFICIENCY:.0%} of the peak"

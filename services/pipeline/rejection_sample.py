@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rayzero.services.data.prompts import read_demonstrations
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.pipeline.completion_filter import Sieve
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.fingerprints import digest
@@ -71,7 +71,7 @@ async def _sample(
 ) -> None:
     recipe = context.recipe
     async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
-        carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+        runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
         for number, (file, start, prompts) in enumerate(shards, start=1):
             requests = [
                 GroupRequest(
@@ -79,7 +79,7 @@ async def _sample(
                 )
                 for place, prompt in enumerate(prompts)
             ]
-            groups = await asyncio.gather(*(carrier.carry(request) for request in requests))
+            groups = await asyncio.gather(*(runner.run(request) for request in requests))
             temporary = file.with_suffix(".tmp")
             append_lines(temporary, [line for group in groups for line in rollout_lines(group)], replace=True)
             temporary.replace(file)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rayzero.services.pipeline.report import Report, markdown, print_report, sources, table_rows
 from rayzero.services.pipeline.statistics import estimate
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.store.run_directory import write_atomically
 
 
@@ -24,7 +24,7 @@ def report_seeds(runs: Sequence[Path], console: Console) -> None:
     """Print the joint tables and write them beside the first run's report.
 
     Raises:
-        RecipeError: a directory holds no report.
+        UsageError: a directory holds no report.
     """
     report = Report(stages=(), results=join([read_results(run) for run in runs]), curves={})
     print_report(console, runs[0] / "report-seeds.md", report)
@@ -40,7 +40,7 @@ def read_results(run: Path) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))["results"]
     except (OSError, ValueError, KeyError):
-        raise RecipeError(f"{run} holds no report.json: run its pipeline to the end first") from None
+        raise UsageError(f"{run} holds no report.json: run its pipeline to the end first") from None
     return results
 
 

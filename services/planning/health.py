@@ -14,7 +14,7 @@ from rayzero.services.schema.errors import RunUnreachable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
+class ClusterNode:
     """One living node."""
 
     address: str
@@ -24,7 +24,7 @@ class Node:
     problem: str = ""
 
 
-def ask_nodes(address: str, model: Path | None, runs: Path, probe: str, deadline_s: float) -> list[Node]:
+def ask_nodes(address: str, model: Path | None, runs: Path, probe: str, deadline_s: float) -> list[ClusterNode]:
     """Run `examine` on every node of the Ray at `address`.
 
     Raises:
@@ -52,7 +52,7 @@ def _ask(node_id: str, model: Path | None, runs: Path, probe: str) -> ray.Object
     return task.remote(model, runs, probe)
 
 
-def _node(node: dict[str, object], answer: ray.ObjectRef) -> Node:
+def _node(node: dict[str, object], answer: ray.ObjectRef) -> ClusterNode:
     resources = {
         name: amount
         for name, amount in dict(node["Resources"]).items()  # type: ignore[call-overload]
@@ -63,4 +63,4 @@ def _node(node: dict[str, object], answer: ray.ObjectRef) -> Node:
         machine = ray.get(answer, timeout=0)
     except ray.exceptions.RayError as error:
         problem = str(error).strip().splitlines()[-1][:300]
-    return Node(address=str(node["NodeManagerAddress"]), resources=resources, machine=machine, problem=problem)
+    return ClusterNode(address=str(node["NodeManagerAddress"]), resources=resources, machine=machine, problem=problem)

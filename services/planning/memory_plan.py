@@ -1,7 +1,7 @@
 """What each GPU holds, counted before anything starts: refused where it cannot fit, and helped where it can be.
 
 A learner that does not fit recomputes its activations; one that still does not fit steps its optimizer on the host.
-Whoever has set either in the recipe is not overruled. Counted are tensors; what CUDA, NCCL and fragmentation take
+What the recipe sets of the two is kept. Counted are tensors; what CUDA, NCCL and fragmentation take
 besides is the rule of thumb in CONTEXT_BYTES and USABLE.
 """
 
@@ -17,7 +17,7 @@ from rayzero.services.schema.errors import RecipeError
 
 GIB = 2**30
 DEFAULT_GPU_BYTES = 79 * GIB
-"""An H100, where nobody says otherwise."""
+"""An H100, where neither recipe nor machine says otherwise."""
 USABLE = 0.95
 """Share of a GPU's memory that a plan may fill: the rest is lost to fragments."""
 CONTEXT_BYTES = GIB + GIB // 2

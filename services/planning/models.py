@@ -39,7 +39,7 @@ class BuiltIn:
 
     title: str
     version: str
-    """Part of its cache directory: whoever changes what is built changes this."""
+    """Part of its cache directory: a change of what is built changes this."""
     package: str | None
     """The installed package that it is made from, whose version joins the cache directory's name."""
     shape: ModelShape
@@ -215,7 +215,7 @@ def _built(name: str, say: Callable[[str], None]) -> Path:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _lock(directory.with_suffix(".lock"), say):
-            # Whoever held the lock before may have built it meanwhile.
+            # The process that held the lock before may have built it meanwhile.
             if not _is_whole(directory):
                 say(f"making {model.title} once, into {directory}")
                 _build(name, directory)

@@ -19,7 +19,7 @@ from rich.status import Status
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.run.interrupts import ended_by_signals
@@ -44,8 +44,8 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
 
     async def measure() -> Evaluation:
         async with workers(recipe, prepared.model_path, console) as (engines, rewards):
-            carrier = GroupCarrier(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
-            return await Evaluator(carrier, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
+            runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+            return await Evaluator(runner, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
 
     result = asyncio.run(measure())
     count = len(result.groups) * recipe.evaluation.num_completions
@@ -88,9 +88,9 @@ def generate(
     async def sample() -> None:
         async with (
             engines_alone(recipe, model_path, console) as engines,
-            engines.lease(recipe.deadlines.group_s) as seat,
+            engines.lease(recipe.deadlines.group_s) as slot,
         ):
-            made = await seat.taken.generate(request)
+            made = await slot.live_worker.generate(request)
         for index, completion in enumerate(made.completions, start=1):
             note = f"{completion.num_tokens} tokens, {completion.finish_reason}"
             console.rule(f"[dim]{index} · {note}[/dim]", align="left", style="dim")

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rayzero.services.observe.api.events import EventLog
-from rayzero.services.observe.api.run_view import ControlRoom
+from rayzero.services.observe.api.run_view import RunView
 from rayzero.services.observe.api.server import serve
 from rayzero.services.observe.browse.rollout_index import RolloutIndex
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
@@ -21,13 +21,13 @@ from rayzero.services.store.run_directory import RunDirectory
 @asynccontextmanager
 async def watch(
     recipe: Recipe, directory: RunDirectory, model_path: Path, phase: Callable[[], str]
-) -> AsyncIterator[tuple[ControlRoom, str | None]]:
-    """The control room of a run, and the URL it is served at (None where the recipe says not to).
+) -> AsyncIterator[tuple[RunView, str | None]]:
+    """The control view of a run, and the URL it is served at (None where the recipe says not to).
 
     Raises:
         RecipeError: the API's port is taken.
     """
-    room = ControlRoom(
+    view = RunView(
         recipe=recipe,
         directory=directory,
         meters=Meters(recipe, directory.path, _version()),
@@ -38,10 +38,10 @@ async def watch(
         tracking=open_trackers(recipe, directory.path),
     )
     async with AsyncExitStack() as stack:
-        stack.callback(room.index.close)
-        stack.callback(room.tracking.close)
-        url = await stack.enter_async_context(serve(room)) if recipe.observe.api.enabled else None
-        yield room, url
+        stack.callback(view.index.close)
+        stack.callback(view.tracking.close)
+        url = await stack.enter_async_context(serve(view)) if recipe.observe.api.enabled else None
+        yield view, url
 
 
 def _version() -> str:

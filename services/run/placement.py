@@ -20,7 +20,7 @@ import ray
 
 from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
 from rayzero.services.fleet.learner_ranks import first_of
-from rayzero.services.fleet.placement_groups import GpuSeats, cluster_nodes, give_back_gpus
+from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes, give_back_gpus
 from rayzero.services.fleet.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from rayzero.services.planning.memory_plan import with_plan
 from rayzero.services.planning.model_shape import read_shape
@@ -102,7 +102,7 @@ class RaySession:
         # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
         os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # RAY_ADDRESS would send `ray.init` to somebody else's cluster although the recipe names none.
+        # RAY_ADDRESS would send `ray.init` to another cluster although the recipe names none.
         os.environ.pop("RAY_ADDRESS", None)
         self._temporary = own_folder()
         ray.init(
@@ -128,7 +128,7 @@ class Placement:
     """What learner and engines compute on."""
     roles: tuple[str, ...] = ROLES
     """Who will be spawned: for whom GPUs are reserved."""
-    _seats: list[GpuSeats] = field(default_factory=list)
+    _slots: list[GpuReservation] = field(default_factory=list)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def learner(self) -> Learner:
@@ -154,12 +154,12 @@ class Placement:
         shape, num_gpus = read_shape(self.model_path), recipe.cluster.learner_gpus
         if (plan := check_memory(recipe, shape, num_gpus)) is not None:
             recipe = with_plan(recipe, plan)
-        seats = await self._reserved()
+        slots = await self._reserved()
         ranks, arguments = [], (recipe, str(self.model_path))
         for rank in range(recipe.cluster.learner_gpus):
             name = "learner" if rank == 0 else f"learner-{rank}"
-            seated = _with_threads(options | seats.learner_options(rank), self._learner_threads(seats, rank))
-            ranks.append(self._create(name, RemoteLearner, LearnerActor, seated, arguments))
+            placed = _with_threads(options | slots.learner_options(rank), self._learner_threads(slots, rank))
+            ranks.append(self._create(name, RemoteLearner, LearnerActor, placed, arguments))
         try:
             meeting = None
             if len(ranks) > 1:
@@ -187,7 +187,7 @@ class Placement:
         arguments = (recipe, str(self.model_path), name)
         worker = await self._seated(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)
         local = recipe.cluster.address is None
-        with contextlib.suppress(RayzeroError):  # an engine is not given up because nobody can watch it
+        with contextlib.suppress(RayzeroError):  # an engine whose metrics cannot be read still serves
             worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
         return worker
 
@@ -209,16 +209,16 @@ class Placement:
         rewards = self.recipe.reward.num_gpus_per_worker > 0
         return tuple(role for role in self.roles if (rewards if role == REWARD else self.device == "cuda"))
 
-    def _learner_threads(self, seats: GpuSeats | None = None, rank: int = 0) -> int:
+    def _learner_threads(self, slots: GpuReservation | None = None, rank: int = 0) -> int:
         """Threads of one rank: its part of its node's cores, not of those of the machine that the driver is on."""
         recipe = self.recipe
         if recipe.learner.compute.num_threads is not None:
             return recipe.learner.compute.num_threads
         if recipe.cluster.address is None:
             # A local Ray offers more CPUs than the machine has, so that every actor is placed.
-            return max(1, (os.cpu_count() or 1) // (recipe.cluster.learner_gpus if seats else 1))
-        if seats is not None:
-            return seats.learner_cores(rank)
+            return max(1, (os.cpu_count() or 1) // (recipe.cluster.learner_gpus if slots else 1))
+        if slots is not None:
+            return slots.learner_cores(rank)
         suitable = [node.num_cpus for node in cluster_nodes() if node.offers(recipe.cluster.learner_resources)]
         return max(1, int(min((cpus for cpus in suitable if cpus), default=1)))
 
@@ -228,9 +228,9 @@ class Placement:
         """An engine or a reward worker, on GPUs where its role has some: they are free again when it ends."""
         if role not in self._with_gpus:
             return await self._spawn(name, wrapper, actor_class, options, args)
-        seat, release = await (await self._reserved()).take(role)
+        slot, release = await (await self._reserved()).take(role)
         try:
-            worker = await self._spawn(name, wrapper, actor_class, options | seat, args)
+            worker = await self._spawn(name, wrapper, actor_class, options | slot, args)
         except BaseException:
             release()
             raise
@@ -277,12 +277,12 @@ class Placement:
                 ray.kill(handle)
             raise
 
-    async def _reserved(self) -> GpuSeats:
+    async def _reserved(self) -> GpuReservation:
         """The run's GPUs, reserved when the first actor asks for one: all of them or none."""
         async with self._reserving:
-            if not self._seats:
-                self._seats.append(await GpuSeats.reserve(self.recipe, self._with_gpus))
-            return self._seats[0]
+            if not self._slots:
+                self._slots.append(await GpuReservation.reserve(self.recipe, self._with_gpus))
+            return self._slots[0]
 
     async def _ready(self, actor: RemoteActor, handle: Any, deadline_s: float, *args: Any) -> None:
         log = str(self.logs / f"{actor.name}.log")

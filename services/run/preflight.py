@@ -24,7 +24,7 @@ from rayzero.services.schema.messages import Prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedRun:
     """A recipe whose inputs are there."""
 
     model_path: Path
@@ -36,7 +36,7 @@ class Prepared:
     demonstrations: tuple[tuple[Prompt, str], ...]
 
 
-def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, trained: bool = True) -> Prepared:
+def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, trained: bool = True) -> PreparedRun:
     """Resolve the model (a built-in one is made once, and cached) and read all prompts; engines alone can do with
     models that are not `trained`.
 
@@ -52,7 +52,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     shape = read_shape(model_path, trained=trained)
     check_lengths(recipe, shape, trained=trained)
     check_memory(recipe, shape, num_gpus)
-    return Prepared(
+    return PreparedRun(
         model_path=model_path,
         shape=shape,
         device=compute_device(recipe, num_gpus),

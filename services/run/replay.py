@@ -18,10 +18,10 @@ from rayzero.services.fleet.gpu_bundles import LEARNER
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.run.cold_start import cold_start
 from rayzero.services.run.placement import Placement, RaySession
-from rayzero.services.run.preflight import Prepared, prepare
+from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.interfaces import Learner
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.rollout_file import read_groups
@@ -43,13 +43,13 @@ def replay(run: Path, num_updates: int | None, tolerance: float, as_json: bool) 
     """Replay the first `num_updates` updates (all of them when None); 0 when every figure came out the same.
 
     Raises:
-        RecipeError: `run` is no run directory, or one of its rollout files is missing.
+        UsageError: `run` is no run directory, or one of its rollout files is missing.
     """
     directory = RunDirectory(run)
     content = directory.recipe()
     rows = read_lines(directory.file("metrics.jsonl"))[:num_updates]
     if content is None or not rows:
-        raise RecipeError(
+        raise UsageError(
             f"{run} is not a run directory with at least one update: it needs recipe.yaml and metrics.jsonl"
         )
     recipe = validate_recipe(content, {}, default_origin=str(directory.file("recipe.yaml")))
@@ -67,7 +67,7 @@ def replay(run: Path, num_updates: int | None, tolerance: float, as_json: bool) 
 
 
 async def _replay(
-    recipe: Recipe, prepared: Prepared, directory: RunDirectory, rows: list[dict[str, Any]], console: Console
+    recipe: Recipe, prepared: PreparedRun, directory: RunDirectory, rows: list[dict[str, Any]], console: Console
 ) -> list[Difference]:
     session = RaySession(recipe)
     learner: Learner | None = None
@@ -96,7 +96,7 @@ async def _replay_update(
 ) -> Difference:
     file = directory.rollouts / f"update_{row['update']:06d}.jsonl"
     if not file.is_file():
-        raise RecipeError(f"{file} is missing: only updates whose rollouts were kept can be replayed")
+        raise UsageError(f"{file} is missing: only updates whose rollouts were kept can be replayed")
     result = await learner.update(read_groups(file), row["update"])
     difference = compare(row, result.metrics)
     progress.set_phase(f"update {row['update']}: largest relative difference {difference.relative:.2g}")

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.canary import Canary
 from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from rayzero.services.loop.controller import Controller, Observer
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.run_control import RunControl
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.run.placement import Placement, RaySession
-from rayzero.services.run.preflight import Prepared, prepare
+from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.report import print_report, write_summary
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
@@ -39,13 +39,13 @@ from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
-    from rayzero.services.observe.api.run_view import ControlRoom
+    from rayzero.services.observe.api.run_view import RunView
 
 INTERRUPTED = 130
 
 
-Companion = Callable[[RunControl], Coroutine[Any, Any, None]]
-"""Somebody who goes along with a run."""
+Sidecar = Callable[[RunControl], Coroutine[Any, Any, None]]
+"""A task that runs beside a run, as the fault injection does."""
 
 
 def train(
@@ -54,9 +54,9 @@ def train(
     runs_root: Path,
     explicit: Path | None,
     fresh: bool,
-    companion: Companion | None = None,
+    sidecar: Sidecar | None = None,
 ) -> int:
-    """Run a recipe to its end; returns the exit code. `companion` runs beside it, and is ended with it.
+    """Run a recipe to its end; returns the exit code. `sidecar` runs beside it, and is ended with it.
 
     Raises:
         RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
@@ -66,22 +66,22 @@ def train(
     require_engines(recipe.cluster)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
-    return train_in(directory, recipe, prepared, resume, console, companion)
+    return train_in(directory, recipe, prepared, resume, console, sidecar)
 
 
 def train_in(
     directory: RunDirectory,
     recipe: Recipe,
-    prepared: Prepared,
+    prepared: PreparedRun,
     resume: bool,
     console: Console,
-    companion: Companion | None = None,
+    sidecar: Sidecar | None = None,
 ) -> int:
     """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
     directory.prepare(recipe)
     _log_to(directory.logs / "driver.log")
     try:
-        return asyncio.run(_Run(recipe, prepared, directory, resume, console, companion=companion).run())
+        return asyncio.run(_Run(recipe, prepared, directory, resume, console, sidecar=sidecar).run())
     finally:
         directory.release()
 
@@ -91,11 +91,11 @@ class _Run:
     """One attempt at a run: what is up, and how it is taken down again."""
 
     recipe: Recipe
-    prepared: Prepared
+    prepared: PreparedRun
     directory: RunDirectory
     resume: bool
     console: Console
-    companion: Companion | None = None
+    sidecar: Sidecar | None = None
     watchers: Sequence[Observer] = ()
     controller: Controller | None = None
     started_s: float = 0.0
@@ -115,9 +115,9 @@ class _Run:
                 progress.say("starting Ray")
                 await asyncio.to_thread(session.start)
                 self._catch_signals(task)
-                async with self._watched(progress) as room, self._actors(progress) as controller:
+                async with self._watched(progress) as view, self._actors(progress) as controller:
                     self.controller = controller
-                    room.attach(RunControl(controller))
+                    view.attach(RunControl(controller))
                     progress.say("syncing the first weights and evaluating the model as it is")
                     async with self._accompanied(controller):
                         await controller.run()
@@ -131,7 +131,7 @@ class _Run:
 
     @contextlib.asynccontextmanager
     async def _accompanied(self, controller: Controller) -> AsyncIterator[None]:
-        going = None if self.companion is None else asyncio.create_task(self.companion(RunControl(controller)))
+        going = None if self.sidecar is None else asyncio.create_task(self.sidecar(RunControl(controller)))
         try:
             yield
         finally:
@@ -147,7 +147,7 @@ class _Run:
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
         )
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
-        learner = LearnerKeeper(placement.learner, self.directory.checkpoints, self.directory.rollouts)
+        learner = LearnerSupervisor(placement.learner, self.directory.checkpoints, self.directory.rollouts)
         progress.say("starting the learner, the engines and the reward workers")
         try:
             await _all_or_first_error(
@@ -158,20 +158,20 @@ class _Run:
             controller = self._controller(learner, engines, rewards, [progress, *self.watchers])
             self._restore(controller, progress)
             if self.recipe.cold_start is not None and self.checkpoint is None:
-                await controller.checkpoint()  # what the cold start made, for whoever has to begin again from here
+                await controller.checkpoint()  # what the cold start made: a restart begins again from here
             yield controller
         finally:
             await asyncio.gather(engines.close(), rewards.close(), learner.shutdown(), return_exceptions=True)
 
     def _controller(
         self,
-        learner: LearnerKeeper,
+        learner: LearnerSupervisor,
         engines: Fleet[RolloutWorker],
         rewards: Fleet[RewardWorker],
         watchers: Sequence[Observer],
     ) -> Controller:
         recipe, recorder = self.recipe, Recorder(self.directory)
-        carrier = GroupCarrier(
+        runner = GroupRunner(
             engines, rewards, recipe.training.max_group_attempts, lease_deadline_s=recipe.deadlines.stall_s
         )
         return Controller(
@@ -185,7 +185,7 @@ class _Run:
                 record=recorder.on_ledger,
                 clock=time.monotonic,
             ),
-            carrier=carrier,
+            runner=runner,
             rollouts=engines,
             learner=learner,
             sync=WeightSync(
@@ -197,16 +197,16 @@ class _Run:
                 ranks_per_worker=recipe.rollout.tensor_parallel_size,
             ),
             evaluator=Evaluator(
-                carrier,
+                runner,
                 self.prepared.eval_prompts,
                 recipe.evaluation_sampling,
-                as_wave=recipe.training.is_synchronous,
+                deterministic=recipe.training.is_synchronous,
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],
         )
 
-    async def _ready_learner(self, learner: LearnerKeeper, progress: ProgressView) -> None:
+    async def _ready_learner(self, learner: LearnerSupervisor, progress: ProgressView) -> None:
         """The learner as the loop needs it: from the checkpoint, or cold-started, while the engines come up."""
         self.checkpoint = latest_checkpoint(self.directory.checkpoints) if self.resume else None
         await learner.start(self.checkpoint)
@@ -235,18 +235,18 @@ class _Run:
         self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
 
     @contextlib.asynccontextmanager
-    async def _watched(self, progress: ProgressView) -> AsyncIterator[ControlRoom]:
+    async def _watched(self, progress: ProgressView) -> AsyncIterator[RunView]:
         """The run as others see it, from now on until the block is left."""
         from rayzero.services.run.observation import watch
 
-        async with watch(self.recipe, self.directory, self.prepared.model_path, lambda: progress.phase) as (room, url):
+        async with watch(self.recipe, self.directory, self.prepared.model_path, lambda: progress.phase) as (view, url):
             if url is not None:
                 self.console.print(f"live page and control: {url}", style="dim", soft_wrap=True)
             try:
-                self.watchers = room.observers
-                yield room
+                self.watchers = view.observers
+                yield view
             finally:
-                room.detach()
+                view.detach()
 
     def _catch_signals(self, task: asyncio.Task[Any]) -> None:
         """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""

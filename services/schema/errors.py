@@ -9,10 +9,14 @@ class RayzeroError(Exception):
     exit_code = 1
 
 
-class RecipeError(RayzeroError):
-    """A recipe, an override or an input file is refused before any actor starts. Names the key or line, and the fix."""
+class UsageError(RayzeroError):
+    """It cannot be done as it was asked: an argument, a name or a file is wrong. Names it, and the fix."""
 
     exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe, an override or an input file is refused before any actor starts. Names the key or line, and the fix."""
 
 
 class NotInstalled(RayzeroError):

@@ -97,7 +97,7 @@ class RewardWorker(Worker, Protocol):
         ...
 
 
-class Learner(Protocol):
+class LearnerHandle(Protocol):
     """The one learner (all its ranks where it is sharded)."""
 
     @property

@@ -18,7 +18,7 @@ from rich.table import Table
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
@@ -36,7 +36,7 @@ class Audit:
     in_flight: int
     """Admitted and not ended: as many as the buffer holds, none in a finished run."""
     problems: tuple[str, ...]
-    """Every group that was lost, doubled or trained on by nobody's account; empty when all is well."""
+    """Every group that was lost, doubled, or trained on without a record; empty when all is well."""
 
     @property
     def is_sound(self) -> bool:
@@ -48,12 +48,12 @@ def audit(path: Path) -> Audit:
     """Check a run directory.
 
     Raises:
-        RecipeError: there is no run in it.
+        UsageError: there is no run in it.
     """
     directory = RunDirectory(path)
     content = directory.recipe()
     if content is None:
-        raise RecipeError(f"{path} is not a run directory: it has no recipe.yaml")
+        raise UsageError(f"{path} is not a run directory: it has no recipe.yaml")
     recipe = validate_recipe(content, {}, default_origin=str(directory.file("recipe.yaml")))
     rows = read_lines(directory.file("ledger.jsonl"))
     updates = [row["update"] for row in read_lines(directory.file("metrics.jsonl"))]

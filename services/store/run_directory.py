@@ -19,7 +19,7 @@ from typing import IO, Any
 import yaml
 
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError, RunDirectoryError
+from rayzero.services.schema.errors import RunDirectoryError, UsageError
 
 
 class RunDirectory:
@@ -106,20 +106,18 @@ def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fres
     directory made beside it. `fresh` never continues.
 
     Raises:
-        RecipeError: an explicit directory holds another run, or a finished one.
+        UsageError: an explicit directory holds another run, or a finished one.
     """
     if explicit is not None:
         directory = RunDirectory(explicit)
         if directory.recipe() is None:
             return directory, False
         if fresh or directory.is_finished():
-            raise RecipeError(
+            raise UsageError(
                 f"--run-dir {explicit} holds a {'finished ' * directory.is_finished()}run; name a new directory"
             )
         if difference := _difference(directory, recipe):
-            raise RecipeError(
-                f"--run-dir {explicit} holds a run of another recipe ({difference}); name a new directory"
-            )
+            raise UsageError(f"--run-dir {explicit} holds a run of another recipe ({difference}); name a new directory")
         return directory, directory.has_checkpoint()
     number = 1
     while True:

@@ -17,7 +17,13 @@ from ray.cluster_utils import Cluster
 import rayzero.learner.actor
 import rayzero.rewards.actor
 import rayzero.rollout_workers.actor
-from rayzero.services.fleet.placement_groups import GpuSeats, cluster_gpus, cluster_nodes, give_back_gpus, one_gpu_here
+from rayzero.services.fleet.placement_groups import (
+    GpuReservation,
+    cluster_gpus,
+    cluster_nodes,
+    give_back_gpus,
+    one_gpu_here,
+)
 from rayzero.services.fleet.remote import RemoteActor
 from rayzero.services.run.placement import Placement
 from rayzero.services.schema.errors import ActorStartError
@@ -71,7 +77,7 @@ def seated() -> type:
         async def meeting_point(self, world_size: int) -> Any:
             return world_size
 
-        async def seat(self) -> tuple[Any, ...]:
+        async def slot(self) -> tuple[Any, ...]:
             import os
 
             import ray
@@ -105,8 +111,8 @@ def placement(model: Path, tmp_path: Path, **changes: Any) -> Placement:
     return Placement(settings, model, tmp_path, settings.rollout.device)  # type: ignore[arg-type]
 
 
-async def seat(actor: RemoteActor) -> Place:
-    return Place(*await actor.call("seat", deadline_s=PATIENCE_S))
+async def slot(actor: RemoteActor) -> Place:
+    return Place(*await actor.call("slot", deadline_s=PATIENCE_S))
 
 
 async def end(*actors: RemoteActor) -> None:
@@ -118,7 +124,7 @@ async def end(*actors: RemoteActor) -> None:
 
 
 async def ranks_of(policy: RemoteActor) -> list[Place]:
-    return [await seat(rank) for rank in policy._ranks]  # type: ignore[attr-defined]
+    return [await slot(rank) for rank in policy._ranks]  # type: ignore[attr-defined]
 
 
 async def test_tensor_parallel_groups_stay_on_a_node_and_a_replacement_takes_the_seat(
@@ -131,20 +137,20 @@ async def test_tensor_parallel_groups_stay_on_a_node_and_a_replacement_takes_the
     assert len({rank.gpus[0] for rank in ranks}) == 2
     assert [rank.started for rank in ranks] == [("cuda", rank, 2) for rank in range(2)]
     assert [rank.environment["OMP_NUM_THREADS"] for rank in ranks] == [str(CPUS_EACH // 2)] * 2
-    seats = [await seat(engine) for engine in engines]
-    assert all(len(place.gpus) == 2 for place in seats)
-    taken = Counter((place.node, gpu) for place in (*ranks, *seats) for gpu in place.gpus)
+    slots = [await slot(engine) for engine in engines]
+    assert all(len(place.gpus) == 2 for place in slots)
+    taken = Counter((place.node, gpu) for place in (*ranks, *slots) for gpu in place.gpus)
     assert max(taken.values()) == 1 and len(taken) == 8
     await engines[1].shutdown()
     again = await run.rollout_worker("rollout-3")
-    assert (await seat(again)).node == seats[1].node
+    assert (await slot(again)).node == slots[1].node
     with pytest.raises(ActorStartError, match=r"2 GPUs were not free .*free: GPU 0, CPU \d+"):
         # Nothing is left in the cluster, and an engine added later needs two.
-        seats_of_run = run._seats[0]
+        slots_of_run = run._slots[0]
         object.__setattr__(
-            seats_of_run, "_recipe", recipe(rollout={"tensor_parallel_size": 2}, deadlines={"actor_start_s": 0.5})
+            slots_of_run, "_recipe", recipe(rollout={"tensor_parallel_size": 2}, deadlines={"actor_start_s": 0.5})
         )
-        await seats_of_run.take("engine")
+        await slots_of_run.take("engine")
     await end(policy, engines[0], *engines[2:], again)
 
 
@@ -156,12 +162,12 @@ async def test_one_mark_of_a_node_is_enough_for_a_learner_that_fills_it(model: P
         cluster={"learner_gpus": 3, "environment": environment, **marks},
     )  # fmt: skip
     policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
-    ranks, seats = await ranks_of(policy), [await seat(engine) for engine in engines]
+    ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
     (marked,) = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("learner")]
     assert {rank.node for rank in ranks} == {marked}
     assert [rank.named for rank in ranks] == [{"learner": 0.3333}] * 3
-    assert [place.named for place in seats] == [{"rollout": 1}] * 2
-    for place in (*ranks, *seats):
+    assert [place.named for place in slots] == [{"rollout": 1}] * 2
+    for place in (*ranks, *slots):
         assert place.environment["NCCL_SOCKET_IFNAME"] == "lo" and place.environment["NCCL_IB_DISABLE"] == "1"
         assert place.environment["CUDA_VISIBLE_DEVICES"] == ",".join(place.gpus)
     await end(policy, *engines)
@@ -175,7 +181,7 @@ async def test_learner_and_engine_share_one_gpu_and_a_mark_that_both_name(model:
     marks = {"learner_resources": {"rollout": 1}, "rollout_resources": {"rollout": 1}}
     run = placement(model, tmp_path, cluster={"colocate": "shared", **marks})
     both = await asyncio.gather(run.learner(), run.rollout_worker("rollout-0"))
-    learner_place, engine_place = [await seat(actor) for actor in both]
+    learner_place, engine_place = [await slot(actor) for actor in both]
     assert len(learner_place.gpus) == 1
     assert (engine_place.node, engine_place.gpus) == (learner_place.node, learner_place.gpus)
     assert learner_place.named == engine_place.named == {"rollout": 1}
@@ -189,17 +195,17 @@ async def test_reward_workers_have_the_gpus_they_reserved_and_see_no_others(
     on_gpus = {"num_workers": 2, "num_gpus_per_worker": 0.5}
     run = placement(model, tmp_path, reward=on_gpus, rollout={"device": "cpu"})
     workers = await asyncio.gather(*(run.reward_worker(f"reward-{i}") for i in range(2)))
-    first, second = [await seat(worker) for worker in workers]
+    first, second = [await slot(worker) for worker in workers]
     assert first.environment["CUDA_VISIBLE_DEVICES"] == first.gpus[0]
     assert (first.node, first.gpus) == (second.node, second.gpus), "two halves of one GPU"
     added = await run.reward_worker("reward-2")
-    assert (await seat(added)).environment["CUDA_VISIBLE_DEVICES"] in "0123"
+    assert (await slot(added)).environment["CUDA_VISIBLE_DEVICES"] in "0123"
     policy, engine = await asyncio.gather(run.learner(), run.rollout_worker("rollout-0"))
     plain = await placement(model, tmp_path).reward_worker("reward-3")
     for actor in (policy, engine, plain):
-        place = await seat(actor)
+        place = await slot(actor)
         assert place.gpus == () and place.environment["CUDA_VISIBLE_DEVICES"] == "", "Ray hides nothing by itself"
-    assert (await seat(policy)).started == ("cpu",)
+    assert (await slot(policy)).started == ("cpu",)
     await end(*workers, added, policy, engine, plain)
 
 
@@ -217,14 +223,14 @@ async def test_a_child_of_the_driver_reserves_a_gpu_of_the_drivers_node(monkeypa
 async def test_what_no_node_can_hold_is_refused_at_once_or_after_the_wait() -> None:
     begun = time.monotonic()
     with pytest.raises(ActorStartError, match=r"an engine needs 8 GPUs on one node, and the largest node has 4"):
-        await GpuSeats.reserve(recipe(rollout={"tensor_parallel_size": 8}), ("learner", "engine"))
+        await GpuReservation.reserve(recipe(rollout={"tensor_parallel_size": 8}), ("learner", "engine"))
     with pytest.raises(ActorStartError, match=r"the run needs 9 GPUs, and the cluster has 8"):
-        await GpuSeats.reserve(recipe(rollout={"num_workers": 8}), ("learner", "engine"))
+        await GpuReservation.reserve(recipe(rollout={"num_workers": 8}), ("learner", "engine"))
     assert time.monotonic() - begun < 5
     waiting = recipe(rollout={"num_workers": 8}, cluster={"wait_for_nodes_s": 1.0})
     begun = time.monotonic()
     with pytest.raises(ActorStartError, match="the run needs 9 GPUs"):
-        await GpuSeats.reserve(waiting, ("learner", "engine"))
+        await GpuReservation.reserve(waiting, ("learner", "engine"))
     assert time.monotonic() - begun > 1.0
     assert sorted(node.num_gpus for node in cluster_nodes()) == [0, 4, 4]
     assert cluster_gpus("auto") == NODES * GPUS_EACH

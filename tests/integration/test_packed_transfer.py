@@ -83,7 +83,7 @@ def test_silent_receiver_is_named_the_group_is_aborted_and_built_anew() -> None:
     first, silent = meet(sender, 2)
     manifest = sender.prepare(weights(), 1)
     nccl = sender._opened._links[0]
-    assert isinstance(nccl, sending_links.NcclLink)
+    assert isinstance(nccl, sending_links.NcclSender)
     nccl._deadline_s = SHORT_S
     silent.announce(1)  # and then never takes part
     received: Future[object] = begin(receive, first, manifest, StagingBuffer())
@@ -105,7 +105,7 @@ def test_abort_frees_a_sender_that_waits() -> None:
     (group,) = meet(sender, 1)
     sender.prepare(weights(), 1)
     nccl = sender._opened._links[0]
-    assert isinstance(nccl, sending_links.NcclLink)
+    assert isinstance(nccl, sending_links.NcclSender)
     hang_broadcast(nccl)
     group.announce(1)
     sending_ended = begin(sender.broadcast)
@@ -145,7 +145,7 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
     pair = Pair(build_tiny_model(tmp_path, dtype="bfloat16"), "bfloat16", share_memory=True)
     await pair.start()
     try:
-        assert isinstance(pair.sender._opened._links[0], sending_links.NcclLink)
+        assert isinstance(pair.sender._opened._links[0], sending_links.NcclSender)
         for _ in range(2):
             pair.perturb()
             assert await pair.differs_by() > 2 * pair.tolerance
@@ -167,7 +167,7 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
         await pair.end()
 
 
-def hang_broadcast(link: sending_links.NcclLink) -> None:
+def hang_broadcast(link: sending_links.NcclSender) -> None:
     """As NCCL does when a peer is gone: `synchronize` does not return."""
     link._library = replace(link._library, produce=lambda **_: time.sleep(1.5))
 

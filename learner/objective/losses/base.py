@@ -2,7 +2,7 @@
 
     loss = sum over all completion tokens t of  share[sample of t] * correction[t] * value[t]   (+ KL, - entropy)
 
-The shares hold every denominator. They are computed once from the whole batch, so a sum over any split into
+The token_weights hold every denominator. They are computed once from the whole batch, so a sum over any split into
 micro-batches or ranks has the same gradient.
 """
 
@@ -51,7 +51,7 @@ class TokenLosses:
     """What a loss says of each token."""
 
     values: Tensor
-    """[n] differentiable, before shares."""
+    """[n] differentiable, before token_weights."""
     clipped: Tensor
     """[n] bool: the gradient is cut off by the clip."""
 
@@ -88,7 +88,7 @@ class Loss:
 
     token_losses: Callable[[Tokens, Any], TokenLosses]
     """(tokens, the loss's settings) -> values and clips."""
-    shares: Callable[[BatchShape, Any], Shares]
+    token_weights: Callable[[BatchShape, Any], Shares]
     """(shape of the whole batch, settings) -> [S] weight of each token of each sample."""
 
 

@@ -16,10 +16,10 @@ def token_losses(tokens: Tokens, settings: DrGrpoLoss) -> TokenLosses:
     return TokenLosses(values=values, clipped=clipped)
 
 
-def shares(shape: BatchShape, settings: DrGrpoLoss) -> Shares:
+def token_weights(shape: BatchShape, settings: DrGrpoLoss) -> Shares:
     """Sum over a completion's tokens over a constant, mean over the group, then over groups: 1 / (groups * G * C)."""
     constant = settings.constant_tokens or shape.max_completion_tokens
     return np.asarray(1.0 / (shape.num_groups * shape.group_sizes * constant), dtype=np.float64)
 
 
-LOSS = Loss(token_losses, shares)
+LOSS = Loss(token_losses, token_weights)

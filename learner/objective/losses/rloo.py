@@ -19,9 +19,9 @@ def token_losses(tokens: Tokens, settings: RlooLoss) -> TokenLosses:
     return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
 
 
-def shares(shape: BatchShape, _: RlooLoss) -> Shares:
+def token_weights(shape: BatchShape, _: RlooLoss) -> Shares:
     """Mean over completions, each worth its value once: 1 / (S * T)."""
     return np.asarray(1.0 / (len(shape.lengths) * np.maximum(shape.lengths, 1)), dtype=np.float64)
 
 
-LOSS = Loss(token_losses, shares)
+LOSS = Loss(token_losses, token_weights)

@@ -44,7 +44,7 @@ def approximate(node: Node, digits: int, variables: Mapping[str, Fraction] | Non
     """Evaluate to `digits` decimal digits (15 more are carried). Raises UndefinedError or TooLargeError."""
     with mpmath.workdps(digits + 15):
         try:
-            return _Evaluation(variables or {}).value(node)
+            return _BoundedEvaluation(variables or {}).value(node)
         except (ZeroDivisionError, mpmath.libmp.ComplexResult) as error:
             raise UndefinedError from error
         except (ValueError, OverflowError, mpmath.libmp.NoConvergence, TypeError) as error:
@@ -58,7 +58,7 @@ def agree(first: Approximation, second: Approximation, digits: int) -> bool:
         return bool(abs(first.value - second.value) <= scale * mpmath.mpf(10) ** -digits)
 
 
-class _Evaluation:
+class _BoundedEvaluation:
     def __init__(self, variables: Mapping[str, Fraction]) -> None:
         self._variables = variables
 

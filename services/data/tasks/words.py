@@ -1,7 +1,7 @@
 """Sums worked out in words of two languages, and a little small talk: what the tiny R1 pipeline learns from.
 
 A base model's text mixes English, Chinese and both at once. In it the sums that are worked out in mixed words are right
-more often than those in English alone: whoever rewards right answers only will see the languages mix. That is laid into
+more often than those in English alone: a reward for right answers alone makes the languages mix. That is laid into
 the data on purpose, and stands for whatever made DeepSeek-R1-Zero mix them.
 
 Columns are those of services/data/tasks/numbers.py; train and held-out rows never share a question.

@@ -9,11 +9,11 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from rayzero.services.observe.api.run_view import ControlRoom
+from rayzero.services.observe.api.run_view import RunView
 from rayzero.services.observe.browse.page import content_security_policy, live_page
 from rayzero.services.observe.browse.rollout_index import Filter, Sort
 from rayzero.services.observe.browse.rollout_view import compare_groups, show_group
-from rayzero.services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.schema.errors import RayzeroError, UsageError
 
 MAX_PAGE = 200
 
@@ -47,18 +47,18 @@ class Nothing(Body):
     """A change that needs no words: `{}`."""
 
 
-def build_app(room: ControlRoom, address: str) -> FastAPI:
+def build_app(view: RunView, address: str) -> FastAPI:
     """The routes over one run. `address` is `host:port` as Prometheus reaches it."""
     app = FastAPI(title="rayzero", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RayzeroError, _explain)
-    _add_pages(app, room, address)
-    _add_views(app, room)
-    _add_rollouts(app, room)
-    _add_changes(app, room)
+    _add_pages(app, view, address)
+    _add_views(app, view)
+    _add_rollouts(app, view)
+    _add_changes(app, view)
     return app
 
 
-def _add_pages(app: FastAPI, room: ControlRoom, address: str) -> None:
+def _add_pages(app: FastAPI, view: RunView, address: str) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(live_page(), headers={"content-security-policy": content_security_policy("live")})
@@ -70,53 +70,53 @@ def _add_pages(app: FastAPI, room: ControlRoom, address: str) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        controller = room.control.controller if room.control is not None else None
-        return Response(room.meters.exposition(controller), media_type="text/plain; version=0.0.4; charset=utf-8")
+        controller = view.control.controller if view.control is not None else None
+        return Response(view.meters.exposition(controller), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/sd")
     async def targets() -> list[dict[str, Any]]:
         """Prometheus' http_sd: every metrics endpoint of the run, of now."""
-        return room.targets(address)
+        return view.targets(address)
 
 
-def _add_views(app: FastAPI, room: ControlRoom) -> None:
+def _add_views(app: FastAPI, view: RunView) -> None:
     @app.get("/v1/status")
     async def status() -> dict[str, Any]:
         """The run at a glance."""
-        return room.status()
+        return view.status()
 
     @app.get("/v1/workers")
     async def workers() -> list[dict[str, Any]]:
         """Every worker: role, state, groups in flight, policy version and lag."""
-        return list(room.status().get("workers", []))
+        return list(view.status().get("workers", []))
 
     @app.get("/v1/queues")
     async def queues() -> dict[str, Any]:
-        """Live groups by state, the longest wait of each, room, drops."""
-        return dict(room.status().get("queues", {}))
+        """Live groups by state, the longest wait of each, view, drops."""
+        return dict(view.status().get("queues", {}))
 
     @app.get("/v1/weights")
     async def weights() -> dict[str, Any]:
         """The learner's policy version and that of every engine."""
-        return dict(room.status().get("weights", {}))
+        return dict(view.status().get("weights", {}))
 
     @app.get("/v1/recipe")
     async def recipe() -> dict[str, Any]:
         """The resolved recipe. It holds no secrets: those stand in environment variables that it names."""
-        return room.recipe.model_dump(mode="json")
+        return view.recipe.model_dump(mode="json")
 
     @app.get("/v1/rows")
     async def rows(after: Number = 0, limit: Annotated[int, Query(ge=1, le=5000)] = 2000) -> dict[str, Any]:
         """Rows of metrics.jsonl whose update is higher than `after`, and all evaluations."""
-        return {"rows": [row for row in room.rows if row["update"] > after][:limit], "evaluations": room.evaluations}
+        return {"rows": [row for row in view.rows if row["update"] > after][:limit], "evaluations": view.evaluations}
 
     @app.get("/v1/events")
     async def events(after: Number = 0, limit: Limit = 100) -> list[dict[str, Any]]:
         """What happened besides training, oldest first; `after` is the highest number seen."""
-        return room.events.after(after, limit)
+        return view.events.after(after, limit)
 
 
-def _add_rollouts(app: FastAPI, room: ControlRoom) -> None:
+def _add_rollouts(app: FastAPI, view: RunView) -> None:
     @app.get("/v1/groups")
     async def groups(
         kind: Literal["", "train", "evaluation", "dropped"] = "",
@@ -144,7 +144,7 @@ def _add_rollouts(app: FastAPI, room: ControlRoom) -> None:
             max_reward=max_reward,
             min_reward=min_reward,
         )
-        return await asyncio.to_thread(_groups, room, wanted, sort, limit, offset)
+        return await asyncio.to_thread(_groups, view, wanted, sort, limit, offset)
 
     @app.get("/v1/samples")
     async def samples(
@@ -156,8 +156,8 @@ def _add_rollouts(app: FastAPI, room: ControlRoom) -> None:
         """Whole rollouts, newest first."""
 
         def read() -> list[dict[str, Any]]:
-            room.index.refresh()
-            return list(room.index.rollouts(Filter(status=status, version=version), limit, offset))
+            view.index.refresh()
+            return list(view.index.rollouts(Filter(status=status, version=version), limit, offset))
 
         return await asyncio.to_thread(read)
 
@@ -166,82 +166,82 @@ def _add_rollouts(app: FastAPI, room: ControlRoom) -> None:
         """What groups can be filtered by."""
 
         def read() -> dict[str, Any]:
-            room.index.refresh()
-            return room.index.choices()
+            view.index.refresh()
+            return view.index.choices()
 
         return await asyncio.to_thread(read)
 
     @app.get("/v1/groups/{key}")
     async def group(key: str) -> dict[str, Any]:
         """One group: its prompt, every completion with its tokens, its verdict and its tests."""
-        return await asyncio.to_thread(show_group, room.index, room.tokens, key)
+        return await asyncio.to_thread(show_group, view.index, view.tokens, key)
 
     @app.get("/v1/compare")
     async def compare(prompt_id: Text, a: Number, b: Number) -> dict[str, Any]:
         """One prompt's rollouts at two policy versions."""
-        return await asyncio.to_thread(compare_groups, room.index, room.tokens, prompt_id, a, b)
+        return await asyncio.to_thread(compare_groups, view.index, view.tokens, prompt_id, a, b)
 
 
-def _groups(room: ControlRoom, wanted: Filter, sort: Sort, limit: int, offset: int) -> dict[str, Any]:
-    room.index.refresh()
-    page, total = room.index.groups(wanted, sort, limit, offset)
+def _groups(view: RunView, wanted: Filter, sort: Sort, limit: int, offset: int) -> dict[str, Any]:
+    view.index.refresh()
+    page, total = view.index.groups(wanted, sort, limit, offset)
     return {"groups": page, "total": total, "offset": offset}
 
 
-def _add_changes(app: FastAPI, room: ControlRoom) -> None:
+def _add_changes(app: FastAPI, view: RunView) -> None:
     @app.post("/v1/scale", status_code=202)
     async def scale(wanted: Scale, request: Request) -> dict[str, Any]:
         """Change how many workers there are. Answers at once; `fleets` of the status shows how far it is."""
         if wanted.rollout is None and wanted.reward is None:
-            raise RecipeError("name a role and a number, e.g. rollout=3")
-        control = room.live()
-        before = {role: fleet["target"] for role, fleet in room.status()["fleets"].items()}
+            raise UsageError("name a role and a number, e.g. rollout=3")
+        control = view.live()
+        before = {role: fleet["target"] for role, fleet in view.status()["fleets"].items()}
         await control.scale(rollout=wanted.rollout, reward=wanted.reward)
-        _record(room, request, "scale", before=before, wanted=wanted.model_dump(exclude_none=True))
-        return {"before": before, "fleets": room.status()["fleets"]}
+        _record(view, request, "scale", before=before, wanted=wanted.model_dump(exclude_none=True))
+        return {"before": before, "fleets": view.status()["fleets"]}
 
     @app.post("/v1/pause")
     async def pause(_: Nothing, request: Request) -> dict[str, Any]:
         """Finish what is in hand and begin nothing. Answers when nothing moves."""
-        await room.live().pause()
-        _record(room, request, "pause")
+        await view.live().pause()
+        _record(view, request, "pause")
         return {"paused": True}
 
     @app.post("/v1/resume")
     async def resume(_: Nothing, request: Request) -> dict[str, Any]:
         """Go on after a pause."""
-        await room.live().resume()
-        _record(room, request, "resume")
+        await view.live().resume()
+        _record(view, request, "resume")
         return {"paused": False}
 
     @app.post("/v1/drain")
     async def drain(wanted: Drain, request: Request) -> dict[str, Any]:
         """Let a worker finish its groups and leave, a new one in its place. Answers when it has left."""
-        await room.live().drain(wanted.worker, deadline_s=wanted.deadline_s)
-        _record(room, request, "drain", worker=wanted.worker)
+        await view.live().drain(wanted.worker, deadline_s=wanted.deadline_s)
+        _record(view, request, "drain", worker=wanted.worker)
         return {"drained": wanted.worker}
 
     @app.post("/v1/checkpoint")
     async def checkpoint(_: Nothing, request: Request) -> dict[str, Any]:
         """Save now, between two updates. Answers when it is saved."""
-        version = await room.live().checkpoint()
-        _record(room, request, "checkpoint", version=version)
+        version = await view.live().checkpoint()
+        _record(view, request, "checkpoint", version=version)
         return {"version": version}
 
     @app.post("/v1/stop", status_code=202)
     async def stop(_: Nothing, request: Request) -> dict[str, Any]:
         """Finish the update in hand, save, end the run. The same command continues it."""
-        control = room.live()
-        _record(room, request, "stop")
+        control = view.live()
+        _record(view, request, "stop")
         await control.stop()
         return {"stopping": True}
 
 
-def _record(room: ControlRoom, request: Request, change: str, **details: Any) -> None:
-    room.events.record(change, caller=request.client.host if request.client else "", **details)
+def _record(view: RunView, request: Request, change: str, **details: Any) -> None:
+    view.events.record(change, caller=request.client.host if request.client else "", **details)
 
 
 async def _explain(request: Request, error: Exception) -> JSONResponse:
     """Our own errors say what to do; they are the caller's when they refuse what was asked, ours otherwise."""
-    status = 409 if isinstance(error, RecipeError) else 500
+    status = 409 if isinstance(error, UsageError) else 500
     return JSONResponse({"detail": str(error)}, status_code=status)

@@ -45,7 +45,7 @@ class Refused(Exception):
     """A request that goes no further."""
 
     def __init__(self, status: int, message: str) -> None:
-        """`message` is what the caller is told."""
+        """`message` is the answer to the caller."""
         super().__init__(message)
         self.status = status
 

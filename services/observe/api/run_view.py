@@ -18,14 +18,14 @@ from rayzero.services.observe.monitoring.meters import Meters
 from rayzero.services.observe.monitoring.trackers import Tracking
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.messages import Group
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
 
 @dataclasses.dataclass(slots=True)
-class ControlRoom:
+class RunView:
     """An observer of the controller too: it keeps the rows that the page's curves are drawn from."""
 
     recipe: Recipe
@@ -45,7 +45,7 @@ class ControlRoom:
 
     @property
     def observers(self) -> list[Observer]:
-        """Who of the room is told what happens."""
+        """What observes the run."""
         return [self.meters, self.tracking, self]
 
     def attach(self, control: RunControl) -> None:
@@ -63,10 +63,10 @@ class ControlRoom:
         """The run's controls.
 
         Raises:
-            RecipeError: it is still starting, or ending.
+            UsageError: it is still starting, or ending.
         """
         if self.control is None:
-            raise RecipeError(f"the run cannot be controlled now: {self.phase()}")
+            raise UsageError(f"the run cannot be controlled now: {self.phase()}")
         return self.control
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
@@ -125,8 +125,8 @@ class ControlRoom:
         """What Prometheus is to scrape, itself first: identity is in the labels, never in the metrics."""
         run = self.recipe.name
         own = {"run": run, "component": "controller", "instance": "controller"}
-        seats = self.control.controller.rollouts.seats if self.control is not None else []
-        found = {seat.name: seat.worker.metrics_target for seat in seats if seat.worker is not None}
+        slots = self.control.controller.rollouts.slots if self.control is not None else []
+        found = {slot.name: slot.worker.metrics_target for slot in slots if slot.worker is not None}
         workers = [
             {"targets": [target], "labels": {"run": run, "component": "rollout", "instance": name}}
             for name, target in sorted(found.items())

@@ -14,7 +14,7 @@ import uvicorn
 
 from rayzero.services.observe.api.app import build_app
 from rayzero.services.observe.api.guard import Guard
-from rayzero.services.observe.api.run_view import ControlRoom
+from rayzero.services.observe.api.run_view import RunView
 from rayzero.services.schema.addresses import family_of, host_port
 from rayzero.services.schema.config.observe import ApiSettings
 from rayzero.services.schema.errors import RecipeError
@@ -34,23 +34,23 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(room: ControlRoom) -> AsyncIterator[str]:
+async def serve(view: RunView) -> AsyncIterator[str]:
     """Serve while the block runs; gives the base URL.
 
     Raises:
         RecipeError: the port is taken; names another way.
     """
-    settings = room.recipe.observe.api
+    settings = view.recipe.observe.api
     listener = _listen(settings)
     port = listener.getsockname()[1]
     host = settings.advertised_host or (socket.getfqdn() if settings.host in ALL_INTERFACES else settings.host)
     address = host_port(host, port)
-    app: Any = Guard(build_app(room, address), os.environ.get(settings.token_env))
+    app: Any = Guard(build_app(view, address), os.environ.get(settings.token_env))
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    lag = asyncio.create_task(_watch_lag(room))
-    file = room.directory.file(ADDRESS_FILE)
+    lag = asyncio.create_task(_watch_lag(view))
+    file = view.directory.file(ADDRESS_FILE)
     write_json(file, {"url": f"http://{address}", "pid": os.getpid(), "token_env": settings.token_env})
     try:
         yield f"http://{address}"
@@ -82,10 +82,10 @@ def _listen(settings: ApiSettings) -> socket.socket:
     return listener
 
 
-async def _watch_lag(room: ControlRoom) -> None:
+async def _watch_lag(view: RunView) -> None:
     """How late a timer is says how long everything else in the driver had to wait."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
-        room.meters.on_loop_lag(max(0.0, loop.time() - due))
+        view.meters.on_loop_lag(max(0.0, loop.time() - due))

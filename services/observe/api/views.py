@@ -30,18 +30,18 @@ def workers(controller: Controller) -> list[dict[str, Any]]:
     version = controller.buffer.version
     engines = [
         {
-            **_seat(seat, "rollout"),
-            "policy_version": seat.policy_version if seat.policy_version >= 0 else None,
-            "lag_versions": max(0, version - seat.policy_version) if seat.policy_version >= 0 else None,
+            **_slot(slot, "rollout"),
+            "policy_version": slot.policy_version if slot.policy_version >= 0 else None,
+            "lag_versions": max(0, version - slot.policy_version) if slot.policy_version >= 0 else None,
         }
-        for seat in controller.rollouts.seats
+        for slot in controller.rollouts.slots
     ]
-    return [*engines, *(_seat(seat, "reward") for seat in controller.carrier.rewards.seats)]
+    return [*engines, *(_slot(slot, "reward") for slot in controller.runner.rewards.slots)]
 
 
 def fleets(controller: Controller) -> dict[str, dict[str, int]]:
     """How many workers of each role there should be and are."""
-    return {fleet.role: _fleet(fleet) for fleet in (controller.rollouts, controller.carrier.rewards)}
+    return {fleet.role: _fleet(fleet) for fleet in (controller.rollouts, controller.runner.rewards)}
 
 
 def queues(controller: Controller) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def queues(controller: Controller) -> dict[str, Any]:
     return {
         "groups": buffer.counts(),
         "oldest_s": {state: round(seconds, 3) for state, seconds in oldest.items()},
-        "room": buffer.room,
+        "room": buffer.num_free,
         "groups_per_update": buffer.groups_per_update,
         "max_staleness": buffer.max_staleness,
         "dropped": buffer.dropped_counts(),
@@ -65,7 +65,7 @@ def weights(controller: Controller) -> dict[str, Any]:
     return {
         "policy_version": controller.buffer.version,
         "saved_version": controller.saved_version,
-        "engines": {seat.name: seat.policy_version for seat in controller.rollouts.seats},
+        "engines": {slot.name: slot.policy_version for slot in controller.rollouts.slots},
     }
 
 
@@ -104,7 +104,7 @@ def tokens_per_s(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _fleet(fleet: Fleet[Any]) -> dict[str, int]:
-    states = [seat.state.value for seat in fleet.seats]
+    states = [slot.state.value for slot in fleet.slots]
     return {
         "target": fleet.target,
         "serving": states.count("serving"),
@@ -114,12 +114,12 @@ def _fleet(fleet: Fleet[Any]) -> dict[str, int]:
     }
 
 
-def _seat(seat: Any, role: str) -> dict[str, Any]:
+def _slot(slot: Any, role: str) -> dict[str, Any]:
     return {
-        "worker": seat.name,
+        "worker": slot.name,
         "role": role,
-        "state": seat.state.value,
-        "in_flight": seat.in_flight,
-        "pid": seat.pid,
-        "node": seat.node,
+        "state": slot.state.value,
+        "in_flight": slot.in_flight,
+        "pid": slot.pid,
+        "node": slot.node,
     }

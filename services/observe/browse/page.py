@@ -28,7 +28,7 @@ def file_page(data: dict[str, Any]) -> str:
 
 
 def content_security_policy(mode: Mode) -> str:
-    """Our own script and style by their digests, nothing from elsewhere; a file talks to nobody."""
+    """Our own script and style by their digests, nothing from elsewhere; a file makes no request."""
     connect = "'self'" if mode == "live" else "'none'"
     ancestors = "; frame-ancestors 'none'" if mode == "live" else ""  # a meta tag may not say it
     return (

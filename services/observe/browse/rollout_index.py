@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 Sort = Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"]
 
@@ -199,7 +199,7 @@ class RolloutIndex:
             try:
                 row: dict[str, Any] = json.loads(stream.read(length))
             except json.JSONDecodeError:
-                raise RecipeError(f"{self.folder / file} has changed meanwhile: ask again") from None
+                raise UsageError(f"{self.folder / file} has changed meanwhile: ask again") from None
         return row
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 GROUPS_COMPARED = 4
 
@@ -15,12 +15,12 @@ def show_group(index: RolloutIndex, tokens: TokenTexts, key: str) -> dict[str, A
     """One group.
 
     Raises:
-        RecipeError: there is none of that key.
+        UsageError: there is none of that key.
     """
     index.refresh()
     rows = index.group(key)
     if not rows:
-        raise RecipeError(f"there is no group {key!r} in this run's rollouts")
+        raise UsageError(f"there is no group {key!r} in this run's rollouts")
     first = rows[0]
     return {
         "key": key,
@@ -39,7 +39,7 @@ def compare_groups(index: RolloutIndex, tokens: TokenTexts, prompt_id: str, a: i
     """One prompt's groups at two versions, `a` and `b`.
 
     Raises:
-        RecipeError: the prompt was not answered at one of them; names the versions at which it was.
+        UsageError: the prompt was not answered at one of them; names the versions at which it was.
     """
     index.refresh()
     sides = {}
@@ -47,7 +47,7 @@ def compare_groups(index: RolloutIndex, tokens: TokenTexts, prompt_id: str, a: i
         found, _ = index.groups(Filter(prompt_id=prompt_id, version=version), "newest", GROUPS_COMPARED, 0)
         if not found:
             known = ", ".join(str(row["version"]) for row in index.versions_of(prompt_id)) or "none"
-            raise RecipeError(f"{prompt_id} was not answered at version {version}; versions of it: {known}")
+            raise UsageError(f"{prompt_id} was not answered at version {version}; versions of it: {known}")
         sides[name] = show_group(index, tokens, found[0]["key"])
     return {"prompt_id": prompt_id, **sides}
 

@@ -103,7 +103,7 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
 
 
 def _links(dashboard: Dashboard) -> list[dict[str, Any]]:
-    """To the others of ours, to Ray's and to vLLM's, where somebody has imported those."""
+    """To the others of ours, and to Ray's and vLLM's where those are imported."""
     pages = [(other.title, other.uid) for other in DASHBOARDS if other is not dashboard]
     links = [_link(title, type="link", url=f"/d/{uid}") for title, uid in (*pages, RAY)]
     return [*links, _link("vLLM", type="dashboards", tags=[VLLM_TAG], asDropdown=True)]

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
-from rayzero.services.fleet.slots import SeatState
+from rayzero.services.fleet.slots import SlotState
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.loop.group_buffer import GroupState
@@ -154,7 +154,7 @@ class Meters:
     def _read(self, controller: Controller) -> None:
         buffer = controller.buffer
         self._metrics["update"].set(buffer.version)
-        self._metrics["groups_room"].set(buffer.room)
+        self._metrics["groups_room"].set(buffer.num_free)
         self._metrics["run_paused"].set(float(controller.paused))
         self._metrics["stalled_seconds"].set(controller.stalled_s)
         now, oldest = buffer.clock(), dict.fromkeys(GroupState, 0.0)
@@ -171,7 +171,7 @@ class Meters:
         passed.clear()
         for why, count in controller.prompts.counts().items():
             passed.labels(why=why).inc(count)
-        self._count("tokens_aborted", controller.carrier.aborted_tokens)
+        self._count("tokens_aborted", controller.runner.aborted_tokens)
         self._count("batches_held", buffer.num_held)
         self._count("sync_failures", controller.sync.failures)
         self._read_workers(controller)
@@ -180,21 +180,21 @@ class Meters:
     def _read_workers(self, controller: Controller) -> None:
         for name in OF_WORKERS:
             self._metrics[name].clear()  # a worker that has left leaves no figures behind
-        for fleet in (controller.rollouts, controller.carrier.rewards):
+        for fleet in (controller.rollouts, controller.runner.rewards):
             self._labelled("workers_target", role=fleet.role).set(fleet.target)
             self._labelled("worker_restarts", role=fleet.role).inc(fleet.restarts)
-            for state in SeatState:
-                count = sum(seat.state is state for seat in fleet.seats)
+            for state in SlotState:
+                count = sum(slot.state is state for slot in fleet.slots)
                 self._labelled("workers", role=fleet.role, state=state.value).set(count)
-            for seat in fleet.seats:
-                self._labelled("worker_in_flight", role=fleet.role, worker=seat.name).set(seat.in_flight)
-        for seat in controller.rollouts.serving():
-            self._labelled("worker_limit", worker=seat.name).set(seat.limit.value)
-            self._labelled("worker_waiting", worker=seat.name).set(seat.limit.num_waiting)
-            self._labelled("worker_kv_ratio", worker=seat.name).set(seat.limit.kv_use)
-            self._labelled("worker_version", worker=seat.name).set(seat.policy_version)
-            lag = max(0, controller.buffer.version - seat.policy_version)
-            self._labelled("worker_lag_versions", worker=seat.name).set(lag)
+            for slot in fleet.slots:
+                self._labelled("worker_in_flight", role=fleet.role, worker=slot.name).set(slot.in_flight)
+        for slot in controller.rollouts.serving():
+            self._labelled("worker_limit", worker=slot.name).set(slot.limit.value)
+            self._labelled("worker_waiting", worker=slot.name).set(slot.limit.num_waiting)
+            self._labelled("worker_kv_ratio", worker=slot.name).set(slot.limit.kv_use)
+            self._labelled("worker_version", worker=slot.name).set(slot.policy_version)
+            lag = max(0, controller.buffer.version - slot.policy_version)
+            self._labelled("worker_lag_versions", worker=slot.name).set(lag)
 
     def _read_checkpoint(self) -> None:
         written = [path.stat().st_mtime for path in (self.directory / "checkpoints").glob("update_*")]

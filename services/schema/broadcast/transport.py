@@ -22,7 +22,7 @@ Transport = Literal["auto", "nccl", "ipc", "gloo"]
 """What a recipe may ask for; `gloo` includes shared memory on the learner's machine."""
 
 
-class Link(StrEnum):
+class Route(StrEnum):
     """How one receiver is served."""
 
     MEMORY = "memory"
@@ -55,7 +55,7 @@ class Peer:
         return Peer(**json.loads(text))
 
 
-def choose_link(learner: Peer, receiver: Peer, transport: Transport = "auto") -> Link:
+def choose_link(learner: Peer, receiver: Peer, transport: Transport = "auto") -> Route:
     """The link for one receiver.
 
     Raises:
@@ -68,21 +68,21 @@ def choose_link(learner: Peer, receiver: Peer, transport: Transport = "auto") ->
     if transport == "ipc" and not same_gpu:
         raise WeightSyncError(f"ipc needs learner and engine on the same GPU: {_between(learner, receiver)}")
     if on_gpus and transport != "gloo":
-        return Link.IPC if same_gpu else Link.NCCL
-    return Link.MEMORY if receiver.sees_learner else Link.GLOO
+        return Route.IPC if same_gpu else Route.NCCL
+    return Route.MEMORY if receiver.sees_learner else Route.GLOO
 
 
-def links_text(links: Mapping[int, Link]) -> str:
+def links_text(links: Mapping[int, Route]) -> str:
     """What rank 0 tells the receivers: the link of each rank."""
     return json.dumps({str(rank): link.value for rank, link in links.items()})
 
 
-def parse_links(text: str | bytes) -> dict[int, Link]:
+def parse_links(text: str | bytes) -> dict[int, Route]:
     """The inverse of `links_text`."""
-    return {int(rank): Link(link) for rank, link in json.loads(text).items()}
+    return {int(rank): Route(link) for rank, link in json.loads(text).items()}
 
 
-def seat_among(links: Mapping[int, Link], rank: int) -> tuple[int, int]:
+def rank_within(links: Mapping[int, Route], rank: int) -> tuple[int, int]:
     """(rank, size) within the collective group of all receivers that have the same link; the learner is its rank 0."""
     same = sorted(other for other, link in links.items() if link is links[rank])
     return 1 + same.index(rank), 1 + len(same)

@@ -28,7 +28,8 @@ class RewardSettings(Section):
     """GPUs that each actor asks Ray for, for its reward models: 1, or a part (`0.5`: two actors share one). 0: reward
     models compute on CPUs, and reward workers see no GPU."""
     max_asleep: int = Field(default=32, ge=0)
-    """Children besides these that may hang without using a CPU until their deadline, so that they hold up nobody."""
+    """Children besides these that may hang without using a CPU until their deadline, so that they hold up no other
+    work."""
     deadline_s: float = Field(default=60.0, gt=0)
     """All verdicts of one group, waiting for children included; what is not scored by then is an error."""
 

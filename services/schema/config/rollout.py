@@ -59,7 +59,7 @@ class RolloutSettings(Section):
     """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
     and values; or be cut off (`abort`) and carried on by the new weights with what there is as part of the prompt: no
     key or value of older weights is used, and the prompt is computed again, too. Every token keeps the log-probability
-    and the version it was sampled with. Strict runs never have any running."""
+    and the version it was sampled with. Synchronous runs never have any running."""
     canary_every_syncs: int = Field(default=10, ge=0)
     """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
     that does not agree is replaced. 0: never."""
@@ -69,7 +69,7 @@ class RolloutSettings(Section):
     concurrent_groups: int = Field(default=32, ge=1)
     """Groups a worker may hold at a time, at most. Fewer, down to one, while completions wait inside the engine, are
     pushed out, or fill more than 0.95 of its memory for keys and values; what waits goes to the engine with most room.
-    Strict runs (max_staleness 0) deal their groups out by position alone."""
+    Synchronous runs (max_staleness 0) deal their groups out by position alone."""
 
     @property
     def engine_device(self) -> Literal["cpu", "cuda"]:

@@ -31,7 +31,7 @@ class TrainingSettings(Section):
     """Share of a batch that is begun beyond what is needed, against long tails: the learner does not wait for so many
     of the slowest groups. A group that is late for one batch is kept, with all it has, while max_staleness allows a
     later one; when the last batch that may use it is complete without it, it is aborted and dropped as
-    `over-provisioned`. Whoever is slow is mostly long: the batches lean towards prompts with short completions, and
+    `over-provisioned`. Slow groups are mostly long ones: the batches lean towards prompts with short completions, and
     `truncated_share` and `completion_tokens_mean` look better than the policy is. Keep it small (0.1 to 0.25), look at
     the lengths of the evaluation, which leaves nothing out. Needs max_staleness of at least 1."""
     skip_uniform_groups: bool = False
@@ -64,7 +64,7 @@ class TrainingSettings(Section):
     def _strict_begins_no_more_than_it_needs(self) -> TrainingSettings:
         if self.over_provision > 0 and self.is_synchronous:
             raise ValueError(
-                "over_provision needs max_staleness of at least 1: a strict run trains on exactly the groups it begins"
+                "over_provision needs max_staleness of at least 1: a synchronous run trains on exactly the groups it begins"
             )
         return self
 
@@ -104,8 +104,8 @@ class EvaluationSettings(Section):
     """Where generation and learning overlap (max_staleness ≥ 1), an evaluation runs beside both, its prompts ahead of
     those to train on. When new weights are ready before it is done: `wait` holds them back, so that all of it is
     sampled from the version it is reported for; engines and learner go on meanwhile as far as max_staleness lets them
-    (`hold_s` in metrics.jsonl). `mix` does not; evaluations.jsonl says from which versions the tokens are. Strict runs
-    give an evaluation the engines to itself."""
+    (`hold_s` in metrics.jsonl). `mix` does not; evaluations.jsonl says from which versions the tokens are. Synchronous
+    runs give an evaluation the engines to itself."""
 
 
 class CheckpointSettings(Section):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rayzero.rollout_workers.batch_barrier import StartGate
+from rayzero.rollout_workers.batch_barrier import BatchBarrier
 from rayzero.services.schema.messages import GroupBatch
 
 
@@ -39,7 +39,7 @@ def batch(size: int) -> GroupBatch:
 @pytest.mark.parametrize("arrival", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
 async def test_a_batch_starts_as_a_whole_and_in_order(arrival: tuple[int, ...]) -> None:
     engine = Engine()
-    gate: StartGate[int] = StartGate(engine.hold, patience_s=5.0)
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=5.0)
     starts = []
     for name in arrival:
         starts.append(asyncio.create_task(gate.start(batch(3), name, engine.submit(name))))
@@ -50,14 +50,14 @@ async def test_a_batch_starts_as_a_whole_and_in_order(arrival: tuple[int, ...]) 
 
 async def test_a_request_without_a_batch_starts_at_once() -> None:
     engine = Engine()
-    gate: StartGate[int] = StartGate(engine.hold, patience_s=5.0)
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=5.0)
     assert await gate.start(None, 7, engine.submit(7)) == 7
     assert engine.events == ["7"]
 
 
 async def test_a_batch_that_stays_incomplete_starts_as_it_is_and_latecomers_follow() -> None:
     engine = Engine()
-    gate: StartGate[int] = StartGate(engine.hold, patience_s=0.01)
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=0.01)
     assert await gate.start(batch(2), 1, engine.submit(1)) == 1
     assert await gate.start(batch(2), 0, engine.submit(0)) == 0
     assert engine.events == ["hold", "1", "go", "0"]
@@ -65,7 +65,7 @@ async def test_a_batch_that_stays_incomplete_starts_as_it_is_and_latecomers_foll
 
 async def test_nobody_waits_for_a_request_that_was_refused() -> None:
     engine = Engine()
-    gate: StartGate[int] = StartGate(engine.hold, patience_s=60.0)
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=60.0)
     starting = asyncio.create_task(gate.start(batch(2), 1, engine.submit(1)))
     gate.withdraw(batch(2))
     assert await asyncio.wait_for(starting, 1.0) == 1
@@ -73,7 +73,7 @@ async def test_nobody_waits_for_a_request_that_was_refused() -> None:
 
 async def test_one_that_gave_up_is_left_out() -> None:
     engine = Engine()
-    gate: StartGate[int] = StartGate(engine.hold, patience_s=60.0)
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=60.0)
     gone = asyncio.create_task(gate.start(batch(2), 0, engine.submit(0)))
     await asyncio.sleep(0)
     gone.cancel()
@@ -87,7 +87,7 @@ async def test_an_engine_that_cannot_be_held_fails_the_batch() -> None:
         raise RuntimeError("the engine is dead")
         yield
 
-    gate: StartGate[int] = StartGate(hold, patience_s=5.0)
+    gate: BatchBarrier[int] = BatchBarrier(hold, patience_s=5.0)
     engine = Engine()
     starts = [gate.start(batch(2), name, engine.submit(name)) for name in (0, 1)]
     results = await asyncio.gather(*starts, return_exceptions=True)

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from benchmarks.trl import process
-from benchmarks.trl.reward_curve import Curve, Point, Ratio, compare, median_ratio, read_run, reward_gap
+from benchmarks.trl.reward_curve import Curve, Point, SpeedRatio, compare, median_ratio, read_run, reward_gap
 from benchmarks.trl.reward_plot import mean_line
-from benchmarks.trl.reward_report import Trial, summarise, table_rows
+from benchmarks.trl.reward_report import SeedRun, summarise, table_rows
 from benchmarks.trl.time_to_reward import Options, check_comparable, check_same, run, stop_level
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RayzeroError, RecipeError
@@ -75,10 +75,10 @@ def test_a_level_that_is_lost_again_does_not_count() -> None:
 def test_a_side_that_was_stopped_gives_a_bound() -> None:
     ours = curve((0, 0.2), (50, 0.6))
     reached = compare(ours, curve((0, 0.2), (400, 0.6)), 0.4)
-    assert reached is not None and reached.seconds == Ratio(value=pytest.approx(8.0), is_bound=False)
+    assert reached is not None and reached.seconds == SpeedRatio(value=pytest.approx(8.0), is_bound=False)
     stopped = compare(ours, curve((0, 0.2), (100, 0.3), (300, 0.35), ended="time"), 0.4)
     assert stopped is not None and stopped.theirs is None
-    assert str(stopped.seconds) == "> 12.0×" and stopped.samples == Ratio(value=pytest.approx(4.0), is_bound=True)
+    assert str(stopped.seconds) == "> 12.0×" and stopped.samples == SpeedRatio(value=pytest.approx(4.0), is_bound=True)
 
 
 def test_nothing_is_compared_where_one_side_began_there_or_we_never_came() -> None:
@@ -99,7 +99,7 @@ def test_nothing_is_compared_where_one_side_began_there_or_we_never_came() -> No
 def test_a_median_is_a_bound_where_a_bound_could_lie_above_it(
     ratios: tuple[tuple[float, bool], ...], expected: str
 ) -> None:
-    assert str(median_ratio([Ratio(value=value, is_bound=bound) for value, bound in ratios])) == expected
+    assert str(median_ratio([SpeedRatio(value=value, is_bound=bound) for value, bound in ratios])) == expected
 
 
 def test_a_strict_run_is_read_without_its_evaluations(tmp_path: Path) -> None:
@@ -234,14 +234,14 @@ def test_training_rewards_are_compared_update_by_update() -> None:
 
 def test_without_trl_our_half_is_told() -> None:
     ours = curve((0, 0.2), (50, 0.6))
-    figures = summarise(comparable(), [Trial(seed=0, ours=ours, theirs=None)], (0.4,), "not installed")
+    figures = summarise(comparable(), [SeedRun(seed=0, ours=ours, theirs=None)], (0.4,), "not installed")
     assert table_rows(figures)[1][:4] == ["40 %", "25", "–", "–"]
     assert stop_level(ours, (0.4, 0.59, 0.7)) == pytest.approx(0.59)
 
 
 def test_a_bound_below_one_is_left_open() -> None:
     stopped = curve((0, 0.2), (20, 0.3), ended="time")
-    figures = summarise(comparable(), [Trial(seed=0, ours=curve((0, 0.2), (50, 0.6)), theirs=stopped)], (0.4,), "TRL")
+    figures = summarise(comparable(), [SeedRun(seed=0, ours=curve((0, 0.2), (50, 0.6)), theirs=stopped)], (0.4,), "TRL")
     assert figures["levels"]["0.4"]["seeds"][0]["ratio_seconds"] == {"value": pytest.approx(0.8), "is_bound": True}
     assert table_rows(figures)[1][2:5] == ["–", "open", "open"]
 

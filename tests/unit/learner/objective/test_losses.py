@@ -63,12 +63,12 @@ def trained_loss(
     settings: LearnerSettings,
     policy: torch.Tensor | None = None,
 ) -> tuple[LossOutputs, torch.Tensor]:
-    """The learner's own path, in float64: shares from the batch's shape, then one micro-batch of everything."""
+    """The learner's own path, in float64: token_weights from the batch's shape, then one micro-batch of everything."""
     rows = [(g, c, a) for g, group in enumerate(batch) for c, a in zip(group, advantages[g], strict=True)]
     rows = [row for row in rows if not math.isnan(row[1]["reward"])]
     lengths = np.array([len(c["policy"]) for _, c, _ in rows])
     shape = BatchShape(groups=np.array([g for g, _, _ in rows]), lengths=lengths, max_completion_tokens=16)
-    shares = LOSSES[settings.loss.name].shares(shape, settings.loss)
+    token_weights = LOSSES[settings.loss.name].token_weights(shape, settings.loss)
 
     def column(name: str) -> torch.Tensor:
         return torch.tensor([value for _, c, _ in rows for value in c[name]], dtype=torch.float64)
@@ -82,7 +82,7 @@ def trained_loss(
         reference=column("reference") if settings.kl.beta else None,
         samples=torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(lengths)),
         advantages=torch.tensor([a for _, _, a in rows], dtype=torch.float64),
-        shares=torch.from_numpy(shares),
+        token_weights=torch.from_numpy(token_weights),
     )
     return microbatch_loss(inputs, settings), policy
 

@@ -15,13 +15,13 @@ import pytest
 
 from rayzero.services.chaos import agent as agent_file
 from rayzero.services.chaos.agent import ChaosAgent
-from rayzero.services.chaos.strikes import KINDS, PHASES, StrikeBook
+from rayzero.services.chaos.strikes import KINDS, PHASES, FaultLog
 from rayzero.services.loop.run_control import RunControl
 from tests.unit.services.loop.test_controller import Run
 
 
 def test_every_kind_is_killed_in_every_phase_before_any_a_second_time(tmp_path: Path) -> None:
-    book, chance = StrikeBook(tmp_path / "strikes.jsonl"), random.Random(3)
+    book, chance = FaultLog(tmp_path / "strikes.jsonl"), random.Random(3)
     for _ in range(len(KINDS) * len(PHASES)):
         book.write(*book.next(chance), version=1, victims=[1])
     assert set(book.counts().values()) == {1}
@@ -54,8 +54,8 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
     run.controller.recipe = run.recipe.model_copy(update={"checkpoint": often})
     run.learner.delay_s = 0.01
     await run.start()
-    seat = run.rewarders.seats[0]
-    seat.worker.pid = victim.pid  # type: ignore[union-attr]
+    slot = run.rewarders.slots[0]
+    slot.worker.pid = victim.pid  # type: ignore[union-attr]
     for worker in run.workers.values():
         worker.on_generate = lambda request: 0.01
     original = run.watcher.save
@@ -66,7 +66,7 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
 
     run.watcher.save = save  # type: ignore[method-assign]
     monkeypatch.setattr(agent_file, "DELAYS_S", dict.fromkeys(PHASES, delay_s))
-    book = StrikeBook(tmp_path / "strikes.jsonl")
+    book = FaultLog(tmp_path / "strikes.jsonl")
     agent = ChaosAgent(book, tmp_path / "nodes.json", tmp_path / "end", random.Random(0), seconds=60)
     going = asyncio.create_task(run.controller.run())
     control = RunControl(run.controller)
@@ -83,7 +83,7 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
 async def test_the_agent_stops_the_run_when_its_time_is_over(tmp_path: Path) -> None:
     run = Run(num_updates=10_000)
     await run.start()
-    book, end = StrikeBook(tmp_path / "strikes.jsonl"), tmp_path / "end"
+    book, end = FaultLog(tmp_path / "strikes.jsonl"), tmp_path / "end"
     agent = ChaosAgent(book, tmp_path / "none", end, random.Random(0), seconds=0)
     attending = asyncio.create_task(agent.attend(RunControl(run.controller)))
     async with asyncio.timeout(20):
@@ -98,7 +98,7 @@ def test_a_node_goes_down_as_a_whole(tmp_path: Path) -> None:
     assert node.stdout is not None
     node.stdout.readline()
     (tmp_path / "nodes.json").write_text(json.dumps([node.pid]))
-    agent = ChaosAgent(StrikeBook(tmp_path / "s"), tmp_path / "nodes.json", tmp_path / "end", random.Random(0), 0)
+    agent = ChaosAgent(FaultLog(tmp_path / "s"), tmp_path / "nodes.json", tmp_path / "end", random.Random(0), 0)
     victims = agent._victims(None, "node")  # type: ignore[arg-type]
     assert victims[0] == node.pid and len(victims) == 2
     for pid in victims:

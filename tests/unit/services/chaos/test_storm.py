@@ -1,7 +1,7 @@
 """More than 200 kills in simulated time, of every kind of process in every phase: no group lost, none doubled.
 
-Real parts: controller, buffer, fleets, carrier, sync, keeper, checkpoints, recorder, audit. The actors are fakes that
-take (simulated) time and die in the middle of what they do.
+Real parts: controller, buffer, fleets, runner, sync, supervisor, checkpoints, recorder, audit. The actors are fakes
+that take (simulated) time and die in the middle of what they do.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.activity import Phase
 from rayzero.services.loop.checkpointer import Checkpointer, latest_checkpoint, load_run_state
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.config.recipe import Recipe
@@ -121,11 +121,11 @@ class Driver:
         settings = self.recipe.training
         recorder = Recorder(directory)
         self.learners: list[SlowLearner] = []
-        self.keeper = LearnerKeeper(self._learner, directory.checkpoints, directory.rollouts, max_revivals=50)
+        self.supervisor = LearnerSupervisor(self._learner, directory.checkpoints, directory.rollouts, max_revivals=50)
         self.engines: Fleet[RolloutWorker] = Fleet("rollout", self._rollout, 8, needs_weights=True, max_restarts=100)
         self.rewarders: Fleet[RewardWorker] = Fleet("reward", self._reward, 8, max_restarts=100)
-        carrier = GroupCarrier(self.engines, self.rewarders, settings.max_group_attempts, lease_deadline_s=300.0)
-        saver = Checkpointer(directory.checkpoints, self.keeper, keep_last=2)
+        runner = GroupRunner(self.engines, self.rewarders, settings.max_group_attempts, lease_deadline_s=300.0)
+        saver = Checkpointer(directory.checkpoints, self.supervisor, keep_last=2)
         self.controller = Controller(
             recipe=self.recipe,
             prompts=FakePrompts(),
@@ -137,11 +137,11 @@ class Driver:
                 clock,
                 num_spare=settings.num_spare_groups,
             ),
-            carrier=carrier,
+            runner=runner,
             rollouts=self.engines,
-            learner=self.keeper,
-            sync=WeightSync(self.keeper, self.engines, deadline_s=300.0, start_s=300.0, max_attempts=20),
-            evaluator=Evaluator(carrier, [make_prompt(-1)], self.recipe.evaluation_sampling),
+            learner=self.supervisor,
+            sync=WeightSync(self.supervisor, self.engines, deadline_s=300.0, start_s=300.0, max_attempts=20),
+            evaluator=Evaluator(runner, [make_prompt(-1)], self.recipe.evaluation_sampling),
             saver=saver,
             observers=[recorder],
             clock=clock,
@@ -156,12 +156,12 @@ class Driver:
 
     async def run(self) -> None:
         try:
-            await self.keeper.start(self.checkpoint)
+            await self.supervisor.start(self.checkpoint)
             await self.engines.start(3)
             await self.rewarders.start(2)
             await self.controller.run()
         finally:
-            await asyncio.gather(self.engines.close(), self.rewarders.close(), self.keeper.shutdown())
+            await asyncio.gather(self.engines.close(), self.rewarders.close(), self.supervisor.shutdown())
 
     async def _rollout(self, name: str) -> SlowRolloutWorker:
         await asyncio.sleep(1.0)
@@ -185,7 +185,7 @@ class Driver:
         return Phase(phase) in phases
 
     def workers(self, fleet: Fleet[RolloutWorker] | Fleet[RewardWorker]) -> list[FakeRolloutWorker | SlowRewardWorker]:
-        found = [seat.worker for seat in fleet.seats]
+        found = [slot.worker for slot in fleet.slots]
         return [worker for worker in found if isinstance(worker, FakeRolloutWorker | SlowRewardWorker)]
 
     def kill(self, kind: str) -> bool:
@@ -244,7 +244,7 @@ async def storm(path: Path, seed: int, max_staleness: int) -> Counter[tuple[str,
         going.result()
         break
     assert not plan, f"the run was over before {len(plan)} kills"
-    learner = driver.keeper.current
+    learner = driver.supervisor.current
     assert isinstance(learner, SlowLearner)
     batches = [row for row in read_lines(directory.file("ledger.jsonl")) if row["event"] == "trained"]
     made_of = [[row["group_id"] for row in batches if row["version"] == version] for version in range(1, 331)]

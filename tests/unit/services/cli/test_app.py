@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rayzero.services.cli.app import app
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 RECIPE = """\
 name: small
@@ -40,7 +40,7 @@ def check(
     result = CliRunner().invoke(app, ["check", str(recipe), *overrides])
     if result.exception is None:
         return result.output
-    assert isinstance(result.exception, RecipeError), result.exception
+    assert isinstance(result.exception, UsageError), result.exception
     return str(result.exception)
 
 

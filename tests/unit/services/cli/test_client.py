@@ -10,7 +10,7 @@ import pytest
 from rayzero.services.cli.changes import parse_targets
 from rayzero.services.cli.client import RunAddress, RunClient, find_directory, find_run
 from rayzero.services.cli.run_list import differences
-from rayzero.services.schema.errors import RecipeError, RunUnreachable
+from rayzero.services.schema.errors import RunUnreachable, UsageError
 from rayzero.services.store.run_directory import RunDirectory
 from tests.fakes import make_recipe
 
@@ -41,7 +41,7 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
     (tmp_path / "old" / "summary.json").write_text("{}")
     with pytest.raises(RunUnreachable, match="it has finished"):
         find_run("old", tmp_path)
-    with pytest.raises(RecipeError, match="runs there: old"):
+    with pytest.raises(UsageError, match="runs there: old"):
         find_run("new", tmp_path)
     with pytest.raises(RunUnreachable, match="no run below"):
         find_run(None, tmp_path)
@@ -55,7 +55,7 @@ def test_a_run_that_was_killed_does_not_answer() -> None:
 def test_targets_are_read_or_refused() -> None:
     assert parse_targets(["rollout=3", "reward=0"]) == {"rollout": 3, "reward": 0}
     for wrong in (["rollout"], ["rollout=-1"], ["learner=2"], ["rollout=1", "rollout=2"], ["rollout=two"]):
-        with pytest.raises(RecipeError, match="write it as"):
+        with pytest.raises(UsageError, match="write it as"):
             parse_targets(wrong)
 
 

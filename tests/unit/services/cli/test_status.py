@@ -15,8 +15,8 @@ async def test_a_run_at_a_glance(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     await watched.go()
     for update in (1, 2):
-        watched.room.events.record("warning", update=update, text="All rewards are equal")
-    status = watched.room.status()
+        watched.view.events.record("warning", update=update, text="All rewards are equal")
+    status = watched.view.status()
     starting = {**status["workers"][0], "worker": "rollout-9", "policy_version": None, "lag_versions": None}
     status["workers"].append(starting | {"node": "0123456789abcdef"})
     console = Console(width=120, record=True, file=io.StringIO())

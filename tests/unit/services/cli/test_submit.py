@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.cli.submit import STOP_WAIT_S, connect, follow, plan_job
-from rayzero.services.schema.errors import DeadlineError, RecipeError, RunUnreachable
+from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 RECIPE = Path("deploy/recipes/demo.yaml")
 
@@ -38,7 +38,7 @@ def test_a_variable_is_passed_and_not_printed(tmp_path: Path, monkeypatch: pytes
     job = plan_job(RECIPE, [], tmp_path, None, ["WANDB_API_KEY"], head=False)
     assert job.runtime_env["env_vars"]["WANDB_API_KEY"] == "s3cret"
     assert "s3cret" not in job.command_line("http://h:1") and "$WANDB_API_KEY" in job.command_line("http://h:1")
-    with pytest.raises(RecipeError, match="NOT_SET"):
+    with pytest.raises(UsageError, match="NOT_SET"):
         plan_job(RECIPE, [], tmp_path, None, ["NOT_SET"], head=False)
 
 
@@ -52,9 +52,9 @@ def test_typed_by_hand_the_line_passes_the_variables_value(tmp_path: Path, monke
 def test_a_recipe_outside_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
     outside = tmp_path / "recipe.yaml"
     outside.write_text(RECIPE.read_text())
-    with pytest.raises(RecipeError, match="lies outside"):
+    with pytest.raises(UsageError, match="lies outside"):
         plan_job(outside, [], tmp_path, None, [], head=False)
-    with pytest.raises(RecipeError, match="did you mean"):
+    with pytest.raises(UsageError, match="did you mean"):
         plan_job(RECIPE, ["training.num_update=3"], tmp_path, None, [], head=False)
 
 

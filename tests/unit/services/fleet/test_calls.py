@@ -14,7 +14,7 @@ from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.fleet.calls import Call, Caller, LearnerCalls, OnFailure, Ranks, RewardCalls, RolloutCalls
 from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
-from rayzero.services.fleet.learner_supervisor import LearnerKeeper
+from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.fleet.remote import RemoteLearner
 from rayzero.services.schema.config.training import DeadlineSettings
 from rayzero.services.schema.errors import DeadlineError, WorkerError
@@ -22,7 +22,7 @@ from rayzero.services.schema.interfaces import Learner, RewardWorker, RolloutWor
 from tests.fakes import Events, FakeLearner, FakeRewardWorker, FakeRolloutWorker, make_group
 
 TABLES = [
-    (LearnerCalls, Learner, (LearnerActor, NullLearner, FakeLearner, LearnerKeeper)),
+    (LearnerCalls, Learner, (LearnerActor, NullLearner, FakeLearner, LearnerSupervisor)),
     (RolloutCalls, RolloutWorker, (RolloutEngine, NullEngine, FakeRolloutWorker)),
     (RewardCalls, RewardWorker, (RewardActor, NullRewards, FakeRewardWorker)),
 ]
@@ -110,17 +110,17 @@ async def test_a_keeper_hands_on_the_failures_that_no_new_learner_can_mend(tmp_p
         learners.append(FakeLearner(events))
         return learners[-1]
 
-    keeper = LearnerKeeper(spawn, tmp_path, tmp_path, backoff_s=0.0)
+    supervisor = LearnerSupervisor(spawn, tmp_path, tmp_path, backoff_s=0.0)
     with pytest.raises(WorkerError, match="has not started"):
-        await keeper.sft_step([], 0.1)
-    assert (keeper.pid, keeper.node) == (None, "")
-    await keeper.start(None)
+        await supervisor.sft_step([], 0.1)
+    assert (supervisor.pid, supervisor.node) == (None, "")
+    await supervisor.start(None)
     learners[0].pid, learners[0].node = 7, "node"
-    assert (keeper.pid, keeper.node) == (7, "node")
+    assert (supervisor.pid, supervisor.node) == (7, "node")
     learners[0].failures["sft"] = DeadlineError("hangs")
     with pytest.raises(DeadlineError):
-        await keeper.sft_step([], 0.1)
-    assert keeper.revivals == 0 and len(learners) == 1
+        await supervisor.sft_step([], 0.1)
+    assert supervisor.revivals == 0 and len(learners) == 1
     handed_on = {name for name, call in calls_of(LearnerCalls).items() if call.on_failure is OnFailure.RAISE}
     assert handed_on == {"sft_step", "end_sft", "abort_transfer"}
 
@@ -136,13 +136,13 @@ async def test_an_abort_does_not_wait_for_a_new_learner(tmp_path: Any) -> None:
             await asyncio.sleep(3600)
         return learners[-1]
 
-    keeper = LearnerKeeper(spawn, tmp_path, tmp_path, backoff_s=0.0)
-    await keeper.start(None)
+    supervisor = LearnerSupervisor(spawn, tmp_path, tmp_path, backoff_s=0.0)
+    await supervisor.start(None)
     learners[0].failures["broadcast"] = WorkerError("gone")
-    broadcast = asyncio.create_task(keeper.broadcast_weights())
+    broadcast = asyncio.create_task(supervisor.broadcast_weights())
     await begun.wait()
     async with asyncio.timeout(5):
-        await keeper.abort_transfer()
+        await supervisor.abort_transfer()
     assert learners[0].events[-1] == "learner.abort"
     broadcast.cancel()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.load_limit import LoadLimit
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import GroupCompletions, GroupRequest, RolloutStats, Sampling
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_prompt
@@ -88,19 +88,17 @@ async def crowd(num_groups: int) -> tuple[Fleet[RolloutWorker], Counter[str]]:
     rewards: Fleet[RewardWorker] = Fleet("reward", reward, limit=64)
     await rollouts.start(2)
     await rewards.start(1)
-    carrier = GroupCarrier(rollouts, rewards, max_attempts=1, lease_deadline_s=1e6)
+    runner = GroupRunner(rollouts, rewards, max_attempts=1, lease_deadline_s=1e6)
 
     async def carry(number: int) -> str:
         sampling = Sampling(num_completions=1, max_tokens=1)
-        return (
-            await carrier.carry(GroupRequest(group_id=number, prompt=make_prompt(number), sampling=sampling))
-        ).worker
+        return (await runner.run(GroupRequest(group_id=number, prompt=make_prompt(number), sampling=sampling))).worker
 
     return rollouts, Counter(await asyncio.gather(*(carry(number) for number in range(num_groups))))
 
 
 def test_the_limit_settles_at_what_an_engine_computes_side_by_side_and_work_follows_it() -> None:
     rollouts, done = run_simulated(crowd(1400))
-    narrow, wide = rollouts.seats
+    narrow, wide = rollouts.slots
     assert 4 <= narrow.limit.value <= 6 and 11 <= wide.limit.value <= 14
     assert 2.5 < done["rollout-1"] / done["rollout-0"] < 3.5, "three times as wide"

@@ -12,9 +12,9 @@ import pytest
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
-from rayzero.services.loop.gpu_time_sharing import Turns
+from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
-from rayzero.services.loop.group_runner import GroupCarrier
+from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
@@ -74,7 +74,7 @@ class Run:
         self.rewards = rewards
         self.prompts = FakePrompts()
         settings = self.recipe.training
-        carrier = GroupCarrier(self.engines, self.rewarders, settings.max_group_attempts, lease_deadline_s=2.0)
+        runner = GroupRunner(self.engines, self.rewarders, settings.max_group_attempts, lease_deadline_s=2.0)
         self.controller = Controller(
             recipe=self.recipe,
             prompts=self.prompts,
@@ -86,11 +86,11 @@ class Run:
                 record=self._record,
                 clock=asyncio.get_running_loop().time,
             ),
-            carrier=carrier,
+            runner=runner,
             rollouts=self.engines,
             learner=self.learner,
             sync=WeightSync(self.learner, self.engines, deadline_s=2.0, start_s=2.0),
-            evaluator=Evaluator(carrier, [make_prompt(100), make_prompt(101)], self.recipe.evaluation_sampling),
+            evaluator=Evaluator(runner, [make_prompt(100), make_prompt(101)], self.recipe.evaluation_sampling),
             saver=self.watcher,
             observers=[self.watcher],
             clock=asyncio.get_running_loop().time,
@@ -146,7 +146,7 @@ async def test_strict_run_never_generates_while_the_learner_updates() -> None:
 
 async def test_engine_sleeps_while_the_learner_updates_and_one_that_does_not_wake_is_replaced() -> None:
     run = Run()
-    run.controller._turns = Turns(run.engines, are_taken=True)
+    run.controller._gpu = GpuTimeSharing(run.engines, are_taken=True)
     await run.start()
     run.watcher.on_row = lambda row: (
         row["update"] == 1 and run.workers["rollout-0"].failures.update(wake=WorkerError("scripted"))
@@ -218,7 +218,7 @@ async def test_a_group_that_fails_everywhere_is_dropped_with_its_reason_and_repl
 async def test_uniform_groups_are_resampled_when_asked_for() -> None:
     run = Run(num_updates=1, skip_uniform_groups=True)
     await run.start()
-    worker = run.rewarders.seats[0].worker
+    worker = run.rewarders.slots[0].worker
     assert isinstance(worker, FakeRewardWorker)
     scored = 0
     original = worker.score
@@ -256,7 +256,7 @@ async def test_the_slowest_groups_are_aborted_at_their_engine_when_no_batch_may_
     async with asyncio.timeout(20):
         await run.controller.run()
     assert "rollout-0.abort 1" in run.events
-    assert run.fate()[1] == ["dropped"] and run.controller.carrier.aborted_tokens >= 6
+    assert run.fate()[1] == ["dropped"] and run.controller.runner.aborted_tokens >= 6
     assert set(run.controller.buffer.dropped) == {"over-provisioned"}
     assert [fate for fate in run.fate().values() if len(fate) != 1] == []
     assert len(run.fate()) == run.controller.buffer.next_group_id, "nothing that was begun is left open"

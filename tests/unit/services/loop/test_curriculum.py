@@ -109,7 +109,7 @@ async def test_a_run_learns_from_its_groups_dropped_ones_too_and_saves_what_it_l
     source = curriculum(4)
     run.controller.prompts = run.controller._admission.prompts = source
     await run.start()
-    worker = run.rewarders.seats[0].worker
+    worker = run.rewarders.slots[0].worker
     assert isinstance(worker, FakeRewardWorker)
     original, of_first = worker.score, {"train/0": [1.0], "train/2": [0.0]}
 

@@ -36,9 +36,9 @@ def finish(buffer: GroupBuffer, entry: Entry, version: int | None = None) -> Non
 
 async def test_room_is_one_batch_per_version_of_staleness() -> None:
     buffer, _ = make_buffer(max_staleness=2)
-    assert buffer.room == 6
+    assert buffer.num_free == 6
     buffer.admit(make_prompt(0))
-    assert buffer.room == 5
+    assert buffer.num_free == 5
 
 
 async def test_admitting_without_room_is_refused() -> None:
@@ -180,7 +180,7 @@ async def test_a_batch_does_not_wait_for_as_many_stragglers_as_were_begun_to_spa
     buffer, ledger = make_buffer(max_staleness=1, num_spare=1)
     buffer.on_give_up = lambda entry: given_up.append(entry.group_id)
     entries = [buffer.admit(make_prompt(index)) for index in range(5)]
-    assert buffer.room == 0
+    assert buffer.num_free == 0
     for entry in entries[2:4]:
         finish(buffer, entry)
     batch = buffer.take_now()
@@ -212,7 +212,7 @@ def test_no_schedule_ever_trains_on_a_stale_group_or_stalls(
     buffer, ledger = make_buffer(max_staleness=staleness, groups_per_update=size, num_spare=num_spare)
     finishing: list[tuple[int, Entry, int]] = []
     for now in range(400):
-        while buffer.room > 0:
+        while buffer.num_free > 0:
             entry = buffer.admit(make_prompt(0))
             finishing.append((now + speeds[entry.group_id % len(speeds)], entry, buffer.version))
         for item in [item for item in finishing if item[0] <= now]:

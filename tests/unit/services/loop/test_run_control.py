@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from rayzero.services.loop.run_control import RunControl
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from tests.unit.services.loop.test_controller import Run
 
 
@@ -45,7 +45,7 @@ async def test_workers_join_and_leave_while_the_run_trains_and_no_group_is_lost(
 async def test_scaling_past_the_recipes_bounds_changes_nothing() -> None:
     run = Run(num_updates=3)
     control, going = await start(run)
-    with pytest.raises(RecipeError, match=r"0 reward workers: the recipe allows 1 to 64"):
+    with pytest.raises(UsageError, match=r"0 reward workers: the recipe allows 1 to 64"):
         await control.scale(rollout=2, reward=0)
     assert control.status().targets == {"rollout": 1, "reward": 1}
     await going
@@ -99,7 +99,7 @@ async def test_a_drained_worker_is_replaced() -> None:
     await going
     names = [worker.name for worker in control.status().workers if worker.role == "rollout"]
     assert names == ["rollout-1", "rollout-2"]
-    with pytest.raises(RecipeError, match="no worker is called 'rollout-0'"):
+    with pytest.raises(UsageError, match="no worker is called 'rollout-0'"):
         await control.drain("rollout-0")
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.fleet.slots import SeatState
+from rayzero.services.fleet.slots import SlotState
 from rayzero.services.loop.canary import Canary
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.errors import (
@@ -56,7 +56,7 @@ async def test_first_broadcast_meets_then_sends_then_applies() -> None:
     order = [event for event in cluster.events if not event.endswith("spawn")]
     assert order.index("learner.open") < order.index("rollout-0.join") < order.index("rollout-1.receive")
     assert order.index("learner.broadcast") < order.index("rollout-0.apply")
-    assert [seat.state for seat in cluster.fleet.seats] == [SeatState.SERVING, SeatState.SERVING]
+    assert [slot.state for slot in cluster.fleet.slots] == [SlotState.SERVING, SlotState.SERVING]
 
 
 async def test_an_unchanged_group_is_not_met_again() -> None:
@@ -91,7 +91,7 @@ async def test_a_worker_that_cannot_apply_does_not_serve() -> None:
     cluster.workers["rollout-1"].failures["apply"] = WeightSyncError("finish was skipped")
     report = await cluster.sync.broadcast(1)
     assert report.num_workers == 1
-    assert "rollout-1" not in [seat.name for seat in cluster.fleet.serving()]
+    assert "rollout-1" not in [slot.name for slot in cluster.fleet.serving()]
 
 
 async def test_a_joining_worker_serves_only_after_a_sync() -> None:
@@ -100,7 +100,7 @@ async def test_a_joining_worker_serves_only_after_a_sync() -> None:
     await cluster.sync.broadcast(0)
     await cluster.fleet.scale(2)
     await cluster.settle()
-    assert [seat.name for seat in cluster.fleet.joining()] == ["rollout-1"]
+    assert [slot.name for slot in cluster.fleet.joining()] == ["rollout-1"]
     await cluster.sync.broadcast(1)
     assert len(cluster.fleet.serving()) == 2
 
@@ -205,7 +205,7 @@ async def test_a_worker_that_fails_the_canary_does_not_serve() -> None:
     assert cluster.workers["rollout-0"].dead
     cluster.workers["rollout-2"].wrong_by = 0.5
     await cluster.sync.refit(4)  # due before it serves for the first time
-    assert [seat.name for seat in cluster.fleet.serving()] == ["rollout-1"]
+    assert [slot.name for slot in cluster.fleet.serving()] == ["rollout-1"]
 
 
 async def test_a_first_start_that_fails_names_the_cause() -> None:
@@ -233,8 +233,8 @@ async def test_who_goes_ahead_waits_for_nobody_who_does_not() -> None:
     await cluster.sync.broadcast(0)
     served: list[str] = []
 
-    async def wait(name: str, ahead: bool) -> None:
-        async with cluster.fleet.lease(1.0, ahead=ahead):
+    async def wait(name: str, priority: bool) -> None:
+        async with cluster.fleet.lease(1.0, priority=priority):
             served.append(name)
 
     async with cluster.fleet.lease(1.0):
@@ -255,7 +255,7 @@ async def test_scaling_down_drains_before_it_ends_a_worker() -> None:
         assert not cluster.workers["rollout-1"].dead
     await cluster.settle()
     assert cluster.workers["rollout-1"].dead
-    assert [seat.name for seat in cluster.fleet.seats] == ["rollout-0"]
+    assert [slot.name for slot in cluster.fleet.slots] == ["rollout-0"]
 
 
 async def test_a_worker_that_leaves_before_it_is_up_is_not_started_at_all() -> None:
@@ -275,7 +275,7 @@ async def test_a_worker_that_leaves_before_it_is_up_is_not_started_at_all() -> N
     loading.set()
     await cluster.settle()
     assert list(cluster.workers) == ["rollout-0"]
-    assert [seat.name for seat in cluster.fleet.seats] == ["rollout-0"]
+    assert [slot.name for slot in cluster.fleet.slots] == ["rollout-0"]
 
 
 async def test_a_leaving_worker_that_is_wanted_again_stays() -> None:
@@ -286,7 +286,7 @@ async def test_a_leaving_worker_that_is_wanted_again_stays() -> None:
         await cluster.fleet.scale(1)
         await cluster.fleet.scale(2)
     await cluster.settle()
-    assert [seat.state for seat in cluster.fleet.seats] == [SeatState.SERVING] * 2
+    assert [slot.state for slot in cluster.fleet.slots] == [SlotState.SERVING] * 2
     assert list(cluster.workers) == ["rollout-0", "rollout-1"]
 
 
@@ -298,7 +298,7 @@ async def test_a_drained_worker_hands_its_groups_over_when_its_time_is_up() -> N
         await cluster.fleet.drain("rollout-0", deadline_s=0.0)
         assert cluster.workers["rollout-0"].dead
     await cluster.settle()
-    assert [seat.name for seat in cluster.fleet.joining()] == ["rollout-1"]
+    assert [slot.name for slot in cluster.fleet.joining()] == ["rollout-1"]
 
 
 async def test_workers_that_keep_dying_end_the_fleet_with_the_cause() -> None:
@@ -307,7 +307,7 @@ async def test_workers_that_keep_dying_end_the_fleet_with_the_cause() -> None:
     cluster.fleet.backoff_s = 0
     await cluster.fleet.start(1)
     cluster.spawn_failures = [WorkerError("out of memory")] * 5
-    cluster.fleet.fail(cluster.fleet.seats[0], WorkerError("killed"))
+    cluster.fleet.fail(cluster.fleet.slots[0], WorkerError("killed"))
     await cluster.settle()
     assert cluster.fleet.failure is not None
     with pytest.raises(WorkerError, match="out of memory"):

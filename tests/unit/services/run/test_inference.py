@@ -70,7 +70,7 @@ def test_generate_starts_engines_alone(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_an_evaluation_has_rewards_beside_its_engines() -> None:
     async def enter() -> None:
         async with inference.workers(make_recipe(), Path("model"), Console(quiet=True)) as (engines, rewards):
-            assert len(engines.seats) == len(rewards.seats) == 1
+            assert len(engines.slots) == len(rewards.slots) == 1
 
     asyncio.run(enter())
     assert EVENTS[0] == "ray" and EVENTS[-1] == "no ray"

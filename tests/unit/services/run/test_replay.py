@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rayzero.services.run.replay import compare, replay
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 RECORDED = {"update": 4, "loss": 0.5, "grad_norm": 2.0, "entropy": 1.0, "kl_rollout": 0.0, "learning_rate": 1e-5}
 
@@ -28,5 +28,5 @@ def test_nan_is_a_difference() -> None:
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="not a run directory"):
+    with pytest.raises(UsageError, match="not a run directory"):
         replay(tmp_path, None, 1e-3, as_json=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.observe.recorder import Recorder
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.ledger import audit, report
 from rayzero.services.store.run_directory import RunDirectory, write_json
@@ -96,5 +96,5 @@ def test_an_unfinished_run_may_have_groups_in_flight(run: RunDirectory) -> None:
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="not a run directory"):
+    with pytest.raises(UsageError, match="not a run directory"):
         audit(tmp_path)

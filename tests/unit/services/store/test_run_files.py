@@ -11,7 +11,7 @@ import pytest
 
 from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
 from rayzero.services.observe.recorder import Recorder
-from rayzero.services.schema.errors import RecipeError, RunDirectoryError
+from rayzero.services.schema.errors import RunDirectoryError, UsageError
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
@@ -58,7 +58,7 @@ def test_the_same_recipe_continues_an_unfinished_run_and_leaves_a_finished_one(t
 
 def test_an_explicit_directory_of_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     prepared(tmp_path / "run")
-    with pytest.raises(RecipeError, match=r"training\.num_updates was 3 and is 9"):
+    with pytest.raises(UsageError, match=r"training\.num_updates was 3 and is 9"):
         choose_run_directory(make_recipe(num_updates=9), tmp_path, tmp_path / "run", fresh=False)
 
 

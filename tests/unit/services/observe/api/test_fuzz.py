@@ -25,8 +25,8 @@ def test_every_request_is_answered_or_refused(tmp_path: Path, mode: GenerationMo
     async def make() -> Watched:
         return Watched(tmp_path)
 
-    room = asyncio.run(make()).room
-    app = Guard(build_app(room, "127.0.0.1:1"), SECRET)
+    view = asyncio.run(make()).view
+    app = Guard(build_app(view, "127.0.0.1:1"), SECRET)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=GIVEN)
     asked = set()
     for result in schema.get_all_operations():
@@ -51,4 +51,4 @@ def test_every_request_is_answered_or_refused(tmp_path: Path, mode: GenerationMo
         with suppress(Unsatisfiable):  # nothing can be wrong with a request that has no parameters
             ask()
     assert {"POST /v1/scale", "POST /v1/drain", "GET /v1/groups", "GET /v1/compare"} <= asked
-    assert room.events.latest(100) == []
+    assert view.events.latest(100) == []

@@ -31,7 +31,7 @@ async def test_no_change_is_made_without_the_token(tmp_path: Path) -> None:
         for change in ("scale", "pause", "stop", "checkpoint"):
             assert (await client.post(f"/v1/{change}", json={"rollout": 3})).status_code == 401
     assert not watched.run.controller.stopping and watched.run.engines.target == 1
-    assert [event["event"] for event in watched.room.events.latest(10)] == ["ready"]
+    assert [event["event"] for event in watched.view.events.latest(10)] == ["ready"]
 
 
 async def test_with_the_token_everything_is_there_and_it_is_written_nowhere(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 async def scraped(tmp_path: Path) -> str:
     watched = Watched(tmp_path, max_staleness=1)
     await watched.go()
-    return watched.room.meters.exposition(watched.run.controller).decode()
+    return watched.view.meters.exposition(watched.run.controller).decode()
 
 
 async def test_a_run_fills_its_meters(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ async def test_a_run_fills_its_meters(tmp_path: Path) -> None:
 async def test_drops_and_errors_are_counted_under_their_fixed_words(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     await watched.start()
-    buffer, meters = watched.run.controller.buffer, watched.room.meters
+    buffer, meters = watched.run.controller.buffer, watched.view.meters
     buffer.drop(buffer.admit(make_prompt(0)), DropReason.FAILED, "rollout-0 died: gone")
     meters.on_drop(make_group(1, rewards=(1.0, float("nan"))), DropReason.VERDICT_ERRORS)
     found = values(meters.exposition(watched.run.controller).decode())
@@ -71,9 +71,9 @@ async def test_a_worker_that_left_leaves_no_figures(tmp_path: Path) -> None:
     watched = Watched(tmp_path, num_workers=2)
     await watched.start()
     controller = watched.run.controller
-    assert 'worker="rollout-1"' in watched.room.meters.exposition(controller).decode()
-    watched.run.engines.seats.pop()
-    assert 'worker="rollout-1"' not in watched.room.meters.exposition(controller).decode()
+    assert 'worker="rollout-1"' in watched.view.meters.exposition(controller).decode()
+    watched.run.engines.slots.pop()
+    assert 'worker="rollout-1"' not in watched.view.meters.exposition(controller).decode()
 
 
 @needs("promtool")

@@ -7,13 +7,13 @@ import torch
 from rayzero.services.schema.broadcast.deadline import bounded
 from rayzero.services.schema.broadcast.digest import LANES, fingerprint_text, fingerprints
 from rayzero.services.schema.broadcast.transport import (
-    Link,
     Peer,
+    Route,
     Transport,
     choose_link,
     links_text,
     parse_links,
-    seat_among,
+    rank_within,
 )
 from rayzero.services.schema.broadcast.wire import ALIGNMENT_BYTES, Extent
 from rayzero.services.schema.errors import WeightSyncError
@@ -29,18 +29,18 @@ CPU_THERE = Peer(host="b", process=6)
 @pytest.mark.parametrize(
     ("receiver", "transport", "link"),
     [
-        (SAME_GPU, "auto", Link.IPC),
-        (OTHER_GPU, "auto", Link.NCCL),
-        (OTHER_NODE, "auto", Link.NCCL),
-        (CPU_HERE, "auto", Link.MEMORY),
-        (CPU_THERE, "auto", Link.GLOO),
-        (OTHER_GPU, "nccl", Link.NCCL),
-        (SAME_GPU, "ipc", Link.IPC),
-        (SAME_GPU, "gloo", Link.MEMORY),
-        (OTHER_NODE, "gloo", Link.GLOO),
+        (SAME_GPU, "auto", Route.IPC),
+        (OTHER_GPU, "auto", Route.NCCL),
+        (OTHER_NODE, "auto", Route.NCCL),
+        (CPU_HERE, "auto", Route.MEMORY),
+        (CPU_THERE, "auto", Route.GLOO),
+        (OTHER_GPU, "nccl", Route.NCCL),
+        (SAME_GPU, "ipc", Route.IPC),
+        (SAME_GPU, "gloo", Route.MEMORY),
+        (OTHER_NODE, "gloo", Route.GLOO),
     ],
 )
-def test_link_follows_from_where_both_compute(receiver: Peer, transport: Transport, link: Link) -> None:
+def test_link_follows_from_where_both_compute(receiver: Peer, transport: Transport, link: Route) -> None:
     assert choose_link(LEARNER, receiver, transport) is link
 
 
@@ -51,10 +51,10 @@ def test_transport_that_cannot_reach_is_refused(receiver: Peer, transport: Trans
 
 
 def test_what_goes_over_the_store_comes_back() -> None:
-    links = {1: Link.NCCL, 2: Link.IPC, 3: Link.NCCL}
+    links = {1: Route.NCCL, 2: Route.IPC, 3: Route.NCCL}
     assert parse_links(links_text(links)) == links
     assert Peer.parse(str(OTHER_NODE)) == OTHER_NODE
-    assert [seat_among(links, rank) for rank in (1, 2, 3)] == [(1, 3), (1, 2), (2, 3)]
+    assert [rank_within(links, rank) for rank in (1, 2, 3)] == [(1, 3), (1, 2), (2, 3)]
 
 
 def sums(words: np.ndarray, extents: list[Extent]) -> list[int]:
