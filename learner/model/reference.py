@@ -132,4 +132,5 @@ def _logprobs(scorer: TokenScorer, batch: DeviceBatch, temperature: float) -> Te
 
 def _local(tensor: Tensor) -> Tensor:
     """The memory itself: of a sharded tensor, this rank's part."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    held = tensor.detach()
+    return held.to_local() if isinstance(held, DTensor) else held

@@ -21,15 +21,15 @@ from rayzero.services.schema.config.learner import LearnerSettings
 class LossInputs:
     """n completion tokens of s whole completions."""
 
-    policy: Tensor
+    policy_logprobs: Tensor
     """[n] log pi_theta, differentiable."""
     entropies: Tensor
     """[n] differentiable."""
-    old: Tensor
+    old_logprobs: Tensor
     """[n] log pi_old: the learner at the start of the batch."""
-    rollout: Tensor
+    rollout_logprobs: Tensor
     """[n] log pi_rollout: the engine that sampled."""
-    reference: Tensor | None
+    reference_logprobs: Tensor | None
     """[n] log pi_ref, or none when beta is 0."""
     samples: Tensor
     """[n] int64 in [0, s)"""
@@ -54,15 +54,20 @@ class LossOutputs:
 
 def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutputs:
     """The objective of one micro-batch; summed over a batch's micro-batches it is the batch's objective."""
-    tokens = Tokens(policy=inputs.policy, old=inputs.old, advantages=inputs.advantages, samples=inputs.samples)
+    tokens = Tokens(
+        policy_logprobs=inputs.policy_logprobs,
+        old_logprobs=inputs.old_logprobs,
+        advantages=inputs.advantages,
+        samples=inputs.samples,
+    )
     terms = LOSSES[settings.loss.name].token_losses(tokens, settings.loss)
     correction = correction_weights(
-        inputs.old, inputs.rollout, inputs.samples, len(inputs.advantages), settings.correction
+        inputs.old_logprobs, inputs.rollout_logprobs, inputs.samples, len(inputs.advantages), settings.correction
     )
     per_token = correction * terms.values
     kl = None
-    if inputs.reference is not None:
-        kl = KL_ESTIMATORS[settings.kl.estimator](inputs.policy, inputs.reference)
+    if inputs.reference_logprobs is not None:
+        kl = KL_ESTIMATORS[settings.kl.estimator](inputs.policy_logprobs, inputs.reference_logprobs)
         if settings.kl.place == "loss":
             per_token = per_token + settings.kl.beta * kl
     if settings.entropy_coefficient:

@@ -22,14 +22,12 @@ from rayzero.learner.model.policy import Policy
 from rayzero.learner.objective.advantage import ADVANTAGES
 from rayzero.learner.objective.loss import LossInputs, microbatch_loss
 from rayzero.learner.objective.losses.base import BatchShape
-from rayzero.learner.objective.losses.dapo import overlong_penalty
 from rayzero.learner.objective.losses.registry import LOSSES
 from rayzero.learner.update import metrics
 from rayzero.learner.update import stop_conditions as watch
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
 from rayzero.services.schema.config.learner import LearnerSettings
-from rayzero.services.schema.config.loss import DapoLoss
 from rayzero.services.schema.messages import Group, UpdateResult
 
 
@@ -171,12 +169,12 @@ class Learner:
             return torch.from_numpy(values[microbatch.rows]).to(device, torch.float32)
 
         return LossInputs(
-            policy=policy,
+            policy_logprobs=policy,
             entropies=entropies,
             # With one step a batch pi_old is the policy itself, and costs no forward pass.
-            old=policy.detach() if scores.old is None else scores.old[tokens].to(device),
-            rollout=torch.from_numpy(batch.rollout_logprobs[microbatch.batch_tokens]).to(device),
-            reference=None if scores.reference is None else scores.reference[tokens].to(device),
+            old_logprobs=policy.detach() if scores.old is None else scores.old[tokens].to(device),
+            rollout_logprobs=torch.from_numpy(batch.rollout_logprobs[microbatch.batch_tokens]).to(device),
+            reference_logprobs=None if scores.reference is None else scores.reference[tokens].to(device),
             samples=torch.from_numpy(microbatch.token_samples).to(device),
             advantages=of_rows(advantages),
             token_weights=of_rows(token_weights),
@@ -185,10 +183,9 @@ class Learner:
     def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
         """[S] from the rewards, shaped first where the recipe says so."""
         rewards = batch.rewards
-        if isinstance(self.settings.loss, DapoLoss):
-            rewards = rewards + overlong_penalty(
-                batch.lengths, self._max_completion_tokens, self.settings.loss.overlong_tokens
-            )
+        shaping = LOSSES[self.settings.loss.name].reward_shaping
+        if shaping is not None:
+            rewards = rewards + shaping(batch.lengths, self._max_completion_tokens, self.settings.loss)
         kl = self.settings.kl
         if kl.place == "reward" and scores.old is not None and scores.reference is not None:
             rewards = rewards - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)

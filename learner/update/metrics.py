@@ -57,8 +57,8 @@ class StepRecord:
         self._losses.append(outputs.loss.detach())
         self._tokens.append(microbatch.batch_tokens)
         columns = {
-            "policy": inputs.policy.detach(),
-            "old": inputs.old,
+            "policy": inputs.policy_logprobs.detach(),
+            "old": inputs.old_logprobs,
             "entropy": inputs.entropies.detach(),
             "clipped": outputs.clipped.float(),
             "correction": outputs.correction,

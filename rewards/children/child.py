@@ -97,7 +97,8 @@ class ForkServer:
     def __init__(self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rayzero.rewards.children.fork_server import main; "
+        code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+        code += "from rayzero.rewards.children.fork_server import main; "
         code += f"main({theirs.fileno()}, *sys.argv[2:5], sys.argv[5:])"
         path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
         with theirs:

@@ -19,7 +19,7 @@ from rayzero.rewards.sandbox.limits import Limits
 from rayzero.rewards.sandbox.reaper import Reaper
 
 _INSIDE = Path(__file__).parent / "inside"
-_PACKAGE = ("rewards", "sandbox", "inside")
+_PACKAGE = ("rayzero", "rewards", "sandbox", "inside")
 """The drivers keep their module names in the box, without the rest of the package around them."""
 
 
@@ -60,7 +60,7 @@ class Backend(ABC):
         os.makedirs(self.packages, exist_ok=True)
         package = Path(self.drivers, *_PACKAGE)
         shutil.copytree(_INSIDE, package, ignore=shutil.ignore_patterns("__pycache__"))
-        for folder in (package.parent, package.parent.parent):
+        for folder in (package.parent, *package.parents[1:3]):
             (folder / "__init__.py").touch()
         self.filter_path = os.path.join(scratch, "seccomp.bpf")
         self._write_filter()
@@ -85,7 +85,8 @@ class Backend(ABC):
 
     def _driver(self, name: str, drivers: str) -> list[str]:
         """Run one of the drivers, found in folder `drivers`."""
-        start = f"import sys; sys.path.insert(0, {drivers!r}); from rayzero.rewards.sandbox.inside.{name} import main; main()"
+        package = "rayzero.rewards.sandbox.inside"
+        start = f"import sys; sys.path.insert(0, {drivers!r}); from {package}.{name} import main; main()"
         return [*self._python(), "-c", start]
 
 

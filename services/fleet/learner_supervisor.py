@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from rayzero.services.fleet.calls import Call, LearnerCalls, OnFailure, P, T
-from rayzero.services.loop.checkpointer import latest_checkpoint, version_of
 from rayzero.services.schema.errors import (
     ActorStartError,
     DeadlineError,
@@ -24,6 +23,7 @@ from rayzero.services.schema.errors import (
 )
 from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.schema.messages import Group, UpdateResult
+from rayzero.services.store.checkpoints import latest_checkpoint, version_of
 from rayzero.services.store.rollout_file import read_groups
 
 logger = logging.getLogger(__name__)

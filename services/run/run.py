@@ -20,7 +20,7 @@ from rich.console import Console
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.canary import Canary
-from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
+from rayzero.services.loop.checkpointer import Checkpointer
 from rayzero.services.loop.controller import Controller, Observer
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
@@ -36,6 +36,7 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`

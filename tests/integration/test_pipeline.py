@@ -23,7 +23,11 @@ models: {base: tiny-words, small: tiny-words-small}
 dtype: float32
 recipe:
   data:
-    train: [{kind: function, name: sums, function: "rayzero.services.data.tasks.words:word_sums", arguments: {num_prompts: 200}}]
+    train:
+      - kind: function
+        name: sums
+        function: rayzero.services.data.tasks.words:word_sums
+        arguments: {num_prompts: 200}
     held_out:
       - kind: function
         name: sums

@@ -1,8 +1,8 @@
-"""What every loss is made of: a value for each completion token, and a share that says how much the token weighs.
+"""What every loss is made of: a value for each completion token, and a weight for the tokens of each completion.
 
-    loss = sum over all completion tokens t of  share[sample of t] * correction[t] * value[t]   (+ KL, - entropy)
+    loss = sum over all completion tokens t of  weight[sample of t] * correction[t] * value[t]   (+ KL, - entropy)
 
-The token_weights hold every denominator. They are computed once from the whole batch, so a sum over any split into
+The token weights hold every denominator. They are computed once from the whole batch, so a sum over any split into
 micro-batches or ranks has the same gradient.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,14 +22,19 @@ from torch import Tensor
 class Tokens:
     """n completion tokens of s whole completions, flat."""
 
-    policy: Tensor
+    policy_logprobs: Tensor
     """[n] log pi_theta, differentiable."""
-    old: Tensor
+    old_logprobs: Tensor
     """[n] log pi_old, detached."""
     advantages: Tensor
     """[s]"""
     samples: Tensor
     """[n] int64: which completion each token is of."""
+
+    @property
+    def log_ratios(self) -> Tensor:
+        """[n] log(pi_theta / pi_old)."""
+        return self.policy_logprobs - self.old_logprobs
 
     @property
     def token_advantages(self) -> Tensor:
@@ -46,12 +51,26 @@ class Tokens:
         return self.per_sample_sum(values) / counts.clamp(min=1)
 
 
+class Clips(Protocol):
+    """Settings of a loss that clips its ratio."""
+
+    @property
+    def clip_low(self) -> float:
+        """The ratio is cut below 1 - clip_low."""
+        ...
+
+    @property
+    def clip_high(self) -> float:
+        """The ratio is cut above 1 + clip_high."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenLosses:
     """What a loss says of each token."""
 
     values: Tensor
-    """[n] differentiable, before token_weights."""
+    """[n] differentiable, before token weights."""
     clipped: Tensor
     """[n] bool: the gradient is cut off by the clip."""
 
@@ -79,17 +98,19 @@ class BatchShape:
         return np.asarray(counts[inverse], dtype=np.int64)
 
 
-Shares = NDArray[np.float64]
+TokenWeights = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A named loss: its value for every token, and the share of every completion's tokens."""
+    """A named loss: its value for every token, and the weight of every completion's tokens."""
 
     token_losses: Callable[[Tokens, Any], TokenLosses]
     """(tokens, the loss's settings) -> values and clips."""
-    token_weights: Callable[[BatchShape, Any], Shares]
+    token_weights: Callable[[BatchShape, Any], TokenWeights]
     """(shape of the whole batch, settings) -> [S] weight of each token of each sample."""
+    reward_shaping: Callable[[NDArray[np.int64], int, Any], NDArray[np.float64]] | None = None
+    """([S] completion lengths, the rollout's token limit, settings) -> [S] what is added to each reward."""
 
 
 def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
@@ -103,12 +124,24 @@ def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
     return -torch.minimum(free, cut), free > cut
 
 
-def mean_of_completions(shape: BatchShape, _: Any = None) -> Shares:
+def token_surrogate(tokens: Tokens, settings: Clips) -> TokenLosses:
+    """The clipped surrogate with one ratio a token: rho_t = pi_theta / pi_old of that token."""
+    values, clipped = clipped_ratio(tokens.log_ratios, tokens.token_advantages, settings.clip_low, settings.clip_high)
+    return TokenLosses(values=values, clipped=clipped)
+
+
+def sequence_surrogate(log_ratios: Tensor, tokens: Tokens, settings: Clips) -> TokenLosses:
+    """The clipped surrogate with one ratio a completion, [s] `log_ratios`: each of its tokens has the same value."""
+    values, clipped = clipped_ratio(log_ratios, tokens.advantages, settings.clip_low, settings.clip_high)
+    return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
+
+
+def mean_of_completions(shape: BatchShape, _: Any = None) -> TokenWeights:
     """Mean over a completion's tokens, then over its group, then over the groups: 1 / (groups * G * T)."""
     weights = 1.0 / (shape.num_groups * shape.group_sizes * np.maximum(shape.lengths, 1))
     return np.asarray(weights, dtype=np.float64)
 
 
-def mean_of_tokens(shape: BatchShape, _: Any = None) -> Shares:
+def mean_of_tokens(shape: BatchShape, _: Any = None) -> TokenWeights:
     """Mean over all tokens of the batch: 1 / N."""
     return np.full(len(shape.lengths), 1.0 / max(int(shape.lengths.sum()), 1))

@@ -14,9 +14,9 @@ def token_losses(tokens: Tokens, settings: CispoLoss) -> TokenLosses:
     `clipped` marks tokens whose weight was cut; they still learn. The denominator is all tokens of the batch; the
     paper's is all tokens of a group, then a mean over groups.
     """
-    ratio = torch.exp((tokens.policy - tokens.old).detach().clamp(-20.0, 20.0))
+    ratio = torch.exp(tokens.log_ratios.detach().clamp(-20.0, 20.0))
     weight = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
-    return TokenLosses(values=-weight * tokens.token_advantages * tokens.policy, clipped=weight != ratio)
+    return TokenLosses(values=-weight * tokens.token_advantages * tokens.policy_logprobs, clipped=weight != ratio)
 
 
 LOSS = Loss(token_losses, mean_of_tokens)

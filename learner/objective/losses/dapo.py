@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, clipped_ratio, mean_of_tokens
+from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, mean_of_tokens, token_surrogate
 from rayzero.services.schema.config.loss import DapoLoss
 
 
@@ -14,17 +14,15 @@ def token_losses(tokens: Tokens, settings: DapoLoss) -> TokenLosses:
 
     The denominator is all tokens of the batch; the paper's is all tokens of a group, then a mean over groups.
     """
-    values, clipped = clipped_ratio(
-        tokens.policy - tokens.old, tokens.token_advantages, settings.clip_low, settings.clip_high
-    )
-    return TokenLosses(values=values, clipped=clipped)
+    return token_surrogate(tokens, settings)
 
 
-def overlong_penalty(lengths: NDArray[np.int64], max_tokens: int, overlong_tokens: int) -> NDArray[np.float64]:
+def overlong_penalty(lengths: NDArray[np.int64], max_tokens: int, settings: DapoLoss) -> NDArray[np.float64]:
     """[S] what is added to each reward: 0 up to max - overlong tokens, then linearly down to -1 (eq. 13)."""
-    if overlong_tokens == 0:
+    overlong = settings.overlong_tokens
+    if overlong == 0:
         return np.zeros(len(lengths))
-    return np.clip((max_tokens - overlong_tokens - lengths) / overlong_tokens, -1.0, 0.0)
+    return np.clip((max_tokens - overlong - lengths) / overlong, -1.0, 0.0)
 
 
-LOSS = Loss(token_losses, mean_of_tokens)
+LOSS = Loss(token_losses, mean_of_tokens, overlong_penalty)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, clipped_ratio, mean_of_completions
+from rayzero.learner.objective.losses.base import (
+    Loss,
+    TokenLosses,
+    Tokens,
+    mean_of_completions,
+    sequence_surrogate,
+    token_surrogate,
+)
 from rayzero.services.schema.config.loss import GrpoLoss
 
 
@@ -12,13 +19,9 @@ def token_losses(tokens: Tokens, settings: GrpoLoss) -> TokenLosses:
     `ratio: sequence` has rho = prod_t pi_theta / pi_old, one a completion (https://arxiv.org/abs/2501.12948 eq. 1);
     every token carries its completion's value, so that the mean over the completion is that value.
     """
-    log_ratio = tokens.policy - tokens.old
     if settings.ratio == "token":
-        values, clipped = clipped_ratio(log_ratio, tokens.token_advantages, settings.clip_low, settings.clip_high)
-        return TokenLosses(values=values, clipped=clipped)
-    sequence = tokens.per_sample_sum(log_ratio)
-    values, clipped = clipped_ratio(sequence, tokens.advantages, settings.clip_low, settings.clip_high)
-    return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
+        return token_surrogate(tokens, settings)
+    return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, settings)
 
 
 LOSS = Loss(token_losses, mean_of_completions)

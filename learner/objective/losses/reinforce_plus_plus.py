@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, clipped_ratio, mean_of_tokens
+from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, mean_of_tokens, token_surrogate
 from rayzero.services.schema.config.loss import ReinforcePlusPlusLoss
 
 
@@ -11,10 +11,7 @@ def token_losses(tokens: Tokens, settings: ReinforcePlusPlusLoss) -> TokenLosses
 
     Simplified: the reward is given once a completion; the paper's KL reward a token is `kl.place: reward`, summed.
     """
-    values, clipped = clipped_ratio(
-        tokens.policy - tokens.old, tokens.token_advantages, settings.clip_low, settings.clip_high
-    )
-    return TokenLosses(values=values, clipped=clipped)
+    return token_surrogate(tokens, settings)
 
 
 LOSS = Loss(token_losses, mean_of_tokens)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayzero.learner.objective.losses.base import BatchShape, Loss, Shares, TokenLosses, Tokens, clipped_ratio
+from rayzero.learner.objective.losses.base import (
+    BatchShape,
+    Loss,
+    TokenLosses,
+    Tokens,
+    TokenWeights,
+    sequence_surrogate,
+)
 from rayzero.services.schema.config.loss import RlooLoss
 
 
@@ -14,12 +21,10 @@ def token_losses(tokens: Tokens, settings: RlooLoss) -> TokenLosses:
     On the first step of a batch rho is 1 and the gradient is A * grad log pi(completion), the estimator of
     https://arxiv.org/abs/2402.14740 eq. 8; the clip, which the paper has not, only acts on later steps.
     """
-    sequence = tokens.per_sample_sum(tokens.policy - tokens.old)
-    values, clipped = clipped_ratio(sequence, tokens.advantages, settings.clip_low, settings.clip_high)
-    return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
+    return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, settings)
 
 
-def token_weights(shape: BatchShape, _: RlooLoss) -> Shares:
+def token_weights(shape: BatchShape, _: RlooLoss) -> TokenWeights:
     """Mean over completions, each worth its value once: 1 / (S * T)."""
     return np.asarray(1.0 / (len(shape.lengths) * np.maximum(shape.lengths, 1)), dtype=np.float64)
 

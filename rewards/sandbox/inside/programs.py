@@ -97,7 +97,7 @@ def load(source: str, name: str) -> types.ModuleType:
     """Execute the program as module `name`."""
     module = types.ModuleType(name)
     module.__dict__["__file__"] = "/tmp/" + name + ".py"
-    for own in [other for other in sys.modules if other == "__main__" or other.partition(".")[0] == "rewards"]:
+    for own in [other for other in sys.modules if other == "__main__" or other.partition(".")[0] == "rayzero"]:
         del sys.modules[own]
     sys.modules.setdefault("__main__", module)
     sys.modules[name] = module

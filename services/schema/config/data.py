@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayzero.services.schema.config.base import Section
-
-DottedFunction = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+from rayzero.services.schema.config.function_name import FunctionName
 
 
 class ColumnSettings(Section):
@@ -102,7 +101,7 @@ class FunctionSource(SourceSettings):
     """A Python function that returns or yields rows: mappings with the columns named in `columns`."""
 
     kind: Literal["function"] = "function"
-    function: DottedFunction
+    function: FunctionName
     """`module:function`, e.g. `rayzero.services.data.tasks.numbers:number_after`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Its keyword arguments."""

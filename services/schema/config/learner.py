@@ -7,22 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rayzero.services.schema.config.base import Section
-from rayzero.services.schema.config.loss import GrpoLoss, LossSettings
-
-AdvantageName = Literal[
-    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"
-]
-
-PUBLISHED_ADVANTAGES: dict[str, AdvantageName] = {
-    "grpo": "std_normalised",
-    "dr_grpo": "mean_centred",
-    "dapo": "std_normalised",
-    "gspo": "std_normalised",
-    "cispo": "std_normalised",
-    "rloo": "leave_one_out",
-    "reinforce++": "batch_normalised",
-}
-"""The advantage each loss was published with."""
+from rayzero.services.schema.config.loss import AdvantageName, GrpoLoss, LossSettings
 
 
 class KlSettings(Section):
@@ -222,7 +207,7 @@ class LearnerSettings(Section):
     @property
     def advantage_name(self) -> AdvantageName:
         """The advantage in force: the one asked for, or the loss's published one."""
-        return self.advantage or PUBLISHED_ADVANTAGES[self.loss.name]
+        return self.advantage or self.loss.published_advantage
 
     @property
     def steps_per_update(self) -> int:

@@ -1,18 +1,26 @@
-"""The losses by name, each with the settings its paper has. What they compute is in learner/objective/losses."""
+"""The losses by name, each with the settings and the advantage that its paper has.
+
+What they compute is in learner/objective/losses; the settings are here because a recipe is checked without torch.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from rayzero.services.schema.config.base import Section
+
+AdvantageName = Literal[
+    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"
+]
 
 
 class GrpoLoss(Section):
     """GRPO (https://arxiv.org/abs/2402.03300 eq. 3; https://arxiv.org/abs/2501.12948 eq. 1)."""
 
     name: Literal["grpo"] = "grpo"
+    published_advantage: ClassVar[AdvantageName] = "std_normalised"
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -26,6 +34,7 @@ class DrGrpoLoss(Section):
     """Dr. GRPO: no length and no std normalisation (https://arxiv.org/abs/2503.20783)."""
 
     name: Literal["dr_grpo"] = "dr_grpo"
+    published_advantage: ClassVar[AdvantageName] = "mean_centred"
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -41,6 +50,7 @@ class DapoLoss(Section):
     """
 
     name: Literal["dapo"] = "dapo"
+    published_advantage: ClassVar[AdvantageName] = "std_normalised"
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.28, gt=0)
@@ -53,6 +63,7 @@ class GspoLoss(Section):
     """GSPO: length-normalised sequence ratio, clipped a completion (https://arxiv.org/abs/2507.18071 eq. 5-7)."""
 
     name: Literal["gspo"] = "gspo"
+    published_advantage: ClassVar[AdvantageName] = "std_normalised"
     clip_low: float = Field(default=3e-4, gt=0, lt=1)
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=4e-4, gt=0)
@@ -63,6 +74,7 @@ class CispoLoss(Section):
     """CISPO: REINFORCE with a clipped, detached importance weight (https://arxiv.org/abs/2506.13585 eq. 4-5)."""
 
     name: Literal["cispo"] = "cispo"
+    published_advantage: ClassVar[AdvantageName] = "std_normalised"
     clip_low: float = Field(default=1.0, gt=0, le=1)
     """The weight is clipped below at 1 - clip_low: 1 means no lower clip, as published."""
     clip_high: float = Field(default=4.0, gt=0)
@@ -73,6 +85,7 @@ class RlooLoss(Section):
     """RLOO: REINFORCE on whole completions (https://arxiv.org/abs/2402.14740), ratio-clipped for several steps."""
 
     name: Literal["rloo"] = "rloo"
+    published_advantage: ClassVar[AdvantageName] = "leave_one_out"
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The sequence ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -83,6 +96,7 @@ class ReinforcePlusPlusLoss(Section):
     """REINFORCE++: token-level clipping, batch-normalised advantage (https://arxiv.org/abs/2501.03262)."""
 
     name: Literal["reinforce++"] = "reinforce++"
+    published_advantage: ClassVar[AdvantageName] = "batch_normalised"
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.function_name import FunctionName
 from rayzero.services.schema.config.math import MathSettings
 from rayzero.services.schema.config.sandbox import SandboxSettings
 from rayzero.services.schema.languages import language_code
@@ -217,7 +218,7 @@ class CustomComponent(Component):
     """
 
     kind: Literal["custom"] = "custom"
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: FunctionName
     """`module:function`, called with `prompts`, `completions` and the columns it asks for as keyword lists; returns one
     float (or None: does not apply) a completion. May be `async`."""
     conversational: bool = False

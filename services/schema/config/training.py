@@ -64,7 +64,8 @@ class TrainingSettings(Section):
     def _strict_begins_no_more_than_it_needs(self) -> TrainingSettings:
         if self.over_provision > 0 and self.is_synchronous:
             raise ValueError(
-                "over_provision needs max_staleness of at least 1: a synchronous run trains on exactly the groups it begins"
+                "over_provision needs max_staleness of at least 1: "
+                "a synchronous run trains on exactly the groups it begins"
             )
         return self
 

@@ -14,6 +14,7 @@ from rayzero.learner.objective.losses.base import BatchShape
 from rayzero.learner.objective.losses.dapo import overlong_penalty
 from rayzero.learner.objective.losses.registry import LOSSES
 from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.config.loss import DapoLoss
 from tests.reference import objectives
 
 LOSS_SETTINGS: list[dict[str, Any]] = [
@@ -75,11 +76,11 @@ def trained_loss(
 
     policy = column("policy").requires_grad_() if policy is None else policy
     inputs = LossInputs(
-        policy=policy,
+        policy_logprobs=policy,
         entropies=column("entropy"),
-        old=column("old"),
-        rollout=column("rollout"),
-        reference=column("reference") if settings.kl.beta else None,
+        old_logprobs=column("old"),
+        rollout_logprobs=column("rollout"),
+        reference_logprobs=column("reference") if settings.kl.beta else None,
         samples=torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(lengths)),
         advantages=torch.tensor([a for _, _, a in rows], dtype=torch.float64),
         token_weights=torch.from_numpy(token_weights),
@@ -236,6 +237,6 @@ def test_all_empty_completions_lose_nothing() -> None:
 
 def test_overlong_penalty_hand_computed() -> None:
     # max 100, last 20 tokens punished: 80 is free, 90 half, 100 full.
-    penalties = overlong_penalty(np.array([10, 80, 90, 100]), 100, 20)
+    penalties = overlong_penalty(np.array([10, 80, 90, 100]), 100, DapoLoss(overlong_tokens=20))
     assert penalties.tolist() == pytest.approx([0.0, 0.0, -0.5, -1.0])
-    assert overlong_penalty(np.array([100]), 100, 0).tolist() == [0.0]
+    assert overlong_penalty(np.array([100]), 100, DapoLoss()).tolist() == [0.0]

@@ -17,7 +17,7 @@ import pytest
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.activity import Phase
-from rayzero.services.loop.checkpointer import Checkpointer, latest_checkpoint, load_run_state
+from rayzero.services.loop.checkpointer import Checkpointer
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
@@ -38,6 +38,7 @@ from rayzero.services.schema.messages import (
     WeightManifest,
     WeightReceipt,
 )
+from rayzero.services.store.checkpoints import latest_checkpoint, load_run_state
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit
 from rayzero.services.store.run_directory import RunDirectory, write_json

@@ -18,11 +18,11 @@ from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.fleet.remote import RemoteLearner
 from rayzero.services.schema.config.training import DeadlineSettings
 from rayzero.services.schema.errors import DeadlineError, WorkerError
-from rayzero.services.schema.interfaces import Learner, RewardWorker, RolloutWorker
+from rayzero.services.schema.interfaces import LearnerHandle, RewardWorker, RolloutWorker
 from tests.fakes import Events, FakeLearner, FakeRewardWorker, FakeRolloutWorker, make_group
 
 TABLES = [
-    (LearnerCalls, Learner, (LearnerActor, NullLearner, FakeLearner, LearnerSupervisor)),
+    (LearnerCalls, LearnerHandle, (LearnerActor, NullLearner, FakeLearner, LearnerSupervisor)),
     (RolloutCalls, RolloutWorker, (RolloutEngine, NullEngine, FakeRolloutWorker)),
     (RewardCalls, RewardWorker, (RewardActor, NullRewards, FakeRewardWorker)),
 ]
@@ -74,7 +74,7 @@ class Rank(RemoteLearner):
 
 async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> None:
     events, deadlines = Events(), DeadlineSettings()
-    learner: Learner = LearnerRanks([Rank(0, events), Rank(1, events)])
+    learner: LearnerHandle = LearnerRanks([Rank(0, events), Rank(1, events)])
     assert learner.pid == 100 and learner.revivals == 0
     assert await learner.prepare_weights(3) == 0
     await learner.broadcast_weights()

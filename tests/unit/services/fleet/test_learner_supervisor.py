@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
-from rayzero.services.loop.checkpointer import Checkpointer, latest_checkpoint
+from rayzero.services.loop.checkpointer import Checkpointer
 from rayzero.services.schema.errors import (
     ActorStartError,
     DeadlineError,
@@ -16,6 +16,7 @@ from rayzero.services.schema.errors import (
     WeightSyncError,
     WorkerError,
 )
+from rayzero.services.store.checkpoints import latest_checkpoint
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.rollout_file import rollout_lines
 from tests.fakes import Events, FakeLearner, make_group

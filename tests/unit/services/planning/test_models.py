@@ -166,6 +166,8 @@ class TestBuiltIn:
 
 def test_the_driver_does_not_import_torch() -> None:
     """Ten CPU seconds on the way of every start; it imports the actors' modules to spawn them."""
-    modules = "rayzero.services.planning.models, rayzero.services.data.prompts, rayzero.services.data.tasks.numbers, rayzero.learner.actor, rayzero.rollout_workers.actor, rayzero.rewards.actor"
+    rooms = ("services.planning.models", "services.data.prompts", "services.data.tasks.numbers")
+    names = (*rooms, "learner.actor", "rollout_workers.actor", "rewards.actor")
+    modules = ", ".join(f"rayzero.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

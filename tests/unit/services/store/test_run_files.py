@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayzero.services.loop.checkpointer import Checkpointer, find_damage, latest_checkpoint, load_run_state
+from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
 from rayzero.services.store.json_lines import append_lines, read_lines
@@ -171,6 +173,7 @@ async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
 
 
+<<<<<<< ours
 def test_a_rollout_with_an_infinite_log_probability_is_recorded_and_read_back(tmp_path: Path) -> None:
     """A batch that is made again from its file must meet the infinite ratio that it had, not a NaN."""
     file = tmp_path / "update_000001.jsonl"
@@ -185,3 +188,15 @@ def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
     nan, infinity = float("nan"), float("inf")
     append_lines(tmp_path / "lines", [{"a": nan, "b": [1.0, -infinity, {"c": (infinity, "x")}]}])
     assert read_lines(tmp_path / "lines") == [{"a": None, "b": [1.0, None, {"c": [None, "x"]}]}]
+=======
+async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_path: Path) -> None:
+    await saved(tmp_path, [1], {})
+    manifest = tmp_path / "update_000001" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    assert content.pop("schema") == 2
+    manifest.write_text(json.dumps(content))  # as versions wrote it that had no schema yet
+    with pytest.raises(
+        RunDirectoryError, match=r"has schema 1, .* from schema 2 alone: .* model\.path=\S*update_000001"
+    ):
+        latest_checkpoint(tmp_path)
+>>>>>>> theirs

@@ -132,3 +132,13 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 def test_a_pipeline_is_not_the_recipe_of_one_run() -> None:
     with pytest.raises(RecipeError, match=r"yaml is a pipeline: rayzero pipeline run deploy/recipes/r1_tiny"):
         load_recipe("deploy/recipes/r1_tiny_cpu.yaml")
+
+
+@pytest.mark.parametrize("was, now", [("services.tasks", "numbers"), ("services.tasks_words", "words")])
+def test_a_function_that_has_moved_is_refused_with_its_new_name(tmp_path: Path, was: str, now: str) -> None:
+    source = GOOD.replace(
+        "    - kind: jsonl\n      path: prompts.jsonl", f"    - {{kind: function, function: '{was}:rows'}}"
+    )
+    assert f"{was}:rows is rayzero.services.data.tasks.{now}:rows now" in refusal(tmp_path, source)
+    reward = GOOD.replace("{kind: math}", f"{{kind: custom, function: '{was}:rows'}}")
+    assert f"{was}:rows is rayzero.services.data.tasks.{now}:rows now" in refusal(tmp_path, reward)

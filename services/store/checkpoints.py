@@ -1,0 +1,117 @@
+"""Atomic run state: policy, optimizer, RNG, data cursor, buffer and counters are saved together or not at all.
+
+checkpoints/update_000020/
+  config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is
+  state/learner.pt                           optimizer, RNG, schedule
+  state/run.pkl                              buffer with finished and in-flight groups, cursor, counters
+  manifest.json                              size and xxh3 of every file: a torn or flipped one is found out
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from rayzero.services.schema.errors import RunDirectoryError
+from rayzero.services.store.run_directory import write_json
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+SCHEMA = 2
+"""Of what a checkpoint holds beside the model: raised when an older one cannot be resumed from any more."""
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; damaged ones are named and passed over.
+
+    Raises:
+        RunDirectoryError: it was written with another schema.
+    """
+    for path in sorted(folder.glob("update_*"), reverse=True):
+        problem = find_damage(path)
+        if problem is None:
+            check_schema(path)
+            return path
+        logger.warning("checkpoint %s is damaged (%s): using the one before it", path.name, problem)
+    return None
+
+
+def check_schema(path: Path) -> None:
+    """Refuse a whole checkpoint whose state this version of rayzero cannot read.
+
+    Raises:
+        RunDirectoryError: says how to go on with the model that it holds.
+    """
+    schema = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("schema", 1)
+    if schema != SCHEMA:
+        raise RunDirectoryError(
+            f"checkpoint {path} has schema {schema}, and this version of rayzero resumes from schema {SCHEMA} alone: "
+            f"start a new run from its weights with model.path={path}, or resume it with the version that wrote it"
+        )
+
+
+def version_of(path: Path) -> int:
+    """The learner's version that a checkpoint's directory is named after."""
+    return int(path.name.removeprefix("update_"))
+
+
+def load_run_state(path: Path) -> dict[str, Any]:
+    """The controller's part of a checkpoint that `find_damage` has passed."""
+    state: dict[str, Any] = pickle.loads((path / "state" / "run.pkl").read_bytes())
+    return state
+
+
+def accuracy_of(path: Path) -> float | None:
+    """Held-out accuracy noted with a checkpoint, if it was evaluated."""
+    try:
+        accuracy: float | None = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["accuracy"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return accuracy
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"its {MANIFEST} cannot be read: {error}"
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["bytes"] or _digest(file) != expected["xxh3"]:
+            return f"{name} is not what was saved"
+    return None
+
+
+def seal(path: Path, facts: dict[str, Any]) -> None:
+    """Sync every file and write the manifest last."""
+    files = {}
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+        files[str(file.relative_to(path))] = {"bytes": file.stat().st_size, "xxh3": _digest(file)}
+    write_json(path / MANIFEST, {"schema": SCHEMA, **facts, "files": files})
+    sync_directory(path)
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, xxhash.xxh3_64).hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory as safe as the files: a crash could otherwise lose a rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
