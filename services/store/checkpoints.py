@@ -9,6 +9,7 @@ checkpoints/update_000020/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -105,7 +106,7 @@ def seal(path: Path, facts: dict[str, Any]) -> None:
 
 def _digest(file: Path) -> str:
     with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, xxhash.xxh3_64).hexdigest()
+        return str(hashlib.file_digest(stream, xxhash.xxh3_64).hexdigest())
 
 
 def sync_directory(path: Path) -> None:

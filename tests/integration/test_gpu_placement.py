@@ -100,7 +100,7 @@ def seated() -> type:
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(rayzero.rollout_workers.actor, "RolloutActor", seated())
     monkeypatch.setattr(rayzero.learner.actor, "LearnerActor", seated())
-    monkeypatch.setattr(rewards.actor, "RewardActor", seated())
+    monkeypatch.setattr(rayzero.rewards.actor, "RewardActor", seated())
     monkeypatch.setattr(rayzero.rollout_workers.actor, "engine_environment", lambda settings: {})
     return build_tiny_model(tmp_path / "model")
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from rayzero.services.loop.checkpointer import Checkpointer
-from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
+from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
@@ -173,7 +173,6 @@ async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
 
 
-<<<<<<< ours
 def test_a_rollout_with_an_infinite_log_probability_is_recorded_and_read_back(tmp_path: Path) -> None:
     """A batch that is made again from its file must meet the infinite ratio that it had, not a NaN."""
     file = tmp_path / "update_000001.jsonl"
@@ -188,7 +187,8 @@ def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
     nan, infinity = float("nan"), float("inf")
     append_lines(tmp_path / "lines", [{"a": nan, "b": [1.0, -infinity, {"c": (infinity, "x")}]}])
     assert read_lines(tmp_path / "lines") == [{"a": None, "b": [1.0, None, {"c": [None, "x"]}]}]
-=======
+
+
 async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_path: Path) -> None:
     await saved(tmp_path, [1], {})
     manifest = tmp_path / "update_000001" / "manifest.json"
@@ -199,4 +199,3 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_pat
         RunDirectoryError, match=r"has schema 1, .* from schema 2 alone: .* model\.path=\S*update_000001"
     ):
         latest_checkpoint(tmp_path)
->>>>>>> theirs
