@@ -27,7 +27,7 @@ from rayzero.services.run.preflight import check_windows, compute_device, gpus_t
 from rayzero.services.schema.config.data import DataSource
 from rayzero.services.schema.config.pipeline import DistillStage, SftStage
 from rayzero.services.schema.errors import RayzeroError
-from rayzero.services.schema.interfaces import Learner, SftExample
+from rayzero.services.schema.interfaces import LearnerHandle, SftExample
 from rayzero.services.store.json_lines import append_lines, read_lines
 
 SAY_EVERY = 100
@@ -69,7 +69,7 @@ async def _train(
     if start == final:
         return final
     session = RaySession(context.recipe)
-    learner: Learner | None = None
+    learner: LearnerHandle | None = None
     try:
         await asyncio.to_thread(session.start)
         with ended_by_signals():
@@ -94,7 +94,7 @@ async def _updates(
     context: StageContext,
     settings: SftStage | DistillStage,
     examples: Sequence[Sequence[SftExample]],
-    learner: Learner,
+    learner: LearnerHandle,
     done: int,
 ) -> None:
     metrics = context.work / "metrics.jsonl"
@@ -118,7 +118,7 @@ async def _updates(
             await _save(context.work, number, learner)
 
 
-async def _save(work: Path, number: int, learner: Learner) -> None:
+async def _save(work: Path, number: int, learner: LearnerHandle) -> None:
     """A checkpoint that appears whole; the one before it goes."""
     before = latest(work)
     temporary = work / f".update_{number:06d}.tmp"

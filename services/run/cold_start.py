@@ -12,14 +12,14 @@ import numpy as np
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.config.training import SupervisedSettings
-from rayzero.services.schema.interfaces import Learner, SftExample
+from rayzero.services.schema.interfaces import LearnerHandle, SftExample
 from rayzero.services.schema.messages import Prompt
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.run_directory import RunDirectory
 
 
 async def cold_start(
-    learner: Learner,
+    learner: LearnerHandle,
     demonstrations: Sequence[tuple[Prompt, str]],
     recipe: Recipe,
     model_path: Path,

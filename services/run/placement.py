@@ -35,7 +35,7 @@ from rayzero.services.schema.errors import (
     WorkerError,
     WorkerLostError,
 )
-from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Placement:
     _slots: list[GpuReservation] = field(default_factory=list)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def learner(self) -> Learner:
+    async def learner(self) -> LearnerHandle:
         """The learner, its model loaded; all its ranks where it has several GPUs."""
         from rayzero.learner.actor import LearnerActor
 
@@ -148,7 +148,7 @@ class Placement:
             "learner", RemoteLearner, LearnerActor, options, (recipe, str(self.model_path)), self.device
         )
 
-    async def _gpu_learner(self, recipe: Recipe, options: dict[str, Any]) -> Learner:
+    async def _gpu_learner(self, recipe: Recipe, options: dict[str, Any]) -> LearnerHandle:
         from rayzero.learner.actor import LearnerActor
 
         shape, num_gpus = read_shape(self.model_path), recipe.cluster.learner_gpus

@@ -22,7 +22,7 @@ from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
-from rayzero.services.schema.interfaces import Learner
+from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.rollout_file import read_groups
 from rayzero.services.store.run_directory import RunDirectory
@@ -70,7 +70,7 @@ async def _replay(
     recipe: Recipe, prepared: PreparedRun, directory: RunDirectory, rows: list[dict[str, Any]], console: Console
 ) -> list[Difference]:
     session = RaySession(recipe)
-    learner: Learner | None = None
+    learner: LearnerHandle | None = None
     with (
         tempfile.TemporaryDirectory(prefix="rayzero-replay-") as scratch,
         ProgressView(console, len(rows)) as progress,
@@ -92,7 +92,7 @@ async def _replay(
 
 
 async def _replay_update(
-    learner: Learner, directory: RunDirectory, row: dict[str, Any], progress: ProgressView
+    learner: LearnerHandle, directory: RunDirectory, row: dict[str, Any], progress: ProgressView
 ) -> Difference:
     file = directory.rollouts / f"update_{row['update']:06d}.jsonl"
     if not file.is_file():
