@@ -161,6 +161,7 @@ class LearnerActor:
             settings,
             num_updates=recipe.training.num_updates,
             max_completion_tokens=recipe.rollout.sampling.max_tokens,
+            stale_cache=recipe.rollout.on_weights == "keep_stale",
             seed=recipe.seed,
         )
         self._sft = SftTrainer(policy, self._learner.optimizer, settings.compute)

@@ -34,8 +34,14 @@ PRELOADED = ["__main__", "vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vl
 CPU_BLOCK_TOKENS = 32
 """Prefixes are shared in whole blocks: with vLLM's 128 on CPU a short prompt would share nothing."""
 
-MIN_BATCHED_TOKENS = 4096
-"""Tokens a step, prompts included."""
+QUANTIZATIONS = {"fp8": "fp8_per_tensor"}
+"""Names of `rollout.quantization` that vLLM calls otherwise."""
+
+GRAPH_SEQS = 512
+"""Batches up to this size are captured in CUDA graphs by default."""
+
+GRAPH_STEP = 16
+"""Distance between the sizes of large captured batches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,14 +117,18 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "model": spec.model_path,
         "dtype": spec.dtype,
         "seed": spec.seed,
-        "enforce_eager": settings.enforce_eager,
+        # Never a file of the same directory in another format, which would be `auto`'s choice for Mistral's models: the
+        # learner has the tensors by these names.
+        "config_format": "hf",
+        "load_format": "safetensors",
+        "enforce_eager": settings.eager,
         "max_model_len": settings.max_model_tokens,
-        "max_num_seqs": settings.max_num_seqs,
-        "max_num_batched_tokens": max(MIN_BATCHED_TOKENS, settings.max_model_tokens),
+        "max_num_seqs": settings.num_seqs,
+        "max_num_batched_tokens": settings.batched_tokens,
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "enable_prefix_caching": settings.prefix_caching,
         "tensor_parallel_size": settings.tensor_parallel_size,
-        "quantization": settings.quantization,
+        "quantization": QUANTIZATIONS.get(settings.quantization or "", settings.quantization),
         "enable_sleep_mode": spec.sleeps,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
@@ -141,7 +151,13 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
             # With the cache's size given it only decides whether the engine starts, and beside a learner on the same
             # GPU nearly all of the memory is not free. What fits is services/planning/memory_plan.py's affair.
             "gpu_memory_utilization": 0.05,
+            # Logits in fp32, the head's weights as they are: in bf16 they are rounded by up to 0.07 nats, and the
+            # learner's are not.
+            "hf_overrides": {"head_dtype": "float32"},
         }
+        if settings.num_seqs > GRAPH_SEQS and not settings.eager:
+            # Full batches would be computed without a graph. Rounded up, for no smaller graph would do.
+            arguments["max_cudagraph_capture_size"] = -(-settings.num_seqs // GRAPH_STEP) * GRAPH_STEP
     return arguments
 
 

@@ -32,7 +32,7 @@ def usable_cores() -> int:
 
 def _cpu(settings: RolloutSettings) -> dict[str, str]:
     # vLLM compiles three small functions of its sampler even in eager mode: five seconds inside the first request.
-    eager = {"TORCHDYNAMO_DISABLE": "1"} if settings.enforce_eager else {}
+    eager = {"TORCHDYNAMO_DISABLE": "1"} if settings.eager else {}
     return eager | {
         "OMP_NUM_THREADS": str(settings.num_threads or usable_cores()),
         # Spinning OpenMP threads would steal the cores of the learner that waits for this engine, and the other way.

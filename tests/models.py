@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -44,10 +45,12 @@ def build_tiny_model(
     num_layers: int = 2,
     head_dim: int = 32,
     tied: bool = True,
+    redundant_head: bool = False,
     dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> Path:
     """Save a random Llama of about 0.1 M parameters with its tokenizer under `path`, and return `path`.
 
+    `redundant_head`: the file holds a tied model's output head once more, as Qwen3-0.6B is published.
     `head_dim` must be one that vLLM's CPU attention has (32, 64, 80, 96, 112, 128 …; 48 is not).
     """
     tokenizer = character_tokenizer()
@@ -70,5 +73,9 @@ def build_tiny_model(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     model.to(getattr(torch, dtype)).save_pretrained(path)
+    if redundant_head:
+        tensors = load_file(path / "model.safetensors")
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(path)
     return path

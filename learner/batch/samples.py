@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from rayzero.services.schema.messages import Completion, Group
 
+MIXED = -1
+"""The version of a token that no one version would have sampled with that probability."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSample:
@@ -50,7 +53,7 @@ class Batch:
     rollout_logprobs: NDArray[np.float32]
     """[N]"""
     token_versions: NDArray[np.int64]
-    """[N] policy version each token was sampled from."""
+    """[N] policy version each token was sampled from; `MIXED` where keys and values of older ones had part in it."""
 
     @property
     def num_tokens(self) -> int:
@@ -63,8 +66,10 @@ class Batch:
         return np.repeat(np.arange(len(self.samples)), self.lengths)
 
 
-def make_batch(groups: Sequence[Group]) -> Batch:
+def make_batch(groups: Sequence[Group], *, stale_cache: bool = False) -> Batch:
     """Lay all rollouts with a verdict out as samples.
+
+    `stale_cache`: completions went on with their keys and values when new weights came (`rollout.on_weights`).
 
     Raises ValueError when a completion's log-probabilities do not match its tokens, or a prompt is empty.
     """
@@ -82,7 +87,7 @@ def make_batch(groups: Sequence[Group]) -> Batch:
         groups=np.array([index for index, _, _ in kept], dtype=np.int64),
         lengths=lengths,
         rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions]).astype(np.float32),
-        token_versions=_joined([_versions(completion) for completion in completions]).astype(np.int64),
+        token_versions=_joined([_versions(each, stale_cache) for each in completions]).astype(np.int64),
     )
 
 
@@ -99,10 +104,10 @@ def _sample(row: int, index: int, group: Group, completion: Completion, start: i
     )
 
 
-def _versions(completion: Completion) -> NDArray[np.int64]:
+def _versions(completion: Completion, stale_cache: bool) -> NDArray[np.int64]:
     versions = np.full(completion.num_tokens, completion.oldest_version, dtype=np.int64)
-    for span in completion.version_spans:
-        versions[span.start : span.end] = span.policy_version
+    for index, span in enumerate(completion.version_spans):
+        versions[span.start : span.end] = MIXED if stale_cache and index > 0 else span.policy_version
     return versions
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 
+from rayzero.learner.broadcast.gpu_memory import mappable_memory
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
-from rayzero.services.schema.broadcast.digest import LANES, digest, fingerprint_text, fingerprints
+from rayzero.services.schema.broadcast.digest import LANES, Fingerprints, digest, fingerprint_text
 from rayzero.services.schema.broadcast.wire import Extent, SharedBufferName, plan_buckets
 from rayzero.services.schema.messages import TensorSpec, WeightManifest
 
@@ -25,6 +27,7 @@ class SendBuffer:
         self._host_is_current = False
         self._placed: list[Placed] = []
         self._bucket_sizes: tuple[int, ...] = ()
+        self._fingerprints: Fingerprints | None = None
         self.policy_version: int | None = None
         """Of what it holds; None: nothing yet."""
 
@@ -88,7 +91,9 @@ class SendBuffer:
                 self._host.close()
                 self._host = SharedBuffer(num_bytes)
         elif self._device is None or self._device.numel() != num_bytes:
-            self._device = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
+            self._device = None  # the old one first: there may be no room for two
+            with mappable_memory():
+                self._device = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
 
     def _fill_host(self, values: list[torch.Tensor]) -> list[str]:
         with ThreadPoolExecutor(1, "weights-digest") as digester:  # beside the copying: both are bound by memory
@@ -103,8 +108,12 @@ class SendBuffer:
         buckets = torch.split(self.memory, list(self._bucket_sizes))
         rooms = [self._view(buckets, extent).view(self._dtype).view(shape) for _, shape, extent in self._placed]
         torch._foreach_copy_(rooms, values)  # a launch for all of them, not one each
+        extents = tuple(extent for _, _, extent in self._placed)
+        if self._fingerprints is None or self._fingerprints.extents != extents:
+            array = partial(torch.tensor, dtype=torch.int64, device=self.memory.device)
+            self._fingerprints = Fingerprints(extents, array)
         sums = [
-            device_fingerprints(bucket, [extent for _, _, extent in self._placed if extent.bucket == index])
+            self._fingerprints.of_bucket(index, bucket.view(torch.int32).view(-1, LANES))
             for index, bucket in enumerate(buckets)
         ]
         return [fingerprint_text(total) for total in torch.cat(sums).tolist()]  # one wait for all of them
@@ -128,11 +137,3 @@ class SendBuffer:
             num_bytes=extent.num_bytes,
             checksum=checksum,
         )
-
-
-def device_fingerprints(bucket: torch.Tensor, extents: list[Extent]) -> torch.Tensor:
-    """[len(extents)] int64 on the bucket's device; see services/schema/broadcast/digest.py."""
-    words = bucket.view(torch.int32).view(-1, LANES)
-    lanes, rows = (torch.arange(size, device=bucket.device) for size in (LANES, len(words)))
-    sums: torch.Tensor = fingerprints(words, lanes, rows, extents)
-    return sums

@@ -13,9 +13,10 @@ import torch
 import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
-from rayzero.learner.broadcast.gpu_links import IpcSender, NcclLibrary, NcclSender
+from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
 from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
+from rayzero.services.schema.broadcast.nccl import NcclLibrary
 from rayzero.services.schema.broadcast.transport import Peer, Route, Transport, choose_link, links_text
 from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, joined_key, ready_key
 from rayzero.services.schema.errors import WeightSyncError
@@ -40,8 +41,10 @@ class SenderGroup:
         device: torch.device,
         transport: Transport = "auto",
         share_memory: bool = True,
+        num_bytes: int = 0,
     ) -> None:
-        """Listen on a free port of `host`, an address that the receivers can reach. `device`: the learner's."""
+        """Listen on a free port of `host`, an address that the receivers can reach. `device`: the learner's;
+        `num_bytes`: what will be sent, as far as is known."""
         self._deadline_s, self._nccl, self._device, self._transport = deadline_s, nccl, device, transport
         self._store = DISTRIBUTED.TCPStore(host, 0, None, True, timedelta(seconds=deadline_s), wait_for_workers=False)
         self._probe = SharedBuffer(0)
@@ -51,7 +54,9 @@ class SenderGroup:
         self._peers: dict[int, Peer] = {}
         self._links: list[SendingLink] = []
         self._aborted = threading.Event()
-        self.rendezvous = Rendezvous(host=host, port=self._store.port, world_size=num_receivers + 1)
+        self.rendezvous = Rendezvous(
+            host=host, port=self._store.port, world_size=num_receivers + 1, num_bytes=num_bytes
+        )
 
     def accept(self) -> None:
         """Wait for every receiver, tell each how it will be served, and connect to those that need it.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
-from rayzero.learner.broadcast.gpu_links import Communicator, NcclLibrary
 from rayzero.learner.broadcast.group import SenderGroup
+from rayzero.services.schema.broadcast.nccl import Nccl
 from rayzero.services.schema.broadcast.transport import Transport
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
@@ -55,10 +54,11 @@ class WeightSender:
             self._host,
             num_receivers,
             self._deadline_s,
-            nccl=vllm_nccl(),
+            nccl=Nccl(),
             device=self._device,
             transport=self._transport,
             share_memory=self._share_memory,
+            num_bytes=self._buffer.memory.numel(),
         )
         return self._group.rendezvous
 
@@ -122,30 +122,3 @@ class WeightSender:
         if self._group is None:
             raise WeightSyncError("there is no transfer group: open one first")
         return self._group
-
-
-def vllm_nccl() -> NcclLibrary:
-    """vLLM's NCCL binding and packing code. Nothing is imported before it is used: on CPUs that is never."""
-
-    def new_id() -> bytes:
-        from vllm.distributed.device_communicators.pynccl_wrapper import NCCLLibrary
-
-        return bytes(NCCLLibrary().ncclGetUniqueId().internal)
-
-    def connect(unique_id: bytes, rank: int, world_size: int, device: torch.device) -> Communicator:
-        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
-        from vllm.utils.nccl import unpinned_nccl_env
-
-        with unpinned_nccl_env():
-            communicator: Communicator = PyNcclCommunicator.from_unique_id_bytes(unique_id, rank, world_size, device)
-            return communicator
-
-    def produce(**arguments: object) -> None:
-        from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
-
-        with warnings.catch_warnings():
-            # An embedding may be larger than a message: it travels alone, as it should.
-            warnings.filterwarnings("ignore", message=".*exceeds buffer_size_bytes")
-            packed_nccl_broadcast_producer(**arguments)
-
-    return NcclLibrary(new_id=new_id, connect=connect, produce=produce)

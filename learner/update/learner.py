@@ -43,9 +43,17 @@ class Learner:
     """Holds the policy, its optimizer and the count of updates."""
 
     def __init__(
-        self, policy: Policy, settings: LearnerSettings, *, num_updates: int, max_completion_tokens: int, seed: int = 0
+        self,
+        policy: Policy,
+        settings: LearnerSettings,
+        *,
+        num_updates: int,
+        max_completion_tokens: int,
+        stale_cache: bool = False,
+        seed: int = 0,
     ) -> None:
-        """`num_updates` is the recipe's, for the rate's decay; `max_completion_tokens` the rollout's limit."""
+        """`num_updates` is the recipe's, for the rate's decay; `max_completion_tokens` the rollout's limit;
+        `stale_cache` is for `make_batch`."""
         torch.manual_seed(seed)
         self.policy = policy
         self.settings = settings
@@ -54,6 +62,7 @@ class Learner:
         self.num_updates_done = 0
         self._num_updates = num_updates
         self._max_completion_tokens = max_completion_tokens
+        self._stale_cache = stale_cache
         if settings.kl.beta > 0:
             policy.keep_reference()
 
@@ -64,7 +73,7 @@ class Learner:
         """
         phases = Phases()
         with phases("prepare"):
-            batch = make_batch(groups)
+            batch = make_batch(groups, stale_cache=self._stale_cache)
         with phases("score"):
             scores = self._scores(batch)
             advantages = self._advantages(batch, scores)

@@ -1,4 +1,4 @@
-"""Code accuracy: the program in the last fenced block, run against the prompt's tests in the sandbox (rewards/code)."""
+"""Code accuracy: the program in the answer, run against the prompt's tests in the sandbox (rewards/code)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from rayzero.services.schema.languages import language_code
 Arguments = Mapping[str, Any]
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
-_SENTENCE = re.compile(r"[^.!?。！？]*[\w][^.!?。！？]*(?:[.!?。！？]+[\"'”’)]*|$)")
+_SENTENCE_END = re.compile(r"[.!?。！？]+")
 _BULLET = re.compile(r"^[ \t]*(?:[*+-]|•)[ \t]+\S", re.MULTILINE)
 _HIGHLIGHT = re.compile(r"\*\*([^*\n]+)\*\*|(?<!\*)\*([^*\n]+)\*(?!\*)")
 _PLACEHOLDER = re.compile(r"\[[^\[\]\n]+\]")
@@ -64,7 +64,7 @@ def num_words(text: str) -> int:
 def num_sentences(text: str) -> int:
     """Stretches with a word in them up to their end mark; points within numbers and after initials end none."""
     text = re.sub(r"(?<=\d)\.(?=\d)|\b(?:Mr|Mrs|Ms|Dr|Prof|St|e\.g|i\.e|etc|vs)\.|\b[A-Z]\.(?= [A-Z])", " ", text)
-    return sum(_WORD.search(piece) is not None for piece in _SENTENCE.findall(text))
+    return sum(_WORD.search(piece) is not None for piece in _SENTENCE_END.split(text))
 
 
 def _occurrences(text: str, keyword: str) -> int:

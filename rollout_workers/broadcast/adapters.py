@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 from rayzero.services.schema.broadcast.adapters import LOW, halves, merge
+from rayzero.services.schema.broadcast.weight_files import weight_files
 from rayzero.services.schema.messages import WeightManifest
 
 PART_BYTES = 64 * 2**20
@@ -22,12 +23,13 @@ PART_BYTES = 64 * 2**20
 class BaseWeights:
     """A model directory's tensors, mapped: only what is read comes into memory, and it is the page cache's."""
 
-    def __init__(self, directory: Path, dtype: torch.dtype) -> None:
+    def __init__(self, directory: Path, dtype: torch.dtype, aliases: Collection[str] = ()) -> None:
+        """`aliases`: names to leave out, under which the model holds a tensor once more; see `checkpoint_shapes`."""
         self._dtype = dtype
         self._files: dict[str, Any] = {}
-        for path in sorted(directory.glob("*.safetensors")):
+        for path in weight_files(directory):
             file: Any = safe_open(path, framework="pt")
-            self._files |= dict.fromkeys(file.keys(), file)
+            self._files |= {name: file for name in file.keys() if name not in aliases}  # noqa: SIM118
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
 from rayzero.services.schema.broadcast.adapters import HIGH, LOW, halves
-from rayzero.services.schema.broadcast.digest import LANES, PREFIX, digest, fingerprint_text, fingerprints
+from rayzero.services.schema.broadcast.digest import LANES, PREFIX, Fingerprints, digest, fingerprint_text
+from rayzero.services.schema.broadcast.weight_files import weight_files
 from rayzero.services.schema.broadcast.wire import Extent
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import TensorSpec, WeightManifest
@@ -20,20 +22,24 @@ MAX_NAMED = 3
 """Tensors that an error names before it only counts."""
 
 
-def checkpoint_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+def checkpoint_shapes(directory: Path, aliases: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor in a Hugging Face checkpoint, from the headers of its safetensors files.
+
+    `aliases` are left out: names under which the model holds a tensor once more. A tied output head is in some
+    published checkpoints (Qwen3-0.6B's) and in others not; the learner sends the embedding alone.
 
     Raises:
         WeightSyncError: there is no safetensors file.
+        RecipeError: the checkpoint's index cannot be read.
     """
-    files = sorted(directory.glob("*.safetensors"))
+    files = weight_files(directory)
     if not files:
         raise WeightSyncError(f"{directory} has no safetensors file: save the model with save_pretrained first")
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    return shapes
+    return {name: shape for name, shape in shapes.items() if name not in aliases}
 
 
 def check_manifest(manifest: WeightManifest, expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
@@ -94,21 +100,47 @@ class StagingBuffer:
     """Room for one broadcast, kept from sync to sync: fresh pages would cost more than the transfer."""
 
     def __init__(self) -> None:
-        self._memory = torch.zeros(0, dtype=torch.uint8)
+        self._own = torch.empty(0, dtype=torch.uint8)
         self._manifest: WeightManifest | None = None
         self._buckets: tuple[torch.Tensor, ...] = ()
+        self._specs: dict[int, list[TensorSpec]] = {}
+        """By bucket."""
+        self._layout: tuple[Extent, ...] = ()
+        """One object as long as nothing moves, so that to compare it costs nothing."""
+        self._fingerprints: tuple[object, Fingerprints] | None = None
+        """Of the layout and device that they were made for."""
+
+    def reserve(self, num_bytes: int, device: torch.device = CPU) -> None:
+        """Take memory for a broadcast of `num_bytes`, if there is not as much of it. What was staged before is gone.
+
+        Raises:
+            WeightSyncError: the GPU has not so much left; says what would help.
+        """
+        if self._own.numel() == num_bytes and self._own.device == device:
+            return
+        self.let_go()
+        self._own = torch.empty(0, dtype=torch.uint8)  # the old one first: there is no room for two
+        try:
+            # Not zeroed: all of it is overwritten, what lies between the tensors included.
+            self._own = torch.empty(num_bytes, dtype=torch.uint8, device=device)
+        except torch.OutOfMemoryError:
+            raise WeightSyncError(
+                f"{device} has no {num_bytes / 2**30:.1f} GiB left to stage new weights in: lower "
+                "rollout.kv_cache_bytes or rollout.max_num_seqs"
+            ) from None
+        if device.type == "cuda":
+            # Bytes arrive on another stream: what this one still does with the memory of before must not meet them.
+            torch.cuda.current_stream(device).synchronize()
 
     def lay_out(self, manifest: WeightManifest, device: torch.device = CPU) -> tuple[torch.Tensor, ...]:
         """One uint8 view a bucket on `device`, to be filled. What was staged before is gone."""
-        if self._memory.numel() != manifest.num_bytes or self._memory.device != device:
-            # Zeros, for what lies between tensors is part of a GPU's digest and of no message.
-            self._memory = torch.zeros(manifest.num_bytes, dtype=torch.uint8, device=device)
-        return self.use(manifest, self._memory)
+        self.reserve(manifest.num_bytes, device)
+        return self.use(manifest, self._own)
 
     def fill(self, manifest: WeightManifest, memory: torch.Tensor) -> None:
         """Copy what has arrived elsewhere, all of it."""
         self.lay_out(manifest)
-        self._memory.copy_(memory)
+        self._own.copy_(memory)
 
     def use(self, manifest: WeightManifest, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The same on memory that is filled already.
@@ -120,7 +152,22 @@ class StagingBuffer:
             raise WeightSyncError(f"{memory.numel()} bytes were sent, the manifest announces {manifest.num_bytes}")
         self._manifest = manifest
         self._buckets = torch.split(memory, list(manifest.bucket_bytes))
+        self._specs = {bucket: [] for bucket in range(len(self._buckets))}
+        for spec in manifest.tensors:
+            self._specs[spec.bucket].append(spec)
+        layout = tuple(map(_extent, manifest.tensors))
+        if layout != self._layout:
+            self._layout = layout
         return self._buckets
+
+    def let_go(self) -> None:
+        """Forget what is staged, so that memory of others which it lies in can be unmapped."""
+        self._manifest, self._buckets, self._specs = None, (), {}
+
+    @property
+    def memory(self) -> torch.Tensor:
+        """[num_bytes] uint8: its own."""
+        return self._own
 
     def verify_bucket(self, bucket: int) -> None:
         """Hold every tensor of a filled bucket against the manifest.
@@ -128,9 +175,9 @@ class StagingBuffer:
         Raises:
             WeightSyncError: names the tensors whose bytes differ from what was announced.
         """
-        specs = [spec for spec in self._announced.tensors if spec.bucket == bucket]
+        specs = self._specs[bucket]
         if specs and specs[0].checksum.startswith(PREFIX):
-            found = self._fingerprints(bucket, specs)
+            found = self._sums(bucket)
         else:
             found = [digest(self._bytes_of(spec)) for spec in specs]
         broken = [spec.name for spec, checksum in zip(specs, found, strict=True) if checksum != spec.checksum]
@@ -139,16 +186,16 @@ class StagingBuffer:
 
     def tensors(self, bucket: int | None = None) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and tensor of everything staged (in one bucket), as views of the buffer."""
-        for spec in self._announced.tensors:
-            if bucket is None or spec.bucket == bucket:
-                yield spec.name, self._bytes_of(spec).view(getattr(torch, spec.dtype)).view(spec.shape)
+        for spec in self._announced.tensors if bucket is None else self._specs[bucket]:
+            yield spec.name, self._bytes_of(spec).view(getattr(torch, spec.dtype)).view(spec.shape)
 
-    def _fingerprints(self, bucket: int, specs: list[TensorSpec]) -> list[str]:
+    def _sums(self, bucket: int) -> list[str]:
         """As the learner's GPU computed them, wherever the bytes lie here."""
         words = self._buckets[bucket].view(torch.int32).view(-1, LANES)
-        lanes, rows = (torch.arange(size, device=words.device) for size in (LANES, len(words)))
-        extents = [Extent(bucket=bucket, offset_bytes=each.offset_bytes, num_bytes=each.num_bytes) for each in specs]
-        return [fingerprint_text(total) for total in fingerprints(words, lanes, rows, extents).tolist()]
+        if self._fingerprints is None or self._fingerprints[0] != (self._layout, words.device):
+            array = partial(torch.tensor, dtype=torch.int64, device=words.device)
+            self._fingerprints = (self._layout, words.device), Fingerprints(self._layout, array)
+        return [fingerprint_text(total) for total in self._fingerprints[1].of_bucket(bucket, words).tolist()]
 
     @property
     def _announced(self) -> WeightManifest:
@@ -158,6 +205,10 @@ class StagingBuffer:
 
     def _bytes_of(self, spec: TensorSpec) -> torch.Tensor:
         return self._buckets[spec.bucket][spec.offset_bytes : spec.offset_bytes + spec.num_bytes]
+
+
+def _extent(spec: TensorSpec) -> Extent:
+    return Extent(bucket=spec.bucket, offset_bytes=spec.offset_bytes, num_bytes=spec.num_bytes)
 
 
 def _named(names: list[str]) -> str:

@@ -52,6 +52,9 @@ class MemoryReceiver:
         self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
         name = SharedBufferName.parse(self._store.get(key).decode())
         if self._mapped is None or self._mapped[0] != name:
+            # Let go of the one before: its memory is freed with its last mapping.
+            self._mapped = None
+            staging.let_go()
             self._mapped = (name, _map(name))
         if keep:
             # Loaded only in the pause, when the learner may be writing the next version already.

@@ -53,6 +53,7 @@ class WeightLoading:
             "world_size": rendezvous.world_size,
             "rank": rank,
             "deadline_s": self._calls.deadline_s,
+            "num_bytes": rendezvous.num_bytes,
         }
         await asyncio.to_thread(self._client().init_weight_transfer_engine, init_info)
         await self._transferred("join the transfer group")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,16 @@ from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, Weight
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.models.utils import _get_tied_embedding_params
 
 from rayzero.rollout_workers.broadcast.adapters import AdapterMerge, BaseWeights, parts
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
 from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
+from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
+from rayzero.services.schema.broadcast.transport import Link
 from rayzero.services.schema.errors import RayzeroError, WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
@@ -57,6 +60,8 @@ class JoinInfo(WeightTransferInitInfo):
     world_size: int
     rank: int
     deadline_s: float
+    num_bytes: int
+    """Of the broadcasts to come, as far as is known."""
 
 
 @dataclass
@@ -74,13 +79,16 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
 
     def __init__(self, config: Any, vllm_config: Any, device: torch.device, model: torch.nn.Module) -> None:
         super().__init__(config, vllm_config, device, model)
-        self._expected = checkpoint_shapes(Path(self.model_config.model))
+        # By vLLM's own account, for it reads a tied head from the file only to see whether it is one; to load it again
+        # would fail wherever it comes in another call than the embedding.
+        aliases = _get_tied_embedding_params(model)
+        self._expected = checkpoint_shapes(Path(self.model_config.model), aliases)
         self._dtype = str(self.model_config.dtype).removeprefix("torch.")
-        self._thread, self._checker, self._packer = (_thread(name) for name in ("receive", "check", "pack"))
+        self._thread, self._checker, self._packer = (lone_thread(name, device) for name in ("receive", "check", "pack"))
         self._packing: list[Future[None]] = []
         self._staging = StagingBuffer()
         self._adapters = AdapterMerge(
-            BaseWeights(Path(self.model_config.model), self.model_config.dtype),
+            BaseWeights(Path(self.model_config.model), self.model_config.dtype, aliases),
             [name for name, _ in model.named_modules()],
             getattr(model, "packed_modules_mapping", {}),
         )
@@ -176,7 +184,10 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self.shutdown()
         rank = info.rank + self.parallel_config.rank
         rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
+        self._staging.let_go()  # what it views may be the old group's
         self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
+        if self._group.kind is Link.NCCL:
+            self._staging.reserve(info.num_bytes, self.device)  # what there is no room for fails now, not in mid-run
 
     def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
         give_up = time.monotonic() + deadline_s
@@ -264,13 +275,6 @@ class WeightReceiver:
     def transfer_status(self) -> dict[str, Any]:
         """See `StagedWeightTransferEngine.status`."""
         return self.weight_transfer_engine.status()
-
-
-def _thread(name: str) -> ThreadPoolExecutor:
-    """One thread that computes alone: a pair of OpenMP threads waits for the slower one at every small tensor, and
-    beside generation there always is one."""
-    set_num_threads: Any = torch._C.set_num_threads  # vLLM disarms torch.set_num_threads
-    return ThreadPoolExecutor(1, f"weights-{name}", initializer=set_num_threads, initargs=(1,))
 
 
 if BACKEND not in WeightTransferEngineFactory._registry:

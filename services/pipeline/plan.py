@@ -122,7 +122,7 @@ def shape_of(loaded: LoadedPipeline, name: str, *, trained: bool = True) -> Mode
 
 def decode_rate(shape: ModelShape, recipe: Recipe, machine: Hardware) -> float:
     """Tokens a second of one device: a step reads all weights and keys once, and computes 2 N a sequence."""
-    batch = recipe.rollout.max_num_seqs
+    batch = recipe.rollout.num_seqs
     context = recipe.rollout.max_model_tokens // 2
     read = shape.weight_bytes(recipe.model.dtype) + batch * context * shape.kv_bytes_per_token(recipe.model.dtype)
     step_s = max(read / machine.bytes_per_s, 2 * shape.num_matmul_parameters * batch / machine.flops)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape
-from rayzero.services.schema.broadcast.wire import PACKED_BUFFERS, PACKED_BYTES
+from rayzero.services.schema.broadcast.digest import SCRATCH_BYTES
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 
@@ -23,9 +23,10 @@ USABLE = 0.95
 CONTEXT_BYTES = GIB + GIB // 2
 """A process's CUDA context, kernels, cuBLAS workspaces."""
 GRAPH_BYTES = GIB
-"""CUDA graphs of an engine that captures them."""
-MIN_BATCHED_TOKENS = 4096
-"""rollout_workers/engine_process.py: tokens an engine computes in a step."""
+"""CUDA graphs of an engine that captures them, for batches of up to GRAPH_SEQS completions; more in proportion."""
+GRAPH_SEQS = 512
+NCCL_BYTES = GIB // 2
+"""NCCL's channels in one group: a rule of thumb."""
 LOGITS_BYTES = 2**30
 """learner/model/gpu_logprobs.py: fp32 logits held at a time, where the recipe names no number of rows. The generic
 head, which fp32 policies take, holds less: three times 64 MiB, and 256 MiB of probabilities."""
@@ -147,6 +148,8 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
         "logits": logits + head * (4 + DTYPE_BYTES[dtype]),
         # Shards are put together before they are copied.
         "send buffer": shape.sync_bytes(dtype, lora_rank) * (1 if ranks == 1 else 2),
+        "digests": SCRATCH_BYTES,
+        "NCCL": NCCL_BYTES if _over_nccl(recipe) else 0,
         "CUDA": CONTEXT_BYTES,
     }
 
@@ -156,22 +159,40 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
     rollout, dtype, shards = recipe.rollout, recipe.model.dtype, recipe.rollout.tensor_parallel_size
     weights = shape.weight_bytes(dtype)
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
-    if rollout.quantization == "fp8":
+    if rollout.quantization is not None:
         weights = (shape.num_parameters - embeddings) + embeddings * DTYPE_BYTES[dtype]
-    tokens = max(MIN_BATCHED_TOKENS, rollout.max_model_tokens)
-    step = tokens * (4 * shape.hidden_size + 2 * shape.intermediate_size // shards) * DTYPE_BYTES[dtype]
-    over_nccl = not recipe.cluster.shares_gpu and recipe.cluster.weight_transport != "gloo"
+    step = rollout.batched_tokens * (4 * shape.hidden_size + 2 * shape.intermediate_size // shards) * DTYPE_BYTES[dtype]
+    over_nccl = _over_nccl(recipe)
+    graphs = 0 if rollout.eager else GRAPH_BYTES * max(rollout.num_seqs, GRAPH_SEQS) // GRAPH_SEQS
     return {
         "weights": weights // shards,
         "keys and values": rollout.kv_cache_bytes,
         # Whole tensors come to each of the GPUs that share an engine, or are made there from adapters, and wait there
         # for the pause.
-        "staging": (shape.weight_bytes(dtype) if over_nccl or recipe.learner.lora is not None else 0)
-        + (PACKED_BUFFERS * PACKED_BYTES if over_nccl else 0),
-        "activations": step + 3 * rollout.max_num_seqs * shape.vocab_size * 4,
-        "CUDA graphs": 0 if rollout.enforce_eager else GRAPH_BYTES,
+        "staging": shape.weight_bytes(dtype) if over_nccl or recipe.learner.lora is not None else 0,
+        "loading": _loading(recipe, shape),
+        "digests": SCRATCH_BYTES if recipe.cluster.weight_transport != "gloo" else 0,
+        "NCCL": NCCL_BYTES if over_nccl else 0,
+        "activations": step + 3 * rollout.num_seqs * shape.vocab_size * 4,
+        "CUDA graphs": graphs,
         "CUDA": CONTEXT_BYTES,
     }
+
+
+def _over_nccl(recipe: Recipe) -> bool:
+    return not recipe.cluster.shares_gpu and recipe.cluster.weight_transport != "gloo"
+
+
+def _loading(recipe: Recipe, shape: ModelShape) -> int:
+    """What an engine needs at a sync beside the weights: it makes each layer anew and then copies it into the old one,
+    so that CUDA graphs stay valid. Adapters are merged in fp32, base and sum."""
+    shards, size = recipe.rollout.tensor_parallel_size, DTYPE_BYTES[recipe.model.dtype]
+    table = shape.vocab_size * shape.hidden_size * size // shards
+    fused = 2 * shape.hidden_size * shape.intermediate_size // shards  # gate and up, the largest inside a decoder layer
+    # Quantized in parts from a copy in fp32.
+    layer = fused * (size + 1 + 4 if recipe.rollout.quantization is not None else size)
+    merged = 0 if recipe.learner.lora is None else 8 * shape.hidden_size * shape.intermediate_size
+    return max(table, layer, merged)
 
 
 def _plan(recipe: Recipe, shape: ModelShape, gpu_bytes: int, checkpointing: bool, offload: bool) -> MemoryPlan:

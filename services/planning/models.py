@@ -24,12 +24,17 @@ from pathlib import Path
 
 from rayzero.services.planning.model_shape import ModelShape, read_shape
 from rayzero.services.planning.published_shapes import PUBLISHED
+from rayzero.services.schema.broadcast.weight_files import weight_files
 from rayzero.services.schema.errors import RayzeroError, RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 
 BUILD_DEADLINE_S = 1800.0
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+TWICE_ON_THE_HUB = ("consolidated*", "original/*")
+"""The same weights once more, in the format of their makers."""
+WHOLE_FILE = "model.safetensors"
+"""What transformers reads where it is, whatever else there is."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
 
@@ -172,13 +177,14 @@ def check_model_directory(directory: Path) -> None:
         raise RecipeError(f"model.path: {directory} has no config.json: name a directory in Hugging Face format")
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise RecipeError(f"model.path: {directory} has no tokenizer ({TOKENIZER_FILES[0]}): save it with the model")
-    files = sorted(directory.glob("*.safetensors"))
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        files = [directory / name for name in sorted(named)]
+    files = weight_files(directory)
     if not files:
         raise RecipeError(f"model.path: {directory} has no weights: no *.safetensors file is in it")
+    if others := [file.name for file in files if (directory / WHOLE_FILE) in files and file.name != WHOLE_FILE]:
+        raise RecipeError(
+            f"model.path: {directory} has {', '.join(others)} beside {WHOLE_FILE}, and no index: the engines would "
+            "load them, too, and the learner would not; move them elsewhere"
+        )
     for file in files:
         _check_weight_file(file)
 
@@ -306,7 +312,11 @@ def _from_hub(repository: str, revision: str | None, say: Callable[[str], None])
         return cached
     say(f"fetching {repository} from the Hugging Face hub")
     try:
-        fetched = Path(snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+        fetched = Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=list(TWICE_ON_THE_HUB)
+            )
+        )
     except GatedRepoError:
         raise RecipeError(
             f"model.path: {repository} is gated: accept its terms on the hub and log in (hf auth login)"

@@ -160,7 +160,7 @@ async def _ray(
 
 
 def _engines(recipe: Recipe, placement: Placement) -> Fleet[RolloutWorker]:
-    return Fleet("rollout", placement.rollout_worker, recipe.rollout.concurrent_groups)
+    return Fleet("rollout", placement.rollout_worker, recipe.rollout.num_groups)
 
 
 @asynccontextmanager

@@ -145,7 +145,7 @@ class _Run:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
         placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.device)
         engines: Fleet[RolloutWorker] = Fleet(
-            "rollout", placement.rollout_worker, limit=self.recipe.rollout.concurrent_groups, needs_weights=True
+            "rollout", placement.rollout_worker, limit=self.recipe.rollout.num_groups, needs_weights=True
         )
         rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
         learner = LearnerSupervisor(placement.learner, self.directory.checkpoints, self.directory.rollouts)

@@ -297,6 +297,8 @@ class Rendezvous:
     host: str
     port: int
     world_size: int
+    num_bytes: int = 0
+    """Of the weights that rank 0 holds ready; 0: none yet."""
 
     @property
     def address(self) -> str:

@@ -8,18 +8,20 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
 
-from rayzero.rollout_workers.engine_process import EngineSpec
+from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
 from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
-from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.config.rollout import Quantization, RolloutSettings
 from rayzero.services.schema.errors import RecipeError, WorkerError
 from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
 from tests.models import build_tiny_model, character_tokenizer
@@ -55,6 +57,18 @@ def environment() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def test_vllm_has_what_a_gpu_engine_is_given() -> None:
+    """Without a GPU its arguments can be held against vLLM's own, and no more."""
+    from vllm.config.quantization import ONLINE_QUANT_SHORTHAND_NAMES
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    for quantization in get_args(Quantization):
+        settings = RolloutSettings(device="cuda", quantization=quantization)
+        arguments = engine_arguments(EngineSpec(model_path="m", dtype="bfloat16", settings=settings))
+        assert arguments["quantization"] in ONLINE_QUANT_SHORTHAND_NAMES
+        assert arguments.keys() <= {field.name for field in fields(AsyncEngineArgs)}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -141,7 +155,7 @@ async def test_more_groups_than_the_engine_computes_side_by_side_wait_inside(eng
     made = await asyncio.gather(*(engine.generate(request(group_id)) for group_id in range(30, 42)))
     sampled = sum(completion.num_tokens for group in made for completion in group.completions)
     assert engine.stats().generated_tokens - before == sampled
-    assert engine.stats().num_running <= SETTINGS.max_num_seqs
+    assert engine.stats().num_running <= SETTINGS.num_seqs
 
 
 async def test_engine_whose_process_is_killed_says_so_and_nothing_hangs(model: Path) -> None:

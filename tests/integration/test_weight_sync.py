@@ -142,11 +142,11 @@ def environment() -> Iterator[None]:
     scope="module",
     loop_scope="module",
     params=[("float32", True, False), ("bfloat16", False, True)],
-    ids=["float32 tied gloo", "bfloat16 shared memory"],
+    ids=["float32 tied, head in the file, gloo", "bfloat16 shared memory"],
 )
 async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     dtype, tied, share_memory = request.param
-    path = build_tiny_model(tmp_path_factory.mktemp("model"), tied=tied, dtype=dtype)
+    path = build_tiny_model(tmp_path_factory.mktemp("model"), tied=tied, redundant_head=tied, dtype=dtype)
     pair = Pair(path, dtype, share_memory=share_memory)
     await pair.start()
     yield pair
@@ -171,19 +171,28 @@ async def test_given_tokens_are_scored_as_the_policy_scores_them(pair: Pair) -> 
         assert np.abs(scores - pair.expected(made, index)).mean() <= pair.tolerance
 
 
-async def test_running_completions_go_on_and_say_which_weights_sampled_what(pair: Pair) -> None:
+@pytest.mark.parametrize("on_weights", ["keep_stale", "keep_recompute"])
+async def test_running_completions_go_on_and_say_which_weights_sampled_what(
+    pair: Pair, on_weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair.engine._weights, "_settings", SETTINGS.model_copy(update={"on_weights": on_weights}))
     running = asyncio.create_task(pair.engine.generate(request(group_id=91, max_tokens=400, num_completions=8)))
     while pair.engine.stats().num_running == 0:
         await asyncio.sleep(0.01)
     before = pair.version
+    pair.perturb()
     await pair.sync()
     made = await running
-    crossed = [completion for completion in made.completions if completion.newest_version == pair.version]
+    crossed = [i for i, each in enumerate(made.completions) if each.oldest_version < each.newest_version]
     assert crossed
-    for completion in crossed:
+    for index in crossed:
+        completion = made.completions[index]
         spans = completion.version_spans
         assert [span.policy_version for span in spans] == [before, pair.version]
         assert (spans[0].start, spans[0].end, spans[1].end) == (0, spans[1].start, completion.num_tokens)
+        tail = slice(spans[1].start, None)
+        gap = np.abs(completion.rollout_logprobs[tail] - pair.expected(made, index)[tail]).mean()
+        assert (gap <= pair.tolerance) == (on_weights == "keep_recompute"), "old keys have part in it, or none"
 
 
 async def test_completions_that_new_weights_cut_off_are_carried_on_by_them(

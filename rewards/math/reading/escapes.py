@@ -22,7 +22,6 @@ from rayzero.rewards.math.split import words
 
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?:(?P<name>[A-Za-z]+)|(?=[{}%$,;!|&#()\[\]]))")
 _DOUBLED_ENVIRONMENT = re.compile(r"(?<!\\)\\\\(?:begin|end)(?![A-Za-z])")
-_TRAILING = re.compile(r"(?:\\+\s*)+$")
 _COMMANDS = frozenset(
     words(
         "frac binom sqrt sum prod int lim overline vec hat bar angle triangle mathbb forall exists partial nabla "
@@ -35,7 +34,8 @@ _COMMANDS = frozenset(
 
 def single_backslashes(text: str) -> str:
     """With every backslash that was doubled by accident single, and without those at the end."""
-    text = _TRAILING.sub("", text)
+    if text.rstrip().endswith("\\"):
+        text = text.rstrip("\\ \n\t")
     if "\\\\" not in text:
         return text
     if _DOUBLED_ENVIRONMENT.search(text):

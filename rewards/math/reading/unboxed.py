@@ -19,7 +19,8 @@ _FINAL_ANSWER = re.compile(
     r"[\s*_]*(?P<answer>[^\s*_].*)",
     re.IGNORECASE,
 )
-_HOPE = re.compile(r"[.!]?\s*I hope (?:it|this|that)\b.*$", re.IGNORECASE)
+_MAX_SENTENCE_CHARS = 4_000
+_HOPE = re.compile(r"[.!]?[ \t]{0,3}I hope (?:it|this|that)\b.*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!。](?=\s|$)")
 _MATH = re.compile(r"^(?:\$\$(.+?)\$\$|\$(?! )(.+?)(?<![ \\])\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])")
 
@@ -64,7 +65,7 @@ def _final_answer(part: str) -> str | None:
         found = match["answer"]
     if found is None:
         return None
-    found = _HOPE.sub("", found).strip()
+    found = _HOPE.sub("", found[:_MAX_SENTENCE_CHARS]).strip()
     if (formula := _MATH.match(found)) is not None:
         rest = found[formula.end() :]
         return next(filter(None, formula.groups())) if not rest.strip(" .*_") else _plain(_sentence(found))

@@ -1,7 +1,7 @@
 """Which way weights take from the learner to one engine: decided by where the two of them compute.
 
     same GPU        ipc      the engine maps the learner's memory (CUDA IPC)
-    two GPUs        nccl     vLLM's packed broadcast, to all such engines at once
+    two GPUs        nccl     one NCCL broadcast, to all such engines at once
     same machine    memory   the engine reads the learner's buffer (one of the two is a CPU)
     elsewhere       gloo     broadcast over TCP
 
@@ -63,6 +63,12 @@ def choose_link(learner: Peer, receiver: Peer, transport: Transport = "auto") ->
     """
     on_gpus = bool(learner.gpu and receiver.gpu)
     same_gpu = on_gpus and learner.gpu == receiver.gpu and learner.host == receiver.host
+    if on_gpus and learner.gpu == receiver.gpu and not same_gpu and transport != "gloo":
+        raise WeightSyncError(
+            f"learner and engine are on one GPU ({learner.gpu}) and call their host {learner.host} and "
+            f"{receiver.host}: two containers that were given one GPU reach each other neither by nccl nor by ipc; "
+            "give each its own GPU, run both in one container, or set cluster.weight_transport: gloo"
+        )
     if transport == "nccl" and (not on_gpus or same_gpu):
         raise WeightSyncError(f"nccl needs a GPU of its own at each end: {_between(learner, receiver)}")
     if transport == "ipc" and not same_gpu:

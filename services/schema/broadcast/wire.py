@@ -35,12 +35,6 @@ LINKS_KEY = "links"
 NCCL_KEY = "nccl"
 """Set by rank 0 before the NCCL group connects: its unique id, hexadecimal."""
 
-PACKED_BYTES = 256 * 2**20
-"""Size at which vLLM's packing closes one NCCL message; both ends cut the stream by it."""
-
-PACKED_BUFFERS = 2
-"""Messages in flight; both ends again."""
-
 
 def joined_key(rank: int) -> str:
     """Set by a receiver when it has found the store: its `Peer`."""

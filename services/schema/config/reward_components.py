@@ -121,7 +121,7 @@ class RepetitionComponent(Component):
 
 
 class CodeComponent(Component):
-    """The program in the last fenced block passes the prompt's tests: 1, else 0."""
+    """The program in the answer's fenced block passes the prompt's tests: 1, else 0."""
 
     kind: Literal["code"] = "code"
     partial: bool = False

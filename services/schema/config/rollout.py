@@ -11,6 +11,8 @@ from rayzero.services.schema.config.base import Section
 
 OnWeights = Literal["keep_recompute", "keep_stale", "abort"]
 
+Quantization = Literal["fp8", "fp8_per_channel", "fp8_per_block"]
+
 
 class SamplingSettings(Section):
     """How completions are drawn. The learner models the temperature; anything that cuts the distribution is left out:
@@ -44,32 +46,42 @@ class RolloutSettings(Section):
     """How completions are drawn."""
     max_model_tokens: int = Field(default=1024, ge=32)
     """Longest prompt plus completion. The engine refuses a longer prompt and ends a longer completion."""
-    max_num_seqs: int = Field(default=128, ge=1)
-    """Completions an engine computes side by side."""
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """Completions an engine computes side by side. Empty: 1,024 on GPUs, as vLLM itself would choose on an H100; 128 on
+    CPUs."""
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    """Tokens an engine computes in a step, prompts included. Empty: 8,192 on GPUs; 4,096 on CPUs, or max_model_tokens
+    where that is more, for a prompt is never cut there."""
     kv_cache_bytes: int = Field(default=2**30, ge=2**24)
     """Memory for keys and values of one engine (of each of its GPUs)."""
     prefix_caching: bool = True
     """The G completions of a prompt share its keys and values. Entries are keyed by the policy version."""
-    quantization: Literal["fp8"] | None = None
-    """`fp8`: GPU engines keep their linear layers in 8 bits, quantized anew at every sync. Faster and smaller, at the
-    price of a larger mismatch with the learner: watch its KL."""
-    enforce_eager: bool = True
-    """Start in seconds. `false` compiles: slower to start, faster to decode; worth it on GPUs and long runs."""
-    on_weights: OnWeights = "keep_recompute"
-    """What new weights do to running completions: go on, with keys and values computed again; go on with the old keys
-    and values; or be cut off (`abort`) and carried on by the new weights with what there is as part of the prompt: no
-    key or value of older weights is used, and the prompt is computed again, too. Every token keeps the log-probability
-    and the version it was sampled with. Synchronous runs never have any running."""
+    quantization: Quantization | None = None
+    """GPU engines keep their linear layers in 8 bits, quantized anew at every sync: faster and smaller, at the price of
+    a larger mismatch with the learner (watch its KL). One scale for each row of a weight (`fp8_per_channel`), for each
+    block of 128 by 128 (`fp8_per_block`), or for all of it (`fp8`, the coarsest)."""
+    enforce_eager: bool | None = None
+    """`true` starts in seconds; `false` compiles and captures CUDA graphs: slower to start, several times as fast to
+    decode with small models. Empty: true on CPUs, false on GPUs."""
+    on_weights: OnWeights = "keep_stale"
+    """What new weights do to running completions. `keep_stale`: they go on, with the keys and values of the old
+    weights, which costs nothing. `keep_recompute`: they go on, and all their keys and values are computed again,
+    prompts included, at every sync. `abort`: they are cut off and carried on by the new weights with what there is as
+    part of the prompt, which is computed again, too. In all three a token keeps the version that it was sampled from
+    and the log-probability that it was sampled with, and the learner corrects by the latter. After a change under
+    `keep_stale` no one version would give a token that log-probability, so it is left out of the watched KL at equal
+    versions. All this is for runs that overlap generation and learning (max_staleness ≥ 1): in synchronous runs
+    nothing is running."""
     canary_every_syncs: int = Field(default=10, ge=0)
     """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
     that does not agree is replaced. 0: never."""
     canary_max_difference: float | None = Field(default=None, gt=0)
     """Largest mean difference of a token's log-probability that passes. Empty: 0.002 where the engine computes in
     float32, 0.25 in bfloat16."""
-    concurrent_groups: int = Field(default=32, ge=1)
-    """Groups a worker may hold at a time, at most. Fewer, down to one, while completions wait inside the engine, are
-    pushed out, or fill more than 0.95 of its memory for keys and values; what waits goes to the engine with most room.
-    Synchronous runs (max_staleness 0) deal their groups out by position alone."""
+    concurrent_groups: int | None = Field(default=None, ge=1)
+    """Groups a worker may hold at a time, at most. Empty: 64 on GPUs, 32 on CPUs. Fewer, down to one, while completions
+    wait inside the engine, are pushed out, or fill more than 0.95 of its memory for keys and values; what waits goes to
+    the engine with most room. Synchronous runs (max_staleness 0) deal their groups out by position alone."""
 
     @property
     def engine_device(self) -> Literal["cpu", "cuda"]:
@@ -81,6 +93,27 @@ class RolloutSettings(Section):
         except PackageNotFoundError:
             return "cuda"
         return "cpu"
+
+    @property
+    def eager(self) -> bool:
+        """`enforce_eager`, with the device's default."""
+        return self.engine_device == "cpu" if self.enforce_eager is None else self.enforce_eager
+
+    @property
+    def num_seqs(self) -> int:
+        """`max_num_seqs`, with the device's default."""
+        return self.max_num_seqs or (1024 if self.engine_device == "cuda" else 128)
+
+    @property
+    def batched_tokens(self) -> int:
+        """`max_num_batched_tokens`, with the device's default; never fewer than one for each completion."""
+        default = 8192 if self.engine_device == "cuda" else max(4096, self.max_model_tokens)
+        return self.max_num_batched_tokens or max(default, self.num_seqs)
+
+    @property
+    def num_groups(self) -> int:
+        """`concurrent_groups`, with the device's default."""
+        return self.concurrent_groups or (64 if self.engine_device == "cuda" else 32)
 
     @property
     def num_cpus(self) -> int:
@@ -103,6 +136,11 @@ class RolloutSettings(Section):
             raise ValueError(
                 f"sampling.max_tokens ({self.sampling.max_tokens}) leaves no room for a prompt within "
                 f"max_model_tokens ({self.max_model_tokens})"
+            )
+        if self.max_num_batched_tokens is not None and self.max_num_batched_tokens < self.num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is less than max_num_seqs ({self.num_seqs}): "
+                "every completion takes a token of each step"
             )
         if self.device == "cpu" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs device cuda: a CPU engine is one process")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayzero.learner.batch.batching import Microbatch, pack
-from rayzero.learner.batch.samples import TrainingSample, make_batch
+from rayzero.learner.batch.samples import MIXED, TrainingSample, make_batch
+from rayzero.services.schema.messages import VersionSpan
 from tests.unit.learner.kit import make_group
 
 SHAPES = st.lists(
@@ -96,3 +99,14 @@ def test_error_verdicts_are_not_samples() -> None:
     batch = make_batch([make_group(rng, [2, 3, 4], [1, float("nan"), 0])])
     assert batch.lengths.tolist() == [2, 4]
     assert batch.rewards.tolist() == [1, 0]
+
+
+def test_tokens_sampled_beside_older_keys_are_of_no_version() -> None:
+    (group,) = [make_group(np.random.default_rng(0), [5, 2], [1, 0], version=3)]
+    crossed = group.rollouts[0].completion
+    spans = (VersionSpan(start=0, end=2, policy_version=3), VersionSpan(start=2, end=5, policy_version=4))
+    rollouts = (replace(group.rollouts[0], completion=replace(crossed, version_spans=spans)), group.rollouts[1])
+    groups = [replace(group, rollouts=rollouts)]
+    assert make_batch(groups).token_versions.tolist() == [3, 3, 4, 4, 4, 3, 3], "keys computed anew, or none used"
+    stale = make_batch(groups, stale_cache=True).token_versions.tolist()
+    assert stale == [3, 3, MIXED, MIXED, MIXED, 3, 3]

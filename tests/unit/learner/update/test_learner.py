@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,21 @@ from rayzero.learner.update.learner import Learner
 from rayzero.services.loop.batch_metrics import BatchFigures
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RunDirectoryError, RunHalted
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Group, Rollout, VersionSpan
 from tests.unit.learner.kit import make_group, with_rollout_logprobs
 
 NAN = float("nan")
 LENIENT = {"kl_warn": 1e6, "kl_stop": 1e6, "ess_warn": 0, "ess_stop": 0}
 
 
-def make_learner(model: Path, dtype: str = "float32", temperature: float = 1.0, **changes: Any) -> Learner:
+def make_learner(
+    model: Path, dtype: str = "float32", temperature: float = 1.0, stale_cache: bool = False, **changes: Any
+) -> Learner:
     changes.setdefault("watch", LENIENT)
     changes.setdefault("optimizer", {"learning_rate": 1e-3})
     learner_settings = LearnerSettings.model_validate(changes)
     policy = Policy(model, dtype=dtype, temperature=temperature, compute=learner_settings.compute)
-    return Learner(policy, learner_settings, num_updates=10, max_completion_tokens=16)
+    return Learner(policy, learner_settings, num_updates=10, max_completion_tokens=16, stale_cache=stale_cache)
 
 
 def some_groups(seed: int = 0) -> list[Group]:
@@ -276,6 +279,25 @@ def test_stale_tokens_are_not_held_against_the_sampler(tiny_model: Path) -> None
     learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0, "min_tokens": 1})
     learner.policy_version = 4
     assert "kl_rollout_fresh" not in learner.update(some_groups(), 5).metrics
+
+
+def test_tokens_that_old_keys_had_part_in_are_not_held_against_the_sampler(tiny_model: Path) -> None:
+    def crossed(group: Group, rollout: Rollout) -> Rollout:
+        number = rollout.completion.num_tokens
+        begun = VersionSpan(start=0, end=number // 2, policy_version=3)
+        ended = VersionSpan(start=number // 2, end=number, policy_version=4)
+        return replace(rollout, completion=replace(rollout.completion, version_spans=(begun, ended)))
+
+    groups = [replace(g, rollouts=tuple(crossed(g, rollout) for rollout in g.rollouts)) for g in some_groups()]
+    watch = {"ess_warn": 0, "ess_stop": 0, "min_tokens": 1}
+    for stale_cache in (True, False):
+        learner = make_learner(tiny_model, watch=watch, stale_cache=stale_cache)
+        learner.policy_version = 4
+        if stale_cache:
+            assert learner.update(groups, 5).metrics["fresh_tokens"] == 0
+        else:
+            with pytest.raises(RunHalted, match="k3-KL between sampler and learner"):
+                learner.update(groups, 5)
 
 
 def test_score_is_at_the_temperature_asked_for(tiny_model: Path) -> None:

@@ -65,6 +65,7 @@ _HOSTILE = [
     "{" * 900 + "1" + "}" * 900, "^".join("2" * 900), r"\cdot".join(f"(x+{i})" for i in range(200)), "1," * 900 + "1",
     "+".join(rf"\sqrt{{{i}}}" for i in range(2, 200)), "+".join(f"{i}!" for i in range(3_600, 3_800)), "½" * 1_900,
     r"\cup".join(f"({i},{i}.5)" for i in range(150)), ",".join(rf"\sqrt{{{i}}}" for i in range(40)), "5 " * 900,
+    "\\" * 1_901 + "x", "\\frac" * 300 + "\\ x", "f(x)=x" + ",;(" * 500 + "⟪for all",
     "\\text{" * 300 + "}" * 300, r"\begin{pmatrix}" * 100, "x|" * 900, "=" * 1_900, " or ".join("1" * 300),
 ]  # fmt: skip
 

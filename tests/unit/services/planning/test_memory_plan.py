@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def recipe(**sections: Any) -> Recipe:
         "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
         "training": {"num_updates": 1, "groups_per_update": 64, "group_size": 8},
-        "rollout": {"device": "cuda", "max_model_tokens": 4096, "kv_cache_bytes": 4 * GIB, "enforce_eager": False},
+        "rollout": {"device": "cuda", "max_model_tokens": 4096, "max_num_seqs": 128, "kv_cache_bytes": 4 * GIB},
     }
     for name, changes in sections.items():
         content[name] = content.get(name, {}) | changes
@@ -81,16 +82,43 @@ def test_engine_by_hand() -> None:
     parts = engine_parts(recipe(), LLAMA)
     assert parts["weights"] == 2 * LLAMA_PARAMETERS
     assert parts["keys and values"] == 4 * GIB
-    assert parts["staging"] == 2 * LLAMA_PARAMETERS + 2 * 256 * 2**20
-    assert parts["activations"] == 4096 * (4 * 4096 + 2 * 14336) * 2 + 3 * 128 * 128256 * 4
+    assert parts["staging"] == 2 * LLAMA_PARAMETERS
+    assert parts["activations"] == 8192 * (4 * 4096 + 2 * 14336) * 2 + 3 * 128 * 128256 * 4
     shared = engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)
     assert shared["weights"] == LLAMA_PARAMETERS // 2
     assert shared["staging"] == parts["staging"], "whole tensors come to every GPU of an engine"
     assert engine_parts(recipe(cluster={"weight_transport": "gloo"}), LLAMA)["staging"] == 0
     merged = recipe(cluster={"weight_transport": "gloo"}, learner={"lora": {"rank": 8}})
     assert engine_parts(merged, LLAMA)["staging"] == 2 * LLAMA_PARAMETERS, "adapters are merged on the engine's GPU"
-    fp8 = engine_parts(recipe(rollout={"quantization": "fp8"}), LLAMA)["weights"]
-    assert fp8 == LLAMA_PARAMETERS + 2 * 128256 * 4096, "all but embedding and head in one byte"
+    for scales in ("fp8", "fp8_per_channel", "fp8_per_block"):
+        fp8 = engine_parts(recipe(rollout={"quantization": scales}), LLAMA)["weights"]
+        assert fp8 == LLAMA_PARAMETERS + 2 * 128256 * 4096, "all but embedding and head in one byte"
+
+
+def test_what_an_engine_needs_at_its_first_sync_is_counted() -> None:
+    table, fused = 128256 * 4096, 2 * 4096 * 14336
+    parts = engine_parts(recipe(), LLAMA)
+    assert parts["loading"] == 2 * table, "the head, made anew beside itself"
+    assert (parts["digests"], parts["NCCL"]) == (32 * 2**20, GIB // 2)
+    assert learner_parts(recipe(), LLAMA, True, True)["NCCL"] == GIB // 2
+    assert engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)["loading"] == table // 2
+    shallow = replace(LLAMA, vocab_size=1000)
+    assert engine_parts(recipe(), shallow)["loading"] == 2 * fused
+    assert engine_parts(recipe(rollout={"quantization": "fp8_per_block"}), shallow)["loading"] == 7 * fused
+    assert engine_parts(recipe(learner={"lora": {"rank": 8}}), shallow)["loading"] == 8 * fused // 2
+    by_host = engine_parts(recipe(cluster={"weight_transport": "gloo"}), LLAMA)
+    assert (by_host["digests"], by_host["NCCL"]) == (0, 0)
+    one_gpu = recipe(cluster={"colocate": "shared"})
+    assert engine_parts(one_gpu, LLAMA)["NCCL"] == learner_parts(one_gpu, LLAMA, True, True)["NCCL"] == 0
+
+
+def test_graphs_are_counted_with_the_batches_they_are_captured_for() -> None:
+    def graphs(**rollout: Any) -> int:
+        return engine_parts(recipe(rollout=rollout), SMALL)["CUDA graphs"]
+
+    assert [graphs(max_num_seqs=number) for number in (64, 512, 1024)] == [GIB, GIB, 2 * GIB]
+    assert graphs(max_num_seqs=None) == 2 * GIB, "1,024 where the recipe says nothing"
+    assert graphs(enforce_eager=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -147,8 +175,7 @@ def test_two_on_one_gpu_share_its_memory_and_a_sleeper_leaves_most_of_it() -> No
         return gpu.num_bytes
 
     apart = sum(gpu.num_bytes for gpu in plan_memory(recipe(), SMALL, 79 * GIB).gpus)
-    staging = 2 * SMALL_PARAMETERS + 2 * 256 * 2**20
-    assert planned("shared") == apart - staging
+    assert planned("shared") == apart - 2 * SMALL_PARAMETERS - 2 * GIB // 2, "no staging, and NCCL at neither end"
     awake = engine_parts(recipe(), SMALL)
     assert planned("sleep") == planned("shared") - sum(
         awake[name] for name in ("weights", "keys and values", "activations")

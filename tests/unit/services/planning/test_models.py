@@ -77,6 +77,19 @@ class TestLocalDirectory:
         with pytest.raises(RecipeError, match="lacks the weight file model-00002-of-00002"):
             check_model_directory(directory)
 
+    def test_what_the_index_leaves_out_is_not_looked_at(self, tmp_path: Path) -> None:
+        directory = write_model(tmp_path / "m")
+        (directory / "consolidated.safetensors").write_bytes(b"cut short")
+        with pytest.raises(RecipeError, match=r"has consolidated\.safetensors beside model\.safetensors, and no index"):
+            check_model_directory(directory)
+        index = directory / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"w": "model.safetensors"}}))
+        check_model_directory(directory)
+        for damaged in ("{", "{}", "[]", '{"weight_map": [1]}'):
+            index.write_text(damaged)
+            with pytest.raises(RecipeError, match=r"model\.path: .*index\.json is damaged"):
+                check_model_directory(directory)
+
     def test_a_path_that_is_not_there_is_refused_with_what_there_is(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match="smollm2-135m-instruct, tiny-addition"):
             resolve_model(str(tmp_path / "none"))
@@ -102,6 +115,25 @@ class TestHub:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
         assert resolve_model("org/model@v1") == directory
         assert asked == [("org/model", "v1", True)]
+
+    def test_weights_are_fetched_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.utils import filter_repo_objects
+
+        there = ("model-00001-of-00001.safetensors", "consolidated.safetensors", "original/weights.safetensors")
+        fetched: list[str] = []
+
+        def snapshot(repository: str, local_files_only: bool = False, **options: Any) -> str:
+            if local_files_only:
+                raise LocalEntryNotFoundError("not here")
+            patterns = {name: options[name] for name in ("allow_patterns", "ignore_patterns")}
+            fetched.extend(filter_repo_objects(there, **patterns))
+            return str(write_model(tmp_path / "snapshot"))
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+        resolve_model("org/model")
+        assert fetched == [there[0]]
 
 
 class TestBuiltIn:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from rayzero.rewards.math.reading.extract import extract
+from rayzero.services.schema.config.math import Fallback
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,16 @@ def test_fallbacks_only_where_asked_and_only_without_a_box() -> None:
     assert extract("3 #### 4", ["last_number", "hashes"]).answer == "4"
     assert extract("3 then #### four", ["hashes", "last_number"]).answer == "four"
     assert extract(r"\boxed{} #### 4", ["hashes"]).answer is None
+
+
+@pytest.mark.parametrize(
+    "piece", ["Answer: ", "the answer is ", " ", "<answer>", "\n", "Final Answer:* ", "#### ", "the "]
+)
+@pytest.mark.parametrize("fallback", ["answer_line", "answer_tags", "final_answer", "hashes", "last_number"])
+def test_fallbacks_take_linear_time(piece: str, fallback: Fallback) -> None:
+    start = time.process_time()
+    extract("The final answer is 4" + piece * (400_000 // len(piece)), [fallback])
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize(

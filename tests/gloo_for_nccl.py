@@ -1,11 +1,9 @@
-"""Gloo in NCCL's place: everything else of the NCCL path is real, vLLM's packing code included."""
+"""Gloo in NCCL's place: all else of the NCCL path is real, how it cuts its messages and how it waits included."""
 
 from __future__ import annotations
 
 import os
 import socket
-from contextlib import nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,23 +13,21 @@ import torch.distributed
 from rayzero.learner.broadcast import gpu_links as sending_links
 from rayzero.learner.broadcast import group as sending
 from rayzero.learner.broadcast import sender as weight_sender
-from rayzero.learner.broadcast.gpu_links import NcclLibrary
-from rayzero.learner.broadcast.sender import vllm_nccl
 from rayzero.rollout_workers.broadcast import gpu_links
 from rayzero.rollout_workers.broadcast import group as receiving
+from rayzero.services.schema.broadcast import nccl
 from rayzero.services.schema.broadcast.transport import Peer
 
 DISTRIBUTED: Any = torch.distributed
 TIMEOUT = timedelta(seconds=20)
-ID_BYTES = 128
 MESSAGE_BYTES = 7000
-"""Small, so that a tiny model takes several messages, and has tensors that are larger than one."""
+"""Small, so that a tiny model takes several messages, whose ends lie within tensors."""
 
 
 class GlooCommunicator:
-    """What vLLM's packing code asks of a `PyNcclCommunicator`."""
+    """What is asked of a `NcclCommunicator`."""
 
-    def __init__(self, unique_id: bytes, rank: int, world_size: int, device: torch.device) -> None:
+    def __init__(self, unique_id: bytes, rank: int, world_size: int) -> None:
         options = DISTRIBUTED.ProcessGroupGloo._Options()
         options._timeout = TIMEOUT
         options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
@@ -39,9 +35,10 @@ class GlooCommunicator:
         self._store = store
         self._group = DISTRIBUTED.ProcessGroupGloo(store, rank, world_size, options)
 
-    def broadcast(self, tensor: torch.Tensor, src: int, stream: Any = None) -> None:
+    def broadcast(self, tensor: torch.Tensor, root: int, stream: Any) -> None:
+        assert isinstance(stream, Stream)
         options = DISTRIBUTED.BroadcastOptions()
-        options.rootRank = src
+        options.rootRank = root
         self._group.broadcast([tensor], options).wait()
 
     def destroy(self) -> None:
@@ -51,15 +48,16 @@ class GlooCommunicator:
 STORES: list[Any] = []
 
 
-def new_id() -> bytes:
-    """As NCCL's unique id: where the ranks meet."""
-    STORES.append(DISTRIBUTED.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, wait_for_workers=False))
-    return str(STORES[-1].port).encode().ljust(ID_BYTES)
+class GlooLibrary:
+    """What is asked of `Nccl`."""
 
+    def new_id(self) -> bytes:
+        """As NCCL's unique id: where the ranks meet."""
+        STORES.append(DISTRIBUTED.TCPStore("127.0.0.1", 0, None, True, TIMEOUT, wait_for_workers=False))
+        return str(STORES[-1].port).encode().ljust(nccl.ID_BYTES)
 
-def library() -> NcclLibrary:
-    """The real one but for the transport: packing stays vLLM's."""
-    return replace(vllm_nccl(), new_id=new_id, connect=GlooCommunicator)
+    def connect(self, unique_id: bytes, rank: int, world_size: int) -> GlooCommunicator:
+        return GlooCommunicator(unique_id, rank, world_size)
 
 
 class Stream:
@@ -67,15 +65,6 @@ class Stream:
 
     def synchronize(self) -> None:
         pass
-
-
-def without_streams(patch: Any) -> None:
-    """vLLM's packing code on a CPU; `patch(target, name, value)` sets attributes."""
-    from vllm.distributed.weight_transfer import packed_tensor
-
-    patch(packed_tensor, "_get_streams", lambda device, num_buffers: tuple(Stream() for _ in range(num_buffers)))
-    patch(torch.cuda, "stream", lambda stream: nullcontext())
-    patch(torch.accelerator, "current_device_index", lambda: 0)
 
 
 def pretends_a_gpu() -> Any:
@@ -88,16 +77,16 @@ def pretends_a_gpu() -> Any:
 
 
 def install_sender(patch: Any) -> None:
-    """The learner's process."""
-    without_streams(patch)
+    """The learner's process; `patch(target, name, value)` sets attributes."""
     patch(sending, "this_peer", pretends_a_gpu())
-    patch(weight_sender, "vllm_nccl", library)
-    patch(sending_links, "PACKED_BYTES", MESSAGE_BYTES)
+    patch(weight_sender, "Nccl", GlooLibrary)
+    patch(sending_links, "side_stream", lambda device: Stream())
+    patch(nccl, "MESSAGE_BYTES", MESSAGE_BYTES)
 
 
 def install_receiver(patch: Any) -> None:
     """The engine's process."""
-    without_streams(patch)
     patch(receiving, "this_peer", pretends_a_gpu())
-    patch(gpu_links, "connect", GlooCommunicator)
-    patch(gpu_links, "PACKED_BYTES", MESSAGE_BYTES)
+    patch(gpu_links, "engine_nccl", GlooLibrary)
+    patch(gpu_links, "side_stream", lambda device: Stream())
+    patch(nccl, "MESSAGE_BYTES", MESSAGE_BYTES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
 from rayzero.rollout_workers.broadcast.receiver import WeightReceiver
-from tests.packed_gloo import install_receiver
+from tests.gloo_for_nccl import install_receiver
 
 install_receiver(setattr)
 DoubleBuffer.supports = staticmethod(lambda model: False)  # type: ignore[method-assign]
