@@ -4,7 +4,7 @@ DeepSeek-R1 (arXiv:2501.12948, section 2.3.2) added this share to the accuracy r
 a run of letters; in Chinese, Japanese and Korean every character is one. Only prose counts: code, formulas, variables,
 units, digits, tags and URLs belong to no language.
 
-Languages are told apart by script; those in Latin script sentence by sentence by their small words
+Languages are distinguished by script; those in Latin script sentence by sentence by their small words
 (latin_languages.py), and Chinese from Japanese by the kana that a Japanese sentence has. What this cannot do: tell
 English from Dutch, or Russian from Bulgarian.
 """

@@ -1,7 +1,7 @@
 """A second set of a CPU model's weights: loaded and repacked beside generation, then exchanged for the first.
 
 vLLM's way to load new weights takes the model's layers apart, so the engine stands still while they are copied and
-repacked for the CPU's matrix kernels. Here both happen on shadows of the layers; between two steps of the engine only
+repacked for the CPU's matrix kernels. Here both happen on second copies of the layers; between two steps of the engine only
 references change hands. Costs the memory of one more set.
 """
 
@@ -31,14 +31,14 @@ PACKED = "cpu_linear"
 class DoubleBuffer:
     """Begin, load all parts, repack their layers, exchange: the last in the engine's own thread.
 
-    What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its shadow.
+    What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its second copy.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._shadows: dict[torch.nn.Module, torch.nn.Module] = {}
+        self._backs: dict[torch.nn.Module, torch.nn.Module] = {}
         self._parameters: dict[int, torch.Tensor] = {}
-        self._model = self._shadow_of(model)
-        self._packed = {live: shadow for live, shadow in self._shadows.items() if _is_packed(live)}
+        self._model = self._back_of(model)
+        self._packed = {live: back for live, back in self._backs.items() if _is_packed(live)}
         self._unpacked: set[str] = set()
         self._retired: list[object] = []
         self._loaded: set[str] = set()
@@ -46,13 +46,13 @@ class DoubleBuffer:
             if _only_looked_up(live, model):
                 del self._packed[live]
                 # A kernel that is not called keeps the first weights: a call of it must fail.
-                self._shadows[live].__dict__.pop(PACKED, None)
+                self._backs[live].__dict__.pop(PACKED, None)
                 live.__dict__.pop(PACKED, None)
-        self._names = {name: self._shadows[live] for name, live in model.named_modules() if live in self._packed}
+        self._names = {name: self._backs[live] for name, live in model.named_modules() if live in self._packed}
         own = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         self._tied = {
-            name: names[id(shadow._parameters["weight"])] for name, shadow in self._names.items() if name not in own
+            name: names[id(back._parameters["weight"])] for name, back in self._names.items() if name not in own
         }
         """Layers whose weight has the name of another's, and that name: nothing is loaded into them by their own."""
         self._fresh_layers: set[torch.nn.Module] = set()
@@ -72,7 +72,7 @@ class DoubleBuffer:
 
     @torch.no_grad()
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-        """Copy a part of a checkpoint into the shadows; returns the layers to `repack`, which may run beside the next.
+        """Copy a part of a checkpoint into the second copies; returns the layers to `repack`, which may run beside the next.
 
         The next part may go on with a layer that this one has begun, so the layers of this part wait for the next.
         """
@@ -87,10 +87,10 @@ class DoubleBuffer:
     def repack(self, layers: Iterable[str]) -> None:
         """Make the matrix kernels of these layers from what was loaded into them."""
         for name in layers:
-            if (shadow := self._names.get(name)) is not None:
-                weight = shadow._parameters["weight"]
-                shadow.quant_method.process_weights_after_loading(shadow)  # type: ignore[union-attr,operator]
-                shadow._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
+            if (back := self._names.get(name)) is not None:
+                weight = back._parameters["weight"]
+                back.quant_method.process_weights_after_loading(back)  # type: ignore[union-attr,operator]
+                back._parameters["weight"] = weight  # repacking lets go of it; the next load fills it
 
     def rest(self, *, whole: bool = True) -> list[str]:
         """When all parts are loaded: the layers still to be repacked, heads that share another's weight included.
@@ -111,15 +111,15 @@ class DoubleBuffer:
 
     def swap(self) -> None:
         """Let the model compute with what was loaded last; call it between two steps."""
-        for live, shadow in self._packed.items():
-            if shadow not in self._fresh_layers:
+        for live, back in self._packed.items():
+            if back not in self._fresh_layers:
                 continue
             self._retired.append(live.__dict__[PACKED])  # freed by `retire`
-            live.__dict__[PACKED] = shadow.__dict__[PACKED]
+            live.__dict__[PACKED] = back.__dict__[PACKED]
         done: set[int] = set()
-        for live, shadow in self._shadows.items():
+        for live, back in self._backs.items():
             for name, parameter in live._parameters.items():
-                other = shadow._parameters[name]
+                other = back._parameters[name]
                 if parameter is None or other is None or parameter.numel() == 0 or id(parameter) in done:
                     continue
                 if id(other) not in self._fresh_parameters:
@@ -131,17 +131,17 @@ class DoubleBuffer:
         """Free what was exchanged last. Takes time: not in the pause."""
         self._retired.clear()
 
-    def _shadow_of(self, live: torch.nn.Module) -> torch.nn.Module:
+    def _back_of(self, live: torch.nn.Module) -> torch.nn.Module:
         """A shallow copy of a module and its children, with parameters of their own."""
-        if live in self._shadows:
-            return self._shadows[live]
-        shadow = copy.copy(live)
-        self._shadows[live] = shadow
-        shadow._parameters = dict(self._parameters_of(live, shadow))
-        shadow._modules = {name: child and self._shadow_of(child) for name, child in live._modules.items()}
-        return shadow
+        if live in self._backs:
+            return self._backs[live]
+        back = copy.copy(live)
+        self._backs[live] = back
+        back._parameters = dict(self._parameters_of(live, back))
+        back._modules = {name: child and self._back_of(child) for name, child in live._modules.items()}
+        return back
 
-    def _parameters_of(self, live: torch.nn.Module, shadow: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    def _parameters_of(self, live: torch.nn.Module, back: torch.nn.Module) -> Iterator[tuple[str, Any]]:
         recorded, _ = get_layerwise_info(live).restore_metadata
         for name, parameter in live._parameters.items():
             if parameter is None:
@@ -150,8 +150,8 @@ class DoubleBuffer:
             if id(parameter) not in self._parameters:
                 as_loaded = recorded.get(name, None)
                 empty = materialize_meta_tensor(to_meta_tensor(parameter) if as_loaded is None else as_loaded)
-                self._parameters[id(parameter)] = restore_layer_refs(empty, shadow)
-            yield name, self._parameters[id(parameter)]  # a tied weight has one shadow, too
+                self._parameters[id(parameter)] = restore_layer_refs(empty, back)
+            yield name, self._parameters[id(parameter)]  # a tied weight has one second copy, too
 
 
 def _is_packed(module: torch.nn.Module) -> bool:

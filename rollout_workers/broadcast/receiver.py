@@ -9,7 +9,7 @@ own, into a staging buffer while the engine generates, and leaves to the pause w
 How the bytes come, from the host or from a GPU, is the transfer group's affair (links.py, gpu_links.py). Where adapters
 alone come, the thread adds them to the weights of the model's directory (adapters.py), and only those are loaded.
 
-Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (shadow_weights.py),
+Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (double_buffer.py),
 and the pause only exchanges one set of weights for the other.
 
 vLLM's own lock-step holds: start, update and finish run in the engine's main thread, between two steps.
@@ -40,7 +40,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
-from rayzero.services.schema.broadcast.transport import Link
+from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.errors import RayzeroError, WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
@@ -186,7 +186,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
         self._staging.let_go()  # what it views may be the old group's
         self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
-        if self._group.kind is Link.NCCL:
+        if self._group.kind is Route.NCCL:
             self._staging.reserve(info.num_bytes, self.device)  # what there is no room for fails now, not in mid-run
 
     def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
@@ -218,7 +218,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         first bad bucket would hang the others."""
         taken: list[Future[None]] = []
         try:
-            # A shadow takes the weights in at once, and adapters are merged; all others are loaded in the pause.
+            # A double buffer takes the weights in at once, and adapters are merged; all others are loaded in the pause.
             whole = manifest.adapter_scaling is None
             keep = self._double_buffer is None and whole
             for index in group.take(manifest, self._staging, give_up - time.monotonic(), keep=keep):
@@ -229,14 +229,14 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             future.result()
 
     def _take(self, bucket: int, *, load: bool) -> None:
-        """Hold a bucket against the manifest, and load it into the shadows, while the next one arrives."""
+        """Hold a bucket against the manifest, and load it into the double buffer, while the next one arrives."""
         self._staging.verify_bucket(bucket)
         if load:
             self._load_aside(self._staging.tensors(bucket))
 
     @torch.no_grad()
     def _merge(self, manifest: WeightManifest) -> None:
-        """Make weights from the adapters, all of which are proven, beside generation: into the shadows, or for the
+        """Make weights from the adapters, all of which are proven, beside generation: into the double buffer, or for the
         pause."""
         names = self._adapters.names(manifest)
         merged = self._adapters.merged(names, manifest, self._staging.tensors(), self.device)
@@ -257,10 +257,10 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         complete = self._double_buffer.load(tensors)
         self._packing.append(self._packer.submit(self._double_buffer.repack, complete))
 
-    def _repack_rest(self, shadow: DoubleBuffer, *, whole: bool) -> None:
-        rest = shadow.rest(whole=whole)
-        self._packing.append(self._packer.submit(shadow.repack, rest[::2]))
-        shadow.repack(rest[1::2])
+    def _repack_rest(self, buffers: DoubleBuffer, *, whole: bool) -> None:
+        rest = buffers.rest(whole=whole)
+        self._packing.append(self._packer.submit(buffers.repack, rest[::2]))
+        buffers.repack(rest[1::2])
 
 
 class WeightReceiver:

@@ -25,7 +25,7 @@ DeadlineKey = Literal["group_s", "score_s", "update_s", "sync_s", "checkpoint_s"
 """Which of the recipe's `deadlines` bounds a call."""
 
 
-class Ranks(Enum):
+class AskedRanks(Enum):
     """Who takes a call where several learner actors share one model."""
 
     ALL = "all"
@@ -61,7 +61,7 @@ class Call(Generic[P, T]):
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
     """The Protocol's: gives name, parameters and result."""
     deadline: DeadlineKey
-    ranks: Ranks = Ranks.ALL
+    ranks: AskedRanks = AskedRanks.ALL
     on_failure: OnFailure = OnFailure.RAISE
 
     @property
@@ -113,16 +113,16 @@ class RewardCalls:
 class LearnerCalls:
     """Calls on the learner."""
 
-    update = Call(LearnerHandle.update, "update_s", Ranks.ALL, OnFailure.RETRY)
-    logprobs = Call(LearnerHandle.logprobs, "update_s", Ranks.ALL, OnFailure.RETRY)
+    update = Call(LearnerHandle.update, "update_s", AskedRanks.ALL, OnFailure.RETRY)
+    logprobs = Call(LearnerHandle.logprobs, "update_s", AskedRanks.ALL, OnFailure.RETRY)
     # What supervised steps have learnt is in no checkpoint yet: a new learner could not go on with them.
-    sft_step = Call(LearnerHandle.sft_step, "update_s", Ranks.ALL, OnFailure.RAISE)
-    end_sft = Call(LearnerHandle.end_sft, "update_s", Ranks.ALL, OnFailure.RAISE)
-    save_checkpoint = Call(LearnerHandle.save_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
-    load_checkpoint = Call(LearnerHandle.load_checkpoint, "checkpoint_s", Ranks.ALL, OnFailure.RETRY)
-    prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", Ranks.ALL, OnFailure.RETRY)
-    open_transfer = Call(LearnerHandle.open_transfer, "sync_s", Ranks.FIRST, OnFailure.RETRY)
-    accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", Ranks.FIRST, OnFailure.RESTART)
-    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", Ranks.FIRST, OnFailure.RESTART)
+    sft_step = Call(LearnerHandle.sft_step, "update_s", AskedRanks.ALL, OnFailure.RAISE)
+    end_sft = Call(LearnerHandle.end_sft, "update_s", AskedRanks.ALL, OnFailure.RAISE)
+    save_checkpoint = Call(LearnerHandle.save_checkpoint, "checkpoint_s", AskedRanks.ALL, OnFailure.RETRY)
+    load_checkpoint = Call(LearnerHandle.load_checkpoint, "checkpoint_s", AskedRanks.ALL, OnFailure.RETRY)
+    prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", AskedRanks.ALL, OnFailure.RETRY)
+    open_transfer = Call(LearnerHandle.open_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RETRY)
+    accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
+    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
     # A learner that is dead has aborted it already; who waits in the transfer finds out.
-    abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", Ranks.FIRST, OnFailure.RAISE)
+    abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RAISE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from rayzero.services.fleet.calls import Call, LearnerCalls, P, Ranks, T
+from rayzero.services.fleet.calls import AskedRanks, Call, LearnerCalls, P, T
 from rayzero.services.fleet.remote import RemoteLearner
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle
@@ -28,7 +28,7 @@ class LearnerRanks(LearnerCalls):
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """All ranks at once, or rank 0 alone, as the table says."""
-        ranks = self._ranks if call.ranks is Ranks.ALL else self._ranks[:1]
+        ranks = self._ranks if call.ranks is AskedRanks.ALL else self._ranks[:1]
         tasks = [asyncio.create_task(rank.take(call, *args, **kwargs)) for rank in ranks]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

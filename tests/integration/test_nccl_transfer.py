@@ -20,7 +20,7 @@ from rayzero.rollout_workers.broadcast import group as receiving
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.environment import engine_environment
-from rayzero.services.schema.broadcast.transport import Link, Peer
+from rayzero.services.schema.broadcast.transport import Peer, Route
 from rayzero.services.schema.errors import WeightSyncError
 from tests import gloo_for_nccl
 from tests.integration.test_weight_sync import SETTINGS, Pair, serves_adapters
@@ -49,7 +49,7 @@ def nccl_is_gloo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_broadcast_arrives_version_after_version() -> None:
     sender = WeightSender(torch.bfloat16, deadline_s=DEADLINE_S, bucket_bytes=5000)
     groups = meet(sender, 2)
-    assert {group.kind for group in groups} == {Link.NCCL}
+    assert {group.kind for group in groups} == {Route.NCCL}
     stagings = [StagingBuffer() for _ in groups]
     for version in (1, 2):
         manifest = sender.prepare(weights(version), version)
@@ -133,7 +133,7 @@ def test_receiver_aborts_what_does_not_come() -> None:
 def test_host_transport_can_be_asked_for_between_gpus() -> None:
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, transport="gloo", share_memory=False)
     groups = meet(sender, 1)
-    assert groups[0].kind is Link.GLOO
+    assert groups[0].kind is Route.GLOO
     end(sender, groups)
 
 

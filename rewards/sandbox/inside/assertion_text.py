@@ -41,7 +41,7 @@ class TestText:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise TestFault(f"the test is no Python: {error}") from error
         self._trusted = frozenset(trusted)
-        self.tree = ast.fix_missing_locations(_Rewriter(self._trusted).rewritten(tree))
+        self.tree = ast.fix_missing_locations(_AssertionRewriter(self._trusted).rewritten(tree))
         read, bound = _names(self.tree)
         self.defined = frozenset(bound)
         self._refuse_what_always_holds()
@@ -105,7 +105,7 @@ class TestText:
         return isinstance(node.func, ast.Attribute)
 
 
-class _Rewriter(ast.NodeTransformer):
+class _AssertionRewriter(ast.NodeTransformer):
     """A bare comparison is asserted: it can be meant for nothing else. Imports of the program come from `solution`."""
 
     def __init__(self, trusted: frozenset[str]) -> None:

@@ -20,7 +20,7 @@ class Plain:
     """Stands for a class that the program does not define."""
 
 
-class Graph:
+class ObjectGraph:
     """The objects of one message, numbered in the order in which they were met."""
 
     def __init__(self, known: list[Any] | None = None) -> None:

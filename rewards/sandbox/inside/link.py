@@ -40,7 +40,7 @@ class Link:
         self._callbacks: list[Any] = []
         self._handles: dict[int, Remote] = {}
         self._errors = errors.Classes()
-        self._graph = graph.Graph()
+        self._graph = graph.ObjectGraph()
         self.classes: Mapping[str, type] = {}
         """Classes of the test's own: their instances cross as tables of fields."""
         self.gone = ""
@@ -69,7 +69,7 @@ class Link:
     def _ask(self, request: dict[str, Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if self.gone:
             raise ProgramGone(self.gone)
-        own = self._graph = graph.Graph()
+        own = self._graph = graph.ObjectGraph()
         request["args"] = [wire.encode(argument, 0, self._other) for argument in args]
         request["keywords"] = {name: wire.encode(value, 0, self._other) for name, value in keywords.items()}
         request["nodes"], request["kinds"] = own.table(self._other), list(self.classes)
@@ -90,9 +90,9 @@ class Link:
         except Exception as error:
             return self._broken("the program's exception is malformed: " + str(error))
 
-    def _taken(self, reply: dict[str, Any], args: tuple[Any, ...], own: graph.Graph) -> Any:
+    def _taken(self, reply: dict[str, Any], args: tuple[Any, ...], own: graph.ObjectGraph) -> Any:
         try:
-            self._graph = answered = graph.Graph(own.objects)
+            self._graph = answered = graph.ObjectGraph(own.objects)
             answered.read(reply.get("nodes") or [], self._class, self._decode, len(own.objects))
             for argument, after in zip(args, reply.get("args") or (), strict=False):
                 if after is not None:

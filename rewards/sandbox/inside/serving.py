@@ -53,7 +53,7 @@ class Server:
         self._numbers: dict[int, int] = {}
         self._module: types.ModuleType | None = None
         self._kinds: frozenset[str] = frozenset()
-        self._graph = graph.Graph()
+        self._graph = graph.ObjectGraph()
         self._out = sys.stdout = io.StringIO()
         vars(builtins).update(input=self._input)
 
@@ -76,7 +76,7 @@ class Server:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             self._kinds = frozenset(request.get("kinds") or ())
-            self._graph = graph.Graph()
+            self._graph = graph.ObjectGraph()
             self._graph.read(request.get("nodes") or [], self._class, self._decode)
             args = [self._value(argument) for argument in request.get("args") or ()]
             keywords = {name: self._value(value) for name, value in (request.get("keywords") or {}).items()}

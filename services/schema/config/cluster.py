@@ -52,7 +52,7 @@ class ClusterSettings(Section):
     """Memory of one GPU, for the memory plan. Empty: what nvidia-smi says here, else an H100's 79 GiB."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the learner's and the engines' processes on all nodes: the one place for NCCL's, e.g.
-    `{NCCL_SOCKET_IFNAME: eth0, NCCL_IB_HCA: mlx5}`. No secrets: Ray shows them to whoever may see the job. What rayzero
+    `{NCCL_SOCKET_IFNAME: eth0, NCCL_IB_HCA: mlx5}`. No secrets: Ray shows them to all who may see the job. What rayzero
     sets itself is refused."""
     wait_for_nodes_s: float = Field(default=0.0, ge=0)
     """Clusters that grow: how long to wait for GPUs that no node has yet. 0: what does not fit now is refused."""

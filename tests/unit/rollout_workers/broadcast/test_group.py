@@ -15,7 +15,7 @@ from rayzero.learner.broadcast.sender import WeightSender
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
-from rayzero.services.schema.broadcast.transport import Link
+from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.broadcast.wire import SharedBufferName
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
@@ -57,7 +57,7 @@ def meet(sender: WeightSender, num_receivers: int) -> list[ReceiverGroup]:
 def test_all_receivers_hold_what_was_sent_version_after_version(share_memory: bool, host: str) -> None:
     sender = WeightSender(torch.float32, host=host, deadline_s=DEADLINE_S, bucket_bytes=7000, share_memory=share_memory)
     groups = meet(sender, 3)
-    assert {group.kind for group in groups} == {Link.MEMORY if share_memory else Link.GLOO}
+    assert {group.kind for group in groups} == {Route.MEMORY if share_memory else Route.GLOO}
     stagings = [StagingBuffer() for _ in groups]
     for version in (1, 2):
         manifest = sender.prepare(weights(version), version)
@@ -156,7 +156,7 @@ def test_receivers_here_and_elsewhere_take_the_same_broadcast(monkeypatch: pytes
     monkeypatch.setattr(SharedBufferName, "is_here", lambda name: next(sees_nothing_of_the_third))
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S, bucket_bytes=7000)
     groups = meet(sender, 3)
-    assert sorted(group.kind for group in groups) == [Link.GLOO, Link.MEMORY, Link.MEMORY]
+    assert sorted(group.kind for group in groups) == [Route.GLOO, Route.MEMORY, Route.MEMORY]
     manifest = sender.prepare(weights(3), 3)
     received = [begin(receive, group, manifest, StagingBuffer()) for group in groups]
     sender.broadcast()

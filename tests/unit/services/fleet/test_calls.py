@@ -12,7 +12,7 @@ from rayzero.services.bench.null_actors import NullEngine, NullLearner, NullRewa
 from rayzero.learner.actor import LearnerActor
 from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
-from rayzero.services.fleet.calls import Call, Caller, LearnerCalls, OnFailure, Ranks, RewardCalls, RolloutCalls
+from rayzero.services.fleet.calls import AskedRanks, Call, Caller, LearnerCalls, OnFailure, RewardCalls, RolloutCalls
 from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.fleet.remote import RemoteLearner
@@ -51,7 +51,7 @@ def test_a_table_has_every_call_of_its_protocol_and_the_actors_take_it(
 
 
 def test_a_call_that_is_no_ranks_own_goes_to_all_of_them() -> None:
-    own = {name for name, call in calls_of(LearnerCalls).items() if call.ranks is Ranks.FIRST}
+    own = {name for name, call in calls_of(LearnerCalls).items() if call.ranks is AskedRanks.FIRST}
     assert own == {"open_transfer", "accept_transfer", "broadcast_weights", "abort_transfer"}
 
 

@@ -118,7 +118,7 @@ def test_a_forged_field_hides_no_method_of_the_tests_class() -> None:
             return False
 
     rows = [{"class": "Node", "fields": {"equals": 1, "val": 3, "__class__": 4, "a b": 5}}]
-    made = graph.Graph()
+    made = graph.ObjectGraph()
     made.read(rows, lambda name: Node, lambda tree: None)
     assert vars(made.objects[0]) == {"val": 3}
 
@@ -132,10 +132,10 @@ def test_a_long_list_and_a_cycle_cross_as_tables() -> None:
     for number in range(1, 5000):
         last.next = last = Node(number)
     last.next = head
-    there = graph.Graph()
+    there = graph.ObjectGraph()
     there.spell(head)
     rows = json.loads(json.dumps(there.table(there.spell)))
-    here = graph.Graph()
+    here = graph.ObjectGraph()
     here.read(rows, lambda name: Node, lambda tree: here.find(tree))
     assert [node.val for node in here.objects] == list(range(5000))
     assert here.objects[-1].next is here.objects[0]

@@ -1,0 +1,154 @@
+"""Rooms, maps, words and the mirror of tests: what lets a stranger find things, held by tests."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.source_tree import LAYERS, ROOT, sources
+
+FLOORS = (
+    {"schema"},
+    {"store", "data", "planning"},
+    {"fleet"},
+    {"loop"},
+    {"observe"},
+    {"run"},
+    {"pipeline", "bench", "chaos"},
+    {"cli"},
+)
+"""Rooms of services/, from the ground up: a room imports from the floors below it, and from itself."""
+
+WORDS = {
+    r"seats?": "slot",
+    r"carriers?": "runner",
+    r"shadows?": "double buffer",
+    r"companions?": "sidecar",
+    r"nobody": "the component is the subject",
+    r"whoever": "the component is the subject",
+    r"somebody": "the component is the subject",
+    r"is told|are told": "the component is the subject",
+    r"RecipeError\(.*(token|job|worker name)": "UsageError",
+}
+"""Words that meant several things, or that an engineer of the field does not know: and what is said instead."""
+
+TESTS_OF_SEVERAL = {
+    "tests/unit/rewards/math/test_data_corpus.py",
+    "tests/unit/rewards/math/test_mutants.py",
+    "tests/unit/rewards/test_text_corpora.py",
+    "tests/unit/rewards/test_settings.py",
+    "tests/unit/services/data/sources/test_sources.py",
+    "tests/unit/services/observe/api/test_fuzz.py",
+    "tests/unit/learner/objective/test_losses.py",
+    "tests/unit/learner/objective/test_distillation.py",
+    "tests/unit/rewards/kinds/test_servers.py",
+    "tests/unit/rewards/math/test_corpus.py",
+    "tests/unit/services/store/test_run_files.py",
+}
+"""Tests of a folder, or of several files together."""
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_room_of_services_has_its_floor() -> None:
+    rooms = {source.path.split("/")[1] for source in sources("services") if source.path.count("/") > 1}
+    assert rooms == set().union(*FLOORS)
+
+
+def test_no_room_of_services_imports_from_a_floor_above() -> None:
+    wrong = []
+    for source in sources("services"):
+        if source.path.count("/") < 2:
+            continue
+        room = source.path.split("/")[1]
+        for name, line in source.imports():
+            parts = name.split(".")
+            if parts[0] == "services" and len(parts) > 1 and parts[1] != room and floor_of(parts[1]) >= floor_of(room):
+                wrong.append(f"{source.path}:{line} imports {name}")
+    assert not wrong
+
+
+def test_our_own_modules_are_imported_as_rayzero() -> None:
+    """So that a user's `rewards.py`, or another project's `services`, never meets ours."""
+    for source in sources(*LAYERS, "benchmarks", "tests"):
+        for node, line in _raw_imports(source.path):
+            assert node.split(".")[0] not in LAYERS, f"{source.path}:{line} imports {node} without rayzero"
+
+
+def _raw_imports(path: str) -> list[tuple[str, int]]:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    pattern = re.compile(r"^\s*(?:from|import) ([\w.]+)", re.MULTILINE)
+    return [(match[1], text.count("\n", 0, match.start()) + 1) for match in pattern.finditer(text)]
+
+
+def _mapped(folder: str, name: str) -> bool:
+    """Whether the README of a folder, or of one above it in its layer, names the file."""
+    parts = folder.split("/")
+    for depth in range(len(parts), 0, -1):
+        readme = ROOT.joinpath(*parts[:depth], "README.md")
+        path = "/".join((*parts[depth:], name))
+        if readme.is_file() and re.search(rf"(?<![\w/]){re.escape(path)}(?![\w.])", readme.read_text(encoding="utf-8")):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, "benchmarks"])
+def test_every_file_is_on_its_rooms_map(layer: str) -> None:
+    missing = [
+        source.path
+        for source in sources(layer)
+        if not source.path.endswith(("__init__.py", "__main__.py"))
+        and not _mapped(source.folder, source.path.rpartition("/")[2])
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, "benchmarks"])
+def test_maps_name_no_file_that_is_gone(layer: str) -> None:
+    gone = []
+    for readme in sorted((ROOT / layer).rglob("README.md")):
+        for name in re.findall(r"^\| `([\w/]+\.py)`", readme.read_text(encoding="utf-8"), re.MULTILINE):
+            if not (readme.parent / name).is_file():
+                gone.append(f"{readme.relative_to(ROOT)}: {name}")
+    assert not gone
+
+
+def test_no_class_name_is_used_twice() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for source in sources():
+        for node in source.classes():
+            homes[node.name].append(f"{source.path}:{node.lineno}")
+    twice = {name: places for name, places in homes.items() if len(places) > 1}
+    assert not twice
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_words_are_the_fields(word: str) -> None:
+    pattern = re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])")
+    found = []
+    for layer in (*LAYERS, "benchmarks"):
+        for file in sorted((ROOT / layer).rglob("*")):
+            if file.suffix not in {".py", ".md"}:
+                continue
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+                if pattern.search(line):
+                    found.append(f"{file.relative_to(ROOT)}:{number}: say {WORDS[word]}")
+    assert not found
+
+
+def test_unit_tests_mirror_the_tree() -> None:
+    strange = []
+    for file in sorted((ROOT / "tests/unit").rglob("test_*.py")):
+        path = file.relative_to(ROOT).as_posix()
+        parts = file.relative_to(ROOT / "tests/unit").parts
+        if len(parts) == 1 or parts[0] == "deploy" or path in TESTS_OF_SEVERAL:
+            continue
+        twin = ROOT.joinpath(*parts[:-1], parts[-1].removeprefix("test_"))
+        if not twin.is_file() and not twin.with_suffix("").is_dir():
+            strange.append(f"{path}: there is no {Path(*twin.relative_to(ROOT).parts)}")
+    assert not strange
