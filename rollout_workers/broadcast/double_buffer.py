@@ -1,8 +1,8 @@
 """A second set of a CPU model's weights: loaded and repacked beside generation, then exchanged for the first.
 
 vLLM's way to load new weights takes the model's layers apart, so the engine stands still while they are copied and
-repacked for the CPU's matrix kernels. Here both happen on second copies of the layers; between two steps of the engine only
-references change hands. Costs the memory of one more set.
+repacked for the CPU's matrix kernels. Here both happen on second copies of the layers; between two steps of the engine
+only references change hands. Costs the memory of one more set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ PACKED = "cpu_linear"
 class DoubleBuffer:
     """Begin, load all parts, repack their layers, exchange: the last in the engine's own thread.
 
-    What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its second copy.
+    What no part was loaded into is not exchanged: it stays what it is, whatever an earlier load left in its second
+    copy.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -72,7 +73,8 @@ class DoubleBuffer:
 
     @torch.no_grad()
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-        """Copy a part of a checkpoint into the second copies; returns the layers to `repack`, which may run beside the next.
+        """Copy a part of a checkpoint into the second copies; returns the layers to `repack`, which may run beside the
+        next.
 
         The next part may go on with a layer that this one has begun, so the layers of this part wait for the next.
         """

@@ -236,8 +236,8 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
 
     @torch.no_grad()
     def _merge(self, manifest: WeightManifest) -> None:
-        """Make weights from the adapters, all of which are proven, beside generation: into the double buffer, or for the
-        pause."""
+        """Make weights from the adapters, all of which are proven, beside generation: into the double buffer, or for
+        the pause."""
         names = self._adapters.names(manifest)
         merged = self._adapters.merged(names, manifest, self._staging.tensors(), self.device)
         if self._double_buffer is not None:

@@ -92,7 +92,8 @@ def _mapped(folder: str, name: str) -> bool:
     for depth in range(len(parts), 0, -1):
         readme = ROOT.joinpath(*parts[:depth], "README.md")
         path = "/".join((*parts[depth:], name))
-        if readme.is_file() and re.search(rf"(?<![\w/]){re.escape(path)}(?![\w.])", readme.read_text(encoding="utf-8")):
+        pattern = rf"(?<![\w/]){re.escape(path)}(?![\w.])"
+        if readme.is_file() and re.search(pattern, readme.read_text(encoding="utf-8")):
             return True
     return False
 
