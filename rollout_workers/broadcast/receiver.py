@@ -40,7 +40,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
-from rayzero.services.schema.broadcast.transport import Link
+from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.errors import RayzeroError, WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
@@ -186,7 +186,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
         self._staging.let_go()  # what it views may be the old group's
         self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
-        if self._group.kind is Link.NCCL:
+        if self._group.kind is Route.NCCL:
             self._staging.reserve(info.num_bytes, self.device)  # what there is no room for fails now, not in mid-run
 
     def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
