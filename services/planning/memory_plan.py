@@ -189,7 +189,7 @@ def _loading(recipe: Recipe, shape: ModelShape) -> int:
     shards, size = recipe.rollout.tensor_parallel_size, DTYPE_BYTES[recipe.model.dtype]
     table = shape.vocab_size * shape.hidden_size * size // shards
     fused = 2 * shape.hidden_size * shape.intermediate_size // shards  # gate and up, the largest inside a decoder layer
-    # Quantized in parts from a copy in fp32.
+    # Quantized: the new layer as it came, in 8 bits, and in fp32 while it is scaled.
     layer = fused * (size + 1 + 4 if recipe.rollout.quantization is not None else size)
     merged = 0 if recipe.learner.lora is None else 8 * shape.hidden_size * shape.intermediate_size
     return max(table, layer, merged)

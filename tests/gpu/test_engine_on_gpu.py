@@ -1,132 +1,112 @@
-"""A CUDA engine serves what the learner on the GPU sends: mismatch, determinism, IPC, NCCL, sleep and wake."""
+"""A CUDA engine serves what the learner on the GPU sends: over every link, eager or with graphs, idle or busy."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 import torch
 
-from rayzero.learner.broadcast.sender import WeightSender
 from rayzero.learner.model.policy import Policy
-from rayzero.rollout_workers.engine_process import EngineSpec
 from rayzero.rollout_workers.environment import engine_environment
-from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.broadcast.transport import Transport
 from rayzero.services.schema.config.learner import LoraSettings
-from rayzero.services.schema.config.rollout import RolloutSettings
-from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
-from tests.models import build_tiny_model
+from rayzero.services.schema.config.rollout import OnWeights, RolloutSettings
+from rayzero.services.schema.errors import WeightSyncError, WorkerError
+from tests.gpu.conftest import DEVICE
+from tests.gpu.pair import Pair, build_gentle_model, expected, reference, request, tokens_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.asyncio(loop_scope="module")]
 
-SETTINGS = RolloutSettings(device="cuda", kv_cache_bytes=2**29, max_model_tokens=512, sampling={"max_tokens": 64})
-DEADLINE_S = 120.0
-LARGEST_MISMATCH = 2e-2
-"""Mean |Δ log p| of a token, bf16 on both sides."""
-TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs, and this machine has one")
+LARGEST_MISMATCH = 5e-2
+"""Mean |Δ log p| of a token, bf16 on both sides and fp32 logits in the reference; between two CPU programs 0.02."""
+LARGEST_MISMATCH_FP8 = 2e-1
+"""The same with an engine whose linear layers are in 8 bits; a policy that has changed is further away."""
+GRID, ON_GRID = 2.0**-10, 0.02
+"""bf16 logits of magnitude 1/8 and above are multiples of GRID; ON_GRID of it is room for rounding in logarithms."""
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs, and this machine has not two")
+CUDA_ONLY = pytest.mark.cuda_only
 
 
-class Pair:
-    """An engine on GPU 0, and a policy on `gpu`."""
+def settings_of(**changes: Any) -> RolloutSettings:
+    given = {"device": DEVICE, "kv_cache_bytes": 2**29, "max_model_tokens": 512, "sampling": {"max_tokens": 64}}
+    return RolloutSettings.model_validate(given | {"enforce_eager": True} | changes)
 
-    def __init__(self, path: Path, gpu: int, transport: Transport) -> None:
-        spec = EngineSpec(model_path=str(path), dtype="bfloat16", settings=SETTINGS, sleeps=True)
-        self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
-        self.policy = Policy(path, dtype="bfloat16", device=f"cuda:{gpu}")
-        self.sender = WeightSender(
-            torch.bfloat16, deadline_s=DEADLINE_S, device=self.policy.device, transport=transport
+
+@dataclass(frozen=True)
+class Setup:
+    """How an engine is started, and where the policy is."""
+
+    gpu: int = 0
+    transport: Transport = "auto"
+    eager: bool = True
+    tensor_parallel_size: int = 1
+    quantization: str | None = None
+    sleeps: bool = False
+    dies: bool = False
+    """Whether it is killed by the last of its tests, which costs another start."""
+
+    @property
+    def settings(self) -> RolloutSettings:
+        return settings_of(
+            enforce_eager=self.eager, tensor_parallel_size=self.tensor_parallel_size, quantization=self.quantization
         )
-        self.version = 0
 
-    async def start(self) -> None:
-        await self.engine.start()
-        rendezvous = self.sender.open(1)
-        await asyncio.gather(self.engine.join_transfer(rendezvous, 1), asyncio.to_thread(self.sender.accept))
-
-    async def sync(self) -> None:
-        self.version += 1
-        manifest = self.sender.prepare(self.policy.sent_weights(), self.version, self.policy.adapter_scaling)
-        await asyncio.gather(self.engine.receive_weights(manifest), asyncio.to_thread(self.sender.broadcast))
-        await self.engine.apply_weights(self.version)
-
-    async def mismatch(self) -> float:
-        made = await self.engine.generate(request(seed=self.version))
-        differences = []
-        for completion in made.completions:
-            tokens = np.concatenate([made.prompt_token_ids, completion.token_ids]).astype(np.int64)
-            with torch.no_grad():
-                logits = reference(self.policy)(torch.from_numpy(tokens)[None]).logits[0, :-1].float()
-            chosen = logits.log_softmax(-1).gather(1, torch.from_numpy(tokens[1:, None]))[:, 0]
-            differences.append(np.abs(chosen[-completion.num_tokens :].numpy() - completion.rollout_logprobs))
-        return float(np.concatenate(differences).mean())
-
-    @torch.no_grad()
-    def perturb(self) -> None:
-        for _, parameter in self.policy.named_parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.3 * float(parameter.float().std() or 0.1))
+    @property
+    def tolerance(self) -> float:
+        return LARGEST_MISMATCH if self.quantization is None else LARGEST_MISMATCH_FP8
 
 
-def reference(policy: Policy) -> torch.nn.Module:
-    """The policy's weights in transformers' own forward pass, in bf16 on the CPU."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(policy.path, dtype=torch.bfloat16)
-    weights = {name: weight.cpu() for name, weight in policy.named_weights()}
-    model.load_state_dict(weights, strict=False)
-    return model  # type: ignore[no-any-return]
-
-
-def request(seed: int) -> GroupRequest:
-    prompt = Prompt(prompt_id="sum", messages=(ChatMessage(role="user", content="What is 17 + 25?"),), answer="42")
-    sampling = Sampling(num_completions=8, max_tokens=64, seed=seed)
-    return GroupRequest(group_id=seed, prompt=prompt, sampling=sampling)
-
-
-def tokens(made: GroupCompletions) -> list[list[int]]:
-    return [completion.token_ids.tolist() for completion in made.completions]
+SETUPS: dict[str, tuple[Setup, tuple[pytest.MarkDecorator, ...]]] = {
+    "ipc-graphs": (Setup(eager=False, sleeps=True), (CUDA_ONLY,)),
+    "fp8": (Setup(quantization="fp8"), (CUDA_ONLY,)),
+    "host": (Setup(transport="gloo", dies=True), ()),
+    "nccl-graphs": (Setup(gpu=1, eager=False, dies=True), (CUDA_ONLY, TWO_GPUS)),
+    "tensor_parallel": (Setup(tensor_parallel_size=2), (CUDA_ONLY, TWO_GPUS)),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
+    os.environ.update(engine_environment(settings_of()))
     yield
     os.environ.clear()
     os.environ.update(before)
 
 
-@pytest_asyncio.fixture(
-    scope="module",
-    loop_scope="module",
-    params=[(0, "auto"), pytest.param((1, "auto"), marks=TWO_GPUS), (0, "gloo")],
-    ids=["ipc", "nccl", "host"],
+@pytest.fixture(
+    scope="module", params=[pytest.param(setup, marks=marks, id=name) for name, (setup, marks) in SETUPS.items()]
 )
-async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
-    gpu, transport = request.param
-    pair = Pair(build_tiny_model(tmp_path_factory.mktemp("model"), hidden_size=256, head_dim=64), gpu, transport)
+def setup(request: pytest.FixtureRequest) -> Setup:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    path = build_gentle_model(tmp_path_factory.mktemp("model"))
+    pair = Pair(path, setup.settings, gpu=setup.gpu, transport=setup.transport, sleeps=setup.sleeps)
     await pair.start()
     yield pair
-    pair.sender.close()
-    await pair.engine.shutdown()
+    await pair.end()
 
 
-async def test_engine_and_learner_agree_after_every_sync(pair: Pair) -> None:
-    assert await pair.mismatch() <= LARGEST_MISMATCH
+async def test_engine_and_learner_agree_after_every_sync(pair: Pair, setup: Setup) -> None:
+    assert await pair.mismatch() <= setup.tolerance
     for _ in range(3):
         pair.perturb()
-        assert await pair.mismatch() > 2 * LARGEST_MISMATCH, "the change is too small for the test to see"
+        assert await pair.mismatch() > 2 * setup.tolerance, "the change is too small for the test to see"
         await pair.sync()
-        assert await pair.mismatch() <= LARGEST_MISMATCH
+        assert await pair.mismatch() <= setup.tolerance
 
 
-async def test_adapters_alone_are_served_on_the_base_whatever_was_served_before(pair: Pair) -> None:
+async def test_adapters_alone_are_served_on_the_base_whatever_was_served_before(pair: Pair, setup: Setup) -> None:
     whole = pair.policy
     lora = LoraSettings(rank=4, alpha=8, target_modules=("q_proj", "up_proj", "down_proj"))
     pair.policy = Policy(whole.path, dtype="bfloat16", device=str(whole.device), lora=lora)
@@ -134,41 +114,108 @@ async def test_adapters_alone_are_served_on_the_base_whatever_was_served_before(
         with torch.no_grad():
             for _, factor in pair.policy.named_parameters():
                 factor.normal_(std=0.12)
-        assert await pair.mismatch() > 2 * LARGEST_MISMATCH, "the change is too small for the test to see"
+        assert await pair.mismatch() > 2 * setup.tolerance, "the change is too small for the test to see"
         await pair.sync()
-        assert await pair.mismatch() <= LARGEST_MISMATCH
+        assert await pair.mismatch() <= setup.tolerance
     pair.policy = whole
     await pair.sync()
-    assert await pair.mismatch() <= LARGEST_MISMATCH
+    assert await pair.mismatch() <= setup.tolerance
 
 
 async def test_same_seeds_give_the_same_completions(pair: Pair) -> None:
     first = await pair.engine.generate(request(seed=7))
     again = await pair.engine.generate(request(seed=7))
-    assert tokens(first) == tokens(again)
-    assert tokens(first) != tokens(await pair.engine.generate(request(seed=8)))
+    assert tokens_of(first) == tokens_of(again)
+    assert tokens_of(first) != tokens_of(await pair.engine.generate(request(seed=8)))
 
 
-async def test_flipped_byte_is_caught_before_it_is_loaded(pair: Pair) -> None:
+@pytest.mark.parametrize("on_weights", ["keep_recompute", "keep_stale", "abort"])
+async def test_weights_that_come_while_it_generates_sample_the_rest(
+    pair: Pair, setup: Setup, on_weights: OnWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in (pair.engine, pair.engine._weights):
+        monkeypatch.setattr(part, "_settings", setup.settings.model_copy(update={"on_weights": on_weights}))
+    running = asyncio.create_task(pair.engine.generate(request(seed=90, num_completions=16, max_tokens=400)))
+    while pair.engine.stats().num_running == 0:
+        await asyncio.sleep(0.002)
+    before, old = pair.version, reference(pair.policy)
+    pair.perturb()
+    await pair.sync()
+    made = await running
+    crossed = [each for each in made.completions if each.oldest_version < each.newest_version]
+    assert crossed, "every completion was over before the weights came"
+    assert {each.finish_reason for each in made.completions} <= {"stop", "length"}
+    gaps: dict[str, list[np.ndarray]] = {"old": [], "new": []}
+    for each in crossed:
+        first, second = each.version_spans
+        assert (first.policy_version, second.policy_version) == (before, pair.version)
+        assert (first.start, first.end, second.end) == (0, second.start, each.num_tokens)
+        of_old, of_new = expected(old, made, each), expected(reference(pair.policy), made, each)
+        gaps["old"].append(np.abs(each.rollout_logprobs - of_old)[: first.end])
+        gaps["new"].append(np.abs(each.rollout_logprobs - of_new)[first.end :])
+    assert np.concatenate(gaps["old"]).mean() <= setup.tolerance
+    if on_weights != "keep_stale":  # there the new weights go on from keys and values of the old ones
+        assert np.concatenate(gaps["new"]).mean() <= setup.tolerance
+
+
+async def test_flipped_byte_is_caught_before_it_is_loaded(pair: Pair, setup: Setup) -> None:
     manifest = pair.sender.prepare(pair.policy.named_weights(), pair.version + 1)
     victim = manifest.tensors[3]
     start = sum(manifest.bucket_bytes[: victim.bucket]) + victim.offset_bytes
     pair.sender._buffer.memory[start] ^= 1
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()  # the flip is on this thread's stream, the broadcast on others
     received, _ = await asyncio.gather(
         pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
     )
     assert isinstance(received, WeightSyncError) and victim.name in str(received)
     await pair.sync()
-    assert await pair.mismatch() <= LARGEST_MISMATCH
+    assert await pair.mismatch() <= setup.tolerance
 
 
-async def test_an_engine_that_slept_serves_as_before(pair: Pair) -> None:
-    before = tokens(await pair.engine.generate(request(seed=9)))
+async def test_logits_are_those_of_a_float32_head(pair: Pair) -> None:
+    """What a bf16 head has rounded are multiples of a grid, and so are their differences; a float32 head's are not. In
+    a rehearsal the head is in bf16, and the test must see it."""
+    prompt = (await pair.engine.generate(request(seed=3))).prompt_token_ids
+    scores = [await pair.engine.logprobs(prompt, np.asarray([token], dtype=np.int32)) for token in range(4, 36)]
+    steps = (np.concatenate(scores)[1:].astype(np.float64) - scores[0][0]) / GRID
+    on_grid = float((np.abs(steps - steps.round()) < ON_GRID).mean())
+    assert (on_grid > 0.5) == (DEVICE == "cpu"), f"{on_grid:.0%} of the logits lie where bf16 can be"
+
+
+@CUDA_ONLY
+async def test_an_engine_that_slept_serves_as_before(pair: Pair, setup: Setup) -> None:
+    if not setup.sleeps:
+        pytest.skip("this engine was not started to sleep")
+    before = tokens_of(await pair.engine.generate(request(seed=9)))
     free_awake = torch.cuda.mem_get_info(0)[0]
     await pair.engine.sleep()
-    assert torch.cuda.mem_get_info(0)[0] > free_awake + SETTINGS.kv_cache_bytes // 2
+    assert torch.cuda.mem_get_info(0)[0] > free_awake + setup.settings.kv_cache_bytes // 2
     await pair.engine.wake()
-    assert tokens(await pair.engine.generate(request(seed=9))) == before
+    assert tokens_of(await pair.engine.generate(request(seed=9))) == before
     pair.perturb()
     await pair.sync()
-    assert await pair.mismatch() <= LARGEST_MISMATCH
+    assert await pair.mismatch() <= setup.tolerance
+
+
+async def test_an_engine_killed_inside_a_broadcast_is_known_to_be_dead_and_the_next_one_serves(
+    pair: Pair, setup: Setup
+) -> None:
+    if not setup.dies:
+        pytest.skip("another engine of these tests is killed")
+    manifest = pair.prepare(pair.version + 1)
+    receiving = asyncio.create_task(pair.engine.receive_weights(manifest))
+    sending = asyncio.create_task(asyncio.to_thread(pair.sender.broadcast))
+    await asyncio.sleep(0)
+    pair.kill_engine()
+    with pytest.raises(WorkerError, match="rollout-0"):
+        await asyncio.wait_for(receiving, 30)
+    pair.sender.abort()  # as the control plane does
+    sent = (await asyncio.gather(asyncio.wait_for(sending, 30), return_exceptions=True))[0]
+    assert sent is None or isinstance(sent, WeightSyncError)
+    with pytest.raises(WorkerError, match="has died"):
+        await pair.engine.generate(request(seed=1))
+    await pair.replace_engine()
+    pair.perturb()
+    await pair.sync()
+    assert await pair.mismatch() <= setup.tolerance

@@ -47,7 +47,7 @@ def test_varlen_attention_and_its_gradients_are_those_of_the_segments() -> None:
             out = attention._varlen_attention(q, k, v, 0.125, layout.varlen)
         else:
             out = torch.cat([attention._segment_attention(q, k, v, 0.125, each) for each in layout.segments])
-        out.backward(torch.ones_like(out))
+        torch.autograd.backward(out, torch.ones_like(out))
         results.append([out, *(x.grad for x in (q, k, v))])
     for found, expected in zip(*results, strict=True):
         assert found is not None and expected is not None
@@ -75,8 +75,8 @@ def test_gradient_of_the_head_is_that_of_the_whole_softmax(temperature: float, w
     wide = [each.detach().double().requires_grad_() for each in (hidden, weight)]
     log_p = torch.log_softmax(wide[0] @ wide[1].t() / temperature, -1)
     expected = log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
-    for mine, reference in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine.double(), reference, rtol=1e-4, atol=1e-3)
+    for value, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(value.double(), wanted, rtol=1e-4, atol=1e-3)
     b = b if with_entropy else torch.zeros_like(b)
     mine = torch.autograd.grad(found[0] @ a + (found[1] @ b if with_entropy else 0), (hidden, weight))
     reference = torch.autograd.grad(expected[0] @ a.double() + expected[1] @ b.double(), wide)

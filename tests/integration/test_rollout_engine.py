@@ -59,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def test_vllm_has_what_a_gpu_engine_is_given() -> None:
+async def test_vllm_has_what_a_gpu_engine_is_given() -> None:
     """Without a GPU its arguments can be held against vLLM's own, and no more."""
     from vllm.config.quantization import ONLINE_QUANT_SHORTHAND_NAMES
     from vllm.engine.arg_utils import AsyncEngineArgs

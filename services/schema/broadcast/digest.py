@@ -22,12 +22,12 @@ PREFIX = "sum64:"
 LANES = ALIGNMENT_BYTES // 4
 """32-bit words a row: tensors begin on rows, so that a row belongs to one tensor."""
 
-PART_ROWS = 2**17
-"""Rows that are summed at a time: 8 MiB of weights."""
+PART_ROWS = 2**18
+"""Rows that are summed at a time: 16 MiB of weights."""
 
-SCRATCH_BYTES = 2 * PART_ROWS * LANES * 8
-"""What a digest needs beside the weights, however large they are: the products of one part in 64 bits, and as much
-again for its sums and for rounding up."""
+SCRATCH_BYTES = PART_ROWS * (LANES + 4) * 8
+"""What a digest needs beside the weights, however large they are: the products of one part in 64 bits, and a few
+numbers for each of its rows."""
 
 _LANE_STEP, _ROW_STEP = 0x5851F42D4C957F2E, 0x2545F4914F6CDD1E
 

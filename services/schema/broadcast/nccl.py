@@ -36,7 +36,7 @@ class Communicator(Protocol):
     """One rank's end of a group."""
 
     def broadcast(self, tensor: Any, root: int, stream: Any) -> None:
-        """Enqueue on `stream`: `root`'s contiguous tensor into everybody's."""
+        """Enqueue on `stream`: `root`'s contiguous tensor into those of all ranks."""
         ...
 
     def destroy(self) -> None:
@@ -120,9 +120,9 @@ class NcclCommunicator:
 
 
 def broadcast_all(communicator: Communicator, memory: Any, stream: Any) -> None:
-    """Rank 0's bytes into everybody's `memory` [n] uint8, as large on every rank; returns when they are there.
+    """Rank 0's bytes into the `memory` [n] uint8 of all ranks, as large on each; returns when they are there.
 
-    Nothing is packed: the ends lay their memory out alike, so it is itself the messages.
+    The ends lay their memory out alike, so it is itself what is sent.
     """
     for message in memory.split(MESSAGE_BYTES):
         communicator.broadcast(message, 0, stream)

@@ -51,7 +51,7 @@ class NcclSeat:
         self._ended(work, deadline_s)
 
     def broadcast(self, memory: Any, deadline_s: float) -> None:
-        """Rank 0's bytes into everybody's `memory` [n] uint8. Raises as `connect`."""
+        """Rank 0's bytes into the `memory` [n] uint8 of all ranks. Raises as `connect`."""
         communicator = self._communicator
         if communicator is None:
             raise RuntimeError("NCCL: this group is closed")

@@ -94,7 +94,7 @@ async def test_weights_are_loaded_between_pause_and_resume() -> None:
     made = worker(engine)
     receipt = await made.apply_weights(5)
     assert engine.events == [
-        "pause keep True",
+        "pause keep False",
         "start_weight_update",
         "update_weights",
         "finish_weight_update",

@@ -1,0 +1,44 @@
+"""A step's processes, all of them: Ray and vLLM start some in sessions of their own, so they are found by a mark that
+every process inherits in its environment. Standard library alone; Linux."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+MARK = "RAYZERO_FIRST_HOUR_STEP"
+POLL_S = 0.05
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes that were started with this mark, this one not among them."""
+    wanted, found = f"{MARK}={mark}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError, IndexError):
+            if wanted not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            if (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def end_marked(mark: str, grace_s: float = 0.0, patience_s: float = 15.0) -> int:
+    """Kill what still lives after `grace_s`, and wait until it is gone; how many there were."""
+    give_up = time.monotonic() + grace_s
+    while (left := marked(mark)) and time.monotonic() < give_up:
+        time.sleep(POLL_S)
+    killed = set[int]()
+    give_up = time.monotonic() + patience_s
+    while left and time.monotonic() < give_up:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        killed |= set(left)
+        time.sleep(POLL_S)
+        left = marked(mark)  # what was being started meanwhile
+    return len(killed)
