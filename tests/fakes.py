@@ -58,8 +58,8 @@ def make_prompt(index: int) -> Prompt:
 
 def make_completion(version: int = 0, text: str = "42", num_tokens: int = 3, newest: int | None = None) -> Completion:
     """A completion sampled from one version, its last token from the newest one if that is another."""
-    spans = (VersionSpan(start=0, end=num_tokens, policy_version=version),)
-    if newest not in (None, version):
+    spans: tuple[VersionSpan, ...] = (VersionSpan(start=0, end=num_tokens, policy_version=version),)
+    if newest is not None and newest != version:
         first, last = replace(spans[0], end=num_tokens - 1), replace(spans[0], start=num_tokens - 1)
         spans = (first, replace(last, policy_version=newest))
     return Completion(

@@ -35,7 +35,7 @@ def random_model(context: Context, name: str) -> Path:
     comes first: a directory of that name is always whole."""
     directory = context.models / name.replace("/", "--")
     if not directory.is_dir():
-        from rayzero.services.bench.random_model import save_random_model
+        from benchmarks.random_model import save_random_model
 
         made = context.scratch / "model"
         with torch.device(context.device):  # a GPU draws random numbers a hundred times as fast
