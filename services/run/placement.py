@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from rayzero.services.fleet.actor_options import hiding_gpus, thread_environment, with_threads
 from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
 from rayzero.services.fleet.learner_ranks import first_of
 from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes, give_back_gpus
@@ -26,7 +27,7 @@ from rayzero.services.planning.memory_plan import with_plan
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.run.preflight import check_memory, on_device
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.devices import VISIBLE_DEVICES, Device
+from rayzero.services.schema.devices import Device
 from rayzero.services.schema.errors import (
     ActorLostError,
     ActorStartError,
@@ -143,7 +144,7 @@ class Placement:
         }
         if self.device == "cuda":
             return await despite_losses(lambda: self._gpu_learner(recipe, options))
-        options = _with_threads(options, self._learner_threads())
+        options = with_threads(options, self._learner_threads())
         return await self._spawn(
             "learner", RemoteLearner, LearnerActor, options, (recipe, str(self.model_path)), self.device
         )
@@ -158,7 +159,7 @@ class Placement:
         ranks, arguments = [], (recipe, str(self.model_path))
         for rank in range(recipe.cluster.learner_gpus):
             name = "learner" if rank == 0 else f"learner-{rank}"
-            placed = _with_threads(options | slots.learner_options(rank), self._learner_threads(slots, rank))
+            placed = with_threads(options | slots.learner_options(rank), self._learner_threads(slots, rank))
             ranks.append(self._create(name, RemoteLearner, LearnerActor, placed, arguments))
         try:
             meeting = None
@@ -198,7 +199,7 @@ class Placement:
         options = {
             "num_cpus": reward_cpus(self.recipe),
             "resources": self.recipe.cluster.reward_resources,
-            "runtime_env": {"env_vars": _thread_environment(1)},
+            "runtime_env": {"env_vars": thread_environment(1)},
             "max_concurrency": 1000,
         }
         return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
@@ -253,10 +254,7 @@ class Placement:
         self, name: str, wrapper: Callable[..., A], actor_class: type, options: dict[str, Any], args: Args
     ) -> A:
         """The actor, not yet placed."""
-        if not options.get("num_gpus"):
-            # Ray lets an actor without GPUs see all of its node's: it would compute on one that another has reserved.
-            options = _with_environment(options, {VISIBLE_DEVICES: ""})
-        handle = ray.remote(actor_class).options(max_restarts=0, **options).remote(*args)
+        handle = ray.remote(actor_class).options(max_restarts=0, **hiding_gpus(options)).remote(*args)
         return wrapper(name, handle, self.recipe.deadlines)
 
     async def _started(self, actor: RemoteActor, options: dict[str, Any], *args: Any) -> None:
@@ -333,22 +331,6 @@ def _named_resources(recipe: Recipe) -> dict[str, float]:
     cluster = recipe.cluster
     wanted = [*cluster.rollout_resources, *cluster.reward_resources, *cluster.learner_resources]
     return dict.fromkeys(wanted, 1000.0)
-
-
-def _thread_environment(num_threads: int) -> dict[str, str]:
-    # Ray sets OMP_NUM_THREADS from num_cpus. Passive: threads that spin while they wait make a shared core's other
-    # process four times slower.
-    return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def _with_threads(options: dict[str, Any], num_threads: int) -> dict[str, Any]:
-    return _with_environment(options, _thread_environment(num_threads))
-
-
-def _with_environment(options: dict[str, Any], variables: dict[str, str]) -> dict[str, Any]:
-    """Options of an actor with more environment variables."""
-    known = options.get("runtime_env", {}).get("env_vars", {})
-    return {**options, "runtime_env": {"env_vars": {**known, **variables}}}
 
 
 def _why_pending(options: dict[str, Any]) -> str:

@@ -11,12 +11,12 @@ def host_port(host: str, port: int) -> str:
 
 
 def family_of(host: str, port: int = 0) -> socket.AddressFamily:
-    """The family of a host's first address.
+    """The family of a host's addresses; IPv4 where it has both.
 
     Raises:
         OSError: it has none.
     """
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    return min(found[0] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 def free_port(host: str) -> int:

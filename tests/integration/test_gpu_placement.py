@@ -41,6 +41,9 @@ MARKED = {"learner": 1, "rollout": 2}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
+    # As on a machine with GPUs: what the nodes and the driver see, an actor sees unless it is hidden.
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, "include_dashboard": False})
     try:
         for resources in (MARKED, {"rollout": 2}):
@@ -51,6 +54,7 @@ def cluster() -> Iterator[None]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        monkeypatch.undo()
 
 
 @dataclass(frozen=True)
@@ -188,10 +192,7 @@ async def test_learner_and_engine_share_one_gpu_and_a_mark_that_both_name(model:
     await end(*both)
 
 
-async def test_reward_workers_have_the_gpus_they_reserved_and_see_no_others(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+async def test_reward_workers_have_the_gpus_they_reserved_and_see_no_others(model: Path, tmp_path: Path) -> None:
     on_gpus = {"num_workers": 2, "num_gpus_per_worker": 0.5}
     run = placement(model, tmp_path, reward=on_gpus, rollout={"device": "cpu"})
     workers = await asyncio.gather(*(run.reward_worker(f"reward-{i}") for i in range(2)))

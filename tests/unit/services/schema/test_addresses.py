@@ -37,6 +37,12 @@ def test_torch_finds_ranks_at_a_rendezvous_of_either_family(host: str) -> None:
     assert (store.host, store.port, rank, world_size) == (host, place.port, 0, 1)
 
 
+def test_a_name_with_both_families_is_listened_on_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(family, socket.SOCK_STREAM, 0, "", ()) for family in (socket.AF_INET6, socket.AF_INET)]
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: both)
+    assert family_of("localhost") is socket.AF_INET
+
+
 def test_an_address_without_a_route_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name with two families, on a machine that has one."""
 

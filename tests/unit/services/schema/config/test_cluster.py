@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from rayzero.rollout_workers.environment import engine_environment
-from rayzero.services.run.placement import _thread_environment
+from rayzero.services.fleet.actor_options import thread_environment
 from rayzero.services.schema.config.cluster import OWN_VARIABLES, ClusterSettings
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.devices import VISIBLE_DEVICES
@@ -43,5 +43,5 @@ def test_what_is_not_the_recipes_is_refused_by_name(environment: Any, problem: s
 
 def test_everything_that_rayzero_sets_is_known_to_be_its_own() -> None:
     engines = [engine_environment(RolloutSettings(device=device)) for device in ("cpu", "cuda")]  # type: ignore[arg-type]
-    own = {VISIBLE_DEVICES, *_thread_environment(1), *engines[0], *engines[1]}
+    own = {VISIBLE_DEVICES, *thread_environment(1), *engines[0], *engines[1]}
     assert own <= OWN_VARIABLES.keys()
