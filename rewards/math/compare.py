@@ -1,7 +1,7 @@
 """The policy: when is an answer the gold answer? One function a kind of gold answer.
 
 - A label (`x =`) may be omitted on either side; two labels that differ contradict each other.
-- A unit may be omitted, not wrong; convertible units compare by value. % may be omitted, or be the factor 1/100.
+- Units and percent: see quantities.py.
 - Bare lists and sets have no order, tuples have; a bare list is no tuple; brackets of intervals count.
 - A single value is never a list: what names several candidates is wrong.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rayzero.rewards.math.quantities import Quantities
 from rayzero.rewards.math.reading.labels import is_plain_symbol, is_sought_expression, label_names, same_label
 from rayzero.rewards.math.reading.text import same_words
 from rayzero.rewards.math.rules import Rules
@@ -18,7 +19,6 @@ from rayzero.rewards.math.shapes import (
     as_text,
     assigned,
     brackets_agree,
-    is_proper_fraction,
     is_surely_a_set,
     is_vector,
     list_label,
@@ -40,24 +40,20 @@ from rayzero.rewards.math.values.answer import (
     Words,
 )
 from rayzero.rewards.math.values.clock import Clock, Date, same_clock
-from rayzero.rewards.math.values.equality import is_constant, same_antiderivative, same_expression
+from rayzero.rewards.math.values.equality import same_expression
 from rayzero.rewards.math.values.equations import as_equation, same_equation, same_inequality
 from rayzero.rewards.math.values.exact import NotRationalError, rational_value
-from rayzero.rewards.math.values.nearness import within, within_relative
 from rayzero.rewards.math.values.realset import real_set, same_real_set
-from rayzero.rewards.math.values.renaming import argument_of, renamings, with_argument
-from rayzero.rewards.math.values.tree import PI, Apply, Node, Symbol, apply, nodes_of, number
-from rayzero.rewards.math.values.units import CURRENCIES, DEGREE, NO_UNIT, PERCENT, is_pound_either_way
-
-_DEGREES, _RADIANS = "angle in degrees", "angle in radians"
+from rayzero.rewards.math.values.renaming import argument_of, with_argument
+from rayzero.rewards.math.values.tree import Symbol, apply, number
+from rayzero.rewards.math.values.units import NO_UNIT
 
 
 class Comparison:
     """Compares answers under one setting."""
 
     def __init__(self, settings: Rules) -> None:
-        self._settings = settings
-        self._strict = settings.strictness == "strict"
+        self._quantities = Quantities(settings)
         self._lenient = settings.strictness == "lenient"
 
     def same(self, answer: Answer, gold: Answer) -> bool:
@@ -117,68 +113,7 @@ class Comparison:
             return same_expression(apply("div", *answer.terms), gold.node)
         if isinstance(answer, Modular):
             return not answer.label and same_expression(answer.residue, gold.node)
-        return isinstance(answer, Scalar) and self.same_quantity(answer, gold)
-
-    def same_quantity(self, answer: Scalar, gold: Scalar) -> bool:
-        """Numbers with units."""
-        if answer.goes_on and gold.tolerance is None:  # 0.05… is more than 0.05
-            return False
-        if answer.unit == PERCENT or gold.unit == PERCENT:
-            return self._percent(answer, gold)
-        if not answer.unit.dimensions or not gold.unit.dimensions:
-            if self._strict and gold.unit.dimensions:
-                return False
-            return self._value(answer.node, gold) or self._angle(answer, gold)
-        if answer.unit.commensurable(gold.unit):
-            ratio = answer.unit.factor / gold.unit.factor
-            return self._value(answer.node if ratio == 1 else apply("mul", answer.node, number(ratio)), gold)
-        if self._same_currency_rate(answer, gold) or is_pound_either_way(answer.unit, gold.unit):
-            return self._value(answer.node, gold)
-        return self._angle(answer, gold)
-
-    def _angle(self, answer: Scalar, gold: Scalar) -> bool:
-        """60° is π/3."""
-        if _is_angle(answer, _RADIANS) and _is_angle(gold, _DEGREES):
-            return self._value(apply("div", apply("mul", answer.node, number(180)), PI), gold)
-        if _is_angle(answer, _DEGREES) and _is_angle(gold, _RADIANS):
-            return self._value(apply("div", apply("mul", answer.node, PI), number(180)), gold)
-        return False
-
-    def _same_currency_rate(self, answer: Scalar, gold: Scalar) -> bool:
-        """`$3 per hour` and `$3`: the rate is omitted in one of them."""
-        units = (answer.unit, gold.unit)
-        money = [{name: e for name, e in unit.dimensions.items() if name in CURRENCIES} for unit in units]
-        rests = [unit.without(CURRENCIES).dimensions for unit in units]
-        return bool(money[0]) and money[0] == money[1] and (not rests[0] or not rests[1])
-
-    def _percent(self, answer: Scalar, gold: Scalar) -> bool:
-        as_fraction = apply("div", answer.node, number(100))
-        if answer.unit == gold.unit:
-            return self._value(answer.node, gold)
-        if gold.unit == PERCENT:
-            if answer.unit != NO_UNIT or self._strict:
-                return answer.unit == NO_UNIT and self._value(apply("mul", answer.node, number(100)), gold)
-            return self._value(answer.node, gold) or self._value(apply("mul", answer.node, number(100)), gold)
-        if gold.unit != NO_UNIT:
-            return False
-        return self._value(as_fraction, gold) or (not is_proper_fraction(gold.node) and self._value(answer.node, gold))
-
-    def _value(self, node: Node, gold: Scalar) -> bool:
-        if same_expression(node, gold.node) or same_antiderivative(node, gold.node):
-            return True
-        if any(same_expression(one, gold.node) for one in renamings(node, gold.node, in_degrees=gold.unit == DEGREE)):
-            return True
-        if gold.tolerance is not None and within(node, gold.node, gold.tolerance):
-            return True
-        if (
-            self._lenient
-            and gold.last_place is not None
-            and gold.last_place < 1
-            and within(node, gold.node, gold.last_place / 2)
-        ):
-            return True
-        share = self._settings.relative_tolerance
-        return share > 0 and is_constant(node) and is_constant(gold.node) and within_relative(node, gold.node, share)
+        return isinstance(answer, Scalar) and self._quantities.same(answer, gold)
 
     # -- labels
 
@@ -376,13 +311,3 @@ class Comparison:
                 return same_clock(gold, answer.clock)
             return answer.clock is not None and same_clock(answer.clock, gold)
         return isinstance(answer, Clock) and same_clock(answer, gold)
-
-
-def _is_angle(scalar: Scalar, unit: str) -> bool:
-    """In that unit, as written; without a unit, what holds π or is an inverse function's value is in radians."""
-    if unit == _RADIANS and scalar.unit == NO_UNIT:
-        return any(
-            part == PI or (isinstance(part, Apply) and part.op in ("asin", "acos", "atan"))
-            for part in nodes_of(scalar.node)
-        )
-    return scalar.unit.dimensions == {unit: 1}

@@ -10,12 +10,23 @@ from rayzero.rewards.math.split import split_outside
 from rayzero.rewards.math.values.answer import Answer, Equation, Inequality, Items, Named, Scalar, Words
 from rayzero.rewards.math.values.tree import Symbol
 
+Read = Callable[[str], Answer]
+"""Reads a part of a text into an answer."""
+
+MAX_ITEMS = 40
+"""Elements of one list, set or matrix, beyond which it is refused."""
+
+COMMA = re.compile(r"[,;]")
+"""What parts the elements inside brackets."""
+
+# A parameter declared beside a list: `k ∈ ℤ`, `where n is an integer`, `其中 k 为整数`.
 _INTEGER_PARAMETER = re.compile(
     r"^(?:⟪? *(?:where|for|其中|for any|for all|with)? *⟫?)? *\(? *([A-Za-z]) *"
     r"(?:∈ *(?:ℤ|Z)|⟪? *is (?:an|any) integer *⟫?|⟪? *为整数 *⟫?|⟪? *∈ *整数 *⟫?) *\)?$"
 )
-
+# What parts two solutions that each name several values: `;`, `or`.
 _GROUPS = re.compile(r";(?: *⟪? *(?:or|and) *⟫?)?|⟪[ ,]*(?:or|或者?)[ ,:]*⟫|(?<![A-Za-z])or(?![A-Za-z])|或者?")
+# What parts the values within one solution: `,`, `and`.
 _WITHIN_GROUP = re.compile(r",|⟪ *and *⟫|(?<![A-Za-z])and(?![A-Za-z])|[且和]")
 
 
@@ -46,7 +57,7 @@ def spread_label(items: list[Answer]) -> list[Answer]:
     return items
 
 
-def solution_groups(text: str, read: Callable[[str], Answer]) -> tuple[Items, ...]:
+def solution_groups(text: str, read: Read) -> tuple[Items, ...]:
     """`a=1, b=2; a=3, b=4` and the like: one tuple of named values a solution; empty for anything else."""
     parts, _ = split_outside(text, _GROUPS)
     if len(parts) < 2 or not all(part.count("=") > 1 and _WITHIN_GROUP.search(part) for part in parts):

@@ -13,10 +13,12 @@ from itertools import product
 from rayzero.rewards.math.errors import TooLargeError, UnreadableError
 from rayzero.rewards.math.reading.clean import clean
 from rayzero.rewards.math.reading.labels import is_label, is_matrix_label, label_names
-from rayzero.rewards.math.reading.lists import solution_groups, spread_label, without_parameters
+from rayzero.rewards.math.reading.lists import COMMA, MAX_ITEMS, solution_groups, spread_label, without_parameters
+from rayzero.rewards.math.reading.matrices import read_matrix
 from rayzero.rewards.math.reading.number_words import with_digits, with_part
-from rayzero.rewards.math.reading.parse import parse_expression
+from rayzero.rewards.math.reading.parse import parse_expression, parsed_or_none
 from rayzero.rewards.math.reading.quantity import read_compound, read_quantity
+from rayzero.rewards.math.reading.sets import read_membership, read_set, read_set_operation
 from rayzero.rewards.math.reading.text import canonical_words, is_synonym, looks_like_words
 from rayzero.rewards.math.reading.vectors import read_unit_vectors
 from rayzero.rewards.math.split import enclosed, split_outside
@@ -27,48 +29,39 @@ from rayzero.rewards.math.values.answer import (
     Inequality,
     Items,
     Junction,
-    Matrix,
     Modular,
     Named,
     Ratio,
     Scalar,
-    SetOperation,
     Words,
     flattened,
 )
 from rayzero.rewards.math.values.clock import read_clock, read_colon, read_date
 from rayzero.rewards.math.values.equality import is_constant, same_expression
 from rayzero.rewards.math.values.nearness import within
-from rayzero.rewards.math.values.tree import Node, Num, Symbol, apply, number, symbols_of
+from rayzero.rewards.math.values.tree import Num, Symbol, apply, number, symbols_of
 from rayzero.rewards.math.values.units import PERCENT
 
-_MAX_ITEMS = 40
 _MAX_DEPTH = 12
 
+# What parts the elements of a bare list: a comma or semicolon, `and`, `or`, in Chinese too.
 _LIST = re.compile(
     r"[,;](?: *⟪? *\b(?:and|or)\b *⟫?)?|⟪[ ,;]*(?:or|and|或者?|和|且|以及|及)[ ,:]*⟫|"
     r"(?<![A-Za-z])(?:or|and)(?![A-Za-z])|或者?|和|且|以及",
     re.IGNORECASE,
 )
+# The signs between the sides of an equation or inequality.
 _RELATION = re.compile(r"[=<>≤≥≠≡≈]")
-_SET_OPERATION = re.compile(r"[∪∩∖]")
-_EQUALS = re.compile("=")
+# What parts the terms of a ratio: `3:2`, `3 to 2`, `3比2`.
 _COLON = re.compile(r":|⟪ *to *⟫|(?<=[\d) ])to(?=[\d( ])|比")
-_COMMA = re.compile(r"[,;]")
-_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr\b")
-_CELL = re.compile(r"&")
+# A parameter declared in brackets behind a list: `π/2 + kπ (k ∈ ℤ)`.
 _PARAMETER_IN_BRACKETS = re.compile(r"(?<=\S) *[,;]? *\(( *[a-z] *∈ *[ℤZ] *)\)$")
-_MATRIX = re.compile(
-    r"^(?P<open>[(\[|⟨]?) *\\begin *\{(?P<kind>[pbvVB]?(?:small)?matrix|smallmatrix|array|cases|aligned|align)\*?\} *"
-    r"(?:\[[a-z]\])? *(?P<spec>\{ *[lcr| ]+\})?"
-    r"(?P<body>.*)\\end *\{(?P=kind)\*?\} *(?P<close>[)\]|⟩]?)$",
-    re.DOTALL,
-)
-_AROUND_MATRIX = frozenset(["", "()", "[]", "||", "⟨⟩"])
+# The reals without some points: `all real numbers except 2`, `all x but x = 1, 3`.
 _EXCEPT = re.compile(
     r"^⟪? *(?:the )?(?:set of )?all (?:real numbers|reals|real [a-z]|[a-z])(?: [a-z])? *⟫?,? *⟪? *"
     r"(?:except(?: for)?|other than|but|excluding) *⟫? *(?:[a-z] *=)? *(?P<points>[^⟪⟫a-z]+)$"
 )
+# A residue class: `x ≡ 3 (mod 5)`, `3 \pmod{5}`, `3 modulo 5`.
 _MODULAR = re.compile(
     r"^(?:(?P<label>[^≡]{1,40}?) *≡)? *(?P<residue>[^≡]+?) *[(,]? *"
     r"(?:\\p?(?:b|p)?mod|⟪ *mod(?:ulo)? *⟫|\bmod(?:ulo)?\b) *(?P<modulus>\{[^{}]+\}|[^{}()]+?) *\)?$"
@@ -125,40 +118,7 @@ class _Reader:
     # -- structure, loosest first
 
     def _matrix(self, text: str, depth: int) -> Answer | None:
-        match = _MATRIX.match(text)
-        if match is None:
-            return self._scaled_matrix(text, depth)
-        if "\\begin" in match["body"] or match["open"] + match["close"] not in _AROUND_MATRIX:
-            return None
-        if match["kind"] == "array" and not match["open"] and not re.search(r"&|\\\\", match["body"]):
-            return self.read(match["body"], depth)  # a layout of one cell
-        body = re.sub(r"\\hline|\\midrule", " ", match["body"])
-        rows = [row for row in split_outside(body, _ROW)[0] if row.strip()]
-        cells = [split_outside(row, _CELL)[0] for row in rows]
-        if sum(map(len, cells)) > _MAX_ITEMS or not rows:
-            raise TooLargeError("a matrix too large")
-        kind = match["kind"]
-        if kind in ("cases", "aligned", "align") and kind != "array":
-            if all(len(row) == 1 or (kind != "cases") for row in cells):
-                return self.read(" , ".join("".join(row).strip(" ,;.") for row in cells), depth)
-            return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "cases")
-        determinant = kind[0] in "vV" or match["open"] == "|"
-        return Matrix(tuple(tuple(self.read(cell, depth) for cell in row) for row in cells), "v" if determinant else "")
-
-    def _scaled_matrix(self, text: str, depth: int) -> Answer | None:
-        start = text.find("\\begin")
-        if start <= 0 or not re.search(r"[\d}A-Za-z)*] *$", text[:start]) or re.search("[=(,]", text[:start]):
-            return None
-        matrix = self._matrix(text[start:], depth)
-        if not isinstance(matrix, Matrix) or matrix.kind:
-            return None
-        factor = parse_expression(text[:start].rstrip(" *"))
-        rows = [
-            [Scalar(apply("mul", factor, cell.node)) for cell in row if isinstance(cell, Scalar)] for row in matrix.rows
-        ]
-        if any(len(row) != len(cells) for row, cells in zip(rows, matrix.rows, strict=True)):
-            return None
-        return Matrix(tuple(map(tuple, rows)))
+        return read_matrix(text, lambda part: self.read(part, depth))
 
     def _calendar(self, text: str, depth: int) -> Answer | None:
         return read_date(text) or read_clock(text) or read_clock(with_digits(text)) or read_compound(text)
@@ -176,7 +136,7 @@ class _Reader:
         parts, separators = split_outside(text, _LIST)
         if len(parts) == 1:
             return None
-        if len(parts) > _MAX_ITEMS:
+        if len(parts) > MAX_ITEMS:
             raise TooLargeError("a list too long")
         if any(not part.strip() for part in parts):
             raise UnreadableError("an empty element")
@@ -200,28 +160,10 @@ class _Reader:
         return flattened(Items("", tuple(items), "or" if by_or else ","))
 
     def _set_operation(self, text: str, depth: int) -> Answer | None:
-        text = re.sub(r"(?<=[\])⦄]) *(?:U|\\bigcup) *(?=[(\[⦃])", "∪", text)
-        parts, ops = split_outside(text, _SET_OPERATION)
-        if not ops or len(split_outside(text, _EQUALS)[0]) > 1:
-            return None
-        if len(parts) > _MAX_ITEMS:
-            raise TooLargeError("a union too long")
-        answer = self.read(parts[0].replace("x ∈", ""), depth)
-        label = None
-        if "∈" in parts[0]:
-            label = parts[0].split("∈")[0].strip()
-            answer = self.read(parts[0].split("∈", 1)[1], depth)
-        for op, part in zip(ops, parts[1:], strict=True):
-            answer = SetOperation(op, answer, self.read(part, depth))
-        return Named(label, answer, None) if label else answer
+        return read_set_operation(text, lambda part: self.read(part, depth))
 
     def _membership(self, text: str, depth: int) -> Answer | None:
-        parts, ops = split_outside(text, re.compile("∈"))
-        if not ops:
-            return None
-        if len(parts) != 2 or not is_label(parts[0]):
-            raise UnreadableError("a membership")
-        return Named(parts[0].strip(), self.read(parts[1], depth), _parsed_or_none(parts[0]))
+        return read_membership(text, lambda part: self.read(part, depth))
 
     def _approximation(self, text: str, depth: int) -> Answer | None:
         parts, ops = split_outside(text, re.compile("≈"))
@@ -234,7 +176,7 @@ class _Reader:
         if not left:
             return decimal
         if is_label(left):
-            return Named(left, decimal, _parsed_or_none(left))
+            return Named(left, decimal, parsed_or_none(left))
         exact = self.read(left, depth)
         value = exact.value if isinstance(exact, Named) else exact
         if not isinstance(value, Scalar) or not _rounds_to(value, decimal):
@@ -291,7 +233,7 @@ class _Reader:
         read = self.read(value, depth)
         if names and isinstance(read, Items) and read.brackets == "()" and len(names) == len(read.items):
             return Named(label, read, None)
-        return Named(label, read, _parsed_or_none(label))
+        return Named(label, read, parsed_or_none(label))
 
     def _check_equal(self, parts: list[str]) -> None:
         found = map(read_quantity, parts)
@@ -306,7 +248,7 @@ class _Reader:
         if around is not None and around[0] == "{}":
             return None
         if around is not None and around[0] == "()" and text.count("±") > 1 and "∓" not in text:
-            return self._signs_of_a_tuple(split_outside(around[1], _COMMA)[0], depth)
+            return self._signs_of_a_tuple(split_outside(around[1], COMMA)[0], depth)
         if text.count("±") + text.count("∓") > 1 and not ("∓" in text and text.count("±") == 1):
             raise UnreadableError("several ±")
         upper, lower = (text.translate(table) for table in (_UPPER, _LOWER))
@@ -338,39 +280,14 @@ class _Reader:
             return None
         brackets, inside = around
         if brackets in ("⦃⦄", "{}"):
-            return self._set(inside, depth)
-        parts = split_outside(inside, _COMMA)[0]
-        if len(parts) > _MAX_ITEMS:
+            return read_set(inside, lambda part: self.read(part, depth))
+        parts = split_outside(inside, COMMA)[0]
+        if len(parts) > MAX_ITEMS:
             raise TooLargeError("a list too long")
         if len(parts) == 1:
             one = self.read(inside, depth) if brackets in ("()", "[]") else None
             return None if one is None or isinstance(one, Words) else one
         return Items(brackets, tuple(self.read(part, depth) for part in parts))
-
-    def _set(self, inside: str, depth: int) -> Answer:
-        if not inside.strip():
-            return Items("⦃⦄", ())
-        halves, marks = split_outside(inside, re.compile(r"[|:]"))
-        if len(halves) == 2 and marks:
-            return self._builder(halves[0], halves[1], depth)
-        parts = split_outside(inside, _COMMA)[0]
-        if len(parts) > _MAX_ITEMS or any(not part.strip() for part in parts):
-            raise TooLargeError("a set too large")
-        return flattened(Items("⦃⦄", tuple(self.read(part, depth) for part in parts)))
-
-    def _builder(self, variable: str, condition: str, depth: int) -> Answer:
-        name, _, universe = variable.partition("∈")
-        if universe.strip() not in ("", "ℝ", "R") or not is_label(name):
-            raise UnreadableError("a set over something else than the reals")
-        condition = re.sub(r"[,;] *[A-Za-z] *∈ *ℝ *$", "", condition)
-        found = self.read(condition, depth)
-        if not isinstance(found, Inequality | Junction | Named | Items):
-            raise UnreadableError("an unknown condition")
-        if isinstance(found, Items) and all(isinstance(item, Named) for item in found.items):
-            return Items("⦃⦄", tuple(item.value for item in found.items if isinstance(item, Named)))
-        if isinstance(found, Items):
-            found = Junction("and" if found.joiner == "," else "or", found.items)
-        return found
 
 
 def _as_condition(answer: Answer) -> Answer:
@@ -404,13 +321,6 @@ def _number_in_words(text: str) -> Answer | None:
 
 _UPPER = str.maketrans("±∓", "+-")
 _LOWER = str.maketrans("±∓", "-+")
-
-
-def _parsed_or_none(text: str) -> Node | None:
-    try:
-        return parse_expression(text)
-    except UnreadableError:
-        return None
 
 
 def _rounds_to(value: Scalar, decimal: Scalar) -> bool:
