@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayzero.rewards.sandbox import bwrap, host, seccomp
-from rayzero.rewards.sandbox.boxes import Box, BoxError, BoxMaker, Launcher, Zygote, launch
+from rayzero.rewards.sandbox.boxes import Box, BoxError, launch
 from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.rewards.sandbox.limits import Limits
+from rayzero.rewards.sandbox.makers import BoxMaker, Launcher, Zygote
 from rayzero.rewards.sandbox.reaper import Reaper
 
 _INSIDE = Path(__file__).parent / "inside"

@@ -28,10 +28,11 @@ from typing import Any, BinaryIO
 from rayzero.rewards.sandbox import frames, host, selftest
 from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
 from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
-from rayzero.rewards.sandbox.boxes import Box, BoxError, BoxMaker, usage_of_inner
+from rayzero.rewards.sandbox.boxes import Box, BoxError, usage_of_inner
 from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
 from rayzero.rewards.sandbox.gate import Gate
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
+from rayzero.rewards.sandbox.makers import BoxMaker
 from rayzero.rewards.sandbox.reaper import Reaper
 from rayzero.rewards.sandbox.runs import Run
 

@@ -22,12 +22,14 @@ from typing import Any, Protocol
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
-from rayzero.services.loop.batch_metrics import BatchFigures, with_kl
+from rayzero.services.loop.batch_metrics import with_kl
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
+from rayzero.services.loop.side_task import SideTask
 from rayzero.services.loop.stall import describe_stall
+from rayzero.services.loop.update_row import update_row
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
@@ -91,8 +93,8 @@ class Controller:
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
     _weights: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the learner's weights change or travel: a joining worker is never given half an update."""
-    _evaluating: asyncio.Task[None] | None = None
-    _saving: asyncio.Task[None] | None = None
+    _evaluating: SideTask = field(default_factory=SideTask)
+    _saving: SideTask = field(default_factory=SideTask)
     _last_progress_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ class Controller:
         async with self._boundary:
             while self._admission.is_busy():
                 await asyncio.sleep(0.01)
-            await self._finish_evaluation()
+            await self._evaluating.finish()
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -178,8 +180,8 @@ class Controller:
                 groups = None if self.paused or self.stopping else self.buffer.take_now()
                 if groups is not None:
                     await self._update(groups, waited)
-        await self._finish_evaluation()
-        await self._finish_saving()
+        await self._evaluating.finish()
+        await self._saving.finish()
         if self.saved_version != self.buffer.version:
             await self._save()
 
@@ -195,7 +197,7 @@ class Controller:
         started = self.clock()
         version = self.buffer.version + 1
         async with self._weights:
-            await self._finish_saving()
+            await self._saving.finish()
             async with self._gpu.learner():
                 with self.activity(Phase.UPDATE):
                     result = await self.learner.update(groups, version)
@@ -221,22 +223,7 @@ class Controller:
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.num_samples += sum(len(group.rollouts) for group in groups)
         self.sync.canary.learn(groups)
-        staleness = [version - 1 - group.oldest_version for group in groups]
-        row = {
-            "update": version,
-            **BatchFigures.of(groups).row(),
-            **result.metrics,
-            **timings,
-            "sync_pause_s": report.pause_s,
-            "sync_receive_s": report.receive_s,
-            "staleness_mean": sum(staleness) / len(staleness),
-            "staleness_max": max(staleness),
-            "dropped_groups": sum(self.buffer.dropped.values()),
-            "held_batches": self.buffer.num_held,
-            "time_s": time.time(),
-            "num_rollout_workers": report.num_workers,
-            "warnings": list(result.warnings),
-        }
+        row = update_row(groups, result, report, timings, self.buffer)
         every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
         evaluate = last or bool(every and version % every == 0)
@@ -247,10 +234,10 @@ class Controller:
         if last:
             self.buffer.give_up_rest()
         if evaluate:
-            await self._finish_evaluation()
-            self._evaluating = asyncio.create_task(self._evaluate(version))
+            await self._evaluating.finish()
+            self._evaluating.begin(self._evaluate(version))
         if apart:
-            await self._finish_evaluation()
+            await self._evaluating.finish()
             self._admission.is_open = not self.stopping
             self.buffer.notify()
         told = with_kl(groups, result.rollout_kl)
@@ -303,24 +290,18 @@ class Controller:
 
         Not without anybody who serves: its groups then wait for a worker, and the worker for these weights.
         """
-        if self.recipe.evaluation.on_new_weights == "wait" and self._evaluating is not None:
-            while not self._evaluating.done() and self.rollouts.serving():
-                await asyncio.wait([self._evaluating], timeout=0.25)
-
-    async def _finish_evaluation(self) -> None:
-        task = self._evaluating
-        if task is not None:
-            await task
-            self._evaluating = None if self._evaluating is task else self._evaluating
+        if self.recipe.evaluation.on_new_weights == "wait":
+            while self._evaluating.is_running and self.rollouts.serving():
+                await self._evaluating.wait(0.25)
 
     async def _save(self) -> None:
         await self._begin_save()
-        await self._finish_saving()
+        await self._saving.finish()
 
     async def _begin_save(self) -> None:
         """Save beside the next groups being generated; the next update waits for it."""
-        await self._finish_saving()
-        self._saving = asyncio.create_task(self._save_now(self.buffer.version))
+        await self._saving.finish()
+        self._saving.begin(self._save_now(self.buffer.version))
         # The run's own state is taken in the task's first step: before anything else can change it.
         await asyncio.sleep(0)
 
@@ -329,13 +310,8 @@ class Controller:
             await self.saver.save(self, self.accuracies.get(version))
         self.saved_version = version
 
-    async def _finish_saving(self) -> None:
-        if self._saving is not None:
-            await self._saving
-            self._saving = None
-
     async def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
-        tasks = [*tasks, *(task for task in (self._evaluating, self._saving) if task is not None)]
+        tasks = [*tasks, *(side.task for side in (self._evaluating, self._saving) if side.task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(self._admission.cancel(), *tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from rayzero.services.pipeline.kinds import KINDS
 from rayzero.services.pipeline.loading import LoadedPipeline, check_servers, check_tokenizers
 from rayzero.services.pipeline.pipeline_run import PipelineRun
 from rayzero.services.pipeline.report import collect, print_report, write_report
-from rayzero.services.run.placement import RaySession
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 

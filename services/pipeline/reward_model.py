@@ -15,8 +15,8 @@ from rayzero.services.data.sources.registry import read_rows
 from rayzero.services.fleet.placement_groups import one_gpu_here
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.directory import publish
-from rayzero.services.run.placement import RaySession
 from rayzero.services.run.preflight import compute_device, gpus_there
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.pipeline import RewardModelStage
 from rayzero.services.schema.devices import VISIBLE_DEVICES
 from rayzero.services.schema.errors import DeadlineError, RayzeroError, RecipeError

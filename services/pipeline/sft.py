@@ -22,8 +22,9 @@ from rayzero.services.pipeline.directory import publish_model
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.run.cold_start import encode, rate_at
 from rayzero.services.run.interrupts import ended_by_signals
-from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import check_windows, compute_device, gpus_there
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.data import DataSource
 from rayzero.services.schema.config.pipeline import DistillStage, SftStage
 from rayzero.services.schema.errors import RayzeroError

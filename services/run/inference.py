@@ -23,8 +23,9 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.run.interrupts import ended_by_signals
-from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines

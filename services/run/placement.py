@@ -1,8 +1,4 @@
-"""Every actor spawn: which Ray, which resources, which environment, which log file.
-
-A local Ray lives in a private temporary directory that goes with the run; a cluster that was there before is left as
-it was found.
-"""
+"""Every actor spawn: which resources, which environment, which log file."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +16,7 @@ import ray
 from rayzero.services.fleet.actor_options import hiding_gpus, thread_environment, with_threads
 from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
 from rayzero.services.fleet.learner_ranks import first_of
-from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes, give_back_gpus
+from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes
 from rayzero.services.fleet.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from rayzero.services.planning.memory_plan import with_plan
 from rayzero.services.planning.model_shape import read_shape
@@ -37,7 +32,6 @@ from rayzero.services.schema.errors import (
     WorkerLostError,
 )
 from rayzero.services.schema.interfaces import LearnerHandle
-from rayzero.services.schema.temporary import own_folder, remove_dead_folders
 
 logger = logging.getLogger(__name__)
 
@@ -47,75 +41,8 @@ T = TypeVar("T")
 Args = tuple[Any, ...]
 METRICS_S = 10.0
 
-START_ATTEMPTS = 2
-"""Of the local Ray: on a machine that is busy its 30 s may not be enough."""
 LOST_WAITS_S = (2.0, 5.0)
 """Before an actor that was lost while it started is started again: Ray still places actors on a node that has died."""
-
-
-class RaySession:
-    """A connection to Ray: local and private, or to a running cluster."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        """Nothing is started before `start`."""
-        self.recipe = recipe
-        self._temporary: Path | None = None
-        self._is_guest = False
-
-    def start(self) -> None:
-        """Connect; where this process is connected already, use that.
-
-        Raises:
-            ActorStartError: no Ray there, or it would not start; with the cause.
-        """
-        cluster = self.recipe.cluster
-        # A pipeline's stages use the pipeline's connection; the one who made it ends it.
-        self._is_guest = ray.is_initialized()
-        if self._is_guest:
-            return
-        for attempts_left in reversed(range(START_ATTEMPTS)):
-            try:
-                if cluster.address is not None:
-                    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-                else:
-                    self._start_local()
-                return
-            except Exception as error:  # Ray raises a bare Exception when its node is not up within 30 s
-                self.stop()
-                if attempts_left and cluster.address is None:
-                    continue
-                where = f"at {cluster.address}" if cluster.address else "on this machine"
-                raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
-
-    def stop(self) -> None:
-        """Disconnect; a local Ray ends with everything in it, its directory included. Reserved GPUs are given back."""
-        give_back_gpus()
-        if self._is_guest:
-            return
-        with contextlib.suppress(Exception):
-            ray.shutdown()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
-            remove_dead_folders()  # of the rollout workers: Ray kills them
-
-    def _start_local(self) -> None:
-        # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # RAY_ADDRESS would send `ray.init` to another cluster although the recipe names none.
-        os.environ.pop("RAY_ADDRESS", None)
-        self._temporary = own_folder()
-        ray.init(
-            address="local",
-            num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
-            resources=_named_resources(self.recipe),
-            object_store_memory=self.recipe.cluster.object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(self._temporary),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,16 +248,6 @@ def redirect_output(_actor: object, path: str) -> tuple[int, str]:
     return os.getpid(), ray.get_runtime_context().get_node_id()
 
 
-def required_cpus(recipe: Recipe) -> int:
-    """CPUs that a local Ray must offer for every actor of the recipe to be placed."""
-    return recipe.cluster.learner_gpus + recipe.rollout.max_workers
-
-
-def _named_resources(recipe: Recipe) -> dict[str, float]:
-    """A local Ray has every named resource the recipe asks for, as often as it may be asked."""
-    cluster = recipe.cluster
-    wanted = [*cluster.rollout_resources, *cluster.reward_resources, *cluster.learner_resources]
-    return dict.fromkeys(wanted, 1000.0)
 
 
 def _why_pending(options: dict[str, Any]) -> str:

@@ -17,8 +17,9 @@ from rich.console import Console
 from rayzero.services.fleet.gpu_bundles import LEARNER
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.run.cold_start import cold_start
-from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import PreparedRun, prepare
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError

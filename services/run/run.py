@@ -29,8 +29,9 @@ from rayzero.services.loop.run_control import RunControl
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
-from rayzero.services.run.placement import Placement, RaySession
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import PreparedRun, prepare
+from rayzero.services.run.ray_session import RaySession
 from rayzero.services.run.report import print_report, write_summary
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe

@@ -53,7 +53,8 @@ def build_app(view: RunView, address: str) -> FastAPI:
     app.add_exception_handler(RayzeroError, _explain)
     _add_pages(app, view, address)
     _add_views(app, view)
-    _add_rollouts(app, view)
+    _add_rollout_lists(app, view)
+    _add_rollout_details(app, view)
     _add_changes(app, view)
     return app
 
@@ -116,7 +117,7 @@ def _add_views(app: FastAPI, view: RunView) -> None:
         return view.events.after(after, limit)
 
 
-def _add_rollouts(app: FastAPI, view: RunView) -> None:
+def _add_rollout_lists(app: FastAPI, view: RunView) -> None:
     @app.get("/v1/groups")
     async def groups(
         kind: Literal["", "train", "evaluation", "dropped"] = "",
@@ -171,6 +172,14 @@ def _add_rollouts(app: FastAPI, view: RunView) -> None:
 
         return await asyncio.to_thread(read)
 
+
+def _groups(view: RunView, wanted: Filter, sort: Sort, limit: int, offset: int) -> dict[str, Any]:
+    view.index.refresh()
+    page, total = view.index.groups(wanted, sort, limit, offset)
+    return {"groups": page, "total": total, "offset": offset}
+
+
+def _add_rollout_details(app: FastAPI, view: RunView) -> None:
     @app.get("/v1/groups/{key}")
     async def group(key: str) -> dict[str, Any]:
         """One group: its prompt, every completion with its tokens, its verdict and its tests."""
@@ -180,12 +189,6 @@ def _add_rollouts(app: FastAPI, view: RunView) -> None:
     async def compare(prompt_id: Text, a: Number, b: Number) -> dict[str, Any]:
         """One prompt's rollouts at two policy versions."""
         return await asyncio.to_thread(compare_groups, view.index, view.tokens, prompt_id, a, b)
-
-
-def _groups(view: RunView, wanted: Filter, sort: Sort, limit: int, offset: int) -> dict[str, Any]:
-    view.index.refresh()
-    page, total = view.index.groups(wanted, sort, limit, offset)
-    return {"groups": page, "total": total, "offset": offset}
 
 
 def _add_changes(app: FastAPI, view: RunView) -> None:

@@ -1,0 +1,39 @@
+"""What is recorded of one update, a row of metrics.jsonl: its batch, its loss, its times and how stale it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayzero.services.loop.batch_metrics import BatchFigures
+from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.weight_sync import SyncReport
+from rayzero.services.schema.messages import Group, UpdateResult
+
+
+def update_row(
+    groups: Sequence[Group],
+    result: UpdateResult,
+    report: SyncReport,
+    timings: Mapping[str, float],
+    buffer: GroupBuffer,
+) -> dict[str, Any]:
+    """The row of the update that made `result` of `groups`; `buffer` has not retired them yet."""
+    version = result.policy_version
+    staleness = [version - 1 - group.oldest_version for group in groups]
+    return {
+        "update": version,
+        **BatchFigures.of(groups).row(),
+        **result.metrics,
+        **timings,
+        "sync_pause_s": report.pause_s,
+        "sync_receive_s": report.receive_s,
+        "staleness_mean": sum(staleness) / len(staleness),
+        "staleness_max": max(staleness),
+        "dropped_groups": sum(buffer.dropped.values()),
+        "held_batches": buffer.num_held,
+        "time_s": time.time(),
+        "num_rollout_workers": report.num_workers,
+        "warnings": list(result.warnings),
+    }
