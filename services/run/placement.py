@@ -248,8 +248,6 @@ def redirect_output(_actor: object, path: str) -> tuple[int, str]:
     return os.getpid(), ray.get_runtime_context().get_node_id()
 
 
-
-
 def _why_pending(options: dict[str, Any]) -> str:
     wanted = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0), **options.get("resources", {})}
     free = ray.available_resources()
