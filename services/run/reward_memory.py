@@ -50,7 +50,7 @@ def _models(recipe: Recipe) -> list[RewardModelComponent]:
 
 def _shape(model: RewardModelComponent, known: Mapping[str, ModelShape]) -> ModelShape | None:
     try:
-        return known.get(model.path) or read_shape(Path(model.path))
+        return known.get(model.path) or read_shape(Path(model.path), trained=False)
     except RecipeError:
         return None
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from rayzero.rewards.base import Case, Context, Score, failed, scored
-from rayzero.rewards.rubric import Part, Rubric, compose
+from rayzero.rewards.rubric import Rubric, RubricComponent, compose
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
@@ -42,11 +42,11 @@ class Scripted:
         self.closed = True
 
 
-def part(weight: float = 1.0, *gates: str) -> Part:
-    return Part(reward=Scripted(), weight=weight, gates=gates)
+def part(weight: float = 1.0, *gates: str) -> RubricComponent:
+    return RubricComponent(reward=Scripted(), weight=weight, gates=gates)
 
 
-def verdict(parts: dict[str, Part], **scores: Score) -> Verdict:
+def verdict(parts: dict[str, RubricComponent], **scores: Score) -> Verdict:
     return compose(parts, scores)
 
 
@@ -126,7 +126,11 @@ async def test_components_run_side_by_side_and_see_what_they_are_built_on() -> N
     first = Scripted(FULL, NONE, delay_s=0.1)
     second = Scripted(FULL, FULL, delay_s=0.1)
     built = Scripted(NONE, NONE)
-    parts = {"b": Part(reward=built, requires=("a",)), "a": Part(reward=first), "c": Part(reward=second)}
+    parts = {
+        "b": RubricComponent(reward=built, requires=("a",)),
+        "a": RubricComponent(reward=first),
+        "c": RubricComponent(reward=second),
+    }
     rubric = Rubric(parts)
     async with asyncio.timeout(0.19):
         verdicts = await rubric.judge(cases(2))
@@ -138,10 +142,10 @@ async def test_components_run_side_by_side_and_see_what_they_are_built_on() -> N
 
 async def test_a_component_that_breaks_or_is_late_leaves_the_others_theirs() -> None:
     parts = {
-        "good": Part(reward=Scripted(FULL, FULL)),
-        "broken": Part(reward=Scripted(error=RuntimeError("oops")), weight=0.0),
-        "short": Part(reward=Scripted(FULL), weight=0.0),
-        "late": Part(reward=Scripted(delay_s=60.0)),
+        "good": RubricComponent(reward=Scripted(FULL, FULL)),
+        "broken": RubricComponent(reward=Scripted(error=RuntimeError("oops")), weight=0.0),
+        "short": RubricComponent(reward=Scripted(FULL), weight=0.0),
+        "late": RubricComponent(reward=Scripted(delay_s=60.0)),
     }
     verdicts = await Rubric(parts).judge(cases(2), deadline_s=-0.9)
     assert [each.components for each in verdicts] == [{"good": 1.0}] * 2
@@ -149,9 +153,9 @@ async def test_a_component_that_breaks_or_is_late_leaves_the_others_theirs() -> 
 
 
 async def test_an_empty_group_has_no_verdicts() -> None:
-    assert await Rubric({"a": Part(reward=Scripted())}).judge([]) == []
+    assert await Rubric({"a": RubricComponent(reward=Scripted())}).judge([]) == []
 
 
 async def test_a_component_that_cannot_start_is_named() -> None:
     with pytest.raises(ActorStartError, match="reward component style: no such module"):
-        await Rubric({"style": Part(reward=Scripted(error=RuntimeError("no such module")))}).start()
+        await Rubric({"style": RubricComponent(reward=Scripted(error=RuntimeError("no such module")))}).start()

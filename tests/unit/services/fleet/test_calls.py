@@ -7,8 +7,8 @@ import inspect
 from typing import Any
 
 import pytest
-from rayzero.services.bench.null_actors import NullEngine, NullLearner, NullRewards
 
+from benchmarks.null_actors import NullEngine, NullLearner, NullRewards
 from rayzero.learner.actor import LearnerActor
 from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine

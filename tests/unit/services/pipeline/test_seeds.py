@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from rayzero.services.pipeline.seeds import join, over_runs, report_seeds
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import UsageError
 
 
 def run(folder: Path, accuracy: float) -> Path:
@@ -37,5 +37,5 @@ def test_the_joint_report_is_written_beside_the_first_run(tmp_path: Path) -> Non
     runs = [run(tmp_path / f"run{index}", 0.4 + index / 10) for index in range(3)]
     report_seeds(runs, Console(quiet=True))
     assert "| zero | 50.0% ± 24.8 |" in (runs[0] / "report-seeds.md").read_text()
-    with pytest.raises(RecipeError, match=r"holds no report\.json"):
+    with pytest.raises(UsageError, match=r"holds no report\.json"):
         report_seeds([tmp_path], Console(quiet=True))

@@ -61,7 +61,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_generate_starts_engines_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(inference, "resolve_model", lambda *_, **__: Path("model"))
-    monkeypatch.setattr(inference, "read_shape", lambda path: SMALL)
+    monkeypatch.setattr(inference, "read_shape", lambda path, trained: SMALL)
     inference.generate("small", "41+1=", num_completions=2, max_tokens=8, temperature=1.0, seed=None)
     assert EVENTS == ["ray", "rollout-0 starts", "rollout-0.generate", "rollout-0.shutdown", "no ray"]
     assert capsys.readouterr().out.count("42") == 2

