@@ -1,4 +1,4 @@
-"""vLLM's answer -> our messages."""
+"""Decodes vLLM's answer into text and tokens: `Completion` messages."""
 
 from __future__ import annotations
 

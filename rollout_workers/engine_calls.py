@@ -1,4 +1,4 @@
-"""vLLM's engine as the worker calls it: with a deadline, and never waited for any longer than it lives."""
+"""The worker's calls of vLLM's engine: each has a deadline, and fails at once when the engine dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that another process can map: torch's expandable segments are not, where a container forbids pidfd_getfd."""
+"""GPU memory that another process can map, which torch's expandable segments are not in many containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child process and the zygote that forks it, seen from the pool. What runs inside them is zygote.py."""
+"""A child process and the fork server that makes it, seen from the pool. What runs inside them is fork_server.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""What a zygote does once so that no child has to: first calls fill tables and let the interpreter specialise its code.
+"""What a fork server does once so that no child has to: first calls fill tables and let the interpreter specialise its
+code.
 
 A fork of a warm process works at full speed from its first item; a fork of a cold one takes twice as long for its first
-hundred. Costs nothing where no child is ever replaced: the zygote begins when it first kills one, between requests.
+hundred. Costs nothing where no child is ever replaced: the fork server begins when it first kills one, between
+requests.
 """
 
 from __future__ import annotations

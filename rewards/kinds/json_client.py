@@ -1,4 +1,4 @@
-"""JSON over HTTP with a deadline: retries what may pass, says what went wrong in one word."""
+"""JSON over HTTP with a deadline: retries passing failures, names the cause of others in one word."""
 
 from __future__ import annotations
 

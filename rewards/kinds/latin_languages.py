@@ -1,4 +1,4 @@
-"""Which of the languages in Latin script a sentence is in: told by the small words that no sentence does without.
+"""Which of the languages in Latin script a sentence is in, by its commonest small words.
 
 A word counts only for the languages that have it, and none that is also English, a name's particle or a function
 (`die`, `sin`, `on`, `de Moivre`). A sentence belongs to the language that most of its small words speak for, English

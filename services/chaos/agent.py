@@ -1,4 +1,4 @@
-"""The one who kills: a task of the driver, because only the driver knows to the millisecond what the run is doing."""
+"""The fault injector: a task of the driver, because only the driver knows to the millisecond what the run is doing."""
 
 from __future__ import annotations
 

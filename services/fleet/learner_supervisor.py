@@ -1,4 +1,4 @@
-"""A learner that outlives its process.
+"""Replaces a dead learner: starts a new one from the last checkpoint and replays the updates made since.
 
     call fails ─► a new actor ─► the last checkpoint ─► the batches trained on since, again ─► the call once more
 

@@ -1,4 +1,4 @@
-"""Who gets the next lease, on which worker: first come, first served, the least loaded worker first."""
+"""Who gets the next lease, on which worker: the least loaded one below its limit; first come, first served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many groups one engine may hold: a limit that follows its load, as it comes with every finished group.
+"""How many groups one engine may hold: a limit that follows its load. services/fleet/lease_queue.py keeps to it.
 
 Additive increase, multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for
 Congestion Avoidance", 1989): one group more after a round in which the limit was used up and nothing waited, a tenth

@@ -1,4 +1,4 @@
-"""What a batch says of itself, whatever is learnt from it: rewards, accuracy, lengths, uniform groups.
+"""Figures of a batch, from its groups alone: rewards, accuracy, lengths, uniform groups.
 
 These figures are computed here and nowhere else, from the groups; the learner adds what an update alone knows.
 """

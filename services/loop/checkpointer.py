@@ -1,4 +1,4 @@
-"""Saves, rates and prunes the checkpoints of one run; services/store/checkpoints.py says what is in them."""
+"""Saves and prunes the checkpoints of a live run; services/store/checkpoints.py reads and verifies them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from rayzero.services.loop.controller import Controller
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.schema.interfaces import LearnerHandle
-from rayzero.services.store.checkpoints import accuracy_of, seal, sync_directory
+from rayzero.services.store.checkpoints import accuracy_of, seal, sync_directory, version_of
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Checkpointer:
             raise RunDirectoryError(
                 f"checkpoint {final} cannot be written: {why}; the one before it is intact"
             ) from None
-        self._prune()
+        self._prune(version)
 
     def best(self) -> Path | None:
         """The one with the highest held-out accuracy; the newer of equals."""
@@ -56,8 +56,13 @@ class Checkpointer:
         known = [(accuracy, path) for accuracy, path in rated if accuracy is not None]
         return max(known, key=lambda item: (item[0], item[1].name))[1] if known else None
 
-    def _prune(self) -> None:
+    def _prune(self, version: int) -> None:
         paths = sorted(self.folder.glob("update_*"))
+        # A damaged checkpoint that a resume passed over: counted as one of the last, it would push out a whole one.
+        left_behind = [path for path in paths if version_of(path) > version]
+        for path in left_behind:
+            shutil.rmtree(path, ignore_errors=True)
+        paths = [path for path in paths if path not in left_behind]
         keep = {*paths[-self.keep_last :], self.best()}
         left_by_kills = self.folder.glob(".update_*.tmp")
         for path in (*left_by_kills, *(path for path in paths if path not in keep)):

@@ -1,4 +1,4 @@
-"""The main loop. The data path, once:
+"""The main loop: the data path, drawn once.
 
     prompts ─► admit ─► run (rollout worker ─► reward worker) ─► buffer ─► take ─► learner.update
        ▲                                                                                  │

@@ -1,4 +1,4 @@
-"""Which prompts are worth sampling now: passes over solved ones, defers hopeless ones, and looks at both again later.
+"""Which prompts are worth sampling now: skips solved ones, defers hopeless ones, and tries both again later.
 
 A group whose completions are all right, or all wrong, has no advantage and teaches nothing. So every prompt's pass rate
 is kept as an exponential mean of its groups'; a prompt past a bound is passed over at so many of its visits.

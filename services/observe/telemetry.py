@@ -1,4 +1,5 @@
-"""The metric catalogue: every figure that rayzero exports, declared once; dashboards, alerts and pages name no other.
+"""The catalogue of Prometheus metrics: every figure that rayzero exports, declared once; dashboards, alerts and pages
+name no other.
 
 Identity (`run`, `component`, `instance`) is a target label that the run's `/sd` gives, never a label of a metric.
 """

@@ -1,5 +1,5 @@
 """Families of models by the `model_type` of their config.json: what their code adds to a plain decoder, which of them
-the learner trains, and from which keys it must keep its hands off. docs/models.md is the table of what was compared.
+the learner trains, and which keys make it refuse a model. docs/models.md is the table of what was compared.
 
 The learner computes attention and the head itself. A window, a cap or a factor that it does not compute would make it
 train on other log-probabilities than the engines sample from, so everything here is refused unless it is known.

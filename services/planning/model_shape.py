@@ -1,4 +1,4 @@
-"""What a model weighs, from its config.json alone: parameters, bytes, KV cache, FLOPs. No torch, nothing is loaded."""
+"""What a model weighs, from its config.json alone; a model that cannot be trained is refused here. Loads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every actor spawn: which resources, which environment, which log file."""
+"""Starts every actor: with which resources, which environment, which log file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why something came to nothing: the fixed words that are counted by. What happened in detail stands beside them."""
+"""Why a group was dropped, and why a verdict could not be reached: enums to count by; the details stand beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The languages that a thought can be held to."""
+"""The languages that the language reward knows."""
 
 from __future__ import annotations
 

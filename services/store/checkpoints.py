@@ -1,4 +1,6 @@
-"""Atomic run state: policy, optimizer, RNG, data cursor, buffer and counters are saved together or not at all.
+"""Checkpoints on disk: how they are sealed, verified against their manifest, and chosen for a resume.
+
+Policy, optimizer, RNG, data cursor, buffer and counters are saved together or not at all.
 
 checkpoints/update_000020/
   config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is

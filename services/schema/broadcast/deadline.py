@@ -1,4 +1,4 @@
-"""A blocking call that cannot be given a deadline, given one: NCCL's own waits know none."""
+"""Puts a deadline on a blocking call that has none of its own, as NCCL's waits have none."""
 
 from __future__ import annotations
 

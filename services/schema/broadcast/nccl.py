@@ -1,4 +1,4 @@
-"""NCCL as far as the weight broadcast needs it: a group by its unique id, broadcasts in it, an end without the others.
+"""NCCL as far as the weight broadcast needs it: form a group by its unique id, broadcast in it, abort it alone.
 
 Its C interface by ctypes, for tensors and streams of torch, which this package does not import. torch's own NCCL group
 ends the process when a peer is late, and vLLM's binding would bring all of vLLM, and its changes to torch, into the

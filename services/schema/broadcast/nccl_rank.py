@@ -1,4 +1,4 @@
-"""One rank's slot in an NCCL group, every wait in it bounded: NCCL's own know no deadline.
+"""One rank of an NCCL group, with a deadline on every wait: NCCL's own have none.
 
 What has not ended in time is aborted. A rank that waits inside `connect` for peers that never come has no group yet
 that could be: its thread, a daemon, stays there until the process ends, and does not hold that up. Should the peers

@@ -140,6 +140,16 @@ async def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path
     assert latest_checkpoint(tmp_path) == tmp_path / "update_000001"
 
 
+async def test_a_damaged_checkpoint_that_was_passed_over_pushes_no_whole_one_out(tmp_path: Path) -> None:
+    saver = await saved(tmp_path, [1, 2, 4, 5], {})
+    for version in (4, 5):
+        (tmp_path / f"update_{version:06d}" / "model.safetensors").write_bytes(b"")
+    run = Run()  # resumed from 2, since 4 and 5 are damaged
+    run.controller.buffer.version = 3
+    await saver.save(run.controller, None)
+    assert latest_checkpoint(tmp_path) == tmp_path / "update_000003"
+
+
 async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
