@@ -19,7 +19,7 @@ from rayzero.services.schema.messages import Group
 from tests.models import build_tiny_model
 from tests.unit.learner.kit import make_group
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.cuda_only]
 
 CUDA = torch.device("cuda")
 QUIET = {"kl_warn": 1e9, "kl_stop": 1e9, "ess_warn": 0, "ess_stop": 0}

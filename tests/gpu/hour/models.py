@@ -31,14 +31,14 @@ def has_demo_model() -> bool:
 
 
 def random_model(context: Context, name: str) -> Path:
-    """A directory with random weights of the shape of `name`; no token of them ends a completion. Made once, whoever
-    comes first: a directory of that name is always whole."""
+    """A directory with random weights of the shape of `name`; no token of them ends a completion. The first step that
+    asks makes it, and a directory of that name is always whole."""
     directory = context.models / name.replace("/", "--")
     if not directory.is_dir():
         from benchmarks.random_model import save_random_model
 
         made = context.scratch / "model"
-        with torch.device(context.device):  # a GPU draws random numbers a hundred times as fast
+        with torch.device(context.device):  # billions of random numbers: a GPU draws them sooner
             save_random_model(shape_of(name), made)
         try:
             made.rename(directory)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 MARK = "RAYZERO_FIRST_HOUR_STEP"
 POLL_S = 0.05
+LONGEST_COMMAND = 160
 
 
 def marked(mark: str) -> list[int]:
@@ -27,18 +28,26 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def end_marked(mark: str, grace_s: float = 0.0, patience_s: float = 15.0) -> int:
-    """Kill what still lives after `grace_s`, and wait until it is gone; how many there were."""
+def end_marked(mark: str, grace_s: float = 0.0, patience_s: float = 15.0) -> list[str]:
+    """Kill what still lives after `grace_s`, and wait until it is gone; the commands of what there was."""
     give_up = time.monotonic() + grace_s
     while (left := marked(mark)) and time.monotonic() < give_up:
         time.sleep(POLL_S)
-    killed = set[int]()
+    killed: dict[int, str] = {}
     give_up = time.monotonic() + patience_s
     while left and time.monotonic() < give_up:
         for process in left:
+            killed.setdefault(process, command_of(process))
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        killed |= set(left)
         time.sleep(POLL_S)
         left = marked(mark)  # what was being started meanwhile
-    return len(killed)
+    return [killed[process] for process in sorted(killed)]
+
+
+def command_of(process: int) -> str:
+    """Its command line, cut short; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        line = (Path("/proc") / str(process) / "cmdline").read_bytes().replace(b"\0", b" ")
+        return line.decode(errors="replace").strip()[:LONGEST_COMMAND]
+    return ""

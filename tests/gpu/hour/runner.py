@@ -25,8 +25,8 @@ from tests.gpu.hour.steps import Device, Step
 WORKER = "tests.gpu.hour.worker"
 LOG = "log.txt"
 POLL_S = 0.1
-GRACE_S = 5.0
-"""For what a step that has ended leaves behind to end by itself."""
+GRACE_S = 15.0
+"""For what a step that has ended leaves behind to end by itself: the fork server of a CPU engine takes seconds."""
 KEPT = {".json", ".jsonl", ".yaml", ".log", ".txt", ".xml"}
 NOT_KEPT = {"checkpoints", "model"}
 LARGEST_KEPT_BYTES = 2**20
