@@ -17,7 +17,7 @@ from tests.gpu.hour.steps import Device
 RESULT = "result.json"
 PROFILE = "profile.txt"
 ROOT = Path(__file__).resolve().parents[3]
-CLI = "rayzero.services.cli.app"
+CLI = "rayzero"
 """rayzero's command line, as a module: `python -m` finds it wherever the checkout lies."""
 
 
