@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rayzero.services.schema.errors import ActorStartError
 
 SCRIPT = Path("deploy/slurm/rayzero.sbatch")
 RECIPE = "deploy/recipes/qwen_0.6b_node.yaml"
+NUM_NODES = 3
 STUBS = {
     "scontrol": 'printf "%s\\n" n0 n1 n2',
     "sleep": ":",
@@ -39,6 +41,11 @@ class Job:
         }  # fmt: skip
         command = [str(shutil.which("bash")), str(SCRIPT), RECIPE, "seed=3"]
         subprocess.run(command, env=variables | environment, check=True, timeout=60)
+        # The script does not wait for the Ray nodes that it started in the background.
+        give_up = time.monotonic() + 30
+        while not self.notes.exists() or self.notes.read_text().count("--end\n") < NUM_NODES:
+            assert time.monotonic() < give_up, "not every node was started"
+            time.sleep(0.01)
         self.train = Path(f"{self.notes}.train").read_text().splitlines()
 
     def nodes(self, num_gpus: int) -> dict[str, tuple[Node, list[str]]]:
