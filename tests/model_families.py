@@ -14,12 +14,10 @@ WINDOW = 48
 """Longer than every sequence that is compared: what learner and model agree on."""
 _SIZES = {
     "vocab_size": VOCABULARY,
-    "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 8,
     "max_position_embeddings": 256,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -29,10 +27,7 @@ _NO_HEAD_DIM = {"cohere", "granite", "olmo2", "olmo3", "phi3", "qwen2", "smollm3
 """Families whose heads share `hidden_size` out."""
 _BIASED = {"attention_bias": True}
 _MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
-_LONG_ROPE = {
-    "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.2, 1.4],
-    "long_factor": [2.0, 3.0, 5.0, 9.0], "original_max_position_embeddings": 64,
-}  # fmt: skip
+_LONG_ROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64}
 _LLAMA_3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
@@ -41,13 +36,13 @@ _YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_ma
 
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "arcee": [{}, {**_BIASED, "mlp_bias": True, "rope_parameters": _YARN}],
-    "cohere": [{"logit_scale": 0.3}, {**_BIASED, "use_qk_norm": True, "tie_word_embeddings": False}],
-    "cohere2": [{"logit_scale": 0.3, **_MIXED}, {**_BIASED, **_MIXED}],
-    "ernie4_5": [{}, {"use_bias": True, "tie_word_embeddings": False}],
+    "cohere": [{"logit_scale": 0.3}, {"use_qk_norm": True}],
+    "cohere2": [{"logit_scale": 0.3, **_MIXED}],
+    "ernie4_5": [{}, {"tie_word_embeddings": False}],
     "exaone4": [
         {"sliding_window": None, "layer_types": ["full_attention"] * 2}, {**_MIXED, "tie_word_embeddings": True},
     ],
-    "gemma": [{}, _BIASED],
+    "gemma": [{}],
     "gemma3_text": [_MIXED, {**_MIXED, **_BIASED}],
     "glm": [{}, {"attention_bias": False}],
     "glm4": [{}, {"attention_bias": False, "tie_word_embeddings": True}],
@@ -60,11 +55,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "olmo2": [{}, {**_BIASED, "tie_word_embeddings": True}],
     "olmo3": [_MIXED, {**_MIXED, **_BIASED}],
     "phi3": [{"sliding_window": WINDOW}, {"rope_parameters": _LONG_ROPE, "tie_word_embeddings": True}],
-    "qwen2": [
-        {"tie_word_embeddings": True, "sliding_window": 4, "use_sliding_window": False},
-        {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
-    ],
-    "qwen3": [{"tie_word_embeddings": True}, {**_BIASED, "rope_parameters": _YARN}],
+    "qwen2": [{"tie_word_embeddings": True, "sliding_window": 4, "use_sliding_window": False}, {}],
+    "qwen3": [{"tie_word_embeddings": True}, {"rope_parameters": _YARN}],
     "seed_oss": [{}, {"attention_bias": False, "attention_out_bias": True, "mlp_bias": True}],
     "smollm3": [
         {"no_rope_layer_interval": 2},
@@ -75,10 +67,16 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 """By `model_type`: what differs from the sizes above and the code's defaults."""
 
 
-def build(kind: str, variant: Mapping[str, Any], directory: Path) -> Path:
+def build(kind: str, variant: Mapping[str, Any], directory: Path, *, head_dim: int = 8) -> Path:
     """Save a random model whose every parameter matters: transformers' own start values hide errors, for attention
     hardly differs between tokens and biases are zero."""
-    sizes = {key: value for key, value in _SIZES.items() if key != "head_dim" or kind not in _NO_HEAD_DIM}
+    sizes = _SIZES | {"hidden_size": 4 * head_dim, "head_dim": head_dim}
+    if kind in _NO_HEAD_DIM:
+        sizes.pop("head_dim")
+    if variant.get("rope_parameters", {}).get("rope_type") == "longrope":
+        factors = [1.0 + 0.1 * index for index in range(head_dim // 2)]
+        longer = {"short_factor": factors, "long_factor": [3.0 * factor for factor in factors]}
+        variant = {**variant, "rope_parameters": variant["rope_parameters"] | longer}
     config = AutoConfig.for_model(kind, **(sizes | variant))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

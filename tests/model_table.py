@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from rayzero.services.schema.config.learner import LoraSettings
 from tests.model_families import VARIANTS, build
 from tests.unit.learner.kit import make_group, naive_logprobs, packed_logprobs
 
+ENGINES = Path(__file__).with_name("model_engines.json")
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 LOGPROB_GAP = 2e-5
 RANK = 4
@@ -86,9 +88,12 @@ what the code gives.
 | LoRA | every linear layer of the decoder has an adapter, and what is saved merged computes what was trained |
 | plan | parameters, with and without adapters, are counted exactly from config.json alone |
 
-Not in these columns: that the engine's own code computes what the learner does. Every run measures it (the KL between
-sampler and learner at equal weights, `learner.watch`), and stops where it does not.
+| column | measured |
+|---|---|
+| engine's gap | largest difference of a log-probability between vLLM {vllm} on CPU and the learner, both in fp32 |
 
+The engine's gap is measured by `python -m tests.model_engines`, not by every `make test`. Every run measures it, too:
+the KL between sampler and learner at equal weights (`learner.watch`) stops one whose engines compute something else.
 """
 TAIL = """
 Where the last column names a window (`sliding_window`) or a rotary embedding that changes with the length (`longrope`),
@@ -96,12 +101,14 @@ Where the last column names a window (`sliding_window`) or a rotary embedding th
 tokens, Gemma 3 1B up to 512; Mistral 7B v0.2 and v0.3 and Qwen2.5 (`use_sliding_window: false`) have no window.
 
 Refused in every family: caps on attention or logits, other factors on the logits, quantized checkpoints, `dynamic`
-rotary scaling, dual-chunk attention.
+rotary scaling, dual-chunk attention. And by family, for vLLM computes something else: biases in Cohere, ERNIE 4.5,
+Gemma 1 and Qwen3, a Cohere head of its own, `use_sliding_window: true` in Qwen2 and Qwen3.
 
 ## A family more
 
 An entry in `services/planning/model_families.py` (what its config.json leaves unsaid), its variants in
-`tests/model_families.py`, a line in `tests/model_table.py`; then `python -m tests.model_table`.
+`tests/model_families.py`, a line in `tests/model_table.py`; then `python -m tests.model_engines FAMILY` and
+`python -m tests.model_table`.
 """
 
 
@@ -130,8 +137,7 @@ def learner_is_exact(subject: Subject) -> bool:
 def engine_names_match(subject: Subject) -> bool:
     """Names that a sync sends are those in the checkpoint, and vLLM knows the architecture."""
     model = subject.whole.model
-    with safe_open(subject.directory / "model.safetensors", framework="pt") as file:
-        saved = set(file.keys())
+    saved = _saved_names(subject.directory)
     if model.config.tie_word_embeddings:
         saved.discard("lm_head.weight")
     return {name for name, _ in subject.whole.sent_weights()} == saved and type(model).__name__ in architectures()
@@ -146,7 +152,8 @@ def adapters_merge(subject: Subject) -> bool:
     ]
     with tempfile.TemporaryDirectory() as merged:
         subject.adapted.save(merged)
-        return not left and _gap(subject.adapted, Path(merged)) < LOGPROB_GAP
+        same_names = _saved_names(Path(merged)) == _saved_names(subject.directory)
+        return not left and same_names and _gap(subject.adapted, Path(merged)) < LOGPROB_GAP
 
 
 def plan_is_exact(subject: Subject) -> bool:
@@ -181,16 +188,18 @@ def verdicts(kind: str, folder: Path) -> dict[str, bool]:
 
 def page(found: Mapping[str, Mapping[str, bool]]) -> str:
     """The whole document."""
-    lines = ["## Trained", "", f"| `model_type` | published as | {' | '.join(CHECKS)} | within |"]
-    lines.append("|---" * (len(CHECKS) + 3) + "|")
+    engines = json.loads(ENGINES.read_text(encoding="utf-8"))
+    lines = ["", "## Trained", "", f"| `model_type` | published as | {' | '.join(CHECKS)} | engine's gap | within |"]
+    lines.append("|---" * (len(CHECKS) + 4) + "|")
     for kind in sorted(found):
         cells = ["tested" if found[kind][name] else "fails" for name in CHECKS]
-        lines.append(f"| `{kind}` | {PUBLISHED[kind]} | {' | '.join(cells)} | {_limit(kind)} |")
+        gap = f"{engines['gaps'][kind]:.0e}"
+        lines.append(f"| `{kind}` | {PUBLISHED[kind]} | {' | '.join(cells)} | {gap} | {_limit(kind)} |")
     lines += ["", "## Not trained", "", "| `model_type` | published as | | why |", "|---|---|---|---|"]
     for kind, (name, fate, why) in OTHERS.items():
         assert refusal(AutoConfig.for_model(kind).to_dict()) is not None, f"{kind} is not refused"
         lines.append(f"| `{kind}` | {name} | {fate} | {why} |")
-    return HEAD + "\n".join(lines) + "\n" + TAIL
+    return HEAD.format(vllm=engines["vllm"]) + "\n".join(lines) + "\n" + TAIL
 
 
 def main() -> None:
@@ -216,6 +225,11 @@ def architectures() -> set[str]:
     }
 
 
+def _saved_names(directory: Path) -> set[str]:
+    with safe_open(directory / "model.safetensors", framework="pt") as file:
+        return set(file.keys())
+
+
 def _gap(policy: Policy, directory: Path) -> float:
     """Largest difference of a log-probability from those of the model's own code."""
     rng = np.random.default_rng(0)
@@ -231,9 +245,10 @@ def _gap(policy: Policy, directory: Path) -> float:
 
 def _limit(kind: str) -> str:
     """What `rollout.max_model_tokens` must stay within, where a model has it; see the text below the tables."""
-    windows = FAMILIES[kind].window is not None or any(variant.get("sliding_window") for variant in VARIANTS[kind])
+    family = FAMILIES[kind]
+    windows = family.window is not None or any(variant.get("sliding_window") for variant in VARIANTS[kind])
     rotary = any(variant.get("rope_parameters", {}).get("rope_type") == "longrope" for variant in VARIANTS[kind])
-    return ", ".join(["window"] * windows + ["longrope"] * rotary)
+    return ", ".join(["window"] * (windows and not family.window_is_switched) + ["longrope"] * rotary)
 
 
 if __name__ == "__main__":

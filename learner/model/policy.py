@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rayzero.learner.model.attention import ATTENTION_NAME
 from rayzero.learner.model.lora import adapters, inject, merged_weights
 from rayzero.learner.model.pretrained import load_model
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
-from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, State, WeightCopy
+from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
@@ -61,7 +61,8 @@ class Policy:
         self.masters: dict[str, Tensor] = {}
         """fp32 weights by parameter name; empty where the parameters are fp32 themselves."""
         self._lora, self._seed = lora, seed
-        self._scorer = self._build()
+        # Once is enough, and all ranks of a node reading all weights for it would take longer.
+        self._scorer = self._build(proven=ranks.rank == 0)
         self.model = self._scorer.model
         self._pair_cost = _pair_cost(self.model)
         self._num_parameters = int(sum(p.numel() for p in self.model.parameters()))
@@ -147,20 +148,20 @@ class Policy:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
 
-    def reference_state(self) -> State | None:
+    def reference_state(self, keep: Callable[[Tensor], Any]) -> dict[str, Any] | None:
         """What a checkpoint must hold of the reference: nothing where there is none, or where it is read from disk.
-        Where ranks shard the model all must ask, and rank 0 has it."""
-        return None if self._reference is None else self._reference.state(self.ranks)
+        `keep` takes each weight in turn, and says what stands in its place."""
+        return None if self._reference is None else self._reference.state(keep)
 
     def load_reference_state(self, state: dict[str, Tensor] | None) -> None:
-        """Restore what `reference_state` gave to rank 0."""
+        """Restore what `reference_state` gave, the weights in place; on ranks other than 0 their shapes are enough."""
         if state is None:
             return
         self.keep_reference()
         assert self._reference is not None
         self._reference.load_state(state)
 
-    def _build(self, *, proven: bool = True) -> TokenScorer:
+    def _build(self, *, proven: bool) -> TokenScorer:
         model = load_model(self.path, proven=proven)
         if self._lora is not None:
             inject(model, self._lora, self._seed)
@@ -217,7 +218,7 @@ class Policy:
 
     def _other_model(self, path: Path) -> TokenScorer:
         """Another model, frozen, in the compute dtype: it needs no masters."""
-        model = load_model(path)
+        model = load_model(path, key="learner.kl.reference", proven=self.ranks.rank == 0)
         vocabulary = self.model.config.vocab_size
         if model.config.vocab_size != vocabulary:
             raise RecipeError(

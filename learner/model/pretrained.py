@@ -30,28 +30,29 @@ _LENGTH = 13
 """Tokens of each compared sequence, its prompt included: 39 in all."""
 
 
-def load_model(path: Path, *, proven: bool = True) -> Any:
-    """The model of a directory in Hugging Face format, in fp32 on the host. `proven`: compared with its own code.
+def load_model(path: Path, *, key: str = "model.path", proven: bool = True) -> Any:
+    """The model of a directory in Hugging Face format, in fp32 on the host. `proven`: compared with its own code; `key`
+    is the recipe's, for errors.
 
     Raises:
         RecipeError: it cannot be loaded, or the learner would compute something else than it does.
     """
     if not (path / "config.json").is_file():
-        raise RecipeError(f"model.path: {path} holds no config.json: give a directory in Hugging Face format")
+        raise RecipeError(f"{key}: {path} holds no config.json: give a directory in Hugging Face format")
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"model.path: {path} cannot be loaded: {error}") from error
+        raise RecipeError(f"{key}: {path} cannot be loaded: {error}") from error
     inner = getattr(model, "model", None)
     if not hasattr(model, "lm_head") or not hasattr(inner, "layers"):
-        raise RecipeError(f"model.path: {type(model).__name__} is not supported: docs/models.md lists what is")
+        raise RecipeError(f"{key}: {type(model).__name__} is not supported: docs/models.md lists what is")
     if proven:
-        prove(model)
+        prove(model, key)
     return model
 
 
 @torch.no_grad()
-def prove(model: Any) -> None:
+def prove(model: Any, key: str = "model.path") -> None:
     """Hold our log-probabilities of some random tokens, packed as in training, against the model's own.
 
     Raises:
@@ -65,7 +66,7 @@ def prove(model: Any) -> None:
         found = _packed_logprobs(TokenScorer(model, head_chunk_tokens=0), _packed(samples))
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(
-            f"model.path: {kind} models are not supported, the learner's attention does not fit their code "
+            f"{key}: {kind} models are not supported, the learner's attention does not fit their code "
             f"({type(error).__name__}: {error}): docs/models.md lists those that are"
         ) from error
     finally:
@@ -73,7 +74,7 @@ def prove(model: Any) -> None:
     gap = float((found - expected).abs().max())
     if not gap <= TOLERANCE:  # NaN is refused, too
         raise RecipeError(
-            f"model.path: {kind} models are not supported, the learner's log-probabilities differ from the model's own "
+            f"{key}: {kind} models are not supported, the learner's log-probabilities differ from the model's own "
             f"by up to {gap:.2g}: docs/models.md lists those that are"
         )
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from rayzero.learner.model.ranks import Ranks, shard_like
+from rayzero.learner.model.ranks import shard_like
 from rayzero.learner.model.token_scorer import DeviceBatch, TokenScorer
-
-State = dict[str, Tensor | None]
-"""Weights by parameter name; on ranks other than 0 the names alone."""
 
 
 class Reference(Protocol):
@@ -26,8 +23,8 @@ class Reference(Protocol):
     def logprobs(self, batch: DeviceBatch, temperature: float) -> Tensor:
         """[n] log-probabilities at `temperature`."""
 
-    def state(self, ranks: Ranks) -> State | None:
-        """What a checkpoint must hold of it."""
+    def state(self, keep: Callable[[Tensor], Any]) -> dict[str, Any] | None:
+        """What a checkpoint must hold of it, by parameter name: what `keep` makes of each weight."""
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore it."""
@@ -50,9 +47,9 @@ class WeightCopy:
         """See `Reference`."""
         return _logprobs(self.scorer, batch, temperature)
 
-    def state(self, ranks: Ranks) -> State | None:
+    def state(self, keep: Callable[[Tensor], Any]) -> dict[str, Any] | None:
         """See `Reference`."""
-        return {name: ranks.collect(weight) for name, weight in self.scorer.model.named_parameters()}
+        return {name: keep(weight) for name, weight in self.scorer.model.named_parameters()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -81,9 +78,9 @@ class AdapterCopy:
         with self._exchanged():
             return _logprobs(self._policy, batch, temperature)
 
-    def state(self, ranks: Ranks) -> State | None:
+    def state(self, keep: Callable[[Tensor], Any]) -> dict[str, Any] | None:
         """See `Reference`."""
-        return {name: ranks.collect(adapter) for name, adapter in self._kept.items()}
+        return {name: keep(adapter) for name, adapter in self._kept.items()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -116,7 +113,7 @@ class OtherModel:
         """See `Reference`."""
         return _logprobs(self.scorer, batch, temperature)
 
-    def state(self, ranks: Ranks) -> State | None:
+    def state(self, keep: Callable[[Tensor], Any]) -> dict[str, Any] | None:
         """See `Reference`: it is read from disk again."""
         return None
 
@@ -132,5 +129,4 @@ def _logprobs(scorer: TokenScorer, batch: DeviceBatch, temperature: float) -> Te
 
 def _local(tensor: Tensor) -> Tensor:
     """The memory itself: of a sharded tensor, this rank's part."""
-    held = tensor.detach()
-    return held.to_local() if isinstance(held, DTensor) else held
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()

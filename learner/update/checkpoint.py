@@ -1,4 +1,8 @@
-"""The learner on disk: the model as others load it, and beside it what only a resume needs."""
+"""The learner on disk: the model as others load it, and beside it what only a resume needs.
+
+state/learner.pt     versions, random state, the optimizer's settings; where each tensor lies
+state/part_0000.pt   masters, moments and reference, in the order in which they were put together
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rayzero.learner.model.ranks import Ranks
 from rayzero.services.schema.errors import RunDirectoryError
 
 if TYPE_CHECKING:
     from rayzero.learner.update.learner import Learner
 
-STATE_FILE = Path("state") / "learner.pt"
+STATE_FOLDER = Path("state")
+STATE_FILE = STATE_FOLDER / "learner.pt"
+PART_BYTES = 2 * 2**30
+"""Tensors are written as soon as they are as large together: the host need not hold a model of them."""
 UNWRITABLE = ("I/O error", "No space left", "PytorchStreamWriter failed", "unexpected pos")
 """What safetensors and torch say where a file cannot be written: neither raises OSError."""
 
+Place = dict[str, int]
+"""Where a tensor lies: {"part": number of the file, "index": place in its list}."""
+
 
 def save_learner(learner: Learner, directory: Path) -> None:
-    """Write the model (Hugging Face format) and `state/learner.pt`: fp32 masters, moments, versions, random state.
+    """Write the model (Hugging Face format) and `state/`: fp32 masters, moments, versions, random state.
 
     Where ranks shard the model all must call it; rank 0 writes, in the format of a single rank. Making all appear at
     once is services/loop/checkpointer.py's: it hands over a fresh directory and renames it.
@@ -27,11 +38,12 @@ def save_learner(learner: Learner, directory: Path) -> None:
     Raises:
         RunDirectoryError: the disk is full or the directory not writable; another learner would fare no better.
     """
+    parts = StateParts(directory / STATE_FOLDER, learner.policy.ranks)
     try:
         learner.policy.save(directory)
-        state = learner.state_dict()
+        state = learner.state_dict(parts.keep)
+        parts.flush()
         if learner.policy.ranks.rank == 0:
-            (directory / STATE_FILE).parent.mkdir(exist_ok=True)
             torch.save(state, directory / STATE_FILE)
     except Exception as error:
         if isinstance(error, OSError) or any(words in str(error) for words in UNWRITABLE):
@@ -47,23 +59,73 @@ def load_learner(learner: Learner, directory: Path) -> None:
     """
     state: dict[str, Any] = {}
 
-    def read() -> dict[str, Any]:
-        # Mapped, not read: on the host there is never more of it than the tensor that is being sent.
-        state.update(torch.load(directory / STATE_FILE, map_location="cpu", weights_only=True, mmap=True))
+    def read() -> Any:
+        state.update(read_state(directory))
         return outline(state)
 
     outlined = learner.policy.ranks.from_first(read)
     learner.load_state_dict(state or outlined)
 
 
-def outline(state: dict[str, Any]) -> dict[str, Any]:
+class StateParts:
+    """Tensors on their way to disk: put together one by one, and written by rank 0 a few at a time."""
+
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self._folder, self._ranks = folder, ranks
+        self._tensors: list[torch.Tensor] = []
+        self._number = self._num_bytes = 0
+
+    def keep(self, tensor: torch.Tensor) -> Place | None:
+        """Where it will lie; None on ranks other than 0. All ranks must ask."""
+        whole = self._ranks.collect(tensor)
+        if whole is None:
+            return None
+        place = {"part": self._number, "index": len(self._tensors)}
+        self._tensors.append(whole)
+        self._num_bytes += whole.nbytes
+        if self._num_bytes >= PART_BYTES:
+            self.flush()
+        return place
+
+    def flush(self) -> None:
+        """Write what is left."""
+        if self._tensors:
+            self._folder.mkdir(exist_ok=True)
+            torch.save(self._tensors, part_file(self._folder, self._number))
+            self._tensors, self._number, self._num_bytes = [], self._number + 1, 0
+
+
+def part_file(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    return folder / f"part_{number:04d}.pt"
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """What the learner's `state_dict` gave. Tensors are mapped, not read: the host holds what is looked at."""
+    parts: dict[int, list[torch.Tensor]] = {}
+
+    def found(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if value.keys() != {"part", "index"}:
+            return {name: found(each) for name, each in value.items()}
+        number = value["part"]
+        if number not in parts:
+            parts[number] = _load(part_file(directory / STATE_FOLDER, number), mmap=True)
+        return parts[number][value["index"]]
+
+    state: dict[str, Any] = found(_load(directory / STATE_FILE, mmap=False))
+    return state
+
+
+def outline(value: Any) -> Any:
     """The state without its weights and moments: of those the shape alone, on the meta device."""
-    return {
-        name: outline(value) if isinstance(value, dict) else value.to("meta") if _is_large(value) else value
-        for name, value in state.items()
-    }
+    if isinstance(value, dict):
+        return {name: outline(each) for name, each in value.items()}
+    # Counts of steps are scalars, and random state is bytes.
+    large = isinstance(value, torch.Tensor) and value.ndim > 0 and value.is_floating_point()
+    return value.to("meta") if large else value
 
 
-def _is_large(value: Any) -> bool:
-    """A weight or a moment; counts of steps are scalars, and random state is bytes."""
-    return isinstance(value, torch.Tensor) and value.ndim > 0 and value.is_floating_point()
+def _load(file: Path, *, mmap: bool) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)

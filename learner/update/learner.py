@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,18 +110,19 @@ class Learner:
         if self.settings.kl.beta > 0:
             self.policy.keep_reference()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a bit-exact resume needs beside the recipe."""
+    def state_dict(self, keep: Callable[[Tensor], Any]) -> dict[str, Any]:
+        """All that a bit-exact resume needs beside the recipe. `keep` takes each weight and moment in turn, and says
+        what stands in its place."""
         return {
-            "optimizer": self.optimizer.state_dict(),
-            "reference": self.policy.reference_state(),
+            "optimizer": self.optimizer.state_dict(keep),
+            "reference": self.policy.reference_state(keep),
             "policy_version": self.policy_version,
             "num_updates_done": self.num_updates_done,
             "rng": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore `state_dict`, its tensors in place; on ranks other than 0 their shapes are enough."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.policy.load_reference_state(state["reference"])
         self.policy_version = state["policy_version"]

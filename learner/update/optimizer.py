@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ class MasterOptimizer:
     """Collects gradients in fp32, steps the masters and writes them back to the policy's working copy."""
 
     def __init__(self, policy: Policy, settings: OptimizerSettings) -> None:
-        self._settings, self._ranks = settings, policy.ranks
+        self._settings = settings
         self._pairs: list[tuple[str, torch.nn.Parameter, Tensor]] = []
         for name, parameter in policy.named_parameters():
             master = policy.masters.get(name)
@@ -79,18 +80,17 @@ class MasterOptimizer:
                 parameter.copy_(master)
         self.zero_grad()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Masters and moments for a bit-exact resume: put together in rank 0's host memory where ranks shard them."""
-        collect = self._ranks.collect
+    def state_dict(self, keep: Callable[[Tensor], Any]) -> dict[str, Any]:
+        """Masters and moments for a bit-exact resume. `keep` takes each in turn, and says what stands in its place."""
         adam = self._adam.state_dict()
         adam["state"] = {
-            index: {name: collect(value) for name, value in moments.items()} for index, moments in adam["state"].items()
+            index: {name: keep(value) for name, value in moments.items()} for index, moments in adam["state"].items()
         }
-        return {"masters": {name: collect(master) for name, _, master in self._pairs}, "adam": adam}
+        return {"masters": {name: keep(master) for name, _, master in self._pairs}, "adam": adam}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore rank 0's `state_dict`, working copy included; nothing of `state` is kept."""
+        """Restore rank 0's `state_dict`, its tensors in place; working copy included. Nothing of `state` is kept."""
         for name, parameter, master in self._pairs:
             master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:

@@ -16,7 +16,6 @@ Flag = bool | tuple[str, bool]
 
 _ATTENTION: Flag = ("attention_bias", False)
 _MLP: Flag = ("mlp_bias", False)
-_ALL: Flag = ("use_bias", False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,21 +45,23 @@ class Family:
     """`sliding_window` counts only with `use_sliding_window`."""
     logit_factor: str = ""
     """The key of a factor on the logits that the learner computes (learner/model/token_scorer.py)."""
+    fixed: tuple[tuple[str, bool], ...] = ()
+    """Keys that vLLM's code passes over or refuses, by the only value that it computes, which is also the default."""
 
 
 FAMILIES: Mapping[str, Family] = {
     "arcee": Family(gated=False, qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias=_MLP),
     "cohere": Family(
-        tied=True, norms=1, qk_norm=("use_qk_norm", False), qk_norm_is_whole=True,
-        qkv_bias=_ATTENTION, output_bias=_ATTENTION, logit_factor="logit_scale",
+        tied=True, norms=1, qk_norm=("use_qk_norm", False), qk_norm_is_whole=True, logit_factor="logit_scale",
+        fixed=(("attention_bias", False), ("tie_word_embeddings", True)),
     ),
     "cohere2": Family(
-        tied=True, norms=1, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096, logit_factor="logit_scale",
+        tied=True, norms=1, window=4096, logit_factor="logit_scale",
+        fixed=(("attention_bias", False), ("tie_word_embeddings", True)),
     ),
-    "ernie4_5": Family(tied=True, qkv_bias=_ALL, output_bias=_ALL, mlp_bias=_ALL),
+    "ernie4_5": Family(tied=True, fixed=(("use_bias", False),)),
     "exaone4": Family(qk_norm=True, window=4096),
-    "gemma": Family(tied=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION),
-    "gemma2": Family(tied=True, norms=4, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096),
+    "gemma": Family(tied=True, fixed=(("attention_bias", False),)),
     "gemma3_text": Family(
         tied=True, norms=4, qk_norm=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096
     ),
@@ -74,9 +75,10 @@ FAMILIES: Mapping[str, Family] = {
     "olmo2": Family(qk_norm=True, qk_norm_is_whole=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION),
     "olmo3": Family(qk_norm=True, qk_norm_is_whole=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096),
     "phi3": Family(fused_attention=True, fused_gate=True),
-    "qwen2": Family(qkv_bias=True, window=4096, window_is_switched=True),
+    "qwen2": Family(qkv_bias=True, window_is_switched=True, fixed=(("use_sliding_window", False),)),
     "qwen3": Family(
-        qk_norm=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096, window_is_switched=True
+        qk_norm=True, window_is_switched=True,
+        fixed=(("attention_bias", False), ("use_sliding_window", False)),
     ),
     "seed_oss": Family(qkv_bias=("attention_bias", True), output_bias=("attention_out_bias", False), mlp_bias=_MLP),
     "smollm3": Family(
@@ -105,14 +107,17 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         for key in _EXPERTS:
             if part.get(key) not in (None, 0, 1):
                 return f"mixtures of experts are not supported yet ({key}: {part[key]}): choose a dense model"
+    for key in _CAPS:
+        if config.get(key) is not None:
+            return f"the learner does not compute a cap on attention or logits ({key}: {config[key]}): choose another"
     family = FAMILIES.get(kind)
     if family is None:
         return f"models of type {kind!r} are not supported: docs/models.md lists those that are"
     if config.get("quantization_config"):
         return "its weights are quantized, and the learner trains whole ones: name the model that it was made from"
-    for key in _CAPS:
-        if config.get(key) is not None:
-            return f"the learner does not compute a cap on attention or logits ({key}: {config[key]}): choose another"
+    for key, value in family.fixed:
+        if config.get(key) not in (None, value):
+            return f"vLLM computes such a model as if {key} were {str(value).lower()}: choose another"
     for key in _FACTORS:
         if key != family.logit_factor and config.get(key) not in (None, 1):
             return f"the learner does not compute a factor on the logits ({key}: {config[key]}): choose another"

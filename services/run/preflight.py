@@ -196,23 +196,27 @@ def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) ->
 
 
 def check_windows(recipe: Recipe, shape: ModelShape) -> None:
-    """Lengths at which the learner would compute other log-probabilities than the model's own.
+    """Lengths at which the learner would compute other log-probabilities than the model's own, or its reference's.
 
     Raises:
         RecipeError: names the key, the limit and the fix.
     """
     tokens = recipe.rollout.max_model_tokens
-    limits = {
-        "its sliding window, and the learner attends to all": shape.sliding_window,
-        "its short rotary embedding (longrope), and learner and engines change it at different lengths":
-        shape.short_rotary,
-    }  # fmt: skip
-    for what, limit in limits.items():
-        if limit is not None and tokens > limit:
-            raise RecipeError(
-                f"rollout.max_model_tokens: {tokens} is more than the model's {limit} tokens of {what}: lower it to "
-                f"{limit}, or choose another model"
-            )
+    shapes, reference = {"model": shape}, recipe.learner.kl.reference
+    if reference is not None and (Path(reference) / "config.json").is_file():
+        shapes["reference"] = read_shape(Path(reference), trained=False)
+    for whose, each in shapes.items():
+        limits = {
+            "its sliding window, and the learner attends to all": each.sliding_window,
+            "its short rotary embedding (longrope), and learner and engines change it at different lengths":
+            each.short_rotary,
+        }  # fmt: skip
+        for what, limit in limits.items():
+            if limit is not None and tokens > limit:
+                raise RecipeError(
+                    f"rollout.max_model_tokens: {tokens} is more than the {whose}'s {limit} tokens of {what}: lower it "
+                    f"to {limit}, or choose another {whose}"
+                )
 
 
 def count_gpus() -> int:

@@ -4,7 +4,7 @@ Policy, optimizer, RNG, data cursor, buffer and counters are saved together or n
 
 checkpoints/update_000020/
   config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is
-  state/learner.pt                           optimizer, RNG, schedule
+  state/learner.pt, state/part_0000.pt, …    optimizer, RNG, schedule (learner/update/checkpoint.py)
   state/run.pkl                              buffer with finished and in-flight groups, cursor, counters
   manifest.json                              size and xxh3 of every file: a torn or flipped one is found out
 """

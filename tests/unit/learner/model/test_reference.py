@@ -17,7 +17,7 @@ from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.model.ranks import ONE_RANK, Ranks
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, WeightCopy
-from rayzero.learner.update.checkpoint import STATE_FILE, load_learner, save_learner
+from rayzero.learner.update.checkpoint import load_learner, read_state, save_learner
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.config.learner import ComputeSettings, LearnerSettings
 from tests.unit.learner.kit import build_model
@@ -91,7 +91,7 @@ def test_of_adapters_no_second_model_is_held_and_none_is_saved(tiny_model: Path,
     learner = learner_of(tiny_model, **LORA)
     assert isinstance(learner.policy._reference, AdapterCopy)
     save_learner(learner, tmp_path)
-    saved = torch.load(tmp_path / STATE_FILE, weights_only=True)["reference"]
+    saved = read_state(tmp_path)["reference"]
     assert set(saved) == {name for name, _ in learner.policy.named_parameters()}
 
 
@@ -105,8 +105,8 @@ def test_a_resume_is_bit_exact_after_a_renewal(tiny_model: Path, tmp_path: Path,
     save_learner(interrupted, tmp_path)
     resumed = learner_of(tiny_model, kl=kl, **lora)
     load_learner(resumed, tmp_path)
-    file = tmp_path / STATE_FILE
-    file.write_bytes(bytes(file.stat().st_size))  # what was read from it is in memory of its own
+    for file in (tmp_path / "state").iterdir():
+        file.write_bytes(bytes(file.stat().st_size))  # what was read from it is in memory of its own
     for learner in (straight, resumed):
         learner.update(some_groups(3), 4)
     assert torch.equal(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.planning.model_families import refusal, short_rotary, sliding_window
-from rayzero.services.planning.model_shape import read_shape
+from rayzero.services.planning.model_shape import ModelShape, read_shape
 from rayzero.services.run.preflight import check_lengths
 from rayzero.services.schema.errors import RecipeError
 from tests.unit.services.planning.test_memory_plan import recipe
@@ -41,6 +41,9 @@ def write(directory: Path, **changes: Any) -> Path:
         ({"quantization_config": {"quant_method": "awq"}}, "quantized"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
         ({"rope_parameters": {"full_attention": {"rope_type": "new"}}}, "'new'"),
+        ({"model_type": "gemma", "attention_bias": True}, "vLLM computes such a model as if attention_bias were false"),
+        ({"model_type": "cohere", "tie_word_embeddings": False}, "as if tie_word_embeddings were true"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "as if use_sliding_window were false"),
         ({"model_type": "qwen2", "dual_chunk_attention_config": {"chunk_size": 1}}, "dual_chunk_attention_config"),
     ],
 )
@@ -78,7 +81,7 @@ def test_neutral_keys_and_known_factors_are_not_refused(changes: dict[str, Any])
         ({"model_type": "mistral", "sliding_window": 1024}, 1024),
         ({"model_type": "qwen2", "sliding_window": 131072, "use_sliding_window": False}, None),
         ({"model_type": "qwen2", "sliding_window": 131072}, None),
-        ({"model_type": "qwen2", "sliding_window": 2048, "use_sliding_window": True}, 2048),
+        ({"model_type": "smollm3", "sliding_window": 2048, "use_sliding_window": True}, 2048),
         ({"model_type": "qwen3", "sliding_window": None, "layer_types": ["full_attention"] * 2}, None),
         ({"model_type": "gemma3_text", "sliding_window": 512, "sliding_window_pattern": 6}, 512),
         ({"model_type": "gemma3_text", "layer_types": ["sliding_attention", "full_attention"]}, 4096),
@@ -98,6 +101,13 @@ def test_longer_than_the_window_is_refused_for_training_alone(tmp_path: Path) ->
     with pytest.raises(RecipeError, match=r"rollout\.max_model_tokens: 4097 .*4096 tokens of its sliding window.*4096"):
         check_lengths(longer, shape)
     check_lengths(longer, shape, trained=False)
+
+
+def test_longer_than_the_references_window_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, model_type="mistral", sliding_window=2048)
+    taught = recipe(learner={"kl": {"beta": 1.0, "reference": str(tmp_path)}}, rollout={"max_model_tokens": 4096})
+    with pytest.raises(RecipeError, match=r"4096 is more than the reference's 2048 tokens of its sliding window"):
+        check_lengths(taught, ModelShape.from_config(LLAMA))
 
 
 def test_longer_than_the_short_rotary_embedding_is_refused(tmp_path: Path) -> None:
