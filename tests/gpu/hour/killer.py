@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +41,20 @@ class Killer:
     async def attend(self, control: RunControl) -> None:
         """Wait, for as long as the run goes on, inside the learner's own `broadcast_weights`."""
         self.control = control
-        send: Callable[[LearnerSupervisor], Awaitable[None]] = LearnerSupervisor.broadcast_weights
+        send = LearnerSupervisor.broadcast_weights  # of the class: the call's line in the table
 
         async def broadcast(supervisor: LearnerSupervisor) -> None:
             if not self.killed and control.controller.buffer.version == VERSION - 1:
                 self.killed = engines(control)
                 for pid in self.killed:
                     os.kill(pid, signal.SIGKILL)
-            await send(supervisor)
+            await supervisor.take(send)
 
-        LearnerSupervisor.broadcast_weights = broadcast  # type: ignore[method-assign, assignment]
+        LearnerSupervisor.broadcast_weights = broadcast  # type: ignore[assignment]
         try:
             await asyncio.Event().wait()
         finally:
-            LearnerSupervisor.broadcast_weights = send  # type: ignore[method-assign, assignment]
+            del LearnerSupervisor.broadcast_weights  # the inherited one is seen again
 
     def told(self) -> dict[str, Any]:
         """What came of it."""
