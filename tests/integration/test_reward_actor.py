@@ -66,7 +66,8 @@ def test_groups_are_scored_in_an_async_actor() -> None:
     group = [completion(text) for text in texts]
     verdicts = ray.get(worker.score.remote(prompt("1/2"), "Q <think>", group), timeout=60)
     assert [verdict.reward for verdict in verdicts] == [1.5, 0.5, 0.0, 0.0]
-    assert [verdict.components["accuracy"] for verdict in verdicts] == [1.0, 0.0, 1.0, 0.0]
+    # The prompt opened the thought: without its end there is no answer, whatever is boxed.
+    assert [verdict.components["accuracy"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
     assert ray.get(worker.counts.remote(), timeout=60) == {"correct": 1, "wrong": 3}
     ray.get(worker.shutdown.remote(), timeout=60)
     ray.kill(worker)
