@@ -31,7 +31,6 @@ WORDS = {
     r"whoever": "the component is the subject",
     r"somebody": "the component is the subject",
     r"is told|are told": "the component is the subject",
-    r"RecipeError\(.*(token|job|worker name)": "UsageError",
 }
 """Words that meant several things, or that an engineer of the field does not know: and what is said instead."""
 

@@ -1,4 +1,4 @@
-"""The learner's device is what it is told: a GPU that torch sees may be another actor's."""
+"""The learner computes on the device that it was given: a GPU that torch sees may be another actor's."""
 
 from __future__ import annotations
 
