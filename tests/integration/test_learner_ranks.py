@@ -3,9 +3,11 @@ more than one whole tensor on a GPU at a time."""
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,11 @@ class Gathered:
         finally:
             DTensor.full_tensor = put_together  # type: ignore[method-assign]
 
+        # gloo's own thread lets go of a collective's buffers a moment after the collective has returned.
+        deadline = time.monotonic() + 5
+        while self._count() and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.05)
         self.alive_bytes = self._count()
 
     def _count(self) -> int:
