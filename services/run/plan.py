@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from rayzero.services.data.copied_golds import check_golds
 from rayzero.services.data.prompts import load_demonstrations, load_prompts
 from rayzero.services.fleet.gpu_bundles import reward_cpus, reward_workers_per_gpu
 from rayzero.services.observe.text import as_size
@@ -78,6 +79,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     check_devices(recipe, num_gpus)
     check_observation(recipe)
     train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
+    check_golds((*train, *held_out), recipe.reward)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)

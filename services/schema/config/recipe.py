@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from rayzero.services.schema.config.answer_fit import check_answers_fit
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.cluster import ClusterSettings
 from rayzero.services.schema.config.data import DataSettings
@@ -63,12 +64,14 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
-        names = {source.name for source in (*self.data.train, *self.data.held_out)}
-        for name in sorted(names):
-            if self.reward.rubric_for(name) is None:
+        for source in sorted((*self.data.train, *self.data.held_out), key=lambda source: source.name):
+            rubric = self.reward.rubric_for(source.name)
+            if rubric is None:
                 raise ValueError(
-                    f"reward.rubrics: data source {name!r} has no rubric: add one under {name!r} or under 'default'"
+                    f"reward.rubrics: data source {source.name!r} has no rubric: add one under {source.name!r} or "
+                    "under 'default'"
                 )
+            check_answers_fit(source, rubric)
         if self.cluster.learner_gpus > 1 and self.learner.compute.offload_optimizer:
             raise ValueError("learner.compute.offload_optimizer is for one learner GPU: leave it out with learner_gpus")
         if self.cluster.shares_gpu and self.rollout.device != "cuda":
