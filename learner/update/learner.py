@@ -23,8 +23,7 @@ from rayzero.learner.objective.advantage import ADVANTAGES
 from rayzero.learner.objective.loss import LossInputs, microbatch_loss
 from rayzero.learner.objective.losses.base import BatchShape
 from rayzero.learner.objective.losses.registry import LOSSES
-from rayzero.learner.update import metrics
-from rayzero.learner.update import stop_conditions as watch
+from rayzero.learner.update import metrics, stop_conditions
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
 from rayzero.services.schema.config.learner import LearnerSettings
@@ -148,6 +147,9 @@ class Learner:
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
         record = StepRecord()
+        neutral = np.setdiff1d(rows, trained)
+        with phases("watch"):
+            self._watch(record, batch, neutral, scores)
         for microbatch, counts in self.policy.ranks.deal(microbatches):
             with phases("forward"):
                 inputs = self._loss_inputs(microbatch, batch, advantages, token_weights * counts, scores)
@@ -158,10 +160,27 @@ class Learner:
                 record.add(microbatch, inputs, outputs)
         with phases("optimizer"):
             record.grad_norm = self.optimizer.grad_norm()
-            record.finish(batch, self.policy_version, self.policy.ranks)
+            record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
             self._halt_or_warn(record)
-            self.optimizer.step(rate, record.grad_norm)
+            if record.trained_tokens:
+                self.optimizer.step(rate, record.grad_norm)
+            else:
+                # Without a gradient the moments of earlier updates alone would still move the weights.
+                self.optimizer.zero_grad()
         return record
+
+    def _watch(self, record: StepRecord, batch: Batch, neutral: NDArray[np.int64], scores: Scores) -> None:
+        """Score completions that give no gradient, drawn at random up to `watch.sample_tokens`: what is said of all
+        tokens must not be said of the others alone."""
+        drawn = np.random.default_rng((self.policy_version, len(neutral))).permutation(neutral)
+        before = np.cumsum(batch.lengths[drawn]) - batch.lengths[drawn]
+        chosen = [batch.samples[row] for row in drawn[before < self.settings.watch.sample_tokens]]
+        with torch.no_grad():
+            for microbatch, counts in self.policy.ranks.deal(self._pack(chosen)):
+                policy, entropies = self.policy.logprobs(microbatch)
+                if counts:
+                    tokens = torch.from_numpy(microbatch.batch_tokens)
+                    record.watch(microbatch, policy if scores.old is None else scores.old[tokens], entropies)
 
     def _loss_inputs(
         self,
@@ -250,7 +269,7 @@ class Learner:
     def _halt_or_warn(self, record: StepRecord) -> None:
         try:
             dtype = str(self.policy.dtype).removeprefix("torch.")
-            record.warnings = watch.check(record.figures, self.settings.watch, dtype)
+            record.warnings = stop_conditions.check(record.figures, self.settings.watch, dtype)
         except Exception:
             # The gradient of a refused step must not leak into the next one, or into a saved state.
             self.optimizer.zero_grad()

@@ -16,7 +16,7 @@ from rayzero.learner.batch.samples import Batch
 from rayzero.learner.model.ranks import Ranks
 from rayzero.learner.objective.kl import KL_ESTIMATORS, k3
 from rayzero.learner.objective.loss import LossInputs, LossOutputs
-from rayzero.learner.update import stop_conditions as watch
+from rayzero.learner.update import stop_conditions
 from rayzero.services.schema.messages import Group
 
 
@@ -47,9 +47,18 @@ class StepRecord:
         self.fed_tokens = 0
         self.kl_rollout = np.zeros(0)
         """[S] k3-KL between sampler and learner, mean over each completion's tokens; NaN where none was trained on."""
+        self.trained_tokens = 0
+        """Completion tokens that gave a gradient, on all ranks; known once `finish` is done."""
+        self.num_tokens = 0
+        """Completion tokens of the step, with a gradient or without."""
         self._losses: list[Tensor] = []
         self._columns: dict[str, list[Tensor]] = {}
         self._tokens: list[NDArray[np.int64]] = []
+        self._watched: list[tuple[NDArray[np.int64], Tensor, Tensor]] = []
+
+    def watch(self, microbatch: Microbatch, old: Tensor, entropies: Tensor) -> None:
+        """Remember tokens that give no gradient, for what is said of all tokens. old, entropies [n]."""
+        self._watched.append((microbatch.batch_tokens, old, entropies))
 
     def add(self, microbatch: Microbatch, inputs: LossInputs, outputs: LossOutputs) -> None:
         """Remember one micro-batch. Nothing is copied to the host here: that would stall a GPU."""
@@ -68,51 +77,101 @@ class StepRecord:
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
 
-    def finish(self, batch: Batch, policy_version: int, ranks: Ranks) -> None:
-        """Compute `figures`. Without a trained token only the gradient norm and a loss of 0 are known."""
+    def finish(self, batch: Batch, num_neutral_tokens: int, policy_version: int, ranks: Ranks) -> None:
+        """Compute `figures`. `num_neutral_tokens`: of the step's completions without a gradient, of which those that
+        were watched are a sample. Without any token only the gradient norm and a loss of 0 are known."""
         self._gather(ranks)
         self.figures = {"loss": float(sum(self._losses)), "grad_norm": self.grad_norm, "fed_tokens": self.fed_tokens}
         self.kl_rollout = np.full(len(batch.samples), np.nan)
-        if not self._tokens:
-            return
-        tokens = np.concatenate(self._tokens)
         columns = {name: torch.cat(values) for name, values in self._columns.items()}
+        trained = _joined(self._tokens)
+        self.trained_tokens = len(trained)
+        self.num_tokens = self.trained_tokens + num_neutral_tokens
+        if self.trained_tokens:
+            rollout = torch.from_numpy(batch.rollout_logprobs[trained])
+            rows = batch.token_rows[trained]
+            self.kl_rollout = _means_by_row(k3(rollout, columns["old"]), rows, len(batch.samples))
+            self.figures |= _trained_figures(columns)
+        self.figures |= self._figures_of_all(batch, trained, columns, num_neutral_tokens, policy_version)
+
+    def _figures_of_all(
+        self,
+        batch: Batch,
+        trained: NDArray[np.int64],
+        columns: dict[str, Tensor],
+        num_neutral_tokens: int,
+        policy_version: int,
+    ) -> dict[str, float]:
+        """What is said of every token of the step: each trained one counts once, the watched ones for all others."""
+        watched = _joined([tokens for tokens, _, _ in self._watched])
+        tokens = np.concatenate([trained, watched])
+        if not len(tokens):
+            return {"scored_tokens": 0.0}
+        none = [torch.zeros(0)]
+        old = torch.cat([columns.get("old", none[0]), *([part for _, part, _ in self._watched] or none)])
+        entropies = torch.cat([columns.get("entropy", none[0]), *([part for _, _, part in self._watched] or none)])
+        each = torch.ones(len(tokens), dtype=torch.float64)
+        each[len(trained) :] = num_neutral_tokens / max(len(watched), 1)
         rollout = torch.from_numpy(batch.rollout_logprobs[tokens])
         fresh = torch.from_numpy(batch.token_versions[tokens] == policy_version)
-        self.figures |= watch.mismatch_metrics(columns["old"], rollout, fresh)
-        self.kl_rollout = _means_by_row(k3(rollout, columns["old"]), batch.token_rows[tokens], len(batch.samples))
-        self.figures |= {
-            "entropy": float(columns["entropy"].mean()),
-            "clip_fraction": float(columns["clipped"].mean()),
-            "correction_mean": float(columns["correction"].mean()),
-            "ratio_mean": float(torch.exp((columns["policy"] - columns["old"]).clamp(-20, 20)).mean()),
-        }
-        if "kl" in columns:
-            self.figures["kl_reference"] = float(columns["kl"].mean())
+        entropy = float(torch.dot(each, entropies.double()) / each.sum())
+        return {"scored_tokens": float(len(watched)), "entropy": entropy} | stop_conditions.mismatch_metrics(
+            old, rollout, fresh, each
+        )
 
     def _gather(self, ranks: Ranks) -> None:
         """Bring everything to the host, of all ranks: the figures, and what they stop, are the same on each."""
         columns = {name: [value.cpu() for value in values] for name, values in self._columns.items()}
-        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, self._tokens))
-        self.fed_tokens = sum(fed for fed, _, _, _ in parts)
-        self._losses = [loss for _, losses, _, _ in parts for loss in losses]
-        names = {name: None for _, _, columns, _ in parts for name in columns}
-        self._columns = {name: [value for _, _, c, _ in parts for value in c.get(name, [])] for name in names}
-        self._tokens = [token for _, _, _, tokens in parts for token in tokens]
+        watched = [(tokens, old.cpu(), entropies.cpu()) for tokens, old, entropies in self._watched]
+        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, self._tokens, watched))
+        self.fed_tokens = sum(fed for fed, _, _, _, _ in parts)
+        self._losses = [loss for _, losses, _, _, _ in parts for loss in losses]
+        names = {name: None for _, _, columns, _, _ in parts for name in columns}
+        self._columns = {name: [value for _, _, c, _, _ in parts for value in c.get(name, [])] for name in names}
+        self._tokens = [token for _, _, _, tokens, _ in parts for token in tokens]
+        self._watched = [one for _, _, _, _, watched in parts for one in watched]
+
+
+def _trained_figures(columns: dict[str, Tensor]) -> dict[str, float]:
+    """What is said of the tokens that gave a gradient, and of no other."""
+    figures = {
+        "clip_fraction": float(columns["clipped"].mean()),
+        "correction_mean": float(columns["correction"].mean()),
+        "ratio_mean": float(torch.exp((columns["policy"] - columns["old"]).clamp(-20, 20)).mean()),
+    }
+    return figures | ({"kl_reference": float(columns["kl"].mean())} if "kl" in columns else {})
+
+
+TRAINED_ALONE = frozenset({"clip_fraction", "correction_mean", "ratio_mean", "kl_reference"})
+"""Figures of the tokens that gave a gradient."""
+OF_THE_STEP = frozenset({"loss", "grad_norm", "nonfinite_logprobs", "fresh_tokens"})
+"""Figures of an optimizer step as a whole; the others are means over its tokens."""
 
 
 def of_update(advantages: NDArray[np.float64], records: Sequence[StepRecord], rate: float) -> dict[str, float]:
-    """The update's figures: means over its optimizer steps. What the batch says of itself, whatever is learnt from it,
-    is the control plane's to compute (services/loop/batch_metrics.py)."""
+    """The update's figures: of those of a token the mean over the tokens of all its optimizer steps, of the largest
+    the largest, else the mean over the steps. What the batch says of itself, whatever is learnt from it, is the control
+    plane's to compute (services/loop/batch_metrics.py)."""
     names = sorted({name for record in records for name in record.figures})
-    figures = {
-        name: float(np.mean([record.figures[name] for record in records if name in record.figures])) for name in names
-    }
+    figures = {name: _over_steps(name, records) for name in names}
     figures["fed_tokens"] = float(sum(record.fed_tokens for record in records))
+    figures["scored_tokens"] = float(sum(record.figures["scored_tokens"] for record in records))
     figures["learning_rate"] = rate
     if len(advantages):
         figures["advantage_abs_mean"] = float(np.abs(advantages).mean())
     return figures
+
+
+def _over_steps(name: str, records: Sequence[StepRecord]) -> float:
+    known = [record for record in records if name in record.figures]
+    values = [record.figures[name] for record in known]
+    if "_max" in name:
+        return float(np.max(values))
+    if name in OF_THE_STEP:
+        return float(np.mean(values))
+    if name in TRAINED_ALONE:
+        return float(np.average(values, weights=[record.trained_tokens for record in known]))
+    return float(np.average(values, weights=[max(record.num_tokens, 1) for record in known]))
 
 
 def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence[StepRecord]) -> tuple[str, ...]:
@@ -151,3 +210,7 @@ def _means_by_row(values: Tensor, rows: NDArray[np.int64], num_rows: int) -> NDA
     sums = np.bincount(rows, weights=values.double().numpy(), minlength=num_rows)
     means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(num_rows, np.nan), where=counts > 0)
     return means
+
+
+def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

@@ -13,18 +13,22 @@ from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import RunHalted
 
 
-def mismatch_metrics(old: Tensor, rollout: Tensor, fresh: Tensor) -> dict[str, float]:
+def mismatch_metrics(
+    old: Tensor, rollout: Tensor, fresh: Tensor, tokens_each: Tensor | None = None
+) -> dict[str, float]:
     """Sampler against learner, from log-probabilities at hand.
 
     old and rollout [n] log-probabilities of the learner at the start of the batch and of the engine; fresh [n] bool:
-    the token was sampled from exactly the learner's weights. A token whose difference is not finite is counted and
-    left out of the rest. `*_fresh` figures are absent when no token is fresh.
+    the token was sampled from exactly the learner's weights; tokens_each [n]: how many tokens of the batch each stands
+    for, 1 where it is not given. A token whose difference is not finite is counted and left out of the rest. `*_fresh`
+    figures are absent when no token is fresh.
     """
     difference = (old - rollout).double()
+    counts = torch.ones_like(difference) if tokens_each is None else tokens_each.double()
     finite = difference.isfinite()
     metrics = {"nonfinite_logprobs": float((~finite).sum()), "fresh_tokens": float((finite & fresh).sum())}
-    metrics |= {f"{name}": value for name, value in _figures(difference[finite]).items()}
-    metrics |= {f"{name}_fresh": value for name, value in _figures(difference[finite & fresh]).items()}
+    for ending, kept in (("", finite), ("_fresh", finite & fresh)):
+        metrics |= {f"{name}{ending}": value for name, value in _figures(difference[kept], counts[kept]).items()}
     return metrics
 
 
@@ -54,15 +58,15 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str) -> li
     return warnings
 
 
-def _figures(difference: Tensor) -> dict[str, float]:
+def _figures(difference: Tensor, counts: Tensor) -> dict[str, float]:
     if not len(difference):
         return {}
-    ratio = torch.exp(difference.clamp(-40.0, 40.0))
+    ratio, shares = torch.exp(difference.clamp(-40.0, 40.0)), counts / counts.sum()
     figures: dict[str, Any] = {
-        "kl_rollout": (ratio - 1 - difference).mean(),
-        "logprob_gap_mean": difference.abs().mean(),
+        "kl_rollout": torch.dot(shares, ratio - 1 - difference),
+        "logprob_gap_mean": torch.dot(shares, difference.abs()),
         "logprob_gap_max": difference.abs().max(),
-        "ratio_outside": ((ratio < 0.8) | (ratio > 1.2)).double().mean(),
-        "ess": ratio.sum().square() / (len(ratio) * ratio.square().sum()),
+        "ratio_outside": torch.dot(shares, ((ratio < 0.8) | (ratio > 1.2)).double()),
+        "ess": torch.dot(shares, ratio).square() / torch.dot(shares, ratio.square()),
     }
     return {name: float(value) for name, value in figures.items()}

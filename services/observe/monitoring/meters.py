@@ -56,7 +56,7 @@ OF_WORKERS = (
 )
 """Gauges and counters that are read from the fleets anew at every scrape."""
 
-LEARNER_PHASES = ("prepare_s", "score_s", "pack_s", "forward_s", "backward_s", "optimizer_s")
+LEARNER_PHASES = ("prepare_s", "score_s", "pack_s", "watch_s", "forward_s", "backward_s", "optimizer_s")
 
 
 class Meters:

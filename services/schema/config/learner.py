@@ -155,6 +155,10 @@ class WatchSettings(Section):
     """The same that stops the run. Empty: 2e-2 in bfloat16, 1e-4 in float32."""
     min_tokens: int = Field(default=512, ge=1)
     """With fewer tokens to compare, the KL warns and does not stop: one token would decide."""
+    sample_tokens: int = Field(default=512, ge=0)
+    """KL, effective sample size and entropy speak of all tokens of a batch. Of the completions that give no gradient,
+    which are not fed otherwise, so many tokens are scored for that at every optimizer step, forward only. 0: none; the
+    figures then leave groups with equal rewards out."""
     ess_warn: float = Field(default=0.3, ge=0, le=1)
     """Effective sample size of the importance weights, as a share of the tokens, that warns."""
     ess_stop: float = Field(default=0.05, ge=0, le=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from transformers import (
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.batch.samples import Batch
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.update.learner import Learner
+from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.messages import Completion, Group, Prompt, Rollout, Verdict, VerdictStatus, VersionSpan
 
 VOCABULARY = 61
@@ -125,3 +128,42 @@ def packed_logprobs(policy: Policy, microbatches: list[Microbatch], num_tokens: 
     for microbatch in microbatches:
         out = out.index_copy(0, torch.from_numpy(microbatch.batch_tokens), policy.logprobs(microbatch)[0])
     return out
+
+
+LENIENT = {"kl_warn": 1e6, "kl_stop": 1e6, "ess_warn": 0, "ess_stop": 0}
+
+
+def make_learner(
+    model: Path, dtype: str = "float32", temperature: float = 1.0, stale_cache: bool = False, **changes: Any
+) -> Learner:
+    changes.setdefault("watch", LENIENT)
+    changes.setdefault("optimizer", {"learning_rate": 1e-3})
+    learner_settings = LearnerSettings.model_validate(changes)
+    policy = Policy(model, dtype=dtype, temperature=temperature, compute=learner_settings.compute)
+    return Learner(policy, learner_settings, num_updates=10, max_completion_tokens=16, stale_cache=stale_cache)
+
+
+def some_groups(seed: int = 0) -> list[Group]:
+    rng = np.random.default_rng(seed)
+    return [
+        make_group(rng, [5, 7, 0, 1], [1, 0, 1, 0], group_id=0),
+        make_group(rng, [9, 2, 3, 1], [1, 0, 1, np.nan], group_id=1, prompt_length=9),
+        make_group(rng, [4, 4], [1, 1], group_id=2, prompt_length=2),
+    ]
+
+
+def gradient(learner: Learner, groups: Sequence[Group]) -> torch.Tensor:
+    """The gradient that an update hands to AdamW, instead of stepping."""
+    caught: list[torch.Tensor] = []
+
+    def catch(learning_rate: float, grad_norm: float) -> None:
+        caught.append(torch.cat([g.flatten().clone() for g in learner.optimizer.gradients()]))
+        learner.optimizer.zero_grad()
+
+    learner.optimizer.step = catch  # type: ignore[method-assign]
+    learner.update(groups, 1)
+    return caught[0] if caught else torch.zeros(1)  # no completion had a verdict: no step
+
+
+def weights(learner: Learner) -> torch.Tensor:
+    return torch.cat([tensor.flatten().float() for _, tensor in learner.policy.named_weights()])

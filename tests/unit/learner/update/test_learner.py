@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,49 +17,19 @@ from rayzero.learner.model.policy import Policy
 from rayzero.learner.update.checkpoint import load_learner, save_learner
 from rayzero.learner.update.learner import Learner
 from rayzero.services.loop.batch_metrics import BatchFigures
-from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RunDirectoryError, RunHalted
 from rayzero.services.schema.messages import Group, Rollout, VersionSpan
-from tests.unit.learner.kit import make_group, with_rollout_logprobs
+from tests.unit.learner.kit import (
+    LENIENT,
+    gradient,
+    make_group,
+    make_learner,
+    some_groups,
+    weights,
+    with_rollout_logprobs,
+)
 
 NAN = float("nan")
-LENIENT = {"kl_warn": 1e6, "kl_stop": 1e6, "ess_warn": 0, "ess_stop": 0}
-
-
-def make_learner(
-    model: Path, dtype: str = "float32", temperature: float = 1.0, stale_cache: bool = False, **changes: Any
-) -> Learner:
-    changes.setdefault("watch", LENIENT)
-    changes.setdefault("optimizer", {"learning_rate": 1e-3})
-    learner_settings = LearnerSettings.model_validate(changes)
-    policy = Policy(model, dtype=dtype, temperature=temperature, compute=learner_settings.compute)
-    return Learner(policy, learner_settings, num_updates=10, max_completion_tokens=16, stale_cache=stale_cache)
-
-
-def some_groups(seed: int = 0) -> list[Group]:
-    rng = np.random.default_rng(seed)
-    return [
-        make_group(rng, [5, 7, 0, 1], [1, 0, 1, 0], group_id=0),
-        make_group(rng, [9, 2, 3, 1], [1, 0, 1, NAN], group_id=1, prompt_length=9),
-        make_group(rng, [4, 4], [1, 1], group_id=2, prompt_length=2),
-    ]
-
-
-def gradient(learner: Learner, groups: Sequence[Group]) -> torch.Tensor:
-    """The gradient that an update hands to AdamW, instead of stepping."""
-    caught: list[torch.Tensor] = []
-
-    def catch(learning_rate: float, grad_norm: float) -> None:
-        caught.append(torch.cat([g.flatten().clone() for g in learner.optimizer.gradients()]))
-        learner.optimizer.zero_grad()
-
-    learner.optimizer.step = catch  # type: ignore[method-assign]
-    learner.update(groups, 1)
-    return caught[0] if caught else torch.zeros(1)  # no completion had a verdict: no step
-
-
-def weights(learner: Learner) -> torch.Tensor:
-    return torch.cat([tensor.flatten().float() for _, tensor in learner.policy.named_weights()])
 
 
 @pytest.mark.parametrize("changes", [{}, {"minibatches": 2, "inner_epochs": 2}])
@@ -213,10 +182,11 @@ def test_one_step_needs_no_second_forward(tiny_model: Path, monkeypatch: pytest.
         return logprobs(self, *args)
 
     monkeypatch.setattr(Policy, "logprobs", counted)
-    make_learner(tiny_model).update(some_groups(), 1)
+    unwatched = LENIENT | {"sample_tokens": 0}
+    make_learner(tiny_model, watch=unwatched).update(some_groups(), 1)
     assert calls == [True]
     calls.clear()
-    make_learner(tiny_model, inner_epochs=2).update(some_groups(), 1)
+    make_learner(tiny_model, watch=unwatched, inner_epochs=2).update(some_groups(), 1)
     assert calls == [False, True, True]
 
 

@@ -1,0 +1,83 @@
+"""What an update says of itself: means over what their names say, and nothing left out unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rayzero.learner.batch.batching import Microbatch
+from rayzero.learner.batch.samples import make_batch
+from rayzero.services.schema.errors import RunHalted
+from rayzero.services.schema.messages import Group
+from tests.unit.learner.kit import LENIENT, make_group, make_learner, some_groups, weights, with_rollout_logprobs
+
+
+def uniform_groups() -> list[Group]:
+    rng = np.random.default_rng(3)
+    return [make_group(rng, [6, 9], [1, 1], group_id=0), make_group(rng, [3, 0, 5], [0, 0, 0], group_id=1)]
+
+
+def test_a_batch_of_equal_rewards_is_watched_too(tiny_model: Path) -> None:
+    """Nothing is learned from it, but a sampler that computes something else shows in it as well as in any other."""
+    watch = {"ess_warn": 0, "ess_stop": 0, "min_tokens": 1}
+    with pytest.raises(RunHalted, match="k3-KL between sampler and learner"):
+        make_learner(tiny_model, watch=watch).update(uniform_groups(), 1)
+    learner = make_learner(tiny_model, watch={})
+    agreeing = [with_rollout_logprobs(group, learner.score) for group in uniform_groups()]
+    figures = learner.update(agreeing, 1).metrics
+    assert figures["kl_rollout_fresh"] < 1e-10 and figures["ess"] == pytest.approx(1.0)
+    assert figures["fed_tokens"] == 0 and figures["fresh_tokens"] == figures["scored_tokens"] == 23
+
+
+@pytest.mark.parametrize("sample_tokens", [512, 9, 0])
+def test_entropy_is_of_all_tokens(tiny_model: Path, sample_tokens: int) -> None:
+    """Of a mixed group every token counts once; the scored ones of uniform groups stand for all of these."""
+    groups = [*some_groups()[:1], *(replace(group, group_id=group.group_id + 7) for group in uniform_groups())]
+    learner = make_learner(tiny_model, watch=LENIENT | {"sample_tokens": sample_tokens})
+    batch = make_batch(groups)
+    with torch.no_grad():
+        entropies = torch.zeros(batch.num_tokens)
+        for microbatch in learner._pack(batch.samples):
+            entropies[torch.from_numpy(microbatch.batch_tokens)] = learner.policy.logprobs(microbatch)[1]
+    seen = {}
+    logprobs = learner.policy.logprobs
+
+    def noted(microbatch: Microbatch, *rest: float) -> tuple[torch.Tensor, torch.Tensor]:
+        if not torch.is_grad_enabled():
+            seen["tokens"] = microbatch.batch_tokens
+        return logprobs(microbatch, *rest)
+
+    learner.policy.logprobs = noted  # type: ignore[method-assign]
+    figures = learner.update(groups, 1).metrics
+    scored = seen.get("tokens", np.zeros(0, dtype=np.int64))
+    trained, neutral = 13, 23
+    assert figures["scored_tokens"] == len(scored) and min(sample_tokens, neutral) <= len(scored)
+    expected = float(entropies[:trained].double().sum())
+    if len(scored):
+        expected = (expected + neutral * float(entropies[scored].double().mean())) / (trained + neutral)
+    else:
+        expected /= trained
+    assert figures["entropy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_a_gradient_moves_no_weight(tiny_model: Path) -> None:
+    """Adam's moments of the updates before would move them by themselves."""
+    learner = make_learner(tiny_model, optimizer={"learning_rate": 1e-2, "weight_decay": 0.1})
+    learner.update(some_groups(), 1)
+    before = weights(learner)
+    learner.update(uniform_groups(), 2)
+    assert torch.equal(weights(learner), before)
+
+
+def test_figures_of_several_steps_are_means_over_tokens(tiny_model: Path) -> None:
+    """A step of three tokens does not count as much as one of three hundred."""
+    rng = np.random.default_rng(5)
+    groups = [make_group(rng, [60, 50], [1, 0], group_id=0), make_group(rng, [1, 2], [1, 0], group_id=1)]
+    whole = make_learner(tiny_model, optimizer={"learning_rate": 1e-12}).update(groups, 1).metrics
+    parts = make_learner(tiny_model, optimizer={"learning_rate": 1e-12}, minibatches=2).update(groups, 1).metrics
+    for name in ("entropy", "kl_rollout", "logprob_gap_mean", "logprob_gap_max", "ratio_outside", "correction_mean"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-4), name
