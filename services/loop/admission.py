@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rayzero.services.loop.deterministic_dispatch import assign
 from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
 from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
+from rayzero.services.loop.length_bias import LengthBias
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError, WorkerError
@@ -34,6 +35,8 @@ class Admission:
     """False while nothing may be admitted for another reason: the run stops, or an evaluation has the engines."""
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Fails with the first group whose failure must end the run."""
+    lengths: LengthBias = field(default_factory=LengthBias)
+    """Of what is dropped for its time, against what is trained on."""
     _carrying: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     """The task of every group on its way, by the group's number."""
     _aborting: set[asyncio.Task[None]] = field(default_factory=set)
@@ -105,7 +108,7 @@ class Admission:
         One that is being scored comes to its end by itself: its completions are paid for and worth recording.
         """
         if entry.state is GroupState.READY and entry.group is not None:
-            self.on_finish(entry.group, entry.given_up)
+            self._dropped(entry.group, entry.given_up)
         elif entry.state is GroupState.WAITING and entry.group_id in self._carrying:
             self._carrying[entry.group_id].cancel()
         elif entry.state is GroupState.GENERATING:
@@ -123,7 +126,8 @@ class Admission:
                 raise
             self.buffer.drop(entry, DropReason.FAILED, str(error))
             return
-        except GroupAborted:
+        except GroupAborted as aborted:
+            self.lengths.on_drop(aborted.completions, entry.given_up)
             return
         except RecipeError as error:
             # A prompt that does not fit the engine costs itself, not the run.
@@ -133,8 +137,13 @@ class Admission:
         reason = entry.given_up or self._reason_to_drop(group)
         if reason is None:
             self.buffer.commit(entry, group)
+            self.on_finish(group, None)
         else:
             self.buffer.drop(entry, reason)
+            self._dropped(group, reason)
+
+    def _dropped(self, group: Group, reason: DropReason | None) -> None:
+        self.lengths.on_drop((rollout.completion for rollout in group.rollouts), reason)
         self.on_finish(group, reason)
 
     def _reason_to_drop(self, group: Group) -> DropReason | None:

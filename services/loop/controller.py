@@ -23,6 +23,7 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
 from rayzero.services.loop.batch_metrics import with_kl
+from rayzero.services.loop.canary import check_kl
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
@@ -222,8 +223,14 @@ class Controller:
         self._last_progress_s = self.clock()
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.num_samples += sum(len(group.rollouts) for group in groups)
-        self.sync.canary.learn(groups)
         row = update_row(groups, result, report, timings, self.buffer)
+        warnings, halt = check_kl(
+            report.kl_canary, self.sync.canary.num_tokens, self.recipe.learner.watch, self.recipe.model.dtype
+        )
+        lengths, shorter = self._admission.lengths.on_update(groups)
+        row |= lengths
+        row["warnings"] += [*warnings, *shorter]
+        self.sync.canary.learn(groups)
         every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
         evaluate = last or bool(every and version % every == 0)
@@ -243,6 +250,8 @@ class Controller:
         told = with_kl(groups, result.rollout_kl)
         for observer in self.observers:
             observer.on_update(row, told)
+        if halt is not None:
+            raise halt
         every = self.recipe.checkpoint.every_updates
         if last or (every and version % every == 0):
             await self._begin_save()

@@ -10,7 +10,7 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.schema.errors import DeadlineError, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.messages import Group, GroupCompletions, GroupRequest, Rollout, Verdict
+from rayzero.services.schema.messages import Completion, Group, GroupCompletions, GroupRequest, Rollout, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,11 @@ def _no_move(state: GroupState, holder: str) -> None:
 
 
 class GroupAborted(Exception):
-    """The group was given up on its way."""
+    """The group was given up on its way, with what there was of its completions."""
+
+    def __init__(self, completions: tuple[Completion, ...] = ()) -> None:
+        super().__init__()
+        self.completions = completions
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class GroupRunner:
             made = await self._generate(request, on_move, worker, priority)
             if request.group_id in self._aborted:
                 self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
-                raise GroupAborted
+                raise GroupAborted(made.completions)
         finally:
             self._aborted.discard(request.group_id)
         verdicts = await self._score(request, made, on_move, priority)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ def update_row(
         **timings,
         "sync_pause_s": report.pause_s,
         "sync_receive_s": report.receive_s,
+        **({} if math.isnan(report.kl_canary) else {"kl_canary": report.kl_canary}),
         "staleness_mean": sum(staleness) / len(staleness),
         "staleness_max": max(staleness),
         "dropped_groups": sum(buffer.dropped.values()),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class SyncReport:
     """Longest time an engine could not generate."""
     receive_s: float = 0.0
     """Longest time an engine took to receive and check the bytes, beside generation."""
+    kl_canary: float = math.nan
+    """k3-KL between learner and engine on tokens that both scored at this version; NaN where none did."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class WeightSync:
     """Broadcasts that had to be repeated."""
     _members: tuple[WorkerSlot[RolloutWorker], ...] = ()
     _num_bytes: int = 0
+    _kl: float = math.nan
+    """What the canary measured last."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def broadcast(self, policy_version: int) -> SyncReport:
@@ -87,6 +92,7 @@ class WeightSync:
                         seconds=time.monotonic() - start,
                         pause_s=max(receipt.pause_s for receipt in receipts),
                         receive_s=max(receipt.receive_s for receipt in receipts),
+                        kl_canary=self._kl,
                     )
                 self.failures += 1
                 logger.warning("sync of version %d reached no worker (attempt %d)", policy_version, attempt)
@@ -129,7 +135,10 @@ class WeightSync:
         """Workers that acknowledged the version serve it, unless the canary tells that they do not hold it."""
         due = self.canary.is_due(policy_version)
         tried = [slot for slot in slots if due or slot.state is SlotState.JOINING]
-        problems = await self.canary.try_all(self.learner, [slot.live_worker for slot in tried])
+        problems, self._kl = await self.canary.try_all(self.learner, [slot.live_worker for slot in tried])
+        if self.canary.always and not tried and slots:
+            in_turn = slots[policy_version % len(slots)]
+            self._kl = await self.canary.compare(self.learner, in_turn.live_worker)
         for slot, problem in zip(tried, problems, strict=True):
             if problem is not None:
                 self.fleet.fail(slot, problem)

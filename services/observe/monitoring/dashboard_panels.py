@@ -94,15 +94,23 @@ RUN = Dashboard(
             ),
         ),
         Panel(
+            "Length bias: trained against begun",
+            _gauge("length_bias_ratio"),
+            "percentunit",
+            help="Below nought long completions are dropped: training.on_stale: drop, over_provision.",
+        ),
+        Panel(
             "Entropy of a token", _gauge("entropy_nats"), help="Falls as the policy makes up its mind; not to nought."
         ),
         Panel(
             "KL",
             (
                 (f"rayzero_kl_rollout_nats{SELECTED}", "{{run}} sampler to learner"),
+                (f"rayzero_kl_canary_nats{SELECTED}", "{{run}} scored by both"),
                 (f"rayzero_kl_reference_nats{SELECTED}", "{{run}} to the reference"),
             ),
-            help="Sampler to learner must stay near nought; to the reference only where learner.kl.beta is above it.",
+            help="Sampler to learner grows with staleness; scored by both, at equal weights, it must stay near nought; "
+            "to the reference only where learner.kl.beta is above it.",
         ),
         Panel("Gradient norm", _gauge("grad_norm")),
         Panel(
@@ -191,7 +199,8 @@ FLOW = Dashboard(
         Panel(
             "Whole batches that waited for a late group",
             ((f"increase(rayzero_batches_held_total{SELECTED}[5m])", "{{run}}"),),
-            help="Raise training.over_provision or max_staleness, or set on_stale: drop.",
+            help="Raise max_staleness. training.over_provision and on_stale: drop wait for fewer of them, and train on "
+            "shorter completions: see the length bias.",
         ),
         Panel(
             "Prompts passed over, by why",

@@ -74,7 +74,8 @@ class RolloutSettings(Section):
     nothing is running."""
     canary_every_syncs: int = Field(default=10, ge=0)
     """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
-    that does not agree is replaced. 0: never."""
+    that does not agree is replaced. Where generation and learning overlap one engine, in turn, scores them after every
+    sync, and the k3-KL (`kl_canary` in metrics.jsonl) warns and stops by the limits of `learner.watch`. 0: never."""
     canary_max_difference: float | None = Field(default=None, gt=0)
     """Largest mean difference of a token's log-probability that passes. Empty: 0.002 where the engine computes in
     float32, 0.25 in bfloat16."""

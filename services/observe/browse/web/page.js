@@ -125,9 +125,10 @@ const source = embedded === null ? live : file;
 const CURVES = [
   ["Reward, held-out accuracy", [["reward_mean", "--accent"]], "evaluations"],
   ["Entropy (nats a token)", [["entropy", "--accent"]]],
-  ["KL sampler to learner", [["kl_rollout", "--accent"]]],
+  ["KL sampler to learner; scored by both at equal weights", [["kl_rollout", "--accent"], ["kl_canary", "--second"]]],
   ["Gradient norm", [["grad_norm", "--accent"]]],
   ["Tokens a completion", [["completion_tokens_mean", "--accent"]]],
+  ["Length bias: trained against begun", [["length_bias", "--bad"]]],
   ["Share cut off", [["truncated_share", "--bad"]]],
   ["Share of uniform groups", [["uniform_group_share", "--odd"]]],
   ["Seconds: waits, update, sync", [["wait_s", "--odd"], ["update_s", "--accent"], ["sync_s", "--second"]]],

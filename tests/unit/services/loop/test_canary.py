@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from rayzero.services.loop.canary import MAX_TOKENS, Canary
+import numpy as np
+import pytest
+
+from rayzero.services.loop.canary import MAX_COMPLETIONS, MAX_TOKENS, Canary, check_kl
+from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.messages import Group, Rollout
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_completion, make_prompt, make_recipe, make_verdict
@@ -19,25 +23,24 @@ def group(*lengths: int, prompt_tokens: int = 4) -> Group:
     )
 
 
-def tokens(canary: Canary) -> int:
-    assert canary._tokens is not None
-    return len(canary._tokens[1])
+def tokens(canary: Canary) -> list[int]:
+    return [len(completion) for _, completion in canary._samples]
 
 
-def test_the_longest_completion_is_scored_as_far_as_it_pays() -> None:
+def test_the_longest_completions_are_scored_as_far_as_it_pays() -> None:
     canary = Canary(every_syncs=1, max_difference=0.1)
-    canary.learn([group(2, 7), group(5)])
-    assert tokens(canary) == 7
-    canary.learn([group(500)])
-    assert tokens(canary) == MAX_TOKENS
+    canary.learn([group(2, 7), group(5, 1)])
+    assert tokens(canary) == [7, 5, 2]
+    canary.learn([group(*[500] * 20)])
+    assert tokens(canary) == [MAX_TOKENS] * MAX_COMPLETIONS and canary.num_tokens == 512
     canary.learn([group(0, 1)])
-    assert tokens(canary) == MAX_TOKENS, "nothing to learn from: the tokens before stay"
+    assert canary.num_tokens == 512, "nothing to learn from: the tokens before stay"
 
 
 def test_an_engine_is_never_asked_for_more_than_it_takes() -> None:
     canary = Canary(every_syncs=1, max_difference=0.1, max_model_tokens=20)
     canary.learn([group(8, prompt_tokens=12)])
-    assert tokens(canary) == 7
+    assert tokens(canary) == [7]
 
 
 def test_the_limit_follows_the_precision() -> None:
@@ -50,9 +53,31 @@ async def test_workers_are_tried_beside_each_other_and_judged_alone() -> None:
     good, wrong, dead = (FakeRolloutWorker(name, events) for name in ("good", "wrong", "dead"))
     wrong.wrong_by, dead.dead = 0.4, True
     canary = Canary(every_syncs=1, max_difference=0.1)
-    assert await canary.try_all(FakeLearner(events), [good]) == [None], "nothing to score yet"
+    assert (await canary.try_all(FakeLearner(events), [good]))[0] == [None], "nothing to score yet"
     canary.learn([group(3)])
-    results = await canary.try_all(FakeLearner(events), [good, wrong, dead])
+    results, kl = await canary.try_all(FakeLearner(events), [good, wrong, dead])
+    assert kl == 0, "of those that passed"
     assert results[0] is None
     assert "wrong scores the canary's 3 tokens 0.4 nats a token away from the learner (limit 0.1)" in str(results[1])
     assert isinstance(results[2], WorkerError)
+
+
+async def test_the_kl_of_one_engine_is_hand_computed() -> None:
+    events = Events()
+    worker, dead = FakeRolloutWorker("engine", events), FakeRolloutWorker("dead", events)
+    worker.wrong_by, dead.dead = 0.1, True  # the learner's log-probability is .1 less: e^-.1 - 1 + .1
+    canary = Canary(every_syncs=10, max_difference=0.25, always=True)
+    assert math.isnan(await canary.compare(FakeLearner(events), worker)), "nothing to score yet"
+    canary.learn([group(3)])
+    assert await canary.compare(FakeLearner(events), worker) == pytest.approx(0.0048374, abs=1e-6)
+    assert math.isnan(await canary.compare(FakeLearner(events), dead))
+
+
+def test_the_limits_of_the_watch_hold_for_it() -> None:
+    limits = WatchSettings()
+    assert check_kl(math.nan, 0, limits, "bfloat16") == ([], None)
+    assert check_kl(1e-3, 512, limits, "bfloat16") == ([], None)
+    warnings, halt = check_kl(1e-2, 512, limits, "bfloat16")
+    assert "512 tokens that both scored at equal weights, is 0.01, over 0.005" in warnings[0] and halt is None
+    assert "over 0.02" in str(check_kl(3e-2, 512, limits, "bfloat16")[1])
+    assert check_kl(3e-2, 100, limits, "bfloat16")[1] is None, "one token would decide"

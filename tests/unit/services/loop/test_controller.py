@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.canary import Canary
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
@@ -17,6 +18,7 @@ from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.causes import DropReason
+from rayzero.services.schema.config.learner import LearnerSettings, WatchSettings
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import Group
@@ -160,6 +162,29 @@ async def test_engine_sleeps_while_the_learner_updates_and_one_that_does_not_wak
         asleep[2], "learner.update", asleep[3],
     ]  # fmt: skip
     assert run.learner.trained == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("min_tokens", [1, 512])
+async def test_an_engine_that_computes_something_else_stops_an_overlapped_run(min_tokens: int) -> None:
+    """Hardly a token there is trained on by the weights that sampled it: what both sides score after a sync tells."""
+    run = Run(num_workers=2, num_updates=6, max_staleness=1)
+    learner = LearnerSettings(watch=WatchSettings(min_tokens=min_tokens))
+    run.controller.recipe = run.recipe.model_copy(update={"learner": learner})
+    run.controller.sync.canary = Canary.of(run.recipe)
+    await run.start()
+    run.watcher.on_row = lambda row: (
+        row["update"] == 2 and [setattr(worker, "wrong_by", 0.24) for worker in run.workers.values()]
+    )
+    async with asyncio.timeout(20):
+        if min_tokens == 1:
+            with pytest.raises(RunHalted, match=r"tokens that both scored at equal weights, is 0.0266, over 0.02"):
+                await run.controller.run()
+        else:
+            await run.controller.run()
+    rows = {row["update"]: row for row in run.watcher.rows}
+    assert [rows[update]["kl_canary"] for update in (1, 2)] == [0, 0]
+    assert rows[3]["kl_canary"] == pytest.approx(0.0266, abs=1e-4) and "over" in rows[3]["warnings"][-1]
+    assert (max(rows), run.watcher.saved[-1]) == ((3, 3) if min_tokens == 1 else (6, 6))
 
 
 async def test_overlapped_run_keeps_the_bound_and_trains_each_group_once() -> None:
