@@ -77,12 +77,12 @@ class LearnerActor:
         """[T] log-probabilities of a completion at temperature 1."""
         return await self._run(self._learner.score, prompt_token_ids, token_ids, 1.0)
 
-    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+    async def sft_step(self, examples: Sequence[SftExample], update: int) -> Mapping[str, float]:
         """One supervised step on (prompt, completion) token pairs; see `SftTrainer.step`."""
-        return await self._run(self._sft.step, examples, learning_rate)
+        return await self._run(self._sft.step, examples, update)
 
     async def end_sft(self) -> None:
-        """Forget the optimizer's moments and take the policy of now as the reference: the loop starts afresh."""
+        """Forget the supervised optimizer and take the policy of now as the reference: the loop starts afresh."""
         await self._run(self._learner.restart)
 
     async def save_checkpoint(self, directory: str) -> None:
@@ -164,7 +164,15 @@ class LearnerActor:
             stale_cache=recipe.rollout.on_weights == "keep_stale",
             seed=recipe.seed,
         )
-        self._sft = SftTrainer(policy, self._learner.optimizer, settings.compute)
+        # A pipeline's supervised stage has no cold start: what it does stands in its recipe's learner and training.
+        start = recipe.cold_start
+        self._sft = SftTrainer(
+            policy,
+            self._learner.optimizer,
+            settings.compute,
+            settings=settings.optimizer if start is None else start.optimizer,
+            num_updates=recipe.training.num_updates if start is None else start.num_updates,
+        )
         self._sender = WeightSender(
             policy.dtype,
             host=ray.util.get_node_ip_address(),

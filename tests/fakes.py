@@ -245,7 +245,7 @@ class FakeLearner:
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         return np.zeros(len(token_ids), dtype=np.float32)
 
-    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
+    async def sft_step(self, examples: Sequence[SftExample], update: int) -> Mapping[str, float]:
         self._step("sft")
         return {"loss": 0.0}
 

@@ -103,8 +103,8 @@ class Learner:
         return np.concatenate([part.float().cpu().numpy() for part in parts] or [np.zeros(0, np.float32)])
 
     def restart(self) -> None:
-        """After a supervised start: no moments, update 0, and the policy of now as the reference."""
-        self.optimizer.forget_moments()
+        """After a supervised start: own optimizer settings, no moments, update 0, a reference of the policy of now."""
+        self.optimizer.begin(self.settings.optimizer)
         self.num_updates_done = 0
         if self.settings.kl.beta > 0:
             self.policy.keep_reference()

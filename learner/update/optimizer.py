@@ -19,7 +19,6 @@ class MasterOptimizer:
     """Collects gradients in fp32, steps the masters and writes them back to the policy's working copy."""
 
     def __init__(self, policy: Policy, settings: OptimizerSettings) -> None:
-        self._settings = settings
         self._pairs: list[tuple[str, torch.nn.Parameter, Tensor]] = []
         for name, parameter in policy.named_parameters():
             master = policy.masters.get(name)
@@ -29,11 +28,11 @@ class MasterOptimizer:
                 self._pairs.append((name, parameter, master))
                 hook = _accumulate_into(master, torch.zeros_like(master))
                 parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-        self.forget_moments()
+        self.begin(settings)
 
-    def forget_moments(self) -> None:
-        """Start AdamW afresh from the weights of now."""
-        settings = self._settings
+    def begin(self, settings: OptimizerSettings) -> None:
+        """Start AdamW afresh with these settings, from the weights of now: no moment of before is left."""
+        self._settings = settings
         self._adam: Any = torch.optim.AdamW(
             [
                 {"params": [m for _, _, m in self._pairs if m.ndim >= 2], "weight_decay": settings.weight_decay},

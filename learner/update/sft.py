@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on completions, with the policy and optimizer of the update: for a cold start."""
+"""Supervised fine-tuning on completions, with the policy and the master weights of the update."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from rayzero.learner.batch.batching import pack
 from rayzero.learner.batch.samples import TrainingSample
 from rayzero.learner.model.policy import Policy
-from rayzero.learner.update.optimizer import MasterOptimizer
-from rayzero.services.schema.config.learner import ComputeSettings
+from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
+from rayzero.services.schema.config.learner import ComputeSettings, OptimizerSettings
 from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.interfaces import SftExample
 
@@ -19,14 +19,27 @@ from rayzero.services.schema.interfaces import SftExample
 class SftTrainer:
     """Minimises the mean negative log-probability of completion tokens, over all tokens of a batch."""
 
-    def __init__(self, policy: Policy, optimizer: MasterOptimizer, compute: ComputeSettings) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        optimizer: MasterOptimizer,
+        compute: ComputeSettings,
+        *,
+        settings: OptimizerSettings,
+        num_updates: int,
+    ) -> None:
+        """`settings` are those of the supervised updates alone; `num_updates` is where their rate has fallen to its
+        floor."""
         self._policy, self._optimizer, self._compute = policy, optimizer, compute
+        self._settings, self._num_updates = settings, num_updates
 
-    def step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
-        """One optimizer step on a batch. Returns loss (nats a token), grad_norm, tokens, learning_rate.
+    def step(self, examples: Sequence[SftExample], update: int) -> Mapping[str, float]:
+        """Optimizer step `update`, from 0, on a batch. Returns loss (nats a token), grad_norm, tokens, learning_rate.
 
         Raises RunHalted when the loss or gradient is not finite; the step is then not applied.
         """
+        if update == 0:
+            self._optimizer.begin(self._settings)
         samples = _samples(examples)
         microbatches = pack(
             samples,
@@ -37,7 +50,8 @@ class SftTrainer:
         num_tokens = max(sum(sample.num_tokens for sample in samples), 1)
         sums = torch.zeros((), device=self._policy.device)
         for microbatch, counts in self._policy.ranks.deal(microbatches):
-            logprobs, _ = self._policy.logprobs(microbatch)
+            # At temperature 1, whatever the engines sample at: else the model that is made is right at that one alone.
+            logprobs, _ = self._policy.logprobs(microbatch, temperature=1.0)
             loss = -logprobs.sum() / num_tokens * counts
             loss.backward()  # type: ignore[no-untyped-call]
             sums += loss.detach()
@@ -46,8 +60,9 @@ class SftTrainer:
         if not np.isfinite(total) or not np.isfinite(grad_norm):
             self._optimizer.zero_grad()
             raise RunHalted(f"Supervised step not applied: loss={total}, grad_norm={grad_norm}")
-        self._optimizer.step(learning_rate, grad_norm)
-        return {"loss": total, "grad_norm": grad_norm, "tokens": float(num_tokens), "learning_rate": learning_rate}
+        rate = learning_rate(update, self._num_updates, self._settings)
+        self._optimizer.step(rate, grad_norm)
+        return {"loss": total, "grad_norm": grad_norm, "tokens": float(num_tokens), "learning_rate": rate}
 
 
 def _samples(examples: Sequence[SftExample]) -> list[TrainingSample]:

@@ -6,13 +6,13 @@ rows (services/data/sources) ─► Prompt ─► held out: a fixed sample, the 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import xxhash
 
+from rayzero.services.data.mix_order import MixOrder
 from rayzero.services.data.sources.registry import read_rows
 from rayzero.services.data.sources.rows import to_prompt
 from rayzero.services.schema.config.data import DataSettings, DataSource
@@ -45,24 +45,21 @@ class PromptMix:
 class PromptStream:
     """The next prompt, for ever: sources take turns by weight, each goes through its prompts in a new order an epoch.
 
-    The cursor is how many prompts each source has given: everything else follows from it and the seed.
+    The cursor is how many prompts each source has given: everything else follows from it and the seed (`MixOrder`).
     """
 
     def __init__(self, mix: PromptMix, seed: int, shuffle: bool = True) -> None:
         """`seed` decides every epoch's order; without `shuffle` prompts come as in their files."""
         self._parts = mix.parts
         self._seed = seed
-        self._shuffle = shuffle
-        self._given = [0] * len(mix.parts)
-        self._orders: list[tuple[int, Sequence[int]]] = [(-1, ())] * len(mix.parts)
+        sizes, weights = [len(part.prompts) for part in mix.parts], [part.weight for part in mix.parts]
+        self._order = MixOrder(sizes, weights, seed, shuffle)
         self._fingerprint = _fingerprint(mix)
 
     def next(self) -> Prompt:
         """The next prompt; never ends."""
-        part = self._whose_turn()
-        epoch, position = divmod(self._given[part], len(self._parts[part].prompts))
-        self._given[part] += 1
-        return self._parts[part].prompts[self._order(part, epoch)[position]]
+        part, row = self._order.next()
+        return self._parts[part].prompts[row]
 
     def learn(self, group: Group) -> None:
         """Nothing: every prompt has its turn."""
@@ -73,7 +70,7 @@ class PromptStream:
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, JSON-like."""
-        return {"given": list(self._given), "seed": self._seed, "data": self._fingerprint}
+        return {"given": list(self._order.given), "seed": self._seed, "data": self._fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a cursor.
@@ -85,23 +82,7 @@ class PromptStream:
             raise RecipeError("the training prompts changed since the checkpoint: restore them, or start a new run")
         if state["seed"] != self._seed:
             raise RecipeError(f"the checkpoint was made with seed {state['seed']}, not {self._seed}: start a new run")
-        self._given = [int(count) for count in state["given"]]
-
-    def _whose_turn(self) -> int:
-        """The source that is furthest behind its share: after n prompts no source is off by as much as one."""
-        total, weights = sum(self._given) + 1, [part.weight for part in self._parts]
-        behind = [total * weight / sum(weights) - given for weight, given in zip(weights, self._given, strict=True)]
-        return behind.index(max(behind))
-
-    def _order(self, part: int, epoch: int) -> Sequence[int]:
-        known, order = self._orders[part]
-        if known != epoch:
-            indices = list(range(len(self._parts[part].prompts)))
-            if self._shuffle:
-                random.Random(f"{self._seed}/{part}/{epoch}").shuffle(indices)
-            self._orders[part] = (epoch, indices)
-            order = indices
-        return order
+        self._order.given = [int(count) for count in state["given"]]
 
 
 def load_prompts(data: DataSettings, num_held_out: int) -> tuple[PromptMix, tuple[Prompt, ...]]:

@@ -21,7 +21,7 @@ from rayzero.services.schema.config.pipeline import REFERENCE
 from rayzero.services.schema.config.recipe import Recipe
 
 HOW_NOT_WHAT = {"name", "description", "cluster", "deadlines", "checkpoint"}
-VERSION = 1
+VERSION = 2
 """Raised when a stage of unchanged settings gives another result."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,24 @@ OWN_KEYS = {
     "model": "give the stage's `model` and the pipeline's `dtype`",
     "cold_start": "add a stage of kind sft before this one",
 }
+READ_BY_SUPERVISED = (
+    "rollout.prompt_template", "rollout.max_model_tokens", "rollout.device", "rollout.engine_device",
+    "rollout.tensor_parallel_size", "rollout.sampling.max_tokens", "learner.lora", "learner.compute", "deadlines",
+    "cluster",
+)  # fmt: skip
+READ_BY_REWARD_MODEL = (
+    "rollout.device",
+    "rollout.engine_device",
+    "rollout.tensor_parallel_size",
+    "deadlines",
+    "cluster",
+)
+INSTEAD = {
+    "training": "give the stage's own keys, such as `num_updates`",
+    "data": "give the stage's own `data` or `pairs`",
+    "checkpoint": "give the stage's `checkpoint_every_updates`",
+    "learner.optimizer": "give the stage's `optimizer` or `learning_rate`",
+}
 NO_TRAINING = {"num_updates": 1, "groups_per_update": 1, "group_size": 2}
 NO_REWARD = {"rubrics": {"default": {"accuracy": {"kind": "math"}}}}
 
@@ -46,6 +64,8 @@ def stage_recipe(pipeline: Pipeline, name: str, origins: Mapping[KeyPath, str], 
         for key in OWN_KEYS.keys() & keys.keys():
             where = origins.get((*place, key), default_origin)
             raise RecipeError(f"{where}: {'.'.join(place)}.{key}: not here: {OWN_KEYS[key]}")
+    if isinstance(stage, SftStage | DistillStage | RewardModelStage):
+        _refuse_unread(stage, name, origins, default_origin)
     try:
         return validate_recipe(recipe_content(pipeline, name), _origins(name, origins), default_origin)
     except RecipeError as error:
@@ -102,6 +122,28 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _is_same_variant(known: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     return all(known.get(tag) in (value.get(tag), None) or tag not in value for tag in ("kind", "name"))
+
+
+def _refuse_unread(
+    stage: SftStage | DistillStage | RewardModelStage, name: str, origins: Mapping[KeyPath, str], default_origin: str
+) -> None:
+    """What the pipeline shares need not be for every stage; what is written for this one shall do something."""
+    read = READ_BY_REWARD_MODEL if isinstance(stage, RewardModelStage) else READ_BY_SUPERVISED
+    for path in _leaves(stage.recipe):
+        key = ".".join(path)
+        if any(f"{key}.".startswith(f"{each}.") for each in read):
+            continue
+        fix = next((text for each, text in INSTEAD.items() if f"{key}.".startswith(f"{each}.")), "leave it out")
+        where = origins.get(("stages", name, "recipe", *path), default_origin)
+        raise RecipeError(f"{where}: stages.{name}.recipe.{key}: no stage of kind {stage.kind} reads it: {fix}")
+
+
+def _leaves(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        elif value is not None:  # null takes away what the pipeline shares
+            yield (*path, key)
 
 
 def _supervised(stage: SftStage | DistillStage | RewardModelStage, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,11 @@
-"""Supervised stages: demonstrations through the learner that GRPO uses, packed, loss on completions alone.
-
-    sources ─► (prompt, completion) ─► tokens ─► batches in the seed's order ─► learner.sft_step ─► checkpoints ─► model
-
-A resumed stage makes the same batches as an uninterrupted one: the order follows from the seed alone.
-"""
+"""Supervised stages: the updates of services/run/supervised.py, checkpoints between them, a model at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,16 +14,14 @@ from rayzero.services.fleet.gpu_bundles import LEARNER
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.directory import publish_model
 from rayzero.services.planning.model_shape import read_shape
-from rayzero.services.run.cold_start import encode, rate_at
 from rayzero.services.run.interrupts import ended_by_signals
 from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import check_windows, compute_device, gpus_there
 from rayzero.services.run.ray_session import RaySession
-from rayzero.services.schema.config.data import DataSource
+from rayzero.services.run.supervised import encode, supervised_updates
 from rayzero.services.schema.config.pipeline import DistillStage, SftStage
-from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.interfaces import LearnerHandle, SftExample
-from rayzero.services.store.json_lines import append_lines, read_lines
+from rayzero.services.store.json_lines import read_lines
 
 SAY_EVERY = 100
 
@@ -38,16 +30,15 @@ def run_sft(context: StageContext) -> StageOutcome:
     """Train on demonstrations; continue from the last checkpoint where there is one.
 
     Raises:
-        RayzeroError: a source holds no demonstrations, or the learner failed.
+        RecipeError: a source holds no demonstrations, or one that is longer than the model's context.
+        RayzeroError: the learner failed.
     """
     settings = context.settings
     assert isinstance(settings, SftStage | DistillStage)
     parts = [read_demonstrations(source, settings.completion_column) for source in settings.data]
     model_path = context.models[settings.model]
     check_windows(context.recipe, read_shape(model_path))
-    template = context.recipe.rollout.prompt_template
-    examples = [encode(part, template, model_path) for part in parts]
-    _check_lengths(examples, settings.data, context.recipe.rollout.max_model_tokens)
+    examples = encode(parts, settings.data, context.recipe, model_path)
     final = asyncio.run(_train(context, settings, examples, model_path))
     rows = read_lines(context.work / "metrics.jsonl")
     model = publish_model(final, context.directory / "model")
@@ -98,24 +89,12 @@ async def _updates(
     learner: LearnerHandle,
     done: int,
 ) -> None:
-    metrics = context.work / "metrics.jsonl"
-    append_lines(metrics, [row for row in read_lines(metrics) if row["update"] <= done], replace=True)
-    weights = [source.weight for source in settings.data]
-    order = draws([len(part) for part in examples], weights, context.recipe.seed)
-    size = settings.demonstrations_per_update
-    rows: list[dict[str, Any]] = []
-    for number in range(1, settings.num_updates + 1):
-        batch = [examples[part][index] for part, index in (next(order) for _ in range(size))]
-        if number <= done:
-            continue
-        figures = await learner.sft_step(batch, rate_at(number, settings))
-        rows.append({"update": number, **figures})
-        last = number == settings.num_updates
+    file = context.work / "metrics.jsonl"
+    async for row in supervised_updates(learner, examples, settings.data, settings, context.recipe.seed, file, done):
+        number, last = row["update"], row["update"] == settings.num_updates
         if number % SAY_EVERY == 0 or last:
-            context.say(f"update {number} of {settings.num_updates}, loss {figures['loss']:.3f}")
+            context.say(f"update {number} of {settings.num_updates}, loss {row['loss']:.3f}")
         if number % settings.checkpoint_every_updates == 0 or last:
-            append_lines(metrics, rows)
-            rows = []
             await _save(context.work, number, learner)
 
 
@@ -134,30 +113,3 @@ async def _save(work: Path, number: int, learner: LearnerHandle) -> None:
 def latest(work: Path) -> Path | None:
     """The newest checkpoint."""
     return max(work.glob("update_*/"), key=lambda path: path.name, default=None)
-
-
-def draws(sizes: Sequence[int], weights: Sequence[float], seed: int) -> Iterator[tuple[int, int]]:
-    """(source, row) for ever: sources take turns by weight, each goes through its rows in a new order an epoch."""
-    given = [0] * len(sizes)
-    random = [np.random.default_rng([seed, part]) for part in range(len(sizes))]
-    orders = [random[part].permutation(size) for part, size in enumerate(sizes)]
-    while True:
-        total = sum(given) + 1
-        behind = [total * weight / sum(weights) - count for weight, count in zip(weights, given, strict=True)]
-        part = behind.index(max(behind))
-        position = given[part] % sizes[part]
-        if position == 0 and given[part]:
-            orders[part] = random[part].permutation(sizes[part])
-        given[part] += 1
-        yield part, int(orders[part][position])
-
-
-def _check_lengths(parts: Sequence[Sequence[SftExample]], sources: Sequence[DataSource], limit: int) -> None:
-    """A demonstration longer than the model's context would be learned in places it never writes to."""
-    for part, source in zip(parts, sources, strict=True):
-        for row, (prompt, completion) in enumerate(part, start=1):
-            if len(prompt) + len(completion) > limit:
-                raise RayzeroError(
-                    f"row {row} of source {source.name} ({source.kind}) has {len(prompt) + len(completion)} tokens, "
-                    f"more than rollout.max_model_tokens = {limit}: raise that, or shorten the row"
-                )

@@ -123,12 +123,12 @@ class LearnerHandle(Protocol):
         """[T] log-probabilities of given tokens under the current policy, at temperature 1."""
         ...
 
-    async def sft_step(self, examples: Sequence[SftExample], learning_rate: float) -> Mapping[str, float]:
-        """One supervised step on (prompt tokens, completion tokens) pairs; its figures."""
+    async def sft_step(self, examples: Sequence[SftExample], update: int) -> Mapping[str, float]:
+        """Supervised step `update`, from 0, on (prompt tokens, completion tokens) pairs; its figures."""
         ...
 
     async def end_sft(self) -> None:
-        """Fresh optimizer moments, and the policy of now as the reference."""
+        """The loop's own optimizer settings, fresh moments, and the policy of now as the reference."""
         ...
 
     async def open_transfer(self, num_receivers: int) -> Rendezvous:

@@ -116,7 +116,8 @@ def run(model: Path, recipe: str, dtype: str, ranks: Ranks, folder: Path, *, res
     figures = [dict(learner.update(groups(update), update + 1).metrics) for update in (1, 2)]
     group = groups(0)[0]
     prompt, ids = group.prompt_token_ids, group.rollouts[0].completion.token_ids
-    sft = SftTrainer(policy, learner.optimizer, settings.compute).step([(prompt, ids), (prompt[:2], ids[:3])], 1e-3)
+    trainer = SftTrainer(policy, learner.optimizer, settings.compute, settings=settings.optimizer, num_updates=1)
+    sft = trainer.step([(prompt, ids), (prompt[:2], ids[:3])], 0)
     with sent.watch():
         weights = {name: weight.float().numpy().copy() for name, weight in policy.sent_weights()}
     return {

@@ -73,6 +73,15 @@ class TrainingSettings(Section):
         return self
 
 
+class SupervisedOptimizerSettings(OptimizerSettings):
+    """AdamW of supervised updates. Unless told otherwise the rate falls to a tenth: what is learned last is exact."""
+
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape of the rate from the end of the warm-up to the last supervised update."""
+    floor: float = Field(default=0.1, ge=0, le=1)
+    """Share of the peak rate at which the decay ends."""
+
+
 class SupervisedSettings(Section):
     """Supervised updates: loss on the completions' tokens alone."""
 
@@ -82,7 +91,7 @@ class SupervisedSettings(Section):
     """Optimizer steps."""
     demonstrations_per_update: int = Field(default=32, ge=1)
     """Batch size."""
-    optimizer: OptimizerSettings
+    optimizer: SupervisedOptimizerSettings
     """Of these updates alone: what follows begins with fresh moments."""
 
 

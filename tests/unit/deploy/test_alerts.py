@@ -100,6 +100,7 @@ CASES: dict[str, tuple[Series, Series, int]] = {
     "RewardTimeouts": (verdicts("0+10x60", "deadline"), verdicts("0+1x60", "deadline"), 20),
     "RewardErrors": (verdicts("0+5x60", "crash"), verdicts("0x60", "crash"), 20),
     "EntropyCollapse": (series("entropy_nats", "1x60 0.1x60"), series("entropy_nats", "1x60 0.5x60"), 100),
+    "LengthBias": (series("length_bias_ratio", "-0.25x60"), series("length_bias_ratio", "-0.05x60"), 30),
     "KlSpike": (series("kl_rollout_nats", "0.001x60 0.02x10"), series("kl_rollout_nats", "0.001x70"), 64),
     "NonFinite": (series("nonfinite_figures_total", "0 0 1x10"), series("nonfinite_figures_total", "0x20"), 5),
     "NoSignal": (series("uniform_groups_ratio", "0.95x60"), series("uniform_groups_ratio", "0.5x60"), 30),

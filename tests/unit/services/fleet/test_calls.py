@@ -112,14 +112,14 @@ async def test_a_keeper_hands_on_the_failures_that_no_new_learner_can_mend(tmp_p
 
     supervisor = LearnerSupervisor(spawn, tmp_path, tmp_path, backoff_s=0.0)
     with pytest.raises(WorkerError, match="has not started"):
-        await supervisor.sft_step([], 0.1)
+        await supervisor.sft_step([], 0)
     assert (supervisor.pid, supervisor.node) == (None, "")
     await supervisor.start(None)
     learners[0].pid, learners[0].node = 7, "node"
     assert (supervisor.pid, supervisor.node) == (7, "node")
     learners[0].failures["sft"] = DeadlineError("hangs")
     with pytest.raises(DeadlineError):
-        await supervisor.sft_step([], 0.1)
+        await supervisor.sft_step([], 0)
     assert supervisor.revivals == 0 and len(learners) == 1
     handed_on = {name for name, call in calls_of(LearnerCalls).items() if call.on_failure is OnFailure.RAISE}
     assert handed_on == {"sft_step", "end_sft", "abort_transfer"}

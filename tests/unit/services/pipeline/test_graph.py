@@ -73,6 +73,30 @@ def test_keys_of_the_pipeline_are_refused_in_a_stages_recipe(tmp_path: Path) -> 
     assert "stages.reasoning.recipe.seed: not here: give the pipeline's `seed`" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "fix"),
+    [
+        ("training.num_updates=9", "give the stage's own keys, such as `num_updates`"),
+        ("learner.optimizer.learning_rate=0.1", "give the stage's `optimizer` or `learning_rate`"),
+        ("learner.kl.beta=0.1", "leave it out"),
+        ("rollout.sampling.temperature=0.6", "leave it out"),
+        ("checkpoint.every_updates=3", "give the stage's `checkpoint_every_updates`"),
+        ("data.shuffle=false", "give the stage's own `data` or `pairs`"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(tmp_path: Path, key: str, fix: str) -> None:
+    message = refusal(tmp_path, PIPELINE, f"stages.cold.recipe.{key}")
+    assert f"stages.cold.recipe.{key.partition('=')[0]}: no stage of kind sft reads it: {fix}" in message
+
+
+def test_keys_that_a_supervised_stage_reads_are_taken(tmp_path: Path) -> None:
+    keys = ["rollout.prompt_template=chat", "learner={lora: {rank: 4}, kl: null}", "deadlines.update_s=9"]
+    loaded = load_pipeline(write(tmp_path), [f"stages.cold.recipe.{key}" for key in keys])
+    recipe = loaded.recipes["cold"]
+    assert recipe.learner.lora is not None and recipe.deadlines.update_s == 9
+    assert (recipe.learner.optimizer.decay, recipe.learner.optimizer.floor) == ("linear", 0.1)
+
+
 def test_a_base_is_needed_and_names_are_not_used_twice(tmp_path: Path) -> None:
     assert "must be called 'base'" in refusal(tmp_path, PIPELINE.replace("base: BASE", "start: BASE"))
     assert "there is a stage of this name too" in refusal(tmp_path, PIPELINE, "models.cold=x")
