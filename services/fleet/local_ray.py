@@ -10,9 +10,13 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from ray import _raylet
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config
+
+RAYLET: Any = _raylet
+"""Untyped: it is compiled, and its stubs leave most of it out."""
 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 
@@ -71,5 +75,5 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 def _read_again() -> None:
     """Ray has read both variables when it was imported, and remembers them."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    RAYLET.Config.initialize("")
+    RAYLET.AuthenticationTokenLoader.instance().reset_cache()

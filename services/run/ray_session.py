@@ -16,6 +16,7 @@ import ray
 
 from rayzero.services.fleet.local_ray import SYSTEM_CONFIG, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
+from rayzero.services.run.open_files import raise_open_files
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
@@ -46,6 +47,7 @@ class RaySession:
         self._is_guest = ray.is_initialized()
         if self._is_guest:
             return
+        raise_open_files()
         for attempts_left in reversed(range(START_ATTEMPTS)):
             try:
                 if cluster.address is not None:
