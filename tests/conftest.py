@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.system import check_needs
 
 # Before anything imports Ray, vLLM or transformers: they read these once.
 os.environ.update(
-    RAY_AUTH_MODE="disabled",  # a local start would otherwise write a token into the home directory
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN=secrets.token_hex(32),  # here and nowhere else: Ray would write one into the home directory
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     VLLM_NO_USAGE_STATS="1",

@@ -299,6 +299,9 @@ class FakePrompts:
     def counts(self) -> Mapping[str, int]:
         return {}
 
+    def find(self, prompt_id: str) -> Prompt:
+        return make_prompt(int(prompt_id.rpartition("/")[2]))
+
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
 

@@ -81,7 +81,7 @@ class RayNodes:
 
     def job_states(self) -> set[str]:
         """Of all jobs, as Ray's dashboard tells them, e.g. {"RUNNING"}."""
-        with urllib.request.urlopen(f"{self.dashboard_url}/api/jobs/", timeout=30) as response:
+        with self._jobs(timeout_s=30) as response:
             return {str(job["status"]) for job in json.load(response)}
 
     def wait_until(self, condition: Callable[[], Any], deadline_s: float = START_S) -> None:
@@ -96,9 +96,14 @@ class RayNodes:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _takes_jobs(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.dashboard_url}/api/jobs/", timeout=10):
+        with contextlib.suppress(OSError), self._jobs(timeout_s=10):
             return True
         return False
+
+    def _jobs(self, timeout_s: float) -> Any:
+        request = urllib.request.Request(f"{self.dashboard_url}/api/jobs/")
+        request.add_header("Authorization", f"Bearer {self.environment['RAY_AUTH_TOKEN']}")
+        return urllib.request.urlopen(request, timeout=timeout_s)
 
     def _start(self, name: str, num_cpus: int, resources: Mapping[str, float], *arguments: str) -> None:
         command = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from rayzero.services.fleet.local_ray import token_required
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.temporary import own_folder
 from rayzero.services.store.run_directory import write_atomically
@@ -34,11 +34,13 @@ class LocalNodes:
         self.num_nodes, self.pids, self.log = num_nodes, pids, log
         self.address = ""
         self._folder: Path | None = None
+        self._token = contextlib.ExitStack()
         self._head: subprocess.Popen[bytes] | None = None
         self._nodes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> LocalNodes:
-        """Start the head, then the others beside each other."""
+        """Start the head, then the others beside each other. Drivers that are started meanwhile know the token."""
+        self._token.enter_context(token_required())
         self._folder = own_folder()
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
@@ -57,6 +59,7 @@ class LocalNodes:
             end_tree(process)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._token.close()
 
     def tend(self) -> None:
         """Start as many nodes as are missing, and write down who lives."""
@@ -82,7 +85,6 @@ class LocalNodes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
                 start_new_session=True,
             )
 

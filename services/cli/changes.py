@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from rayzero.services.cli.client import RunClient, find_run
+from rayzero.services.cli.client import RunAddress, RunClient
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 POLL_S = 1.0
@@ -30,14 +29,14 @@ def parse_targets(changes: Sequence[str]) -> dict[str, int]:
     return targets
 
 
-def scale(changes: Sequence[str], run: str | None, runs: Path, wait_s: float, as_json: bool) -> None:
+def scale(changes: Sequence[str], run: RunAddress, wait_s: float, as_json: bool) -> None:
     """Change the number of workers; with `wait_s` above 0 return when they are there.
 
     Raises:
         DeadlineError: not all of them serve yet; names what they do.
     """
     targets = parse_targets(changes)
-    client = RunClient(find_run(run, runs))
+    client = RunClient(run)
     answer = client.change("/v1/scale", targets)
     fleets = answer["fleets"]
     deadline = time.monotonic() + wait_s
@@ -59,25 +58,24 @@ def scale(changes: Sequence[str], run: str | None, runs: Path, wait_s: float, as
 
 def change(
     what: str,
-    run: str | None,
-    runs: Path,
+    run: RunAddress,
     as_json: bool,
     body: dict[str, Any] | None = None,
     deadline_s: float = 3600.0,
     say: Callable[[dict[str, Any]], str] = str,
 ) -> None:
     """One change, its answer as JSON or in words."""
-    answer = RunClient(find_run(run, runs), deadline_s).change(f"/v1/{what}", body)
+    answer = RunClient(run, deadline_s).change(f"/v1/{what}", body)
     print(json.dumps(answer) if as_json else say(answer))
 
 
-def stop(run: str | None, runs: Path, wait_s: float, as_json: bool) -> None:
+def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:
     """Let the run finish its update, save and end; with `wait_s` above 0 return when it has.
 
     Raises:
         DeadlineError: it is still there.
     """
-    client = RunClient(find_run(run, runs))
+    client = RunClient(run)
     client.change("/v1/stop")
     deadline = time.monotonic() + wait_s
     while wait_s > 0:

@@ -26,5 +26,8 @@ RunOption = Annotated[str | None, typer.Option("--run", help=_RUN)]
 RunDirectoryPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 RunName = Annotated[str, typer.Argument(help="A run directory, or its name below --runs.")]
 
+TokenEnv = Annotated[str, typer.Option("--token-env", help="The environment variable that holds the run's token.")]
+TOKEN_ENV = "RAYZERO_API_TOKEN"
+
 Runs = Annotated[Path, typer.Option(help="Where run directories are.")]
 RUNS = Path("runs")

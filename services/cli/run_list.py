@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rayzero.services.cli.client import ADDRESS_FILE, find_directory
+from rayzero.services.cli.client import find_directory, live_run
+from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
@@ -52,7 +53,7 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
     """One run in figures."""
     rows = read_lines(directory.file("metrics.jsonl"))
     accuracies = [row["accuracy"] for row in read_lines(directory.file("evaluations.jsonl"))]
-    alive = directory.file(ADDRESS_FILE).is_file()
+    alive = live_run(directory.file(ADDRESS_FILE)) is not None
     return {
         "run": directory.path.name,
         "directory": str(directory.path),

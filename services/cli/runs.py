@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rayzero.services.cli.options import RUNS, AsJson, Overrides, Run, RunName, RunOption, Runs
+from rayzero.services.cli.options import RUNS, TOKEN_ENV, AsJson, Overrides, Run, RunName, RunOption, Runs, TokenEnv
 
 commands = typer.Typer()
 runs_commands = typer.Typer(no_args_is_help=True, help="Runs on disk, side by side.")
@@ -20,11 +20,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until the run ends.")] = False,
     json: AsJson = False,
     runs: Runs = RUNS,
+    token_env: TokenEnv = TOKEN_ENV,
 ) -> None:
     """A live run at a glance: update, workers, queues, who waits for whom. Exit 3: it does not answer."""
+    from rayzero.services.cli.client import find_run
     from rayzero.services.cli.status import status as show
 
-    show(run, runs, watch, as_json=json)
+    show(find_run(run, runs, token_env), watch, as_json=json)
 
 
 @commands.command(epilog="Example: rayzero scale rollout=3 reward=4 --wait 300")
@@ -34,27 +36,31 @@ def scale(
     wait: Annotated[float, typer.Option(help="Seconds to wait until they serve; 0: answer at once.")] = 0.0,
     json: AsJson = False,
     runs: Runs = RUNS,
+    token_env: TokenEnv = TOKEN_ENV,
 ) -> None:
     """Change how many workers a live run has. A worker that leaves finishes its groups first."""
     from rayzero.services.cli.changes import scale as ask
+    from rayzero.services.cli.client import find_run
 
-    ask(changes, run, runs, wait, as_json=json)
+    ask(changes, find_run(run, runs, token_env), wait, as_json=json)
 
 
 @commands.command(epilog="Example: rayzero pause runs/demo")
-def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Finish what is in hand and begin nothing more; returns when nothing moves."""
     from rayzero.services.cli.changes import change
+    from rayzero.services.cli.client import find_run
 
-    change("pause", run, runs, json, say=lambda answer: "it is paused; rayzero resume goes on")
+    change("pause", find_run(run, runs, token_env), json, say=lambda answer: "it is paused; rayzero resume goes on")
 
 
 @commands.command(epilog="Example: rayzero resume runs/demo")
-def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Go on after a pause."""
     from rayzero.services.cli.changes import change
+    from rayzero.services.cli.client import find_run
 
-    change("resume", run, runs, json, say=lambda answer: "it goes on")
+    change("resume", find_run(run, runs, token_env), json, say=lambda answer: "it goes on")
 
 
 @commands.command(epilog="Example: rayzero drain rollout-1 --deadline 60")
@@ -64,20 +70,31 @@ def drain(
     deadline: Annotated[float | None, typer.Option(min=0, help="Seconds; then its groups are handed over.")] = None,
     json: AsJson = False,
     runs: Runs = RUNS,
+    token_env: TokenEnv = TOKEN_ENV,
 ) -> None:
     """Replace a worker once it has finished its groups; returns when it has left."""
     from rayzero.services.cli.changes import change
+    from rayzero.services.cli.client import find_run
 
     body: dict[str, Any] = {"worker": worker, "deadline_s": deadline}
-    change("drain", run, runs, json, body, say=lambda answer: f"{answer['drained']} has left, a new one comes")
+    change(
+        "drain",
+        find_run(run, runs, token_env),
+        json,
+        body,
+        say=lambda answer: f"{answer['drained']} has left, a new one comes",
+    )
 
 
 @commands.command(epilog="Example: rayzero checkpoint runs/demo")
-def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS) -> None:
+def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Save now, between two updates; returns when it is saved."""
     from rayzero.services.cli.changes import change
+    from rayzero.services.cli.client import find_run
 
-    change("checkpoint", run, runs, json, say=lambda answer: f"saved at update {answer['version']}")
+    change(
+        "checkpoint", find_run(run, runs, token_env), json, say=lambda answer: f"saved at update {answer['version']}"
+    )
 
 
 @commands.command(epilog="Example: rayzero stop runs/demo --wait 600")
@@ -86,11 +103,13 @@ def stop(
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end; 0: answer at once.")] = 0.0,
     json: AsJson = False,
     runs: Runs = RUNS,
+    token_env: TokenEnv = TOKEN_ENV,
 ) -> None:
     """Finish the update in hand, save, end. The same `rayzero train` continues it."""
     from rayzero.services.cli.changes import stop as ask
+    from rayzero.services.cli.client import find_run
 
-    ask(run, runs, wait, as_json=json)
+    ask(find_run(run, runs, token_env), wait, as_json=json)
 
 
 @commands.command(epilog="Example: rayzero samples runs/demo --status wrong --sort longest --format html")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from rayzero.services.cli.client import RunClient, find_run
+from rayzero.services.cli.client import RunAddress, RunClient
 from rayzero.services.observe.text import as_clock, as_figure
 from rayzero.services.schema.errors import RunUnreachable
 
@@ -21,13 +20,13 @@ NODE_ID = 8
 """So many letters of a node's id are shown: enough to find it in `ray list nodes`."""
 
 
-def status(run: str | None, runs: Path, watch: bool, as_json: bool) -> None:
+def status(run: RunAddress, watch: bool, as_json: bool) -> None:
     """Print the status; with `watch` again and again until the run has ended.
 
     Raises:
         RunUnreachable: the run does not answer (at first; later it has ended).
     """
-    client = RunClient(find_run(run, runs))
+    client = RunClient(run)
     content = client.get("/v1/status")
     if as_json:
         while True:

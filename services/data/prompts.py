@@ -20,6 +20,8 @@ from rayzero.services.schema.config.training import ColdStartSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import Group, Prompt
 
+CHANGED = "the training prompts changed since the checkpoint: restore them, or start a new run"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixPart:
@@ -55,6 +57,7 @@ class PromptStream:
         sizes, weights = [len(part.prompts) for part in mix.parts], [part.weight for part in mix.parts]
         self._order = MixOrder(sizes, weights, seed, shuffle)
         self._fingerprint = _fingerprint(mix)
+        self._by_id: dict[str, Prompt] = {}
 
     def next(self) -> Prompt:
         """The next prompt; never ends."""
@@ -68,6 +71,18 @@ class PromptStream:
         """No prompt is passed over."""
         return {}
 
+    def find(self, prompt_id: str) -> Prompt:
+        """The prompt of an id.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        if not self._by_id:
+            self._by_id = {prompt.prompt_id: prompt for part in self._parts for prompt in part.prompts}
+        if prompt_id not in self._by_id:
+            raise RecipeError(f"{CHANGED} (there is no {prompt_id})")
+        return self._by_id[prompt_id]
+
     def state_dict(self) -> dict[str, Any]:
         """The cursor, JSON-like."""
         return {"given": list(self._order.given), "seed": self._seed, "data": self._fingerprint}
@@ -79,7 +94,7 @@ class PromptStream:
             RecipeError: it was taken from other prompts or another seed, so that going on would repeat or skip some.
         """
         if state["data"] != self._fingerprint:
-            raise RecipeError("the training prompts changed since the checkpoint: restore them, or start a new run")
+            raise RecipeError(CHANGED)
         if state["seed"] != self._seed:
             raise RecipeError(f"the checkpoint was made with seed {state['seed']}, not {self._seed}: start a new run")
         self._order.given = [int(count) for count in state["given"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rayzero.services.loop.controller import Controller
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.store.checkpoints import accuracy_of, seal, sync_directory, version_of
+from rayzero.services.store.run_state import PackedState
 
 
 @dataclass(slots=True)
@@ -34,9 +34,9 @@ class Checkpointer:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             (temporary / "state").mkdir(parents=True)
-            state = pickle.dumps(controller.state_dict())
+            state = PackedState.of(controller.state_dict())
             await self.learner.save_checkpoint(str(temporary))
-            (temporary / "state" / "run.pkl").write_bytes(state)
+            await asyncio.to_thread(state.write, temporary / "state")
             await asyncio.to_thread(seal, temporary, {"update": version, "accuracy": accuracy})
             if final.exists():
                 shutil.rmtree(final)

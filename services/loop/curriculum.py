@@ -64,6 +64,10 @@ class Curriculum:
         """Visits that were passed over, by why."""
         return self.passed_over
 
+    def find(self, prompt_id: str) -> Prompt:
+        """The prompt of an id."""
+        return self.stream.find(prompt_id)
+
     def state_dict(self) -> dict[str, Any]:
         """The stream's cursor and all that was learnt."""
         return {

@@ -16,6 +16,7 @@ import ray
 from rayzero.services.fleet.actor_options import hiding_gpus, thread_environment, with_threads
 from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
 from rayzero.services.fleet.learner_ranks import first_of
+from rayzero.services.fleet.local_ray import LOOPBACK_ENVIRONMENT
 from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes
 from rayzero.services.fleet.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
 from rayzero.services.planning.memory_plan import with_plan
@@ -67,7 +68,7 @@ class Placement:
         options = {
             "num_cpus": 1,
             "resources": recipe.cluster.learner_resources,
-            "runtime_env": {"env_vars": dict(recipe.cluster.environment)},
+            "runtime_env": {"env_vars": self._environment},
         }
         if self.device == "cuda":
             return await despite_losses(lambda: self._gpu_learner(recipe, options))
@@ -109,7 +110,7 @@ class Placement:
         options = {
             "num_cpus": 1,
             "resources": recipe.cluster.rollout_resources,
-            "runtime_env": {"env_vars": recipe.cluster.environment | engine_environment(recipe.rollout)},
+            "runtime_env": {"env_vars": self._environment | engine_environment(recipe.rollout)},
             "max_concurrency": 1000,
         }
         arguments = (recipe, str(self.model_path), name)
@@ -130,6 +131,12 @@ class Placement:
             "max_concurrency": 1000,
         }
         return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Of the learner and the engines; what the recipe says comes last."""
+        own = LOOPBACK_ENVIRONMENT if self.recipe.cluster.address is None else {}
+        return own | self.recipe.cluster.environment
 
     @property
     def _with_gpus(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The run's connection to Ray: a local one is started and ended with it, a cluster is joined and left.
 
-A local Ray lives in a private temporary directory that goes with the run; a cluster that was there before is left as
-it was found.
+A local Ray lives in a private temporary directory that goes with the run, and answers this run alone
+(services/fleet/local_ray.py); a cluster that was there before is left as it was found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import ray
 
+from rayzero.services.fleet.local_ray import SYSTEM_CONFIG, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
+from rayzero.services.run.open_files import raise_open_files
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
@@ -31,6 +33,8 @@ class RaySession:
         self.recipe = recipe
         self._temporary: Path | None = None
         self._is_guest = False
+        self._local = contextlib.ExitStack()
+        """What a local Ray needs around it for as long as it lives."""
 
     def start(self) -> None:
         """Connect; where this process is connected already, use that.
@@ -43,6 +47,7 @@ class RaySession:
         self._is_guest = ray.is_initialized()
         if self._is_guest:
             return
+        raise_open_files()
         for attempts_left in reversed(range(START_ATTEMPTS)):
             try:
                 if cluster.address is not None:
@@ -68,24 +73,23 @@ class RaySession:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
             remove_dead_folders()  # of the rollout workers: Ray kills them
+        self._local.close()
 
     def _start_local(self) -> None:
-        # A local Ray that turns token auth on would write ~/.ray/auth_token and change how every later Ray connects.
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # RAY_ADDRESS would send `ray.init` to another cluster although the recipe names none.
-        os.environ.pop("RAY_ADDRESS", None)
+        self._local.enter_context(token_required())
         self._temporary = own_folder()
-        ray.init(
-            address="local",
-            num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
-            resources=_named_resources(self.recipe),
-            object_store_memory=self.recipe.cluster.object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(self._temporary),
-        )
+        with on_loopback():
+            ray.init(
+                address="local",  # also where RAY_ADDRESS names a cluster: the recipe names none
+                num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
+                resources=_named_resources(self.recipe),
+                object_store_memory=self.recipe.cluster.object_store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(self._temporary),
+                _system_config=SYSTEM_CONFIG,
+            )
 
 
 def required_cpus(recipe: Recipe) -> int:

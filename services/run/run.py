@@ -37,7 +37,7 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
+from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, restore_run
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
@@ -230,7 +230,7 @@ class _Run:
                 self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
             Recorder(self.directory).roll_back(-1, 0)
             return
-        controller.load_state_dict(load_run_state(self.checkpoint))
+        restore_run(self.checkpoint, self.prepared.train_prompts.find, controller.load_state_dict)
         buffer = controller.buffer
         Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
         progress.resume(controller.buffer.version, controller.accuracies)

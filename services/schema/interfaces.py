@@ -179,6 +179,14 @@ class PromptSource(Protocol):
         """How many turns of prompts were passed over, by why."""
         ...
 
+    def find(self, prompt_id: str) -> Prompt:
+        """The prompt of an id.
+
+        Raises:
+            RecipeError: there is none: the data is not what it was.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """The cursor, JSON-like."""
         ...

@@ -8,8 +8,8 @@ All are frozen and keyword-only. Arrays are numpy, never torch: a message must u
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,12 +191,6 @@ class Verdict:
     def is_error(self) -> bool:
         """No verdict was reached: it counts neither for nor against, and nothing is trained on it."""
         return self.status is VerdictStatus.ERROR or not math.isfinite(self.reward)
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        """From a pickle; a checkpoint of before `cause` has one value less."""
-        for at, known in enumerate(fields(self)):
-            value = state[at] if at < len(state) else known.default
-            object.__setattr__(self, known.name, value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,8 +5,11 @@ Policy, optimizer, RNG, data cursor, buffer and counters are saved together or n
 checkpoints/update_000020/
   config.json model.safetensors tokenizer…   Hugging Face format: from_pretrained and vLLM load the directory as it is
   state/learner.pt, state/part_0000.pt, …    optimizer, RNG, schedule (learner/update/checkpoint.py)
-  state/run.pkl                              buffer with finished and in-flight groups, cursor, counters
+  state/run.json, state/run.safetensors      buffer with finished and in-flight groups, cursor, counters
   manifest.json                              size and xxh3 of every file: a torn or flipped one is found out
+
+The manifest finds accidents. Against a hand that changes files and manifest it proves nothing: so no file of a
+checkpoint can bring code to run.
 """
 
 from __future__ import annotations
@@ -15,19 +18,20 @@ import hashlib
 import json
 import logging
 import os
-import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from rayzero.services.schema.errors import RunDirectoryError
+from rayzero.services.schema.errors import RayzeroError, RunDirectoryError
 from rayzero.services.store.run_directory import write_json
+from rayzero.services.store.run_state import FindPrompt, read_state
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-SCHEMA = 2
+SCHEMA = 3
 """Of what a checkpoint holds beside the model: raised when an older one cannot be resumed from any more."""
 
 
@@ -65,33 +69,45 @@ def version_of(path: Path) -> int:
     return int(path.name.removeprefix("update_"))
 
 
-def load_run_state(path: Path) -> dict[str, Any]:
-    """The controller's part of a checkpoint that `find_damage` has passed."""
-    state: dict[str, Any] = pickle.loads((path / "state" / "run.pkl").read_bytes())
-    return state
+def restore_run(path: Path, find: FindPrompt, load: Callable[[dict[str, Any]], None]) -> None:
+    """Give `load` the controller's part of a checkpoint that `find_damage` has passed; `find` gives a prompt by its id.
+
+    Raises:
+        RunDirectoryError: it is not what a run has written.
+        RecipeError: the training prompts changed since.
+    """
+    try:
+        load(read_state(path / "state", find))
+    except RayzeroError:
+        raise
+    except Exception as error:  # whatever a file that was tampered with leads to
+        raise RunDirectoryError(
+            f"the run's state in checkpoint {path} is not what a run has written ({error!r:.200}): remove the "
+            f"checkpoint to go on from the one before it, or start a new run from its weights with model.path={path}"
+        ) from None
 
 
 def accuracy_of(path: Path) -> float | None:
     """Held-out accuracy noted with a checkpoint, if it was evaluated."""
     try:
-        accuracy: float | None = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["accuracy"]
-    except (OSError, ValueError, KeyError):
+        accuracy = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["accuracy"]
+        return None if accuracy is None else float(accuracy)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return accuracy
 
 
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         files: dict[str, dict[str, Any]] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
+        for name, expected in files.items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != expected["bytes"] or _digest(file) != expected["xxh3"]:
+                return f"{name} is not what was saved"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"its {MANIFEST} cannot be read: {error}"
-    for name, expected in files.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"] or _digest(file) != expected["xxh3"]:
-            return f"{name} is not what was saved"
     return None
 
 

@@ -147,11 +147,14 @@ def _first_difference(old: Any, new: Any, key: str) -> str:
     return "" if old == new else f"{key} was {old!r} and is {new!r}"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """All of it or nothing: a reader never sees half a file, a full disk leaves the old one."""
+def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
+    """All of it or nothing: a reader never sees half a file, a full disk leaves the old one. `private`: for this user
+    alone."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
+            if private:
+                os.fchmod(file.fileno(), 0o600)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ CUSTOM = "tests.unit.rewards.functions"
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     with tempfile.TemporaryDirectory(prefix="rz-", dir="/tmp") as directory:
         ray.init(
             address="local",

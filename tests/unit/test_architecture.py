@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 RAY = {
     "services/run/placement.py",
     "services/run/ray_session.py",
+    "services/fleet/local_ray.py",
     "services/fleet/placement_groups.py",
     "services/fleet/remote.py",
     "services/planning/health.py",

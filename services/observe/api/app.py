@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,10 +49,19 @@ class Nothing(Body):
     """A change that needs no words: `{}`."""
 
 
+class AsciiJson(JSONResponse):
+    """JSON that holds any text: half a surrogate pair, which a request may bring, has no UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        """As ASCII, everything else escaped."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def build_app(view: RunView, address: str) -> FastAPI:
     """The routes over one run. `address` is `host:port` as Prometheus reaches it."""
-    app = FastAPI(title="rayzero", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="rayzero", version="1", docs_url=None, redoc_url=None, default_response_class=AsciiJson)
     app.add_exception_handler(RayzeroError, _explain)
+    app.add_exception_handler(RequestValidationError, _explain_invalid)
     _add_pages(app, view, address)
     _add_views(app, view)
     _add_rollout_lists(app, view)
@@ -247,4 +258,11 @@ def _record(view: RunView, request: Request, change: str, **details: Any) -> Non
 async def _explain(request: Request, error: Exception) -> JSONResponse:
     """Our own errors say what to do; they are the caller's when they refuse what was asked, ours otherwise."""
     status = 409 if isinstance(error, UsageError) else 500
-    return JSONResponse({"detail": str(error)}, status_code=status)
+    return AsciiJson({"detail": str(error)}, status_code=status)
+
+
+async def _explain_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Where, and what is wrong; not what was given, which may be NaN and no JSON."""
+    assert isinstance(error, RequestValidationError)
+    problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
+    return AsciiJson({"detail": problems}, status_code=422)

@@ -13,14 +13,14 @@ from typing import Any
 import uvicorn
 
 from rayzero.services.observe.api.app import build_app
+from rayzero.services.observe.api.connections import Connection, OwnConnection
 from rayzero.services.observe.api.guard import Guard
 from rayzero.services.observe.api.run_view import RunView
 from rayzero.services.schema.addresses import family_of, host_port
 from rayzero.services.schema.config.observe import ApiSettings
 from rayzero.services.schema.errors import RecipeError
-from rayzero.services.store.run_directory import write_json
+from rayzero.services.store.api_file import ADDRESS_FILE, LiveRun
 
-ADDRESS_FILE = "api.json"
 LAG_EVERY_S = 1.0
 ALL_INTERFACES = frozenset({"0.0.0.0", "::"})
 
@@ -45,13 +45,23 @@ async def serve(view: RunView) -> AsyncIterator[str]:
     port = listener.getsockname()[1]
     host = settings.advertised_host or (socket.getfqdn() if settings.host in ALL_INTERFACES else settings.host)
     address = host_port(host, port)
-    app: Any = Guard(build_app(view, address), os.environ.get(settings.token_env))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    token, live = os.environ.get(settings.token_env), LiveRun.here(f"http://{address}")
+    app: Any = Guard(build_app(view, address), token, live.run_id)
+    config = uvicorn.Config(
+        app,
+        http=Connection if token else OwnConnection,
+        proxy_headers=False,  # who asks is who is connected: a header can say anything
+        server_header=False,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+    )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     lag = asyncio.create_task(_watch_lag(view))
     file = view.directory.file(ADDRESS_FILE)
-    write_json(file, {"url": f"http://{address}", "pid": os.getpid(), "token_env": settings.token_env})
+    live.write(file)
     try:
         yield f"http://{address}"
     finally:

@@ -38,7 +38,7 @@ from rayzero.services.schema.messages import (
     WeightManifest,
     WeightReceipt,
 )
-from rayzero.services.store.checkpoints import latest_checkpoint, load_run_state
+from rayzero.services.store.checkpoints import latest_checkpoint, restore_run
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit
 from rayzero.services.store.run_directory import RunDirectory, write_json
@@ -151,7 +151,7 @@ class Driver:
         if self.checkpoint is None:
             recorder.roll_back(-1, 0)
         else:
-            self.controller.load_state_dict(load_run_state(self.checkpoint))
+            restore_run(self.checkpoint, FakePrompts().find, self.controller.load_state_dict)
             buffer = self.controller.buffer
             recorder.roll_back(buffer.version, buffer.next_group_id, buffer.entries)
 

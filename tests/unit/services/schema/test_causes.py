@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from pathlib import Path
 
 import pytest
 
 from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
 from rayzero.services.schema.causes import DropReason, ErrorCause
-from rayzero.services.schema.messages import Verdict, VerdictStatus
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from tests.fakes import make_group
 
@@ -59,12 +57,3 @@ def test_a_cause_is_recorded_and_read_back(tmp_path: Path) -> None:
     file = tmp_path / "update_000001.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert [rollout.verdict.cause for rollout in read_groups(file)[0].rollouts] == [None, ErrorCause.EXCEPTION]
-
-
-def test_a_verdict_pickled_before_it_had_a_cause_has_none() -> None:
-    verdict = Verdict(reward=1.0, components={}, status=VerdictStatus.CORRECT, reason="right", seconds=0.5)
-    before = object.__new__(Verdict)
-    before.__setstate__([1.0, {}, VerdictStatus.CORRECT, "right", 0.5, ()])
-    assert before == verdict == pickle.loads(pickle.dumps(verdict))
-    error = make_group(1, rewards=(math.nan,)).rollouts[0].verdict
-    assert pickle.loads(pickle.dumps(error)).cause is ErrorCause.EXCEPTION

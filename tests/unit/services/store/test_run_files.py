@@ -13,7 +13,7 @@ import pytest
 from rayzero.services.loop.checkpointer import Checkpointer
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
-from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, load_run_state
+from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, restore_run
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
@@ -124,7 +124,9 @@ async def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> Non
     await saved(tmp_path, [1, 2, 3, 4, 5], {1: 0.2, 2: 0.9, 3: 0.5})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["update_000002", "update_000004", "update_000005"]
     assert latest_checkpoint(tmp_path) == tmp_path / "update_000005"
-    assert load_run_state(tmp_path / "update_000005")["buffer"]["version"] == 5
+    resumed = Run().controller
+    restore_run(tmp_path / "update_000005", resumed.prompts.find, resumed.load_state_dict)
+    assert resumed.buffer.version == 5
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
@@ -203,7 +205,7 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_pat
     await saved(tmp_path, [1], {})
     manifest = tmp_path / "update_000001" / "manifest.json"
     content = json.loads(manifest.read_text())
-    assert content.pop("schema") == 2
+    assert content.pop("schema") == 3
     manifest.write_text(json.dumps(content))  # as versions wrote it that had no schema yet
     with pytest.raises(
         RunDirectoryError, match=r"has schema 1, .* from schema 2 alone: .* model\.path=\S*update_000001"

@@ -12,7 +12,7 @@ from rayzero.services.schema.config.observe import ApiSettings
 from rayzero.services.schema.errors import RecipeError
 from tests.unit.services.observe.api.kit import Watched
 
-SECRET = "s3cret-token"
+SECRET = "s3cret-token-of-the-run"
 PATHS = ["/v1/status", "/v1/groups", "/v1/recipe", "/v1/events", "/metrics", "/sd", "/openapi.json", "/v1/nothing"]
 
 
@@ -91,3 +91,10 @@ def test_other_machines_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
         check_api(ApiSettings(host="0.0.0.0"))
     monkeypatch.setenv("RAYZERO_API_TOKEN", SECRET)
     check_api(ApiSettings(host="0.0.0.0"))
+
+
+def test_a_token_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in ("x", "0123456789abcde"):
+        monkeypatch.setenv("RAYZERO_API_TOKEN", token)
+        with pytest.raises(RecipeError, match=rf"RAYZERO_API_TOKEN has {len(token)} characters, and needs 16"):
+            check_api(ApiSettings())
