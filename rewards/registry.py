@@ -145,9 +145,7 @@ def _repetition(component: RepetitionComponent, capacity: Capacity) -> Reward:
 def _reasoning_gym(component: ReasoningGymComponent, capacity: Capacity) -> Reward:
     from rayzero.rewards.kinds.reasoning_gym import ReasoningGymReward
 
-    return ReasoningGymReward(
-        child_pool("rayzero.rewards.kinds.reasoning_gym:scorer", None, component.limits, capacity)
-    )
+    return ReasoningGymReward(component, num_parallel=capacity.num_children)
 
 
 def _exact(component: ExactComponent, capacity: Capacity) -> Reward:

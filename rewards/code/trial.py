@@ -179,7 +179,7 @@ class Trial:
             return _result(FAIL, f"no usable value returned: {error}", outcome)
         job = {"mode": "call", "source": checker.custom, "call": "check", "args": args}
         checked = await self._sandbox.python(job, replace(self._limits, cpu_s=10, wall_s=CHECKER_DEADLINE_S))
-        answer = _frame(checked.result)
+        answer = wire.only_frame(checked.result)
         if checked.ended != "exited" or not isinstance(answer, dict) or type(answer.get("value")) is not bool:
             told = answer.get("error") if isinstance(answer, dict) else checked.detail or checked.ended
             return _result(ERROR, f"the custom checker gave no verdict: {told}", outcome)
@@ -195,7 +195,7 @@ def _asserted(ran: Outcome, judged: Outcome) -> TestResult:
             return _result(ERROR, outcome.detail or outcome.ended, outcome)
     if ran.ended in _ENDINGS:
         return _result(FAIL, _ENDINGS[ran.ended], ran)
-    answer = _frame(judged.result)
+    answer = wire.only_frame(judged.result)
     if isinstance(answer, dict) and judged.ended == "exited" and judged.code == 0:
         if answer.get("passed") is True:
             return _result(PASS, "", ran)
@@ -222,7 +222,7 @@ def _ended_badly(outcome: Outcome) -> TestResult | None:
     if outcome.ended in _ENDINGS:
         return _result(FAIL, _ENDINGS[outcome.ended], outcome)
     if outcome.code != 0:
-        answer = _frame(outcome.result)
+        answer = wire.only_frame(outcome.result)
         told = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
         told = told or outcome.stderr.decode(errors="replace").strip()[-300:]
         how = f"killed by signal {-outcome.code}" if outcome.code < 0 else f"exit status {outcome.code}"
@@ -232,7 +232,7 @@ def _ended_badly(outcome: Outcome) -> TestResult | None:
 
 def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool) -> Any:
     """The value (or the argument asked for), of builtin types; WireError where the bytes spell none."""
-    answer = _frame(outcome.result) if is_python else wire.loads(outcome.stdout)
+    answer = wire.only_frame(outcome.result) if is_python else wire.loads(outcome.stdout)
     if not isinstance(answer, dict) or "value" not in answer:
         told = answer.get("error") if isinstance(answer, dict) else None
         raise wire.WireError(str(told or "the call did not return"))
@@ -243,18 +243,6 @@ def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool
             raise wire.WireError(f"no argument {test.argument}")
         tree = arguments[test.argument]
     return wire.decode(tree) if is_python else tree
-
-
-def _frame(data: bytes) -> Any:
-    """The one frame in `data`; None for none, or more than one, or a torn one: an honest program sends none of
-    those."""
-    size = wire.HEADER.size
-    if len(data) < size or wire.HEADER.unpack(data[:size])[0] != len(data) - size:
-        return None
-    try:
-        return wire.loads(data[size:])
-    except wire.WireError:
-        return None
 
 
 def _result(status: str, reason: str, outcome: Outcome) -> TestResult:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.function_name import FunctionName
 from rayzero.services.schema.config.math import MathSettings
-from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.config.sandbox import SandboxBackend, SandboxSettings
 from rayzero.services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -135,7 +135,11 @@ class ReasoningGymComponent(Component):
 
     kind: Literal["reasoning_gym"] = "reasoning_gym"
     limits: ChildLimits = ChildLimits(cpu_s=5.0, deadline_s=20.0)
-    """Of the child processes that score."""
+    """Of the boxes that score, one process an answer."""
+    backend: SandboxBackend = "auto"
+    """How these boxes are isolated, as `sandbox.backend` of `code`: the package's scorers may evaluate an answer."""
+    python: str | None = None
+    """Interpreter of the boxes, as `sandbox.python` of `code`; its version must be that of rayzero's."""
 
 
 class ExactComponent(Component):
