@@ -14,6 +14,8 @@ from rayzero.services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
 AnswerFrom = Literal["box", "answer_tags", "answer_line", "final_answer", "whole"]
 """Where an answer stands: in the last box, in <answer> tags, in a line `Answer: …`, in the sentence "The final answer
 is …", or all that follows the thought."""
@@ -128,6 +130,9 @@ class CodeComponent(Component):
     """The share of tests that passed instead of all or nothing; every test is then run."""
     sandbox: SandboxSettings = SandboxSettings()
     """Isolation, and what a program may use. `unsafe` runs programs without isolation."""
+    checkers: tuple[FunctionName, ...] = ()
+    """Functions of yours, `module:function`, that a spec may name as its custom checker: `check(input, output,
+    expected) -> bool`, in a child process. A row that names another is an error: data names no code."""
 
 
 class ReasoningGymComponent(Component):
@@ -237,6 +242,9 @@ class CustomComponent(Component):
     preload: bool = False
     """Import the module once before children are forked: quicker to replace them, but not for modules that start
     threads or open connections when imported."""
+    environment: tuple[VariableName, ...] = ()
+    """Environment variables that the function needs although they look like secrets, e.g. `[OPENAI_API_KEY]`: child
+    processes get none of those otherwise."""
     limits: ChildLimits = ChildLimits()
     """Of the child processes that call it."""
 
