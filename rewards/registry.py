@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,14 @@ def build_reward(component: AnyComponent, capacity: Capacity) -> Reward:
     return BUILDERS[component.kind](component, capacity)
 
 
-def child_pool(target: str, argument: Any, limits: ChildLimits, capacity: Capacity, *preload: str) -> ChildPool:
+def child_pool(
+    target: str,
+    argument: Any,
+    limits: ChildLimits,
+    capacity: Capacity,
+    *preload: str,
+    environment: Sequence[str] = (),
+) -> ChildPool:
     """Children for one component."""
     return ChildPool(
         target,
@@ -74,6 +81,7 @@ def child_pool(target: str, argument: Any, limits: ChildLimits, capacity: Capaci
         deadline_s=limits.deadline_s,
         memory_bytes=limits.memory_bytes,
         preload=preload,
+        environment=environment,
     )
 
 
@@ -107,7 +115,12 @@ def _math(component: MathComponent, capacity: Capacity) -> Reward:
 def _code(component: CodeComponent, capacity: Capacity) -> Reward:
     from rayzero.rewards.kinds.code_reward import code_reward
 
-    return code_reward(component.sandbox, num_parallel=capacity.num_children, partial=component.partial)
+    return code_reward(
+        component.sandbox,
+        num_parallel=capacity.num_children,
+        partial=component.partial,
+        checkers=component.checkers,
+    )
 
 
 def _format(component: FormatComponent, capacity: Capacity) -> Reward:
@@ -145,9 +158,7 @@ def _repetition(component: RepetitionComponent, capacity: Capacity) -> Reward:
 def _reasoning_gym(component: ReasoningGymComponent, capacity: Capacity) -> Reward:
     from rayzero.rewards.kinds.reasoning_gym import ReasoningGymReward
 
-    return ReasoningGymReward(
-        child_pool("rayzero.rewards.kinds.reasoning_gym:scorer", None, component.limits, capacity)
-    )
+    return ReasoningGymReward(component, num_parallel=capacity.num_children)
 
 
 def _exact(component: ExactComponent, capacity: Capacity) -> Reward:
@@ -208,9 +219,15 @@ def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
 
     modules = ["rayzero.rewards.children.work"] + ([component.function.partition(":")[0]] if component.preload else [])
     spec = (component.function, component.arguments)
-    return CustomReward(
-        component, child_pool("rayzero.rewards.children.work:custom_caller", spec, component.limits, capacity, *modules)
+    pool = child_pool(
+        "rayzero.rewards.children.work:custom_caller",
+        spec,
+        component.limits,
+        capacity,
+        *modules,
+        environment=component.environment,
     )
+    return CustomReward(component, pool)
 
 
 def _remote(component: RemoteComponent, capacity: Capacity) -> Reward:

@@ -9,10 +9,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayzero.rewards.children.environment import without_secrets
 from rayzero.rewards.children.fork_server import HEADER
 from rayzero.services.schema.causes import ErrorCause
 
@@ -94,7 +95,10 @@ class Child:
 class ForkServer:
     """The process that forks, kills and reaps the children."""
 
-    def __init__(self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool) -> None:
+    def __init__(
+        self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool, environment: Collection[str] = ()
+    ) -> None:
+        """`environment`: variables that children get although they look like secrets."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -108,7 +112,7 @@ class ForkServer:
                 stdout=2,  # what a reward prints must not end up between the caller's results
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C reaches the caller alone, who ends the children in order
-                env={"OMP_NUM_THREADS": "1", **os.environ},
+                env={"OMP_NUM_THREADS": "1", **without_secrets(os.environ, environment)},
             )
         self.alive = True
         self._exits: dict[int, asyncio.Future[int]] = {}

@@ -42,6 +42,8 @@ class ChildPool:
     once, before children are forked; they must not start threads. `warm_up` names a generator function whose steps the
     zygote takes when children begin to be replaced, or, with `warm_first`, before it forks any.
 
+    Children have no variable that looks like a secret, except those named in `environment`.
+
     `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
     `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so
     again; any other failure is tried once more in another child.
@@ -61,6 +63,7 @@ class ChildPool:
         warm_up: str = "",
         warm_first: bool = False,
         items_per_child: int = 2000,
+        environment: Sequence[str] = (),
     ) -> None:
         self.target = target
         self.num_children = num_children
@@ -71,6 +74,7 @@ class ChildPool:
         self.warm_up = warm_up
         self.warm_first = warm_first
         self.items_per_child = items_per_child
+        self.environment = tuple(environment)
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
         self._hello = pickle.dumps((argument, memory_bytes))
@@ -165,7 +169,7 @@ class ChildPool:
 
     async def _new_child(self) -> Child:
         if self._zygote is None or not self._zygote.alive:
-            self._zygote = ForkServer(self.target, self.preload, self.warm_up, self.warm_first)
+            self._zygote = ForkServer(self.target, self.preload, self.warm_up, self.warm_first, self.environment)
         self.counts["forked"] += 1
         child = await self._zygote.fork()
         try:

@@ -36,6 +36,24 @@ def math_verifier(rules: Rules) -> Callable[[MathItem], tuple[bool, str, bool]]:
     return grade
 
 
+def checker_caller(names: Sequence[str]) -> Callable[[tuple[str, Any, Any, Any]], tuple[bool, str]]:
+    """Calls the checkers of a recipe, `check(input, output, expected)`: whether one accepts the output, and why not.
+
+    One that raises over the output but not over the expected one has met a wrong output.
+    """
+    functions = {name: resolve(name) for name in names}
+
+    def check(item: tuple[str, Any, Any, Any]) -> tuple[bool, str]:
+        name, given, output, expected = item
+        try:
+            return functions[name](given, output, expected) is True, f"refused by {name}"
+        except Exception as error:
+            functions[name](given, expected, expected)
+            return False, f"{name} cannot read the output: {type(error).__name__}: {error}"
+
+    return check
+
+
 def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], list[float | None]]:
     """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each.
 

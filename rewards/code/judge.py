@@ -13,11 +13,12 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rayzero.rewards.code import spec as specs
+from rayzero.rewards.code.checkers import ListedCheckers
 from rayzero.rewards.code.languages.base import BuildError, BuildFailure, Language, Prepared, ToolchainError
 from rayzero.rewards.code.languages.registry import find, languages
 from rayzero.rewards.code.program import NoProgramError, extract
@@ -52,9 +53,11 @@ class CodeVerdict:
 class CodeJudge:
     """Judges programs, many at a time. Use from one event loop; `close` ends the sandbox."""
 
-    def __init__(self, settings: SandboxSettings | None = None) -> None:
-        """Nothing starts before the first program (or `start`)."""
+    def __init__(self, settings: SandboxSettings | None = None, checkers: Sequence[str] = ()) -> None:
+        """Nothing starts before the first program (or `start`). `checkers`: `module:function`, those that a spec may
+        name."""
         self.settings = settings or SandboxSettings()
+        self._checkers = ListedCheckers(checkers, num_children=self.settings.num_workers or 1)
         self._sandbox = Sandbox(
             SandboxConfig(
                 backend=self.settings.backend,
@@ -77,6 +80,7 @@ class CodeJudge:
 
     async def close(self) -> None:
         """End the sandbox and everything in it."""
+        await self._checkers.close()
         await self._sandbox.close()
 
     async def run(self, text: str, spec: Any, *, is_program: bool = False) -> CodeVerdict:
@@ -89,6 +93,7 @@ class CodeJudge:
         try:
             parsed = specs.parse(spec)
             find(self._languages, parsed.language)
+            self._checkers.require(parsed)
         except SpecError as error:
             return _without_tests(VerdictStatus.ERROR, 0, str(error), "spec")
         try:
@@ -134,7 +139,7 @@ class CodeJudge:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), str(error), "toolchain")
         except BuildFailure as error:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), f"could not compile: {error}", "sandbox")
-        trial = Trial(self._sandbox, self.settings, spec, program, packages)
+        trial = Trial(self._sandbox, self.settings, spec, program, packages, self._checkers)
         return _sum_up(spec, await self._try_all(trial, language, prepared))
 
     async def _prepare(self, language: Language | None, program: str, spec: CodeSpec) -> list[Prepared | None]:

@@ -3,6 +3,7 @@ grade`."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 from rayzero.rewards.code.spec_formats import normal
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.sandbox import PackageName
+
+_MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class SpecError(ValueError):
@@ -41,8 +44,14 @@ class Checker(Section):
     float_tolerance: float | None = Field(default=None, ge=0)
     """Relative or absolute, for numbers where either spelling has a point or an exponent; implies tokens for text."""
     custom: str | None = None
-    """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, run in
-    the judge."""
+    """Source with `def check(input, output, expected) -> bool`, run in a box of its own; or `module:function`, one of
+    those that the recipe lists."""
+
+    @property
+    def function(self) -> str:
+        """The `module:function` that it names; "" where it names none."""
+        text = (self.custom or "").strip()
+        return text if _MODULE_FUNCTION.fullmatch(text) else ""
 
 
 CheckerField = Annotated[Checker, BeforeValidator(_spelt_out)]

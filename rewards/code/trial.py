@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rayzero.rewards.code.checkers import CHECKER_DEADLINE_S, CheckerError, CheckerReply, ListedCheckers
 from rayzero.rewards.code.compare import text_equal, value_equal
 from rayzero.rewards.code.languages.base import Language, Prepared
 from rayzero.rewards.code.spec import AssertTest, CallTest, Checker, CodeSpec, OperationsTest, StdinTest, Test
@@ -18,8 +16,6 @@ from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 from rayzero.services.schema.config.sandbox import SandboxSettings
 
 PASS, FAIL, ERROR = "pass", "fail", "error"
-_MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-CHECKER_DEADLINE_S = 30.0
 _ENDINGS = {
     "cpu": "time limit: more CPU than allowed",
     "wall": "time limit: asleep or waiting past the wall limit",
@@ -55,7 +51,13 @@ class Trial:
     """A program and its spec in the sandbox."""
 
     def __init__(
-        self, sandbox: Sandbox, settings: SandboxSettings, spec: CodeSpec, program: str, packages: str = ""
+        self,
+        sandbox: Sandbox,
+        settings: SandboxSettings,
+        spec: CodeSpec,
+        program: str,
+        packages: str,
+        checkers: ListedCheckers,
     ) -> None:
         """Runs nothing yet. `packages`: the folder, as boxes see it, of what may be imported besides."""
         self.spec = spec
@@ -63,6 +65,7 @@ class Trial:
         self._settings = settings
         self._program = program
         self._packages = packages
+        self._checkers = checkers
         self._used_cpu_s = 0.0
         self._used_wall_s = 0.0
         self._limits = self._make_limits()
@@ -171,21 +174,39 @@ class Trial:
 
     async def _custom(self, checker: Checker, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
         assert checker.custom is not None
-        if _MODULE_FUNCTION.fullmatch(checker.custom.strip()):
-            return await _trusted(checker.custom.strip(), given, output, expected, outcome)
         try:
-            args = [wire.encode(given), wire.encode(output), wire.encode(expected)]
+            if checker.function:
+                said = await self._checkers.judge(checker.function, given, output, expected)
+            else:
+                said = await self._boxed(checker.custom, given, output, expected)
         except wire.WireError as error:
             return _result(FAIL, f"no usable value returned: {error}", outcome)
-        job = {"mode": "call", "source": checker.custom, "call": "check", "args": args}
+        except CheckerError as error:
+            return _result(ERROR, f"the custom checker gave no verdict: {error}", outcome)
+        return _result(PASS if said.passed else FAIL, said.reason, outcome)
+
+    async def _boxed(self, source: str, given: Any, output: Any, expected: Any) -> CheckerReply:
+        """A checker given as source, in a box of its own. One that gives no verdict on the output but one on the
+        expected output has met a wrong output."""
+        said = await self._asked(source, given, output, expected)
+        if isinstance(said, bool):
+            return CheckerReply(passed=said, reason="" if said else "refused by the custom checker")
+        if isinstance(other := await self._asked(source, given, expected, expected), bool):
+            return CheckerReply(passed=False, reason=f"the custom checker cannot read the output: {said}")
+        raise CheckerError(other)
+
+    async def _asked(self, source: str, given: Any, output: Any, expected: Any) -> bool | str:
+        """What the checker says; a text where it says nothing of use."""
+        args = [wire.encode(given), wire.encode(output), wire.encode(expected)]
+        job = {"mode": "call", "source": source, "call": "check", "args": args}
         checked = await self._sandbox.python(job, replace(self._limits, cpu_s=10, wall_s=CHECKER_DEADLINE_S))
-        answer = _frame(checked.result)
-        if checked.ended != "exited" or not isinstance(answer, dict) or type(answer.get("value")) is not bool:
-            told = answer.get("error") if isinstance(answer, dict) else checked.detail or checked.ended
-            return _result(ERROR, f"the custom checker gave no verdict: {told}", outcome)
-        return (
-            _result(PASS, "", outcome) if answer["value"] else _result(FAIL, "refused by the custom checker", outcome)
-        )
+        if checked.is_infrastructure:
+            raise CheckerError(checked.detail or checked.ended)
+        answer = wire.only_frame(checked.result)
+        if checked.ended == "exited" and isinstance(answer, dict) and type(answer.get("value")) is bool:
+            return bool(answer["value"])
+        told = answer.get("error") if isinstance(answer, dict) else None
+        return str(told or checked.detail or checked.ended)
 
 
 def _asserted(ran: Outcome, judged: Outcome) -> TestResult:
@@ -195,7 +216,7 @@ def _asserted(ran: Outcome, judged: Outcome) -> TestResult:
             return _result(ERROR, outcome.detail or outcome.ended, outcome)
     if ran.ended in _ENDINGS:
         return _result(FAIL, _ENDINGS[ran.ended], ran)
-    answer = _frame(judged.result)
+    answer = wire.only_frame(judged.result)
     if isinstance(answer, dict) and judged.ended == "exited" and judged.code == 0:
         if answer.get("passed") is True:
             return _result(PASS, "", ran)
@@ -205,24 +226,13 @@ def _asserted(ran: Outcome, judged: Outcome) -> TestResult:
     return _result(FAIL, str(reason or f"the test did not finish: {_ENDINGS.get(judged.ended, judged.ended)}"), ran)
 
 
-async def _trusted(name: str, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
-    """A checker of the recipe's own code, in a thread of this process."""
-    module, _, function = name.partition(":")
-    try:
-        check = getattr(importlib.import_module(module), function)
-        passed = await asyncio.wait_for(asyncio.to_thread(check, given, output, expected), CHECKER_DEADLINE_S)
-    except Exception as error:
-        return _result(ERROR, f"the custom checker {name} failed: {type(error).__name__}: {error}", outcome)
-    return _result(PASS, "", outcome) if passed is True else _result(FAIL, f"refused by {name}", outcome)
-
-
 def _ended_badly(outcome: Outcome) -> TestResult | None:
     if outcome.is_infrastructure:
         return _result(ERROR, outcome.detail or outcome.ended, outcome)
     if outcome.ended in _ENDINGS:
         return _result(FAIL, _ENDINGS[outcome.ended], outcome)
     if outcome.code != 0:
-        answer = _frame(outcome.result)
+        answer = wire.only_frame(outcome.result)
         told = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
         told = told or outcome.stderr.decode(errors="replace").strip()[-300:]
         how = f"killed by signal {-outcome.code}" if outcome.code < 0 else f"exit status {outcome.code}"
@@ -232,7 +242,7 @@ def _ended_badly(outcome: Outcome) -> TestResult | None:
 
 def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool) -> Any:
     """The value (or the argument asked for), of builtin types; WireError where the bytes spell none."""
-    answer = _frame(outcome.result) if is_python else wire.loads(outcome.stdout)
+    answer = wire.only_frame(outcome.result) if is_python else wire.loads(outcome.stdout)
     if not isinstance(answer, dict) or "value" not in answer:
         told = answer.get("error") if isinstance(answer, dict) else None
         raise wire.WireError(str(told or "the call did not return"))
@@ -243,18 +253,6 @@ def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool
             raise wire.WireError(f"no argument {test.argument}")
         tree = arguments[test.argument]
     return wire.decode(tree) if is_python else tree
-
-
-def _frame(data: bytes) -> Any:
-    """The one frame in `data`; None for none, or more than one, or a torn one: an honest program sends none of
-    those."""
-    size = wire.HEADER.size
-    if len(data) < size or wire.HEADER.unpack(data[:size])[0] != len(data) - size:
-        return None
-    try:
-        return wire.loads(data[size:])
-    except wire.WireError:
-        return None
 
 
 def _result(status: str, reason: str, outcome: Outcome) -> TestResult:

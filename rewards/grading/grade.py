@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import RayzeroError
 
 REWARDS = tuple(READERS)
+MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WINDOW_LINES = 4096
 WINDOW_BYTES = 64 * 2**20
 """Cases under way at a time: so many that one which hangs does not hold up the rest, so few that memory is bounded."""
@@ -41,23 +43,28 @@ def run(
     *,
     make: Callable[[str, int], Reward] | None = None,
     progress: bool | None = None,
+    checkers: Sequence[str] = (),
 ) -> int:
     """Grade every line of `in_path` into `out_path` (`-`: standard input, standard output); returns the exit code.
 
     0 when every line was graded, also as `error`; 1 when a line was broken or not all could be written; 2 when the
     arguments are refused; 130 when interrupted. `workers`: cases graded at a time, by default one a CPU.
-    `make(reward, workers)` builds the reward, by default `default_reward`. `progress`: draw a bar on standard error, by
+    `make(reward, workers)` builds the reward, by default `default_reward`. `checkers`: functions that lines of the code
+    reward may name. `progress`: draw a bar on standard error, by
     default where that is a terminal.
     """
     if reward not in READERS:
         return _refuse(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
+    for name in checkers:
+        if not MODULE_FUNCTION.fullmatch(name):
+            return _refuse(f"--checker is module:function, not {name!r}")
     if workers is not None and workers < 1:
         return _refuse(f"--workers must be at least 1, not {workers}")
     try:
         with InputLines(in_path) as lines, OutputLines(out_path) as output:
             bar = progress_bar(lines.count, sys.stderr.isatty() if progress is None else progress)
             with bar:
-                build = partial(make or default_reward, reward, workers or num_cpus())
+                build = partial(make or partial(default_reward, checkers=checkers), reward, workers or num_cpus())
                 return asyncio.run(_grade(_Grader(reward, build), lines, output, bar))
     except FileRefused as error:
         return _refuse(str(error))
@@ -70,7 +77,7 @@ def run(
         return EXIT_BROKEN_LINES
 
 
-def default_reward(name: str, num_workers: int) -> Reward:
+def default_reward(name: str, num_workers: int, *, checkers: Sequence[str] = ()) -> Reward:
     """A reward as a recipe has it by default. Imports no more than it needs: one case must not wait for the rest."""
     if name == "format":
         from rayzero.rewards.kinds.format import FormatReward
@@ -90,7 +97,7 @@ def default_reward(name: str, num_workers: int) -> Reward:
         return LineSettingsReward(name, num_workers)
     from rayzero.rewards.kinds.code_reward import code_reward
 
-    return code_reward(num_parallel=num_workers, bare_column="bare")
+    return code_reward(num_parallel=num_workers, bare_column="bare", checkers=checkers)
 
 
 async def _grade(grader: _Grader, lines: InputLines, output: OutputLines, bar: Bar) -> int:

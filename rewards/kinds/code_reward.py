@@ -64,12 +64,14 @@ def code_reward(
     num_parallel: int,
     partial: bool = False,
     bare_column: str | None = None,
+    checkers: Sequence[str] = (),
 ) -> CodeReward:
-    """The reward with a sandbox of its own, running `num_parallel` programs at a time unless the settings say."""
+    """The reward with a sandbox of its own, running `num_parallel` programs at a time unless the settings say.
+    `checkers`: functions that specs may name."""
     settings = settings or SandboxSettings()
     if settings.num_workers is None:
         settings = settings.model_copy(update={"num_workers": num_parallel})
-    return CodeReward(CodeJudge(settings), partial=partial, bare_column=bare_column)
+    return CodeReward(CodeJudge(settings, checkers), partial=partial, bare_column=bare_column)
 
 
 def _score(verdict: CodeVerdict) -> Score:

@@ -25,6 +25,16 @@ _PACKAGE = ("rayzero", "rewards", "sandbox", "inside")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preload:
+    """What the warm interpreter calls once, so that every box forked from it has it imported."""
+
+    functions: Sequence[str] = ()
+    """`module:function`, of the drivers' own."""
+    packages: str = ""
+    """Name of the folder of third-party packages that they need."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """Something other than Python to run. `{name}` in an argument stands for the path of that mount in the box."""
 
@@ -49,6 +59,7 @@ class Backend(ABC):
         self.reaper = reaper
         self.scratch = scratch
         self.tmp_bytes = tmp_bytes
+        self.preload = Preload()
         self.identity = host.identity()
         interpreter = host.find_interpreter(python)
         if interpreter is None:
@@ -80,6 +91,10 @@ class Backend(ABC):
     @abstractmethod
     def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """Start another program in a box of its own."""
+
+    def _preloading(self, packages: str) -> dict[str, object]:
+        """For the zygote's plan; `packages`: where it finds them."""
+        return {"packages": packages, "preload": list(self.preload.functions)}
 
     def _python(self) -> list[str]:
         return [self.interpreter.path, "-I", "-S", "-B", "-X", "utf8"]
@@ -117,7 +132,9 @@ class Bwrap(Backend):
         """A zygote."""
         mounts = {**self._python_mounts(), "/seccomp.bpf": self.filter_path}
         command = bwrap.command(self._bwrap, mounts=mounts, tmp_bytes=1 << 20, seccomp_fd=None, nested=True)
-        command += [*self._driver("zygote", "/box"), "{channel}", str(self.tmp_bytes), "/seccomp.bpf"]
+        packages = self.preload.packages and f"/{host.PACKAGES}/{self.preload.packages}"
+        plan = {"tmp_bytes": self.tmp_bytes, "seccomp": "/seccomp.bpf", **self._preloading(packages)}
+        command += [*self._driver("zygote", "/box"), "{channel}", json.dumps(plan)]
         return Zygote(self.reaper, command, self.identity.uid)
 
     def launched_boxes(self) -> BoxMaker:
@@ -202,13 +219,30 @@ class Launched(Backend):
         return [self.roots.reach(root) for root in wanted]
 
     def python_boxes(self) -> BoxMaker:
-        """A new interpreter every time."""
+        """A new interpreter every time; forks of a warm one where that has something to import."""
+        if self.preload.functions:
+            return self._forked_boxes()
 
         def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
             uid, taken = self._user()
             return self._command(None, None, self._readable(), []), uid, lambda: self._uids.extend(taken), []
 
         return Launcher(self.reaper, plan)  # type: ignore[arg-type]
+
+    def _forked_boxes(self) -> BoxMaker:
+        """One user for all: each box confines itself, and Landlock keeps them from signalling one another."""
+        home = os.path.join(self.scratch, "warm")
+        os.mkdir(home, 0o700)
+        if self.identity.uid is not None:
+            os.chown(home, self.identity.uid, self.identity.uid)
+        plan = {
+            "tmp_bytes": 0, "namespaces": False, "home": home, **self._confinement(self._readable(), []),
+            **self._preloading(os.path.join(self.packages, self.preload.packages)),
+        }  # fmt: skip
+        command = [*self._driver("zygote", self.drivers), "{channel}", json.dumps(plan)]
+        if self.interpreter.root:
+            command[0] = command[0].replace(self.interpreter.root, self.roots.reach(self.interpreter.root), 1)
+        return Zygote(self.reaper, command, self.identity.uid, namespaces=False)
 
     def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """A launcher that becomes the program."""
@@ -250,6 +284,12 @@ class Landlock(Launched):
                 f"Landlock ABI {abi} of this kernel is too old: {needed} is needed (Linux {kernel} or newer)"
             )
         super().__init__(reaper, scratch, python, tmp_bytes)
+
+    def _forked_boxes(self) -> BoxMaker:
+        """BoxError where the kernel's Landlock cannot keep boxes of one user apart."""
+        if landlock_abi() < 6:
+            raise BoxError("Landlock of this kernel does not keep boxes of one user apart (Linux 6.12 or newer does)")
+        return super()._forked_boxes()
 
     def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
         system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", *map(str, sorted(Path("/etc").glob("java-*")))]

@@ -26,6 +26,8 @@ from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 
 START_DEADLINE_S = 60.0
+PRELOAD_DEADLINE_S = 300.0
+"""Where the warm interpreter imports a large package first, on a machine that may be busy."""
 SILENCE_DEADLINE_S = 30.0
 """A supervisor that does not answer a ping for so long is killed; what it was running is an infrastructure failure."""
 
@@ -49,6 +51,10 @@ class SandboxConfig:
     """Runs on the CPU at once; None: one a core."""
     tmp_bytes: int = 64 * MIB
     cache: str | None = field(default_factory=lambda: default_cache())
+    preload: Sequence[str] = ()
+    """`module:function` of the drivers', called once by the warm interpreter that boxes are forked from."""
+    preload_packages: Sequence[str] = ()
+    """Third-party packages that these need."""
 
 
 def default_cache() -> str | None:
@@ -172,12 +178,12 @@ class Sandbox:
             self._waiting.pop(number, None)
 
     async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
         parent = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
         self._scratch = tempfile.mkdtemp(prefix="rayzero-sandbox-", dir=parent)
         os.chmod(self._scratch, 0o755)
         os.mkdir(os.path.join(self._scratch, host.PACKAGES), 0o755)
-        config = {**vars(self._config), "scratch": self._scratch}
+        config = {**vars(self._config), "scratch": self._scratch, "preload_packages": await self._preloaded()}
+        ours, theirs = socket.socketpair()
         root = str(IMPORT_ROOT)
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
         # An empty environment: what the supervisor has, a bug of its own could show to a box.
@@ -188,7 +194,8 @@ class Sandbox:
         theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         try:
-            hello, _ = await asyncio.wait_for(frames.read(reader), START_DEADLINE_S)
+            deadline_s = PRELOAD_DEADLINE_S if self._config.preload else START_DEADLINE_S
+            hello, _ = await asyncio.wait_for(frames.read(reader), deadline_s)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
             await self._stop("it did not start")
             raise SandboxRefusedError(f"the sandbox's supervisor did not start: {error!r}") from error
@@ -200,6 +207,17 @@ class Sandbox:
             _LOG.warning("sandbox: unsafe — programs run on this machine with resource limits only, without isolation")
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._receive(reader)), loop.create_task(self._ping())]
+
+    async def _preloaded(self) -> str:
+        """Copy the packages that the warm interpreter needs; the name of their folder."""
+        wanted = self._config.preload_packages
+        if not wanted:
+            return ""
+        try:
+            return await asyncio.to_thread(packages.provide, wanted, self._scratch, self._config.python)
+        except packages.PackageError as error:
+            await self._stop("it has no packages")
+            raise SandboxRefusedError(str(error)) from error
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -20,6 +20,8 @@ REPORT = struct.Struct("!iidq")
 """As in inside/zygote.py."""
 _CREDENTIALS = struct.Struct("iII")
 START_DEADLINE_S = 30.0
+WARM_DEADLINE_S = 120.0
+"""A warm interpreter may have a large package to import."""
 
 
 class BoxMaker(Protocol):
@@ -60,11 +62,13 @@ def _job_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Zygote:
-    """A warm interpreter in bubblewrap that forks boxes; see inside/zygote.py."""
+    """A warm interpreter that forks boxes; see inside/zygote.py."""
 
-    def __init__(self, reaper: Reaper, command: Sequence[str], user: int | None) -> None:
-        """`command`: bubblewrap and the zygote's own command line. Started by `start`."""
+    def __init__(self, reaper: Reaper, command: Sequence[str], user: int | None, *, namespaces: bool = True) -> None:
+        """`command`: the zygote's own command line, in bubblewrap if boxes get namespaces; else each is a process
+        group. Started by `start`."""
         self._reaper = reaper
+        self._namespaces = namespaces
         self._command = list(command)
         self._user = user
         self._orders: socket.socket | None = None
@@ -81,9 +85,9 @@ class Zygote:
         theirs.close()
         self._pid, self._end = process.pid, self._reaper.expect(process.pid)
         try:
-            await readable(ours.fileno(), START_DEADLINE_S)
+            await readable(ours.fileno(), WARM_DEADLINE_S)
             if ours.recv(16) != b"warm":
-                raise BoxError("bubblewrap or the interpreter in it did not start: " + _complaint(process))
+                raise BoxError("bubblewrap or the interpreter in it did not start: " + _complaint(process)[-1000:])
         except (TimeoutError, OSError) as error:
             ours.close()
             raise BoxError(f"the warm interpreter did not start: {error}") from error
@@ -126,7 +130,7 @@ class Zygote:
             lambda future: future.cancelled() or future.exception()
         )  # seen, even if no run waits for it
         _watch_report(report, end)
-        return Box(pid, pidfd, end, stdin, stdout, job)
+        return Box(pid, pidfd, end, stdin, stdout, job, group=not self._namespaces)
 
     def close(self) -> None:
         """End the zygote, and with it every box; it makes no more."""

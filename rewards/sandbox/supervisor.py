@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rayzero.rewards.sandbox import frames, host, selftest
-from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program, explain
+from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Preload, Program, explain
 from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
 from rayzero.rewards.sandbox.boxes import Box, BoxError, usage_of_inner
 from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
@@ -43,7 +43,7 @@ class Supervisor:
     """Serves one client."""
 
     def __init__(self, config: dict[str, Any], scratch: str) -> None:
-        """`config`: backend, python, num_workers, tmp_bytes, cache."""
+        """`config`: backend, python, num_workers, tmp_bytes, cache, preload, preload_packages."""
         self._config = config
         self._scratch = scratch
         self._reaper = Reaper()
@@ -74,6 +74,9 @@ class Supervisor:
             os.mkdir(folder, 0o755)
             try:
                 self._backend = BACKENDS[name](self._reaper, folder, self._config["python"], self._config["tmp_bytes"])
+                self._backend.preload = Preload(
+                    functions=self._config["preload"], packages=self._config["preload_packages"]
+                )
                 self._boxes = await self._first_boxes(self._backend)
                 if name != "unsafe":
                     await selftest.attack(self)
@@ -85,7 +88,7 @@ class Supervisor:
 
     async def _first_boxes(self, backend: Backend) -> BoxMaker:
         makers = [backend.python_boxes()]
-        if isinstance(backend, Bwrap):
+        if isinstance(backend, Bwrap) and not backend.preload.functions:
             makers.append(backend.launched_boxes())
         for maker in makers:
             try:

@@ -186,11 +186,14 @@ def grade(
     in_path: Annotated[str, typer.Option("--in", help="Cases, one JSON object a line; - is standard input.")],
     out_path: Annotated[str, typer.Option("--out", help="Verdicts, one a line; - is standard output.")] = "-",
     workers: Annotated[int | None, typer.Option(help="Cases graded at a time; by default one a CPU.")] = None,
+    checker: Annotated[
+        list[str] | None, typer.Option(help="module:function that lines may name as their custom checker; repeatable.")
+    ] = None,
 ) -> None:
     """Grade completions in a file. Starts no Ray."""
     from rayzero.rewards.grading.grade import run
 
-    raise typer.Exit(run(reward, in_path, out_path, workers))
+    raise typer.Exit(run(reward, in_path, out_path, workers, checkers=checker or ()))
 
 
 app.add_typer(commands)

@@ -8,6 +8,7 @@ A job is one frame: `{"mode": "stdio" | "call" | ..., "source": ..., "limits": {
     operations  the program is a module; an instance of one of its classes is made and its methods called in turn
     serve       the program is a module whose functions another box calls over a link (see serving.py)
     check       the recipe's own test code, which calls a program in another box over a link (see testing.py)
+    score       no program: a third-party scorer is given an answer as text (see task_scores.py)
 """
 
 from __future__ import annotations
@@ -199,4 +200,13 @@ def _check(job: dict[str, Any], channel: socket.socket, link: socket.socket | No
     return 0
 
 
-_MODES = {"stdio": _stdio, "call": _call, "operations": _operations, "serve": _serve, "check": _check}
+def _score(job: dict[str, Any], channel: socket.socket, link: socket.socket | None) -> int:
+    from rayzero.rewards.sandbox.inside import task_scores
+
+    wire.send_frame(channel, task_scores.score(job))
+    os._exit(0)  # what the package leaves to be done at the end would trip the wire
+
+
+_MODES = {
+    "stdio": _stdio, "call": _call, "operations": _operations, "serve": _serve, "check": _check, "score": _score
+}  # fmt: skip

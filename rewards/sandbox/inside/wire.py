@@ -256,6 +256,17 @@ def receive_frame(sock: socket.socket, limit_bytes: int) -> Any:
     return loads(_receive_exactly(sock, length))
 
 
+def only_frame(data: bytes) -> Any:
+    """The one frame in `data`; None for none, or more than one, or a torn one: an honest box sends none of those."""
+    size = HEADER.size
+    if len(data) < size or HEADER.unpack(data[:size])[0] != len(data) - size:
+        return None
+    try:
+        return loads(data[size:])
+    except WireError:
+        return None
+
+
 def _receive_exactly(sock: socket.socket, length: int) -> bytes:
     chunks = []
     while length:

@@ -9,10 +9,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.function_name import FunctionName
 from rayzero.services.schema.config.math import MathSettings
-from rayzero.services.schema.config.sandbox import SandboxSettings
+from rayzero.services.schema.config.sandbox import SandboxBackend, SandboxSettings
 from rayzero.services.schema.languages import language_code
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 AnswerFrom = Literal["box", "answer_tags", "answer_line", "final_answer", "whole"]
 """Where an answer stands: in the last box, in <answer> tags, in a line `Answer: …`, in the sentence "The final answer
@@ -128,6 +130,9 @@ class CodeComponent(Component):
     """The share of tests that passed instead of all or nothing; every test is then run."""
     sandbox: SandboxSettings = SandboxSettings()
     """Isolation, and what a program may use. `unsafe` runs programs without isolation."""
+    checkers: tuple[FunctionName, ...] = ()
+    """Functions of yours, `module:function`, that a spec may name as its custom checker: `check(input, output,
+    expected) -> bool`, in a child process. A row that names another is an error: data names no code."""
 
 
 class ReasoningGymComponent(Component):
@@ -135,7 +140,11 @@ class ReasoningGymComponent(Component):
 
     kind: Literal["reasoning_gym"] = "reasoning_gym"
     limits: ChildLimits = ChildLimits(cpu_s=5.0, deadline_s=20.0)
-    """Of the child processes that score."""
+    """Of the boxes that score, one process an answer."""
+    backend: SandboxBackend = "auto"
+    """How these boxes are isolated, as `sandbox.backend` of `code`: the package's scorers may evaluate an answer."""
+    python: str | None = None
+    """Interpreter of the boxes, as `sandbox.python` of `code`; its version must be that of rayzero's."""
 
 
 class ExactComponent(Component):
@@ -233,6 +242,9 @@ class CustomComponent(Component):
     preload: bool = False
     """Import the module once before children are forked: quicker to replace them, but not for modules that start
     threads or open connections when imported."""
+    environment: tuple[VariableName, ...] = ()
+    """Environment variables that the function needs although they look like secrets, e.g. `[OPENAI_API_KEY]`: child
+    processes get none of those otherwise."""
     limits: ChildLimits = ChildLimits()
     """Of the child processes that call it."""
 

@@ -12,10 +12,13 @@ PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.
 """Of a distribution, as pip knows it."""
 
 
+SandboxBackend = Literal["auto", "bwrap", "landlock", "unsafe"]
+
+
 class SandboxSettings(Section):
     """Where a model's programs run. `sandbox: unsafe` is short for `sandbox: {backend: unsafe}`."""
 
-    backend: Literal["auto", "bwrap", "landlock", "unsafe"] = "auto"
+    backend: SandboxBackend = "auto"
     """`auto` takes bubblewrap, else Landlock, else refuses with the reason. `unsafe` is resource limits without
     isolation."""
     num_workers: int | None = Field(default=None, ge=1, le=1024)
