@@ -29,6 +29,7 @@ from rayzero.services.schema.config.data import DataSource
 from rayzero.services.schema.config.pipeline import DistillStage, SftStage
 from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.interfaces import LearnerHandle, SftExample
+from rayzero.services.store.checkpoints import checkpoints_in
 from rayzero.services.store.json_lines import append_lines, read_lines
 
 SAY_EVERY = 100
@@ -133,7 +134,7 @@ async def _save(work: Path, number: int, learner: LearnerHandle) -> None:
 
 def latest(work: Path) -> Path | None:
     """The newest checkpoint."""
-    return max(work.glob("update_*/"), key=lambda path: path.name, default=None)
+    return next(reversed(checkpoints_in(work)), None)
 
 
 def draws(sizes: Sequence[int], weights: Sequence[float], seed: int) -> Iterator[tuple[int, int]]:
