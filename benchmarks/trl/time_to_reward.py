@@ -30,6 +30,7 @@ from rayzero.services.run.preflight import count_gpus, gpus_wanted
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RayzeroError, RecipeError
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.run_directory import RunDirectory, write_atomically, write_json
 
 INTERRUPTED = 130
@@ -61,7 +62,7 @@ def run(recipe: Path, overrides: Sequence[str], options: Options) -> dict[str, A
         RecipeError: the recipe asks for what TRL does not do in the same way, or the runs do not fit together.
         RayzeroError: a training failed.
     """
-    say = Console(highlight=False, stderr=options.as_json)
+    say = terminal(stderr=options.as_json)
     wanted = _given_runs(options) or _wanted_runs(recipe, overrides, options)
     check_comparable(wanted[0][0])
     with_trl = find_spec("trl") is not None
@@ -205,7 +206,7 @@ def _publish(trials: Sequence[SeedRun], figures: Mapping[str, Any], options: Opt
     if options.as_json:
         print(json.dumps(figures, indent=2))
         return
-    console = Console(highlight=False)
+    console = terminal()
     console.print(f"[dim]{machine()}[/dim]")
     table = Table(title="seconds and samples to the same held-out accuracy")
     for name in rows[0]:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from rayzero.services.schema.printable import printable
+
 
 class Bar(Protocol):
     """A progress bar on standard error, or nothing at all."""
@@ -61,7 +63,7 @@ class RichBar:
 
     def say(self, message: str) -> None:
         """Print it above the bar."""
-        self._progress.console.print(_printable(message), markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def progress_bar(count: Callable[[], int | None], wanted: bool) -> Bar:
@@ -71,9 +73,4 @@ def progress_bar(count: Callable[[], int | None], wanted: bool) -> Bar:
 
 def say(message: str) -> None:
     """One line on standard error."""
-    print(_printable(message), file=sys.stderr, flush=True)
-
-
-def _printable(message: str) -> str:
-    """File names and texts may hold surrogates, which no terminal takes."""
-    return message.encode("utf-8", "backslashreplace").decode()
+    print(printable(message), file=sys.stderr, flush=True)

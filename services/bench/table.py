@@ -8,8 +8,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from rayzero.services.schema.terminal import terminal
 
 
 def machine() -> str:
@@ -28,7 +29,7 @@ def show(title: str, rows: Sequence[tuple[str, str]], figures: Mapping[str, Any]
     if as_json:
         print(json.dumps({"machine": machine(), **figures}, indent=2))
         return
-    console = Console(highlight=False)
+    console = terminal()
     console.print(f"[dim]{machine()}[/dim]")
     table = Table(title=title, show_header=False)
     table.add_column()

@@ -13,6 +13,7 @@ from rayzero.services.chaos.agent import ChaosAgent
 from rayzero.services.chaos.strikes import FaultLog
 from rayzero.services.run.run import train
 from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.printable import printable
 
 BOOK, NODES, END = "strikes.jsonl", "nodes.json", "end"
 """Beside the run directory: kills, raylets that may be killed, and when the storm is over."""
@@ -32,5 +33,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(Path(folder), float(duration), int(number), Path(path), changes))
     except RayzeroError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
 from rayzero.services.chaos.driver import BOOK, NODES
 from rayzero.services.chaos.nodes import RESOURCE, LocalNodes
 from rayzero.services.chaos.strikes import FaultLog
 from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.ledger import audit, print_audit
 
 GRACE_S = 900.0
@@ -45,7 +45,7 @@ def run(recipe: Path, overrides: Sequence[str], minutes: float, seed: int, num_n
     Raises:
         RecipeError: the recipe is refused.
     """
-    console = Console(highlight=False, stderr=as_json)
+    console = terminal(stderr=as_json)
     folder = Path(tempfile.mkdtemp(prefix="rayzero-storm-"))
     run_dir = folder / "run"
     everywhere = f"{{{RESOURCE}: 1}}"

@@ -7,6 +7,7 @@ answer, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -18,6 +19,7 @@ from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirec
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
 from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
+from rayzero.services.schema.printable import printable, take_any_text
 
 app = typer.Typer(
     name="rayzero",
@@ -201,6 +203,7 @@ app.add_typer(commands)
 
 def main() -> None:
     """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
+    take_any_text()
     try:
         app()
     except RayzeroError as error:
@@ -213,10 +216,14 @@ def main() -> None:
         _fail(sentence, NotInstalled.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"{error.filename or 'standard output'} cannot be written: {error.strerror}", 1)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    typer.secho(f"error: {printable(message)}", fg=typer.colors.RED, err=True)
     sys.exit(exit_code)
 
 

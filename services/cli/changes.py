@@ -9,6 +9,7 @@ from typing import Any
 
 from rayzero.services.cli.client import RunAddress, RunClient
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
+from rayzero.services.schema.printable import printable
 
 POLL_S = 1.0
 ROLES = ("rollout", "reward")
@@ -66,7 +67,7 @@ def change(
 ) -> None:
     """One change, its answer as JSON or in words."""
     answer = RunClient(run, deadline_s).change(f"/v1/{what}", body)
-    print(json.dumps(answer) if as_json else say(answer))
+    print(json.dumps(answer) if as_json else printable(say(answer)))
 
 
 def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.planning.machine import Machine, examine
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.errors import RunUnreachable
+from rayzero.services.schema.terminal import terminal
 
 Level = Literal["ok", "warn", "fail"]
 SMALLEST_SHM = 2**30
@@ -171,4 +171,4 @@ def _print(findings: list[Finding]) -> None:
         table.add_column(name, overflow="fold")
     for finding in findings:
         table.add_row(SIGNS[finding.level], escape(finding.where), escape(finding.what), escape(finding.fix))
-    Console(highlight=False).print(table)
+    terminal().print(table)

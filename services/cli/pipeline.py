@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from rayzero.services.cli.options import AsJson, StageOverrides
+from rayzero.services.schema.terminal import terminal
 
 if TYPE_CHECKING:
     from rayzero.services.pipeline.pipeline_run import PipelineRun
@@ -57,7 +57,7 @@ def status(
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in ("stage", "kind", "state", "seconds", "figures")))
-    Console(highlight=False).print(table)
+    terminal().print(table)
 
 
 @pipeline.command(epilog=f"Example: rayzero pipeline graph {EXAMPLE} --mermaid")
@@ -88,7 +88,7 @@ def check(pipeline: PipelineFile, overrides: StageOverrides = None, json: AsJson
     from rayzero.services.pipeline.loading import load_pipeline
     from rayzero.services.pipeline.plan import check_pipeline
 
-    check_pipeline(load_pipeline(pipeline, overrides or []), Console(highlight=False), as_json=json)
+    check_pipeline(load_pipeline(pipeline, overrides or []), terminal(), as_json=json)
 
 
 @pipeline.command(epilog="Example: rayzero pipeline report runs/r1-tiny runs/r1-tiny-seed1 runs/r1-tiny-seed2")
@@ -98,7 +98,7 @@ def report(
     """The results of several seeds together: means over seeds and their spread, written to report-seeds.md."""
     from rayzero.services.pipeline.seeds import report_seeds
 
-    report_seeds(runs, Console(highlight=False))
+    report_seeds(runs, terminal())
 
 
 def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str | None) -> None:
@@ -109,14 +109,14 @@ def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str 
     loaded = load_pipeline(path, overrides)
     if until is not None and until not in loaded.pipeline.stages:
         raise UsageError(f"--until {until}: no such stage; there are: {', '.join(loaded.graph.order)}")
-    run_pipeline(loaded, run_dir, until, Console(highlight=False))
+    run_pipeline(loaded, run_dir, until, terminal())
 
 
 def _attempt(path: Path, overrides: Sequence[str], run_dir: Path | None) -> PipelineRun:
     from rayzero.services.pipeline.job import attempt_at
     from rayzero.services.pipeline.loading import load_pipeline
 
-    return attempt_at(load_pipeline(path, overrides), run_dir, Console(highlight=False))
+    return attempt_at(load_pipeline(path, overrides), run_dir, terminal())
 
 
 def _cell(value: object) -> str:

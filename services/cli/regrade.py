@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +14,20 @@ from rich.table import Table
 from rayzero.rewards.scorer import Scorer
 from rayzero.services.cli.client import find_directory
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
+from rayzero.services.observe.text import shortened
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.messages import Group, Verdict
+from rayzero.services.schema.plain import json_text
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.rollout_file import read_groups
 from rayzero.services.store.run_directory import RunDirectory
 
 SHOWN = 20
 SMALLEST_CHANGE = 1e-6
 SIDE_BY_SIDE = 8
+SHOWN_LETTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,16 +55,22 @@ def regrade(run: str, runs: Path, limit: int | None, as_json: bool) -> int:
     """
     directory = RunDirectory(find_directory(run, runs))
     recipe = validate_recipe(directory.recipe() or {}, {}, default_origin=str(directory.file("recipe.yaml")))
-    files = sorted(directory.rollouts.glob("*_*.jsonl"))[-(limit or 0) :]
+    files = sorted(directory.rollouts.glob("*_*.jsonl"), key=_age)[-(limit or 0) :]
     if not files:
         raise UsageError(f"{directory.rollouts} holds no rollouts")
     num_rollouts, flips = asyncio.run(_regrade(recipe, TokenTexts(directory), files))
     if as_json:
         flipped = [asdict(flip) for flip in flips]
-        print(json.dumps({"files": len(files), "rollouts": num_rollouts, "flips": flipped}, ensure_ascii=False))
+        print(json_text({"files": len(files), "rollouts": num_rollouts, "flips": flipped}))
     else:
-        _print(Console(highlight=False), num_rollouts, len(files), flips)
+        _print(terminal(), num_rollouts, len(files), flips)
     return 1 if flips else 0
+
+
+def _age(file: Path) -> tuple[int, str]:
+    """The update, an evaluation's behind it: as text, all updates come after all evaluations."""
+    kind, _, number = file.stem.partition("_")
+    return int(number) if number.isdecimal() else -1, kind
 
 
 async def _regrade(recipe: Recipe, tokens: TokenTexts, files: list[Path]) -> tuple[int, list[Flip]]:
@@ -122,7 +131,8 @@ def _print(console: Console, num_rollouts: int, num_files: int, flips: list[Flip
     for flip in flips[:SHOWN]:
         where = f"{flip.file} group {flip.group_id} #{flip.index}"
         before, now = f"{flip.status_before} {flip.before}", f"{flip.status_now} {flip.now}"
-        table.add_row(*(escape(text[:200]) for text in (where, flip.answer, before, now, flip.reason, flip.completion)))
+        cells = (where, flip.answer, before, now, flip.reason, flip.completion)
+        table.add_row(*(escape(shortened(text, SHOWN_LETTERS)) for text in cells))
     console.print(table)
     if len(flips) > SHOWN:
         console.print(f"… and {len(flips) - SHOWN} more; --json has all")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.cli.client import find_directory, live_run
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
@@ -45,8 +45,8 @@ def list_runs(runs: Path, as_json: bool) -> None:
             name.removeprefix("accuracy_"), no_wrap=True, justify="left" if name in ("run", "state") else "right"
         )
     for row in rows:
-        table.add_row(*(_show(row[name]) for name in names))
-    Console(highlight=False).print(table if rows else f"no runs below {runs}")
+        table.add_row(*(escape(_show(row[name])) for name in names))
+    terminal().print(table if rows else f"no runs below {runs}")
 
 
 def describe(directory: RunDirectory) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def compare_runs(a: str, b: str, runs: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"settings": settings, "figures": figures}))
         return
-    console = Console(highlight=False)
+    console = terminal()
     for title, rows in (("settings that differ", settings), ("means of the last ten updates", figures)):
         table = Table(title=title)
         for name in ("", first.path.name, second.path.name):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +17,8 @@ from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.browse.rollout_view import show_group
 from rayzero.services.observe.text import shortened
 from rayzero.services.schema.errors import UsageError
+from rayzero.services.schema.plain import json_text
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 
@@ -40,7 +40,7 @@ def samples(
         index.refresh()
         summaries, total = index.groups(wanted, sort, limit, 0)
         if key is not None:
-            summaries = [{"key": key}]
+            summaries, total = [index.summary(key)], 1
         if not summaries:
             raise UsageError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
@@ -49,10 +49,10 @@ def samples(
             write_atomically(out, file_page(page_data(directory, index, summaries, groups)))
             print(f"{out}: {len(groups)} of {total} groups", file=sys.stderr)
         elif form == "jsonl":
-            _write("".join(json.dumps(group, ensure_ascii=False) + "\n" for group in groups.values()), out)
+            _write("".join(json_text(group) + "\n" for group in groups.values()), out)
         else:
             for group in groups.values():
-                Console(highlight=False).print(_table(group))
+                terminal().print(_table(group))
             print(f"{len(groups)} of {total} groups", file=sys.stderr)
     finally:
         index.close()

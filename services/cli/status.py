@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +14,7 @@ from rich.table import Table
 from rayzero.services.cli.client import RunAddress, RunClient
 from rayzero.services.observe.text import as_clock, as_figure
 from rayzero.services.schema.errors import RunUnreachable
+from rayzero.services.schema.terminal import terminal
 
 EVERY_S = 2.0
 NODE_ID = 8
@@ -35,7 +36,7 @@ def status(run: RunAddress, watch: bool, as_json: bool) -> None:
                 return
             time.sleep(EVERY_S)
             content = client.get("/v1/status")
-    console = Console(highlight=False)
+    console = terminal()
     if not watch:
         console.print(_render(content))
         return
@@ -74,7 +75,7 @@ def _workers(status: dict[str, Any]) -> Table:
     for worker in status.get("workers", []):
         cells = [worker.get(key) for key in ("worker", "state", "in_flight", "policy_version", "lag_versions")]
         node = worker.get("node", "")[:NODE_ID]
-        table.add_row(*("–" if cell is None else str(cell) for cell in cells), node or "–")
+        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in cells), node or "–")
     return table
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
+from rayzero.services.schema.printable import printable
 
 STOP_WAIT_S = 300
 """Ray gives a job that is stopped three seconds by itself: too few to finish an update and to save."""
@@ -163,12 +164,12 @@ def follow(client: Any, submission_id: str, quiet: bool = False, deadline_s: flo
             continue
         heard, status = time.monotonic(), str(info.status.value)
         if not quiet:
-            print(logs[shown:], end="", flush=True)
+            print(printable(logs[shown:]), end="", flush=True)
         shown = len(logs)
         code = info.driver_exit_code
         if not shown and status in ("PENDING", "FAILED") and info.message != said:
             said = info.message
-            print(f"{status}: {said}", file=sys.stderr, flush=True)
+            print(printable(f"{status}: {said}"), file=sys.stderr, flush=True)
         if status in ENDED:
             return code if status == "FAILED" and code is not None and code > 0 else EXITS[status]
         if deadline_s is not None and heard - begun > deadline_s:

@@ -14,7 +14,7 @@ import xxhash
 
 from rayzero.services.data.mix_order import MixOrder
 from rayzero.services.data.sources.registry import read_rows
-from rayzero.services.data.sources.rows import to_prompt
+from rayzero.services.data.sources.rows import check_text, to_prompt
 from rayzero.services.schema.config.data import DataSettings, DataSource
 from rayzero.services.schema.config.training import ColdStartSettings
 from rayzero.services.schema.errors import RecipeError
@@ -142,6 +142,7 @@ def read_demonstrations(source: DataSource, completion_column: str) -> tuple[tup
                 f"{row.origin}: column {completion_column!r} must hold the demonstrated completion; "
                 "give it, or name another in completion_column"
             )
+        check_text(row, completion_column, completion)
         prompt = to_prompt(row, source, f"demonstration/{row.number}", needs_answer=False)
         demonstrations.append((prompt, completion))
     return tuple(demonstrations)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rayzero.services.loop.controller import Controller
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.schema.interfaces import LearnerHandle
-from rayzero.services.store.checkpoints import accuracy_of, seal, sync_directory, version_of
+from rayzero.services.store.checkpoints import accuracy_of, checkpoints_in, seal, sync_directory, version_of
 from rayzero.services.store.run_state import PackedState
 
 
@@ -52,12 +52,12 @@ class Checkpointer:
 
     def best(self) -> Path | None:
         """The one with the highest held-out accuracy; the newer of equals."""
-        rated = [(accuracy_of(path), path) for path in sorted(self.folder.glob("update_*"))]
+        rated = [(accuracy_of(path), path) for path in checkpoints_in(self.folder)]
         known = [(accuracy, path) for accuracy, path in rated if accuracy is not None]
-        return max(known, key=lambda item: (item[0], item[1].name))[1] if known else None
+        return max(known, key=lambda item: (item[0], version_of(item[1])))[1] if known else None
 
     def _prune(self, version: int) -> None:
-        paths = sorted(self.folder.glob("update_*"))
+        paths = checkpoints_in(self.folder)
         # A damaged checkpoint that a resume passed over: counted as one of the last, it would push out a whole one.
         left_behind = [path for path in paths if version_of(path) > version]
         for path in left_behind:

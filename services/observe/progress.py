@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class ProgressView:
         """What the run is doing now, before there are updates to show."""
         self.phase, self._phase_since = phase, time.monotonic()
         if self._live is None:
-            self.console.print(phase, style="dim", soft_wrap=True)
+            self.console.print(phase, style="dim", soft_wrap=True, markup=False)
 
     def resume(self, update: int, accuracies: Mapping[int, float]) -> None:
         """Show what the run had reached when it was interrupted."""
@@ -78,7 +79,7 @@ class ProgressView:
         if self._live is None:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         for warning in row.get("warnings", ()):
-            self.console.print(f"update {row['update']}: {warning}", style="yellow", soft_wrap=True)
+            self.console.print(f"update {row['update']}: {warning}", style="yellow", soft_wrap=True, markup=False)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
@@ -157,6 +158,7 @@ def _entropy(row: dict[str, Any]) -> str:
 
 def sparkline(values: Sequence[float]) -> str:
     """One block a value, scaled to the values' own range."""
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return ""
     low, high = min(values), max(values)

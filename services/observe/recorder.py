@@ -64,10 +64,11 @@ class Recorder:
 
         def stands(row: dict[str, Any]) -> bool:
             ended = row.get("event") != "admitted"
-            return bool(row["group_id"] < next_group_id and not (ended and row["group_id"] in live))
+            group_id = row.get("group_id", next_group_id)
+            return bool(group_id < next_group_id and not (ended and group_id in live))
 
         for name in ("metrics.jsonl", "evaluations.jsonl"):
-            _keep(self.directory.file(name), lambda row: bool(row["update"] <= policy_version))
+            _keep(self.directory.file(name), lambda row: bool(row.get("update", 0) <= policy_version))
         _keep(self.directory.file("ledger.jsonl"), stands)
         _keep(self.directory.rollouts / "dropped.jsonl", stands)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from rayzero.services.schema.printable import printable
+
 
 def shortened(text: str, length: int = 160) -> str:
-    """Without the blanks around it, cut to `length` characters, the last of them an ellipsis."""
-    text = text.strip()
+    """Printable, without the blanks around it, cut to `length` characters, the last of them an ellipsis."""
+    text = printable(text.strip())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

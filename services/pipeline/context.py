@@ -31,7 +31,7 @@ class StageContext:
 
     def say(self, text: str) -> None:
         """A line about what goes on."""
-        self.console.print(f"  {text}", style="dim", soft_wrap=True)
+        self.console.print(f"  {text}", style="dim", soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from rayzero.services.pipeline.context import StageKind
 from rayzero.services.pipeline.directory import PipelineDirectory
@@ -27,8 +28,8 @@ def run_pipeline(loaded: LoadedPipeline, run_dir: Path | None, until: str | None
     """
     attempt = attempt_at(loaded, run_dir, console)
     pipeline = loaded.pipeline
-    console.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
-    console.print(f"run directory: {attempt.directory.path}", style="dim", soft_wrap=True)
+    console.print(f"[bold]{escape(pipeline.name)}[/bold]  {escape(pipeline.description)}")
+    console.print(f"run directory: {attempt.directory.path}", style="dim", soft_wrap=True, markup=False)
     attempt.directory.prepare(dict(loaded.content))
     try:
         check_tokenizers(loaded)

@@ -141,7 +141,7 @@ class PipelineRun:
             for key, value in figures.items()
             if not isinstance(value, dict | list)
         )
-        self.console.print(f"  done in {record['seconds']:.0f} s: {shown}", soft_wrap=True)
+        self.console.print(f"  done in {record['seconds']:.0f} s: {shown}", soft_wrap=True, markup=False)
 
     def _context(self, name: str, directory: StageDirectory, inputs: Mapping[str, Path]) -> StageContext:
         recipe = resolved(self.recipes[name], inputs)

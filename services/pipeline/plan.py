@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.fleet.gpu_bundles import reward_gpus
@@ -183,7 +184,7 @@ def _machine(recipe: Recipe, num_gpus: int) -> Hardware:
 
 
 def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Hardware, console: Console) -> None:
-    console.print(f"[bold]{loaded.pipeline.name}[/bold]  {loaded.pipeline.description}")
+    console.print(f"[bold]{escape(loaded.pipeline.name)}[/bold]  {escape(loaded.pipeline.description)}")
     # Without frames and without the stages' kinds, which `pipeline graph` tells, it fits into 80 columns.
     title = f"at most, on {machine.name} at {EFFICIENCY:.0%} of the peak"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)

@@ -82,7 +82,7 @@ def print_report(console: Console, file: Path, report: Report) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(f"report: {file}", style="dim", soft_wrap=True)
+    console.print(f"report: {file}", style="dim", soft_wrap=True, markup=False)
 
 
 def sources(report: Report) -> list[str]:

@@ -21,6 +21,7 @@ from rayzero.services.run.ray_session import RaySession
 from rayzero.services.run.supervised import encode, supervised_updates
 from rayzero.services.schema.config.pipeline import DistillStage, SftStage
 from rayzero.services.schema.interfaces import LearnerHandle, SftExample
+from rayzero.services.store.checkpoints import checkpoints_in
 from rayzero.services.store.json_lines import read_lines
 
 SAY_EVERY = 100
@@ -112,4 +113,4 @@ async def _save(work: Path, number: int, learner: LearnerHandle) -> None:
 
 def latest(work: Path) -> Path | None:
     """The newest checkpoint."""
-    return max(work.glob("update_*/"), key=lambda path: path.name, default=None)
+    return next(reversed(checkpoints_in(work)), None)

@@ -31,6 +31,8 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
+from rayzero.services.schema.printable import printable
+from rayzero.services.schema.terminal import terminal
 
 
 def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
@@ -40,7 +42,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         RayzeroError: the recipe or model is refused, or an actor cannot start.
     """
     recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
-    console = Console(highlight=False, stderr=as_json)
+    console = terminal(stderr=as_json)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
 
     async def measure() -> Evaluation:
@@ -75,7 +77,7 @@ def generate(
     model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
 ) -> None:
     """Print completions of one prompt."""
-    console = Console(highlight=False)
+    console = terminal()
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
     shape = read_shape(model_path, trained=False)
     recipe = _generation_recipe(model, max_tokens, shape.max_positions)
@@ -95,7 +97,7 @@ def generate(
         for index, completion in enumerate(made.completions, start=1):
             note = f"{completion.num_tokens} tokens, {completion.finish_reason}"
             console.rule(f"[dim]{index} · {note}[/dim]", align="left", style="dim")
-            console.print(escape(completion.text))
+            console.print(escape(printable(completion.text)))
 
     asyncio.run(sample())
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.data.copied_golds import check_golds
@@ -29,6 +30,7 @@ from rayzero.services.run.preflight import (
 )
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.terminal import terminal
 
 REWARD_WORKER_BYTES = 200 * 2**20
 """Of the host, children and sandbox included."""
@@ -88,7 +90,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
-        print_plan(Console(highlight=False), recipe, plan)
+        print_plan(terminal(), recipe, plan)
 
 
 def make_plan(
@@ -192,11 +194,10 @@ def _where(resources: dict[str, float]) -> str:
 def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     """As tables, units spelled out."""
     ray = recipe.cluster.address or f"a local Ray on this machine ({os.cpu_count()} CPUs), ended with the run"
-    console.print(f"[bold]{plan.name}[/bold]  {recipe.description}")
-    console.print(
-        f"model  {recipe.model.path}: {plan.num_parameters / 1e6:.1f} M parameters, computed in {recipe.model.dtype}"
-    )
-    console.print(f"Ray    {ray}")
+    console.print(f"[bold]{escape(plan.name)}[/bold]  {escape(recipe.description)}")
+    size = f"{plan.num_parameters / 1e6:.1f} M parameters"
+    console.print(f"model  {escape(recipe.model.path)}: {size}, computed in {recipe.model.dtype}")
+    console.print(f"Ray    {escape(ray)}")
     actors = Table(title="actors")
     for name in ("role", "count", "placed", "CPUs", "GPUs", "memory each (estimate)"):
         actors.add_column(name, justify="left" if name in ("role", "placed") else "right")
@@ -204,7 +205,7 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
         actors.add_row(
             actor.role,
             str(actor.count),
-            actor.placed,
+            escape(actor.placed),
             f"{actor.num_cpus:g}",
             f"{actor.num_gpus:g}",
             as_size(actor.memory_bytes),

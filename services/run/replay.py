@@ -24,6 +24,7 @@ from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.interfaces import LearnerHandle
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.rollout_file import read_groups
 from rayzero.services.store.run_directory import RunDirectory
@@ -54,7 +55,7 @@ def replay(run: Path, num_updates: int | None, tolerance: float, as_json: bool) 
             f"{run} is not a run directory with at least one update: it needs recipe.yaml and metrics.jsonl"
         )
     recipe = validate_recipe(content, {}, default_origin=str(directory.file("recipe.yaml")))
-    console = Console(highlight=False, stderr=as_json)
+    console = terminal(stderr=as_json)
     differences = asyncio.run(_replay(recipe, prepare(recipe), directory, rows, console))
     worst = max(differences, key=lambda difference: difference.relative)
     same = worst.relative <= tolerance

@@ -57,7 +57,7 @@ def print_report(console: Console, directory: RunDirectory, summary: dict[str, A
         ("rollouts", directory.rollouts),
         ("summary", directory.file("summary.json")),
     ):
-        console.print(f"[dim]{what:>14}[/dim]  {where}", soft_wrap=True)
+        console.print(f"[dim]{what:>14}[/dim]  {escape(str(where))}", soft_wrap=True)
 
 
 def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, Any]) -> Table:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
@@ -37,7 +38,14 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, restore_run
+from rayzero.services.schema.terminal import LogFormatter, terminal
+from rayzero.services.store.checkpoints import (
+    checkpoints_in,
+    find_damage,
+    latest_checkpoint,
+    restore_run,
+    version_of,
+)
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
@@ -63,7 +71,7 @@ def train(
     Raises:
         RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
     """
-    console = Console(highlight=False)
+    console = terminal()
     recipe = load_recipe(recipe_path, overrides)
     require_engines(recipe.cluster)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
@@ -107,8 +115,8 @@ class _Run:
         """Bring everything up, train, take everything down."""
         self.started_s = time.monotonic()
         recipe, console = self.recipe, self.console
-        console.print(f"[bold]{recipe.name}[/bold]  {recipe.description}")
-        console.print(f"run directory: {self.directory.path}", style="dim", soft_wrap=True)
+        console.print(f"[bold]{escape(recipe.name)}[/bold]  {escape(recipe.description)}")
+        console.print(f"run directory: {self.directory.path}", style="dim", soft_wrap=True, markup=False)
         session = RaySession(recipe)
         task = asyncio.current_task()
         assert task is not None
@@ -220,8 +228,8 @@ class _Run:
 
     def _restore(self, controller: Controller, progress: ProgressView) -> None:
         """Continue from the checkpoint, if there is one; what was written after it is rolled back."""
-        for path in sorted(self.directory.checkpoints.glob("update_*")):
-            if self.checkpoint is None or path.name > self.checkpoint.name:
+        for path in checkpoints_in(self.directory.checkpoints):
+            if self.checkpoint is None or version_of(path) > version_of(self.checkpoint):
                 self.console.print(
                     f"checkpoint {path.name} is damaged and is not used: {find_damage(path)}", style="yellow"
                 )
@@ -290,6 +298,6 @@ async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:
 
 def _log_to(file: Path) -> None:
     """The driver's own log; the terminal is the progress view's."""
-    handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

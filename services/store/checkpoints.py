@@ -41,13 +41,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     Raises:
         RunDirectoryError: it was written with another schema.
     """
-    for path in sorted(folder.glob("update_*"), reverse=True):
+    for path in reversed(checkpoints_in(folder)):
         problem = find_damage(path)
         if problem is None:
             check_schema(path)
             return path
         logger.warning("checkpoint %s is damaged (%s): using the one before it", path.name, problem)
     return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """All of them, whole or damaged, the oldest first. By number: `update_1000000` comes after `update_999999`."""
+    named = (path for path in folder.glob("update_*") if path.name.removeprefix("update_").isdecimal())
+    return sorted(named, key=version_of)
 
 
 def check_schema(path: Path) -> None:

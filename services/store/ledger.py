@@ -19,6 +19,7 @@ from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
+from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
@@ -84,7 +85,7 @@ def report(path: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps(asdict(found), indent=2))
     else:
-        print_audit(Console(highlight=False), found)
+        print_audit(terminal(), found)
     return 0 if found.is_sound else 1
 
 
@@ -100,7 +101,7 @@ def print_audit(console: Console, found: Audit) -> None:
         table.add_row(name, str(number))
     console.print(table)
     for problem in found.problems[:50]:
-        console.print(problem, style="red", soft_wrap=True)
+        console.print(problem, style="red", soft_wrap=True, markup=False)
     verdict = "[red]NOT SOUND[/red]" if found.problems else "[green]nothing lost, nothing doubled[/green]"
     console.print(f"{found.updates} updates, {'finished' if found.finished else 'not finished'}: {verdict}")
 

@@ -10,7 +10,6 @@ runs/<name>/
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
+from rayzero.services.schema.plain import json_text
 
 
 class RunDirectory:
@@ -149,20 +149,27 @@ def _first_difference(old: Any, new: Any, key: str) -> str:
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """All of it or nothing: a reader never sees half a file, a full disk leaves the old one. `private`: for this user
-    alone."""
+    alone.
+
+    Raises:
+        RunDirectoryError: the disk is full or the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            if private:
-                os.fchmod(file.fileno(), 0o600)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
+                if private:
+                    os.fchmod(file.fileno(), 0o600)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
     """`write_atomically`, as indented JSON."""
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
+    write_atomically(path, json_text(content, indent=2) + "\n")

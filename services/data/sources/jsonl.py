@@ -39,6 +39,8 @@ def _parse(line: bytes, origin: str) -> dict[str, object]:
         ) from None
     except RecursionError:
         raise RecipeError(f"{origin}: JSON nested too deeply; fix or remove the line") from None
+    except ValueError:
+        raise RecipeError(f"{origin}: an integer of more than 4,300 digits; write it as text") from None
     if not isinstance(values, dict):
         raise RecipeError(f'{origin}: a line must be a JSON object like {{"prompt": …, "answer": …}}')
     return values

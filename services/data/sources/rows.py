@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from rayzero.services.schema.config.data import SourceSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import ChatMessage, Prompt
+from rayzero.services.schema.plain import NotPlain, checked
+from rayzero.services.schema.printable import encodable, escaped
 
 ROLES = ("system", "user", "assistant")
 
@@ -43,7 +46,7 @@ def to_prompt(row: Row, settings: SourceSettings, prompt_id: str, needs_answer: 
         messages=_messages(row, settings),
         answer=_answer(row, settings, needs_answer),
         source=_source(row, settings),
-        columns={name: value for name, value in row.values.items() if name not in used},
+        columns={name: _sendable(row, name) for name in row.values if name not in used},
     )
 
 
@@ -75,6 +78,7 @@ def _conversation(row: Row, name: str, content: Any) -> tuple[ChatMessage, ...]:
             )
         if turn.get("role") not in ROLES:
             raise RecipeError(f"{where}: message {index} has the role {turn.get('role')!r}; known: {', '.join(ROLES)}")
+        check_text(row, name, turn["content"])
         messages.append(ChatMessage(role=turn["role"], content=turn["content"]))
     if messages[-1].role != "user":
         raise RecipeError(f"{where}: the last message must be the user's, for the model to answer it")
@@ -86,6 +90,13 @@ def _answer(row: Row, settings: SourceSettings, needed: bool) -> Any:
     if name is None or (not needed and name not in row.values):
         return None
     answer = _required(row, name, "columns.answer")
+    try:
+        answer = checked(answer)
+    except NotPlain as error:
+        raise RecipeError(
+            f"{row.origin}: column {name!r} holds {error}, which JSON cannot: an answer is text, numbers, lists and "
+            "mappings; give it as text, or leave the row out"
+        ) from None
     if marker is None:
         return answer
     if not isinstance(answer, str) or marker not in answer:
@@ -100,6 +111,37 @@ def _source(row: Row, settings: SourceSettings) -> str:
     value = _required(row, name, "columns.source")
     if not isinstance(value, str) or not value:
         raise RecipeError(f"{row.origin}: column {name!r} must name the row's source, not {_kind(value)}")
+    return check_text(row, name, value)
+
+
+def check_text(row: Row, name: str, text: str) -> str:
+    """The text of a column.
+
+    Raises:
+        RecipeError: it holds an unpaired surrogate: no tokenizer takes it, and no file either.
+    """
+    if (writable := encodable(text)) != text:
+        at = next(index for index, (a, b) in enumerate(zip(text, writable, strict=False)) if a != b)
+        raise RecipeError(
+            f"{row.origin}: column {name!r} holds half a character ({escaped(text[at])}, an unpaired surrogate) at "
+            f"{at}, as left by a text that was cut in an emoji; mend or remove the row"
+        )
+    return text
+
+
+def _sendable(row: Row, name: str) -> Any:
+    """A further column, as it is: custom rewards see dates and decimals as the source gave them."""
+    value = row.values[name]
+    try:
+        checked(value)
+    except NotPlain:
+        try:
+            pickle.dumps(value)
+        except Exception as error:
+            raise RecipeError(
+                f"{row.origin}: column {name!r} holds {_kind(value)}, which cannot be sent to another process "
+                f"({type(error).__name__}); leave it out of the row"
+            ) from None
     return value
 
 

@@ -20,6 +20,7 @@ from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.messages import Group
+from rayzero.services.schema.plain import plain
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
@@ -71,7 +72,7 @@ class RunView:
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
-        self.rows.append(row)
+        self.rows.append(plain(row))
         for warning in row.get("warnings", ()):
             self.events.record("warning", update=row["update"], text=warning)
 

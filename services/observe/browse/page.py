@@ -14,6 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+from rayzero.services.schema.plain import plain
+
 Mode = Literal["live", "file"]
 
 
@@ -39,7 +41,7 @@ def content_security_policy(mode: Mode) -> str:
 
 
 def _page(mode: Mode, data: dict[str, Any] | None) -> str:
-    embedded = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") if data else "null"
+    embedded = json.dumps(plain(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") if data else "null"
     parts = {
         "@@policy@@": content_security_policy(mode) if mode == "file" else "",
         "@@style@@": _asset("page.css"),

@@ -6,17 +6,23 @@ so that a page of groups out of 100,000 rollouts is read without the rest. Files
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from rayzero.services.schema.errors import UsageError
+from rayzero.services.schema.plain import plain
+
+logger = logging.getLogger(__name__)
 
 Sort = Literal["newest", "oldest", "spread", "longest", "lowest", "highest", "kl", "unlikely"]
 
@@ -31,7 +37,8 @@ ORDERS: dict[Sort, str] = {
     "unlikely": "MIN(logprob_mean), rank DESC, key",
 }
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE IF NOT EXISTS files (
+    name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, taken INTEGER);
 CREATE TABLE IF NOT EXISTS rollouts (
     file TEXT, key TEXT, rank INTEGER, kind TEXT, version INTEGER, offset INTEGER, length INTEGER, position INTEGER,
     prompt_id TEXT, source TEXT, worker TEXT, status TEXT, reward REAL, num_tokens INTEGER, finish_reason TEXT,
@@ -41,6 +48,11 @@ CREATE INDEX IF NOT EXISTS by_key ON rollouts (key);
 CREATE INDEX IF NOT EXISTS by_prompt ON rollouts (prompt_id);
 """
 COLUMNS = 19
+APPENDED = "dropped.jsonl"
+"""The one file that grows; the others are written whole and put in place."""
+SETTLED_NS = 2_000_000_000
+DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, sqlite3.InterfaceError)
+"""What reading and storing a line that is no rollout raises: it may be any JSON, or none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,31 +91,53 @@ class RolloutIndex:
         """Nothing is read before `refresh`."""
         self.folder = run.resolve() / "rollouts"
         cache = cache or Path(os.environ.get("RAYZERO_CACHE") or Path.home() / ".cache" / "rayzero") / "rollouts"
-        cache.mkdir(parents=True, exist_ok=True)
         # Another version's columns are another file.
         name = hashlib.sha256(f"{self.folder}\n{SCHEMA}".encode()).hexdigest()[:24]
-        self._database = sqlite3.connect(cache / f"{name}.sqlite", check_same_thread=False, timeout=30)
-        self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
+        self._database = _open(cache, f"{name}.sqlite")
         self._lock = threading.Lock()
+        self._looked_at_ns: int | None = None
 
     def refresh(self) -> None:
-        """Take in what was written since the last time, and forget what is gone."""
+        """Take in what was written since the last time, and forget what is gone.
+
+        All files but one are put in place whole, which changes the folder's time: as long as that is the same, twenty
+        thousand files need no look.
+
+        Raises:
+            UsageError: the index cannot be written.
+        """
         with self._lock:
-            known = {name: (size, mtime) for name, size, mtime in self._database.execute("SELECT * FROM files")}
-            found = {file.name: file for file in sorted(self.folder.glob("*.jsonl"))}
+            try:
+                self._refresh()
+                self._database.commit()
+            except sqlite3.Error as error:
+                self._database.rollback()
+                raise UsageError(
+                    f"the index of {self.folder} cannot be written: {error}; set RAYZERO_CACHE to a folder with room"
+                ) from None
+
+    def _refresh(self) -> None:
+        known = {name: tuple(rest) for name, *rest in self._database.execute("SELECT * FROM files")}
+        now = time.time_ns()
+        changed = self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
+        if changed == self._looked_at_ns:
+            found = {APPENDED: stat} if (stat := _stat_of(self.folder / APPENDED)) is not None else {}
+        else:
+            with os.scandir(self.folder) as entries:
+                found = {entry.name: entry.stat() for entry in entries if entry.name.endswith(".jsonl")}
             for name in known.keys() - found.keys():
                 self._forget(name)
-            for name, file in found.items():
-                stat = file.stat()
-                if known.get(name) == (stat.st_size, stat.st_mtime_ns):
-                    continue
-                # Dropped groups are only ever appended; the others are written whole.
-                begin = known[name][0] if name == "dropped.jsonl" and name in known else 0
-                if begin == 0 or begin > stat.st_size:
-                    begin = 0
-                    self._forget(name)
-                self._take_in(file, begin, stat)
-            self._database.commit()
+        for name, stat in sorted(found.items()):
+            *before, taken = known.get(name, (0,))
+            if before == [stat.st_size, stat.st_mtime_ns, stat.st_ino]:
+                continue
+            if name != APPENDED or taken > stat.st_size or before[-1:] != [stat.st_ino]:
+                taken = 0
+                self._forget(name)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the next look forgets it
+                self._take_in(self.folder / name, taken, stat)
+        # Two changes within one tick of the file system's clock have one time.
+        self._looked_at_ns = changed if now - changed > SETTLED_NS else None
 
     def groups(self, wanted: Filter, sort: Sort, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
         """A page of groups with their rollouts' figures, and how many groups there are in all."""
@@ -115,6 +149,17 @@ class RolloutIndex:
                 [*values, limit, offset],
             ).fetchall()
             return [self._summary(key) for (key,) in keys], total
+
+    def summary(self, key: str) -> dict[str, Any]:
+        """One group with its rollouts' figures.
+
+        Raises:
+            UsageError: there is none of that key.
+        """
+        with self._lock:
+            if self._database.execute("SELECT 1 FROM rollouts WHERE key = ?", [key]).fetchone() is None:
+                raise UsageError(f"there is no group {key!r} in this run's rollouts")
+            return self._summary(key)
 
     def rollouts(self, wanted: Filter, limit: int, offset: int) -> Iterator[dict[str, Any]]:
         """Whole rollouts that match, newest first."""
@@ -165,10 +210,16 @@ class RolloutIndex:
         self._database.execute("DELETE FROM files WHERE name = ?", [name])
 
     def _take_in(self, file: Path, begin: int, stat: os.stat_result) -> None:
-        places = ",".join("?" * COLUMNS)
-        self._database.executemany(f"INSERT INTO rollouts VALUES ({places})", _rows(file, begin, stat.st_size))
+        places, taken = ",".join("?" * COLUMNS), begin
+        for offset, line in _lines(file, begin, stat.st_size):
+            taken = offset + len(line)
+            try:
+                self._database.execute(f"INSERT INTO rollouts VALUES ({places})", _row(file, offset, line))
+            except DAMAGED as error:
+                logger.warning("%s: the line at byte %d is damaged and passed over: %r", file, offset, error)
         self._database.execute(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", [file.name, stat.st_size, stat.st_mtime_ns]
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+            [file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, taken],
         )
 
     def _summary(self, key: str) -> dict[str, Any]:
@@ -194,48 +245,79 @@ class RolloutIndex:
         }
 
     def _read(self, file: str, offset: int, length: int) -> dict[str, Any]:
-        with open(self.folder / file, "rb") as stream:
+        with _opened(self.folder / file) as stream:
             stream.seek(offset)
             try:
-                row: dict[str, Any] = json.loads(stream.read(length))
-            except json.JSONDecodeError:
+                row: dict[str, Any] = plain(json.loads(stream.read(length)))
+            except ValueError:
                 raise UsageError(f"{self.folder / file} has changed meanwhile: ask again") from None
         return row
 
 
-def _rows(file: Path, begin: int, end: int) -> Iterator[tuple[Any, ...]]:
-    """One index row a whole line between two offsets."""
-    kind, _, number = file.stem.partition("_")
-    kind = {"update": "train"}.get(kind, kind)
+def _open(cache: Path, name: str) -> sqlite3.Connection:
+    """In memory where the cache cannot be written: a read-only home costs time, and no run."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return _prepared(str(cache / name))
+    except (OSError, sqlite3.Error) as error:
+        logger.warning("%s cannot be used (%s): the index of the rollouts is kept in memory", cache, error)
+        return _prepared(":memory:")
+
+
+def _prepared(place: str) -> sqlite3.Connection:
+    database = sqlite3.connect(place, check_same_thread=False, timeout=30)
+    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
+    return database
+
+
+def _stat_of(file: Path) -> os.stat_result | None:
+    return file.stat() if file.is_file() else None
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return open(file, "rb")
+    except FileNotFoundError:
+        raise UsageError(f"{file} is no longer there: the recipe keeps the newest rollouts alone") from None
+
+
+def _lines(file: Path, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """The whole lines between two offsets, each with its own."""
     with open(file, "rb") as stream:
         stream.seek(begin)
         offset = begin
         for line in stream:
             if not line.endswith(b"\n") or offset + len(line) > end:
                 return
-            row = json.loads(line)
-            newest = max((span[2] for span in row["versions"]), default=0)
-            version = int(number) if number.isdigit() else newest
-            logprobs = row["rollout_logprobs"]
-            yield (
-                file.name,
-                f"{file.stem}:{row['group_id']}",
-                version * 10_000_000 + abs(row["group_id"]) % 10_000_000,
-                kind,
-                version,
-                offset,
-                len(line),
-                row["index"],
-                row["prompt_id"],
-                row["source"],
-                row["worker"],
-                row["status"],
-                row["reward"],
-                row["num_tokens"],
-                row["finish_reason"],
-                sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None,
-                row.get("kl_rollout"),
-                row["seconds"],
-                row.get("dropped"),
-            )
+            yield offset, line
             offset += len(line)
+
+
+def _row(file: Path, offset: int, line: bytes) -> tuple[Any, ...]:
+    """What the index holds of a rollout. Raises one of DAMAGED where the line is none."""
+    kind, _, number = file.stem.partition("_")
+    row = plain(json.loads(line))
+    newest = max((span[2] for span in row["versions"]), default=0)
+    version = int(number) if number.isdigit() else newest
+    logprobs = row["rollout_logprobs"]
+    return (
+        file.name,
+        f"{file.stem}:{row['group_id']}",
+        version * 10_000_000 + abs(row["group_id"]) % 10_000_000,
+        {"update": "train"}.get(kind, kind),
+        version,
+        offset,
+        len(line),
+        int(row["index"]),
+        str(row["prompt_id"]),
+        str(row["source"]),
+        str(row["worker"]),
+        str(row["status"]),
+        None if row["reward"] is None else float(row["reward"]),
+        int(row["num_tokens"]),
+        str(row["finish_reason"]),
+        sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None,
+        None if row.get("kl_rollout") is None else float(row["kl_rollout"]),
+        float(row["seconds"] or 0.0),
+        row.get("dropped"),
+    )

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rayzero.services.store.checkpoints import checkpoints_in
 from rayzero.services.store.run_directory import RunDirectory
 
 
@@ -19,7 +20,7 @@ class TokenTexts:
         self._places = [
             *([model_path] if model_path is not None else []),
             directory.file("model"),
-            *sorted(directory.checkpoints.glob("update_*"), reverse=True),
+            *reversed(checkpoints_in(directory.checkpoints)),
         ]
 
     def of(self, token_ids: Sequence[int]) -> list[str] | None:

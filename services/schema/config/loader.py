@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.printable import encodable
 
 KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -64,6 +65,10 @@ def validate_document(
     Raises:
         RecipeError: every problem at once.
     """
+    for location, text in _texts(content, ()):
+        if encodable(text) != text:
+            origin, key = origins.get(location, default_origin), _dotted(location)
+            raise RecipeError(f"{origin}: {key}: holds half a character (an unpaired surrogate): write it whole")
     try:
         return root.model_validate(content)
     except ValidationError as error:
@@ -127,6 +132,19 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
     except (IndexError, TypeError):
         raise RecipeError(f"override {override!r}: no such item in the list") from None
     origins[tuple(parts)] = f"override {override!r}"
+
+
+def _texts(value: Any, location: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Every text of plain data, and its key."""
+    if isinstance(value, str):
+        yield location, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(str(name), (*location, str(name)))
+            yield from _texts(item, (*location, str(name)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*location, index))
 
 
 def _explain(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rayzero.services.cli.app import app
+from rayzero.services.cli.app import app, main
 from rayzero.services.schema.errors import UsageError
 
 RECIPE = """\
@@ -87,3 +89,51 @@ def test_errors_are_one_message_and_exit_code_2(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "nowhere.yaml cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_description_may_hold_anything_and_the_terminal_may_know_ascii_alone(tmp_path: Path) -> None:
+    check(tmp_path)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + 'description: "[/foo] [red \\e]0;owned\\a \\u202e é"\n')
+    command = [sys.executable, "-m", "rayzero", "check", str(recipe)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "POSIX"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert rb"[/foo] [red \x1b]0;owned \u202e \xe9" in done.stdout and b"\x1b" not in done.stdout
+
+
+def test_half_a_character_in_a_recipe_is_named_with_its_line(tmp_path: Path) -> None:
+    check(tmp_path)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + 'description: "\\ud83d"\n')
+    result = CliRunner().invoke(app, ["check", str(recipe)])
+    assert re.search(r"recipe\.yaml:\d+: description: holds half a character", str(result.exception))
+
+
+def test_half_a_character_in_a_prompt_is_named_with_its_line(tmp_path: Path) -> None:
+    check(tmp_path)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(prompts.read_text() + '{"prompt": "\\ud83d", "answer": "1"}\n')
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "recipe.yaml")])
+    assert isinstance(result.exception, UsageError)
+    assert "prompts.jsonl:21: column 'prompt' holds half a character" in str(result.exception)
+
+
+def test_an_error_shows_what_a_terminal_would_obey(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise UsageError("\x1b]0;owned\x07 \ud800")
+
+    monkeypatch.setattr("rayzero.services.cli.app.app", refuse)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert r"error: \x1b]0;owned\x07 \ud800" in capsys.readouterr().err
+
+
+def test_a_full_disk_under_standard_output_is_one_sentence() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "rayzero", "recipe"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: standard output cannot be written: No space left on device" in done.stderr

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.loop.evaluation import Evaluation
+from rayzero.services.observe.browse.page import file_page
+from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
 from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
-from rayzero.services.store.checkpoints import find_damage, latest_checkpoint, restore_run
+from rayzero.services.store.checkpoints import checkpoints_in, find_damage, latest_checkpoint, restore_run
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
@@ -211,3 +219,93 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_pat
         RunDirectoryError, match=r"has schema 1, .* from schema 2 alone: .* model\.path=\S*update_000001"
     ):
         latest_checkpoint(tmp_path)
+
+
+def test_a_full_disk_costs_no_line_that_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ledger.jsonl"
+    append_lines(file, [{"n": 1}])
+    write, calls = os.write, iter([5])
+
+    def fills_up(descriptor: int, content: bytes) -> int:
+        if (room := next(calls, None)) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[:room])
+
+    with monkeypatch.context() as full:
+        full.setattr("os.write", fills_up)
+        with pytest.raises(RunDirectoryError, match=r"ledger\.jsonl cannot be written: No space left on device"):
+            append_lines(file, [{"n": 2}])
+    append_lines(file, [{"n": 3}])
+    assert read_lines(file) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_line_that_a_kill_cut_takes_no_other_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"n": 1}\n{"n": 2, "te')
+    append_lines(file, [{"n": 3}])
+    assert read_lines(file) == [{"n": 1}, {"n": 3}]
+
+
+DAMAGED = [b'{"update": 2', b"\xff\xfe\x00", b"17", b"[" * 100_000, b'{"update": ' + b"9" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=["cut", "no text", "number", "deep", "long"])
+def test_a_damaged_line_is_passed_over_by_readers_and_by_a_roll_back(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = prepared(tmp_path / "run")
+    file = directory.file("metrics.jsonl")
+    file.write_bytes(b'{"update": 1}\n' + damage + b'\n{"update": 3}\n{"update": 4}\n')
+    assert [row["update"] for row in read_lines(file)] == [1, 3, 4]
+    assert "metrics.jsonl:2 is" in caplog.text
+    Recorder(directory).roll_back(3, 0)
+    assert [row["update"] for row in read_lines(file)] == [1, 3]
+
+
+HOSTILE_VALUES = {
+    "surrogate": "\ud800 </script>\x1b[2J",
+    "long integer": 10**5000,
+    "infinity": [float("inf"), [float("nan")]],
+    "objects": {"when": datetime(2026, 11, 30), "much": Decimal("1e9999"), "raw": b"\xff", 3: np.int64(4), "set": {1}},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_VALUES)
+async def test_nothing_that_a_group_holds_stops_the_recorder(tmp_path: Path, name: str) -> None:
+    value = HOSTILE_VALUES[name]
+    group = make_group(1)
+    verdict = replace(
+        group.rollouts[0].verdict, reason="\ud800", components={"accuracy": value}, tests=({"status": value},)
+    )
+    completion = replace(group.rollouts[0].completion, text="\ud800\x00\x1b]0;x\x07")
+    rollouts = (replace(group.rollouts[0], verdict=verdict, completion=completion, kl_rollout=float("inf")),)
+    group = replace(group, rollouts=rollouts, prompt=replace(group.prompt, answer=value, source="\udfff"))
+    directory = prepared(tmp_path / "run")
+    recorder = Recorder(directory)
+    recorder.on_update({"update": 1, "loss": value, "warnings": ["\ud800"]}, [group])
+    recorder.on_drop(group, DropReason.FAILED)
+    recorder.on_ledger("dropped", 1, detail="\ud800", value=value)
+    recorder.on_evaluation(
+        Evaluation(
+            policy_version=1,
+            accuracy=float("nan"),
+            reward_mean=float("inf"),
+            completion_tokens_mean=0.0,
+            truncated_share=0.0,
+            num_errors=1,
+            groups=(group,),
+        )
+    )
+    assert len(read_groups(directory.rollouts / "update_000001.jsonl")) == 1
+    index = RolloutIndex(directory.path, cache=tmp_path / "cache")
+    index.refresh()
+    json.dumps([index.groups(Filter(), "newest", 9, 0), list(index.rollouts(Filter(), 9, 0))], allow_nan=False).encode()
+    assert index.choices()["num_rollouts"] == 3
+    file_page({"groups": list(index.rollouts(Filter(), 9, 0)), "value": value}).encode()
+
+
+def test_checkpoints_are_in_order_beyond_six_digits(tmp_path: Path) -> None:
+    for number in ("999999", "1000000", "000007"):
+        (tmp_path / f"update_{number}").mkdir()
+    (tmp_path / "update_mine").mkdir()
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["update_000007", "update_999999", "update_1000000"]

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -102,6 +106,7 @@ class TestJsonLines:
             (b'["a"]', "a line must be a JSON object"),
             (b'{"prompt": "\xff"}', "not UTF-8 text"),
             (b"[" * 100_000, "JSON nested too deeply"),
+            (b'{"answer": ' + b"7" * 5000 + b"}", "an integer of more than 4,300 digits; write it as text"),
         ],
     )
     def test_a_broken_line_17_is_named(self, tmp_path: Path, line: bytes, problem: str) -> None:
@@ -229,3 +234,39 @@ def test_every_kind_has_a_reader() -> None:
     assert set(READERS) == kinds
     with pytest.raises(ValidationError, match=r"must hold \{prompt\}"):
         source(kind="jsonl", path="x", instructions="no place for it")
+
+
+class TestWhatNoFileCanHold:
+    """Refused with row and column before anything starts: later it would end a run."""
+
+    def row(self, **values: Any) -> Row:
+        return Row(number=3, origin="rows.py, row 3", values={"prompt": "What?", "answer": "1", **values})
+
+    @pytest.mark.parametrize(
+        ("values", "problem"),
+        [
+            ({"answer": Decimal("1.5")}, "column 'answer' holds a Decimal, which JSON cannot"),
+            ({"answer": date(2026, 1, 1)}, "holds a date"),
+            ({"answer": b"1"}, "holds a bytes"),
+            ({"answer": {"tests": [{1, 2}]}}, r"holds a set at \['tests'\]\[0\]"),
+            ({"answer": ["1", float("nan")]}, r"holds nan at \[1\]"),
+            ({"answer": 10**5000}, "holds an integer too long"),
+            ({"answer": "\ud83d"}, r"'answer' holds text with half a character"),
+            ({"prompt": "smile \ud83d!"}, r"'prompt' holds half a character \(\\ud83d, an unpaired surrogate\) at 6"),
+            ({"prompt": None, "messages": [{"role": "user", "content": "\udc00"}]}, "column 'messages' holds half"),
+            ({"extra": threading.Lock()}, r"column 'extra' holds a lock, which cannot be sent to another process"),
+            ({"extra": {"f": lambda: 1}}, "column 'extra' holds a dict, which cannot be sent"),
+        ],
+    )
+    def test_is_refused_with_row_and_column(self, values: dict[str, Any], problem: str) -> None:
+        with pytest.raises(RecipeError, match=rf"^rows\.py, row 3: .*{problem}"):
+            to_prompt(self.row(**values), source(kind="jsonl", path="x"), "train/3")
+
+    def test_numbers_of_numpy_and_dates_in_further_columns_are_fine(self) -> None:
+        values = {"answer": {"n": np.int64(3), "all": (np.float32(0.5), np.array([1]))}, "day": date(2026, 1, 1)}
+        prompt = to_prompt(self.row(**values), source(kind="jsonl", path="x"), "train/3")
+        assert prompt.answer == {"n": 3, "all": [0.5, [1]]} and prompt.columns["day"] == date(2026, 1, 1)
+
+    def test_the_source_of_a_row_is_text_that_can_be_written(self) -> None:
+        with pytest.raises(RecipeError, match="column 'task' holds half a character"):
+            to_prompt(self.row(task="\ud800"), source(kind="jsonl", path="x", columns={"source": "task"}), "train/3")

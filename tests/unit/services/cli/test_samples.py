@@ -1,0 +1,70 @@
+"""`rayzero samples`: what a model wrote reaches a terminal or a file as text, one group or many."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rayzero.services.cli.samples import Format, samples
+from rayzero.services.observe.browse.rollout_index import Filter
+from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.errors import UsageError
+from rayzero.services.store.run_directory import RunDirectory
+from tests.fakes import make_group, make_recipe
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc\ud800[/red]"
+OBEYED = ("\x1b", "\x9b", "\u202e", "\x07")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare(make_recipe())
+    directory.release()
+    groups = []
+    for number in (0, 1):
+        group = make_group(number)
+        rollouts = tuple(
+            replace(
+                rollout,
+                completion=replace(rollout.completion, text=HOSTILE),
+                verdict=replace(rollout.verdict, reason=HOSTILE),
+            )
+            for rollout in group.rollouts
+        )
+        groups.append(replace(group, rollouts=rollouts, prompt=replace(group.prompt, answer=HOSTILE, source=HOSTILE)))
+    Recorder(directory).on_update({"update": 1, "time_s": 1.0, "completion_tokens": 1}, groups)
+    return directory.path
+
+
+def show(run: Path, form: Format, out: Path | None = None, key: str | None = None) -> None:
+    samples(str(run), run.parent, Filter(), "newest", 10, form, out, key)
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_a_completion_gives_the_terminal_no_command(
+    run: Path, form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run, form)
+    shown = capsys.readouterr().out
+    assert not [letter for letter in OBEYED if letter in shown] and "owned" in shown
+    if form == "jsonl":
+        texts = [rollout["completion"] for line in shown.splitlines() for rollout in json.loads(line)["rollouts"]]
+        assert set(texts) == {HOSTILE.replace("\ud800", r"\ud800")}
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "html"])
+def test_one_group_in_every_format(run: Path, form: Format, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "one"
+    show(run, form, out, "update_000001:1")
+    text = capsys.readouterr().out if form == "table" else out.read_text()
+    assert "update_000001:1" in text and "update_000001:0" not in text
+
+
+def test_a_group_that_is_not_there_is_named(run: Path) -> None:
+    with pytest.raises(UsageError, match="there is no group 'update_000009:1'"):
+        show(run, "html", None, "update_000009:1")
