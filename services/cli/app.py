@@ -8,6 +8,7 @@ answer, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -213,7 +214,8 @@ def main() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    with suppress(OSError):  # the terminal is gone: the exit code says it alone
+        typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     sys.exit(exit_code)
 
 

@@ -46,6 +46,11 @@ class SyncReport:
     receive_s: float = 0.0
     """Longest time an engine took to receive and check the bytes, beside generation."""
 
+    @classmethod
+    def unsent(cls, policy_version: int) -> SyncReport:
+        """Of weights that no engine took."""
+        return cls(policy_version=policy_version, num_workers=0, num_bytes=0, seconds=0.0, pause_s=0.0)
+
 
 @dataclass(slots=True)
 class WeightSync:

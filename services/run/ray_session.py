@@ -15,6 +15,7 @@ from pathlib import Path
 import ray
 
 from rayzero.services.fleet.placement_groups import give_back_gpus
+from rayzero.services.run.interrupts import held_from_children
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
@@ -76,16 +77,17 @@ class RaySession:
         # RAY_ADDRESS would send `ray.init` to another cluster although the recipe names none.
         os.environ.pop("RAY_ADDRESS", None)
         self._temporary = own_folder()
-        ray.init(
-            address="local",
-            num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
-            resources=_named_resources(self.recipe),
-            object_store_memory=self.recipe.cluster.object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(self._temporary),
-        )
+        with held_from_children():
+            ray.init(
+                address="local",
+                num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),
+                resources=_named_resources(self.recipe),
+                object_store_memory=self.recipe.cluster.object_store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(self._temporary),
+            )
 
 
 def required_cpus(recipe: Recipe) -> int:

@@ -41,6 +41,10 @@ class WorkerLostError(WorkerError):
     """Its process or its node is gone."""
 
 
+class TaskFailedError(WorkerError):
+    """What it was asked raised an error in it; the worker itself lives."""
+
+
 class DeadlineError(RayzeroError):
     """A wait ran out: says who waited for whom, for what and how long."""
 

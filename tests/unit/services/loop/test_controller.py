@@ -17,9 +17,9 @@ from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.causes import DropReason
-from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
+from rayzero.services.schema.errors import DeadlineError, RunDirectoryError, RunHalted, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Group, GroupRequest
 from tests.fakes import (
     Events,
     FakeLearner,
@@ -357,3 +357,60 @@ async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
     assert set(run.controller.buffer.dropped) == {DropReason.HALTED}
     assert run.details == {"loss is NaN"}
     assert run.fate()[2] == run.fate()[3] == ["dropped"]
+
+
+async def test_a_stop_leaves_the_evaluation_under_way_to_the_run_that_goes_on() -> None:
+    run = Run(num_updates=6)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    hanging = asyncio.Event()
+
+    def delay(request: GroupRequest) -> float:
+        if request.group_id < 0 and run.controller.buffer.version == 2:
+            hanging.set()
+            return 3600.0
+        return 0.0
+
+    run.workers["rollout-0"].on_generate = delay
+    going = asyncio.create_task(run.controller.run())
+    async with asyncio.timeout(20):
+        await hanging.wait()
+        run.controller.stop()
+        await going
+    assert run.watcher.saved == [2] and set(run.controller.accuracies) == {0}
+    second = Run(num_updates=6)
+    second.controller.recipe = run.controller.recipe
+    second.controller.load_state_dict(run.controller.state_dict())
+    await second.go()
+    assert [found.policy_version for found in second.watcher.evaluations] == [2, 4, 6]
+
+
+async def test_a_fleet_that_gives_up_ends_the_run_with_its_cause_and_the_updates_are_saved() -> None:
+    run = Run(num_updates=50, max_staleness=1)
+    run.engines.max_restarts = 0
+
+    def fail(row: dict[str, Any]) -> None:
+        if row["update"] == 3:
+            run.workers["rollout-0"].failures["generate"] = WorkerError("the GPU fell off the bus")
+
+    run.watcher.on_row = fail
+    with pytest.raises(WorkerError, match="rollout workers failed 1 times in a row; the last: the GPU fell off"):
+        await run.go()
+    assert run.watcher.saved == [run.controller.buffer.version] and run.watcher.saved[0] >= 3
+
+
+async def test_what_cannot_be_saved_is_not_tried_again() -> None:
+    run = Run(num_updates=50)
+    settings = run.recipe.checkpoint.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"checkpoint": settings})
+    tried = []
+
+    async def save(controller: Controller, accuracy: float | None) -> None:
+        tried.append(controller.buffer.version)
+        raise RunDirectoryError("the disk is full")
+
+    run.watcher.save = save  # type: ignore[method-assign]
+    with pytest.raises(RunDirectoryError, match="disk is full"):
+        await run.go()
+    assert tried == [2]
