@@ -197,9 +197,7 @@ async def test_what_fails_twice_for_the_same_reason_is_not_blamed_on_the_process
     shop.supervisor.spawn = spawn_broken
     shop.learners[0].failures[step] = error
     if step == "save":
-        with pytest.raises(
-            RunDirectoryError, match=r"written: .*temperature; a new learner.*none before it"
-        ):
+        with pytest.raises(RunDirectoryError, match=r"written: .*temperature; a new learner.*none before it"):
             await shop.save(1)
     else:
         await shop.train(2)  # once may be the process
