@@ -23,13 +23,14 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
 from rayzero.services.loop.batch_metrics import with_kl
+from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.observers import Observer, Saver
 from rayzero.services.loop.side_task import SideTask
-from rayzero.services.loop.stall import describe_stall
+from rayzero.services.loop.stall import stalled
 from rayzero.services.loop.update_row import update_row
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
@@ -56,6 +57,8 @@ class Controller:
     saver: Saver
     observers: Sequence[Observer]
     clock: Callable[[], float] = time.monotonic
+    say: Callable[[str], None] = logger.warning
+    """Shows what a user must know at once."""
     stopping: bool = False
     accuracies: dict[int, float] = field(default_factory=dict)
     """Held-out accuracy by version."""
@@ -65,6 +68,7 @@ class Controller:
     """Version of the last checkpoint; -1: none yet."""
     activity: Activity = field(default_factory=Activity)
     _admission: Admission = field(init=False)
+    _drops: Drops = field(init=False)
     _gpu: GpuTimeSharing = field(init=False)
     _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
@@ -80,7 +84,8 @@ class Controller:
         """A run starts unpaused, and its parts share one clock."""
         self.activity.clock = self.clock
         self._last_progress_s = self.clock()
-        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.runner, self._on_finish)
+        self._drops = Drops(self.recipe.training, self.say)
+        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.runner, self._on_finish, self._drops)
         self._admission.running.set()
         self._gpu = GpuTimeSharing(self.rollouts, self.recipe.cluster.takes_turns)
 
@@ -93,7 +98,8 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
-        if self._lacks_evaluation:
+        version = self.buffer.version
+        if self.recipe.evaluates_at(version) and version not in self.accuracies:
             self._evaluating.begin(self._evaluate())
             await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
@@ -233,7 +239,7 @@ class Controller:
         self.sync.canary.learn(groups)
         row = update_row(groups, result, report, timings, self.buffer)
         last = version == self.recipe.training.num_updates
-        evaluate = self._evaluates_at(version)
+        evaluate = self.recipe.evaluates_at(version)
         # At max_staleness 0 an evaluation has the engines to itself.
         apart = evaluate and (self.recipe.training.is_synchronous or last)
         self._admission.is_open = not (apart or self.stopping)
@@ -269,8 +275,8 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        report = describe_stall(self.activity, self.buffer, [self.runner.rollouts, self.runner.rewards])
-        return DeadlineError(f"stalled: nothing was finished for {self._silent_s:.0f} s\n{report}")
+        fleets = [self.runner.rollouts, self.runner.rewards]
+        return stalled(self.stalled_s, self.activity, self.buffer, fleets, self._drops.describe())
 
     @property
     def _silent_s(self) -> float:
@@ -281,15 +287,6 @@ class Controller:
         if reason is not None:
             for observer in self.observers:
                 observer.on_drop(group, reason)
-
-    def _evaluates_at(self, version: int) -> bool:
-        every = self.recipe.evaluation.every_updates
-        return version in (0, self.recipe.training.num_updates) or bool(every and version % every == 0)
-
-    @property
-    def _lacks_evaluation(self) -> bool:
-        """At the start; and where a run was stopped before the evaluation that was due."""
-        return self._evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies
 
     async def _evaluate(self, version: int | None = None) -> None:
         with self.activity(Phase.EVALUATION):

@@ -47,6 +47,8 @@ from rayzero.services.store.run_directory import RunDirectory, choose_run_direct
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
     from rayzero.services.observe.api.run_view import RunView
 
+logger = logging.getLogger(__name__)
+
 INTERRUPTED = 130
 
 
@@ -213,6 +215,7 @@ class _Run:
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],
+            say=self._warn,
         )
 
     async def _ready_learner(self, learner: LearnerSupervisor, progress: ProgressView) -> None:
@@ -259,6 +262,10 @@ class _Run:
                 yield view
             finally:
                 view.detach()
+
+    def _warn(self, text: str) -> None:
+        logger.warning(text)
+        self.console.print(text, style="yellow", soft_wrap=True, markup=False)
 
     def _on_signal(self, number: signal.Signals, task: asyncio.Task[Any]) -> None:
         """The first: finish the update in hand, save, end. With nothing to save, or at a second Ctrl-C: end now."""
