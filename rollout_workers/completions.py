@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.messages import Completion, FinishReason, VersionSpan
 
+_TAG = re.compile(r"</?[A-Za-z][\w-]*>")
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 
 
@@ -32,13 +36,34 @@ def completion_of(output: Any, tokenizer: Any, policy_version: int) -> Completio
         VersionSpan(start=span.start, end=span.end, policy_version=int(span.version))
         for span in output.weight_versions or ()
     )
+    reason = FINISH_REASONS[output.finish_reason]
     return Completion(
-        text=tokenizer.decode(token_ids, skip_special_tokens=True),
+        text=text_of(token_ids, tokenizer, reason),
         token_ids=token_ids,
         rollout_logprobs=logprobs,
         version_spans=spans or (VersionSpan(start=0, end=0, policy_version=policy_version),),
-        finish_reason=FINISH_REASONS[output.finish_reason],
+        finish_reason=reason,
     )
+
+
+def text_of(token_ids: NDArray[np.int32], tokenizer: Any, finish_reason: FinishReason) -> str:
+    """What rewards read: without the tokens that begin, end and fill a text. A tag of the answer's own is part of it,
+    also where the tokenizer calls it special: `<think>` is one, in models that were made to reason."""
+    special, unread = _special_tokens(tokenizer)
+    tokens = token_ids.tolist()
+    if finish_reason == "stop" and tokens and tokens[-1] in special:
+        tokens.pop()
+    text: str = tokenizer.decode([token for token in tokens if token not in unread])
+    return text
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer: Any) -> tuple[frozenset[int], frozenset[int]]:
+    """All of them, and those that are no tags of an answer."""
+    named = {getattr(tokenizer, f"{name}_token", None) for name in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")}
+    tokens = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    unread = (number for number, token in tokens.items() if token in named or not _TAG.fullmatch(token))
+    return frozenset(tokens), frozenset(unread)
 
 
 def eos_token_ids(tokenizer: Any, model_path: Path) -> list[int]:

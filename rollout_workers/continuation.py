@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rayzero.rollout_workers.completions import spread_seed
+from rayzero.rollout_workers.completions import spread_seed, text_of
 from rayzero.services.schema.messages import Completion
 
 Resume = Callable[[int, Completion], Awaitable[Completion | None]]
@@ -41,7 +41,7 @@ def joined(made: Completion, rest: Completion, tokenizer: Any) -> Completion:
         replace(span, start=span.start + made.num_tokens, end=span.end + made.num_tokens) for span in rest.version_spans
     )
     return Completion(
-        text=tokenizer.decode(token_ids, skip_special_tokens=True),
+        text=text_of(token_ids, tokenizer, rest.finish_reason),
         token_ids=token_ids,
         rollout_logprobs=np.concatenate([made.rollout_logprobs, rest.rollout_logprobs]),
         version_spans=(*made.version_spans, *later),

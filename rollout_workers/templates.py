@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.errors import PromptRefused, PromptTooLong, RecipeError
 from rayzero.services.schema.messages import ChatMessage, Prompt
 
 R1_ZERO = (
@@ -38,12 +39,36 @@ def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer) -> tuple[str
     """The prompt as text, and as the [P] tokens that the learner will train on.
 
     Raises:
-        RecipeError: the template cannot render these messages with this model.
+        PromptRefused: the template cannot render these messages, or the tokenizer the text.
+        RecipeError: the template can render nothing with this model.
     """
-    text = TEMPLATES[template](prompt.messages, tokenizer)
-    # A chat template writes the special tokens itself: adding them again would start the prompt with two.
-    token_ids = tokenizer.encode(text, add_special_tokens=template != "chat")
-    return text, np.asarray(token_ids, dtype=np.int32)
+    try:
+        text = TEMPLATES[template](prompt.messages, tokenizer)
+        # A chat template writes the special tokens itself: adding them again would start the prompt with two.
+        token_ids = tokenizer.encode(text, add_special_tokens=template != "chat")
+        return text, np.asarray(token_ids, dtype=np.int32)
+    except RecipeError as error:
+        raise type(error)(f"prompt {prompt.prompt_id}: {error}") from None
+    except Exception as error:
+        # A model's template is a program of its own, and raises what it likes: for a system message, say.
+        roles = ", ".join(message.role for message in prompt.messages)
+        what = "the model's chat template" if template == "chat" else "the tokenizer"
+        raise PromptRefused(f"prompt {prompt.prompt_id} (roles: {roles}): {what} refuses it: {error}") from None
+
+
+def room_after(prompt: Prompt, num_tokens: int, settings: RolloutSettings) -> int:
+    """Tokens that are left for a completion after a prompt's.
+
+    Raises:
+        PromptTooLong: none.
+    """
+    room = settings.max_model_tokens - num_tokens
+    if room < 1:
+        raise PromptTooLong(
+            f"prompt {prompt.prompt_id} has {num_tokens} tokens, and rollout.max_model_tokens is "
+            f"{settings.max_model_tokens}: raise it, drop the prompt, or set data.max_prompt_tokens"
+        )
+    return room
 
 
 def _chat(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
@@ -58,7 +83,7 @@ def _chat(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
 def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
     users = [message.content for message in messages if message.role == "user"]
     if len(users) != 1:
-        raise RecipeError(f"rollout.prompt_template r1_zero renders one question, but the prompt has {len(users)}")
+        raise PromptRefused(f"rollout.prompt_template r1_zero renders one question, but the prompt has {len(users)}")
     return R1_ZERO.replace("{prompt}", users[0])
 
 

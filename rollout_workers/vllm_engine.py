@@ -22,7 +22,7 @@ from rayzero.rollout_workers.engine_calls import EngineCalls
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
-from rayzero.rollout_workers.templates import render
+from rayzero.rollout_workers.templates import render, room_after
 from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
 from rayzero.services.schema.messages import (
     Completion,
@@ -89,18 +89,16 @@ class RolloutEngine:
         """Sample all completions of one group, as one request of the engine.
 
         Raises:
-            RecipeError: the prompt leaves no room for a completion.
+            PromptRefused: the model's template cannot render the prompt, or it leaves no room for a completion.
         """
         begun = time.monotonic()
         self._calls.ready()
-        text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
-        room = self._settings.max_model_tokens - len(prompt)
-        if room < 1:
+        try:
+            text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
+            room = room_after(request.prompt, len(prompt), self._settings)
+        except RecipeError:
             self._barrier.withdraw(request.batch)
-            raise RecipeError(
-                f"prompt {request.prompt.prompt_id} has {len(prompt)} tokens, rollout.max_model_tokens is "
-                f"{self._settings.max_model_tokens}: raise it or drop the prompt"
-            )
+            raise
         sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
         seed = None if sampling.seed is None else spread_seed(sampling.seed)
         salt = "" if request.batch is None else request.batch.batch_id

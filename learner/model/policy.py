@@ -25,9 +25,9 @@ from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
 
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "vocab.json", "merges.txt",
+_COPIED_FILES = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ class Policy:
         return self.named_weights() if self.adapter_scaling is None else adapters(self.model, self.dtype)
 
     def save(self, directory: str | Path) -> None:
-        """Write a Hugging Face directory, tokenizer included, that `from_pretrained` and vLLM load as they are."""
+        """Write a Hugging Face directory that `from_pretrained` and vLLM load as they are, tokenizer included."""
         weights = {}
         for name, weight in self.named_weights():
             if self.ranks.rank == 0:
@@ -144,7 +144,7 @@ class Policy:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(directory, state_dict=weights)
-        for name in _TOKENIZER_FILES:
+        for name in _COPIED_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
 

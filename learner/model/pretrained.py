@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from rayzero.learner.batch.batching import Microbatch, lay_out
 from rayzero.learner.batch.samples import TrainingSample
@@ -40,15 +40,25 @@ def load_model(path: Path, *, key: str = "model.path", proven: bool = True) -> A
     if not (path / "config.json").is_file():
         raise RecipeError(f"{key}: {path} holds no config.json: give a directory in Hugging Face format")
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True, generation_config=GenerationConfig()
+        )
     except (OSError, ValueError) as error:
         raise RecipeError(f"{key}: {path} cannot be loaded: {error}") from error
     inner = getattr(model, "model", None)
     if not hasattr(model, "lm_head") or not hasattr(inner, "layers"):
         raise RecipeError(f"{key}: {type(model).__name__} is not supported: docs/models.md lists what is")
+    model.generation_config = _ends_alone(model.config)
     if proven:
         prove(model, key)
     return model
+
+
+def _ends_alone(config: Any) -> GenerationConfig:
+    """The model's special tokens, and no way of sampling: transformers loads a generation_config.json that has a
+    temperature without do_sample, and cannot save it. A checkpoint has that file as it was (Policy.save)."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(config, name, None) for name in names})
 
 
 @torch.no_grad()

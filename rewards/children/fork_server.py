@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pickle
@@ -154,6 +155,9 @@ def _reap(control: socket.socket, children: set[int]) -> None:
 def _child(channel: socket.socket, target: str) -> None:
     """Answer items until the pool closes the channel. Never returns."""
     code = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Prints, by which rewards are debugged, wait for 8 kB before a file gets them, and go with a killed child.
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         _serve(channel, target)
     except (EOFError, ConnectionError):
@@ -162,6 +166,7 @@ def _child(channel: socket.socket, target: str) -> None:
         code = 1
     finally:
         with contextlib.suppress(BaseException):
+            sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)  # never back into the fork server's frames, whatever the work did
 
@@ -187,7 +192,7 @@ def _serve(channel: socket.socket, target: str) -> None:
         except MemoryError as error:
             reply = {"error": _describe(error), "cause": "memory"}
         except BaseException as error:
-            reply = {"error": _describe(error), "cause": "exception"}
+            reply = {"error": _describe(error), "cause": getattr(error, "cause", "exception")}
         item = result = None
         _send(channel, reply)
 

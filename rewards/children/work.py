@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +71,33 @@ def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[
         scores = function(**given)
         if inspect.isawaitable(scores):
             scores = runner.run(_await(scores))
-        number = len(columns["completions"])
-        if scores is None or len(scores) != number:
-            got = "None" if scores is None else f"{len(scores)} scores"
-            raise ValueError(f"{name} returned {got} for {number} completions")
-        return [None if score is None else float(score) for score in scores]
+        return _checked(scores, len(columns["completions"]), name)
 
     return call
+
+
+class BadReturn(Exception):
+    """A reward function returned something else than it should: no single completion is to blame."""
+
+    cause = "bad-return"
+
+
+def _checked(scores: Any, number: int, name: str) -> list[float | None]:
+    """One number or None for each completion. A dict would be its keys, and a pair `scores, info` two scores."""
+    what = f"a {type(scores).__name__}"
+    if (
+        isinstance(scores, Iterable)
+        and hasattr(scores, "__len__")
+        and not isinstance(scores, str | bytes | Mapping | Set)
+    ):
+        if len(scores) == number and not any(isinstance(score, str | bytes) for score in scores):
+            try:
+                return [None if score is None else float(score) for score in scores]
+            except (TypeError, ValueError):
+                pass
+        kinds = ", ".join(dict.fromkeys(type(score).__name__ for score in scores))
+        what = f"{len(scores)} of the type {kinds}" if len(scores) else "none"
+    raise BadReturn(f"{name} must return one number or None for each of the {number} completions; it returned {what}")
 
 
 async def _await(result: Awaitable[Any]) -> Any:

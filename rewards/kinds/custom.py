@@ -4,7 +4,8 @@
         return [1.0 if len(completion) < 200 else None for completion in completions]
 
 The function is called once a group. When that call fails (raises, dies, takes too long), each completion is tried
-alone, so that only the culprit is an error and its neighbours keep their scores.
+alone, so that only the culprit is an error and its neighbours keep their scores. A call that returned something else
+than one score each is no completion's fault, and is not tried again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class CustomReward:
         try:
             return await self._call(cases, retry=not self._splits(cases))
         except ChildFailure as failure:
-            if not self._splits(cases) or failure.cause == ErrorCause.START:
+            if not self._splits(cases) or failure.cause in (ErrorCause.START, ErrorCause.BAD_RETURN):
                 return [failed(failure.cause, failure.text, seconds=failure.seconds)] * len(cases)
         return await score_each(cases, self._alone, context.deadline)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -223,7 +224,8 @@ def main() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.secho(f"error: {printable(message)}", fg=typer.colors.RED, err=True)
+    with suppress(OSError):  # the terminal is gone: the exit code says it alone
+        typer.secho(f"error: {printable(message)}", fg=typer.colors.RED, err=True)
     sys.exit(exit_code)
 
 

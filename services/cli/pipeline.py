@@ -102,6 +102,7 @@ def report(
 
 
 def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str | None) -> None:
+    from rayzero.services.observe.run_terminal import run_console
     from rayzero.services.pipeline.job import run_pipeline
     from rayzero.services.pipeline.loading import load_pipeline
     from rayzero.services.schema.errors import UsageError
@@ -109,7 +110,7 @@ def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str 
     loaded = load_pipeline(path, overrides)
     if until is not None and until not in loaded.pipeline.stages:
         raise UsageError(f"--until {until}: no such stage; there are: {', '.join(loaded.graph.order)}")
-    run_pipeline(loaded, run_dir, until, terminal())
+    run_pipeline(loaded, run_dir, until, run_console())
 
 
 def _attempt(path: Path, overrides: Sequence[str], run_dir: Path | None) -> PipelineRun:

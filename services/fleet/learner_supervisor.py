@@ -2,6 +2,8 @@
 
     call fails ─► a new actor ─► the last checkpoint ─► the batches trained on since, again ─► the call once more
 
+A call that raises the same error in the new one, too, ends the run with it: the process was not to blame.
+
 The batches are those that were recorded, so the policy comes back as it was, bit for bit, and no group is trained on
 twice: an update either is part of the policy that came back, or is made once more on the same groups.
 """
@@ -19,6 +21,7 @@ from rayzero.services.schema.errors import (
     DeadlineError,
     LearnerRestarted,
     RunDirectoryError,
+    TaskFailedError,
     WorkerError,
 )
 from rayzero.services.schema.interfaces import LearnerHandle
@@ -94,11 +97,16 @@ class LearnerSupervisor(LearnerCalls):
         if call.on_failure is OnFailure.RAISE:
             # Of the learner of now, dead or not: an abort that waited for a new one would end that one's transfer.
             return await call.of(self._started())(*args, **kwargs)
+        before = ""
         while True:
             learner = await self._living()
             try:
                 return await call.of(learner)(*args, **kwargs)
             except (WorkerError, DeadlineError) as error:
+                if isinstance(error, TaskFailedError) and str(error) == before:
+                    # Not the process: every further one would be brought back to fail once more.
+                    raise TaskFailedError(f"{error}; a new learner failed in the same way") from None
+                before = str(error)
                 await self._revive(learner, error)
                 if call.on_failure is OnFailure.RESTART:
                     raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None

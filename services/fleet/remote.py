@@ -1,7 +1,7 @@
 """Ray handles behind the Protocols of services/schema/interfaces.py: deadlines, and errors that name who failed.
 
-Every call raises a `RayzeroError`: the actor's own, or `WorkerError` for a dead actor and any other exception in it,
-or `DeadlineError`. Nothing above this file sees Ray.
+Every call raises a `RayzeroError`: the actor's own, `TaskFailedError` for any other exception in it,
+`WorkerLostError` for a dead actor, or `DeadlineError`. Nothing above this file sees Ray.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from ray.exceptions import RayError, RayTaskError
 
 from rayzero.services.fleet.calls import Call, LearnerCalls, P, RewardCalls, RolloutCalls, T
 from rayzero.services.schema.config.training import DeadlineSettings
-from rayzero.services.schema.errors import DeadlineError, RayzeroError, RunDirectoryError, WorkerError, WorkerLostError
+from rayzero.services.schema.errors import (
+    DeadlineError,
+    RayzeroError,
+    RunDirectoryError,
+    TaskFailedError,
+    WorkerLostError,
+)
 
 SHUTDOWN_S = 10.0
 
@@ -88,14 +94,16 @@ class RemoteLearner(LearnerCalls, RemoteActor):
 
 
 def _own_error(cause: BaseException, what: str) -> RayzeroError:
-    """The actor's own error as it was raised; anything else becomes a WorkerError with its type and first line."""
+    """The actor's own error as it was raised; anything else becomes a TaskFailedError with its type and reason."""
     if isinstance(cause, RayzeroError):
         return cause
     if isinstance(cause, OSError) and cause.filename:
         return RunDirectoryError(f"{what}: {cause.filename}: {cause.strerror}")
-    return WorkerError(f"{what}: {type(cause).__name__}: {_first_line(cause)}")
+    return TaskFailedError(f"{what}: {type(cause).__name__}: {_first_line(cause)}")
 
 
 def _first_line(error: BaseException) -> str:
+    """With the next one where the first announces it: `GenerationConfig is invalid:` alone says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:500] if lines else type(error).__name__
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return text[:500] or type(error).__name__

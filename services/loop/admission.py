@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rayzero.services.loop.deterministic_dispatch import assign
+from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
 from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
 from rayzero.services.loop.length_bias import LengthBias
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import RecipeError, WorkerError
+from rayzero.services.schema.errors import PromptRefused, PromptTooLong, WorkerError
 from rayzero.services.schema.interfaces import PromptSource
 from rayzero.services.schema.messages import Group, GroupRequest
 
@@ -29,6 +30,8 @@ class Admission:
     runner: GroupRunner
     on_finish: Callable[[Group, DropReason | None], None]
     """The group, and why it was dropped untrained (None: it is ready)."""
+    drops: Drops
+    """Says and bounds what is dropped."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared while the run is paused: nothing is admitted, and what waits does not begin."""
     is_open: bool = True
@@ -122,16 +125,17 @@ class Admission:
         try:
             group = await self.runner.run(request, lambda state, holder: self.buffer.move(entry, state, holder), worker)
         except WorkerError as error:
-            if self.runner.rollouts.failure is not None:
+            if self.runner.rollouts.failure is not None or self.runner.rewards.failure is not None:
                 raise
-            self.buffer.drop(entry, DropReason.FAILED, str(error))
+            self._drop(entry, DropReason.FAILED, str(error))
             return
         except GroupAborted as aborted:
             self.lengths.on_drop(aborted.completions, entry.given_up)
             return
-        except RecipeError as error:
-            # A prompt that does not fit the engine costs itself, not the run.
-            self.buffer.drop(entry, DropReason.REFUSED, str(error))
+        except PromptRefused as error:
+            # A prompt that the model cannot be given costs itself, not the run.
+            too_long = isinstance(error, PromptTooLong)
+            self._drop(entry, DropReason.TOO_LONG if too_long else DropReason.REFUSED, str(error))
             return
         self.prompts.learn(group)
         reason = entry.given_up or self._reason_to_drop(group)
@@ -139,12 +143,21 @@ class Admission:
             self.buffer.commit(entry, group)
             self.on_finish(group, None)
         else:
-            self.buffer.drop(entry, reason)
+            self._drop(entry, reason)
             self._dropped(group, reason)
 
     def _dropped(self, group: Group, reason: DropReason | None) -> None:
         self.lengths.on_drop((rollout.completion for rollout in group.rollouts), reason)
         self.on_finish(group, reason)
+
+    def _drop(self, entry: Entry, reason: DropReason, detail: str = "") -> None:
+        """Another prompt takes its place, as long as that leads anywhere.
+
+        Raises:
+            NothingToTrainOn: so many were dropped since the last update that it does not.
+        """
+        self.buffer.drop(entry, reason, detail)
+        self.drops.count(self.buffer.version, self.buffer.dropped[reason], entry, reason, detail)
 
     def _reason_to_drop(self, group: Group) -> DropReason | None:
         if len(group.judged) < 2:

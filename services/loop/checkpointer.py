@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayzero.services.loop.controller import Controller
-from rayzero.services.schema.errors import RunDirectoryError
+from rayzero.services.schema.errors import DeadlineError, RunDirectoryError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.store.checkpoints import accuracy_of, checkpoints_in, seal, sync_directory, version_of
 from rayzero.services.store.run_state import PackedState
@@ -26,7 +26,8 @@ class Checkpointer:
         """Write `update_<version>`: into a temporary directory, synced to disk, then renamed.
 
         Raises:
-            RunDirectoryError: the disk is full or the folder not writable; earlier checkpoints are untouched.
+            RunDirectoryError: the disk is full, the folder not writable, or the learner failed twice for one reason;
+                earlier checkpoints are untouched.
         """
         version = controller.buffer.version
         final = self.folder / f"update_{version:06d}"
@@ -42,12 +43,11 @@ class Checkpointer:
                 shutil.rmtree(final)
             temporary.replace(final)
             sync_directory(self.folder)
-        except (OSError, RunDirectoryError) as error:
+        except (OSError, RunDirectoryError, WorkerError, DeadlineError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             why = getattr(error, "strerror", None) or error
-            raise RunDirectoryError(
-                f"checkpoint {final} cannot be written: {why}; the one before it is intact"
-            ) from None
+            before = "the one before it is intact" if any(self.folder.glob("update_*")) else "there is none before it"
+            raise RunDirectoryError(f"checkpoint {final} cannot be written: {why}; {before}") from None
         self._prune(version)
 
     def best(self) -> Path | None:

@@ -17,52 +17,30 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
 from rayzero.services.loop.batch_metrics import with_kl
 from rayzero.services.loop.canary import check_kl
-from rayzero.services.loop.evaluation import Evaluation, Evaluator
+from rayzero.services.loop.drops import Drops
+from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
 from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
+from rayzero.services.loop.observers import Observer, Saver
 from rayzero.services.loop.side_task import SideTask
-from rayzero.services.loop.stall import describe_stall
+from rayzero.services.loop.stall import stalled
 from rayzero.services.loop.update_row import update_row
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import DeadlineError, RunHalted
+from rayzero.services.schema.errors import DeadlineError, RayzeroError, RunDirectoryError, RunHalted
 from rayzero.services.schema.interfaces import LearnerHandle, PromptSource, RolloutWorker
 from rayzero.services.schema.messages import Group, UpdateResult
 
 logger = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Is called with what happened: the recorder writes it down, the progress view shows it."""
-
-    def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
-        """One update is done and its weights are served."""
-        ...
-
-    def on_evaluation(self, evaluation: Evaluation) -> None:
-        """One pass over the held-out prompts is done."""
-        ...
-
-    def on_drop(self, group: Group, reason: DropReason) -> None:
-        """A finished group is retired untrained."""
-        ...
-
-
-class Saver(Protocol):
-    """Who makes checkpoints (services/loop/checkpointer.py)."""
-
-    async def save(self, controller: Controller, accuracy: float | None) -> None:
-        """Save everything that belongs together."""
-        ...
 
 
 @dataclass(slots=True)
@@ -80,6 +58,8 @@ class Controller:
     saver: Saver
     observers: Sequence[Observer]
     clock: Callable[[], float] = time.monotonic
+    say: Callable[[str], None] = logger.warning
+    """Shows what a user must know at once."""
     stopping: bool = False
     accuracies: dict[int, float] = field(default_factory=dict)
     """Held-out accuracy by version."""
@@ -89,6 +69,7 @@ class Controller:
     """Version of the last checkpoint; -1: none yet."""
     activity: Activity = field(default_factory=Activity)
     _admission: Admission = field(init=False)
+    _drops: Drops = field(init=False)
     _gpu: GpuTimeSharing = field(init=False)
     _boundary: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a batch being taken until its groups are retired: a checkpoint lies before or after an update."""
@@ -97,12 +78,15 @@ class Controller:
     _evaluating: SideTask = field(default_factory=SideTask)
     _saving: SideTask = field(default_factory=SideTask)
     _last_progress_s: float = 0.0
+    _is_updating: bool = False
+    """The learner may be one version ahead of the buffer: they cannot be saved together."""
 
     def __post_init__(self) -> None:
         """A run starts unpaused, and its parts share one clock."""
         self.activity.clock = self.clock
         self._last_progress_s = self.clock()
-        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.runner, self._on_finish)
+        self._drops = Drops(self.recipe.training, self.say)
+        self._admission = Admission(self.recipe, self.prompts, self.buffer, self.runner, self._on_finish, self._drops)
         self._admission.running.set()
         self._gpu = GpuTimeSharing(self.rollouts, self.recipe.cluster.takes_turns)
 
@@ -115,8 +99,10 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
-        if self.buffer.version == 0 and not self.accuracies:
-            await self._evaluate()
+        version = self.buffer.version
+        if self.recipe.evaluates_at(version) and version not in self.accuracies:
+            self._evaluating.begin(self._evaluate())
+            await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
         loops = [asyncio.create_task(loop()) for loop in named]
         try:
@@ -127,12 +113,16 @@ class Controller:
             self.buffer.give_up_batch(str(halt))
             await self._save()
             raise
+        except RayzeroError as error:
+            await self._keep_updates(loops[0], error)
+            raise
         finally:
             await self._cancel(loops)
 
     def stop(self) -> None:
-        """Finish the update in hand, save, and return from `run`."""
+        """Finish the update in hand, save, and return from `run`. An evaluation is left for the run that goes on."""
         self.stopping, self._admission.is_open = True, False
+        self._evaluating.give_up()
         self.buffer.interrupt()
 
     @property
@@ -186,6 +176,19 @@ class Controller:
         if self.saved_version != self.buffer.version:
             await self._save()
 
+    async def _keep_updates(self, training: asyncio.Task[None], error: RayzeroError) -> None:
+        """The run ends for a failure elsewhere: what the learner has made is saved, the update in hand included."""
+        if isinstance(error, RunDirectoryError) or (isinstance(error, DeadlineError) and self._is_updating):
+            return  # it is the saving that fails, or the update that hangs
+        self.stop()
+        deadlines = self.recipe.deadlines
+        await asyncio.wait([training], timeout=deadlines.update_s + deadlines.sync_s + deadlines.checkpoint_s)
+        if training.done() and not self._is_updating and self.buffer.version > max(self.saved_version, 0):
+            try:
+                await self._save()
+            except RayzeroError as again:
+                logger.warning("the updates since version %d could not be saved: %s", self.saved_version, again)
+
     async def _wait_for_batch(self) -> None:
         with self.activity(Phase.WAIT):
             try:
@@ -197,6 +200,7 @@ class Controller:
         """One batch: update, sync, and what follows."""
         started = self.clock()
         version = self.buffer.version + 1
+        self._is_updating = True
         async with self._weights:
             await self._saving.finish()
             async with self._gpu.learner():
@@ -205,15 +209,25 @@ class Controller:
             updated = self.clock()
             await self._hold_weights()
             held = self.clock()
-            with self.activity(Phase.SYNC):
-                report = await self.sync.broadcast(version)
-        timings = {
-            "wait_s": started - waited,
-            "update_s": updated - started,
-            "hold_s": held - updated,
-            "sync_s": report.seconds,
-        }
+            timings = {"wait_s": started - waited, "update_s": updated - started, "hold_s": held - updated}
+            try:
+                with self.activity(Phase.SYNC):
+                    report = await self.sync.broadcast(version)
+            except RayzeroError:
+                self._book_unserved(groups, result, timings)
+                raise
         await self._finish(groups, result, report, timings)
+
+    def _book_unserved(self, groups: list[Group], result: UpdateResult, timings: dict[str, float]) -> None:
+        """An update that no engine holds, for the run ends here: made all the same, and saved with the others."""
+        row = update_row(groups, result, SyncReport.unsent(result.policy_version), timings, self.buffer)
+        self._retire(groups, result.policy_version)
+        for observer in self.observers:
+            observer.on_update(row, with_kl(groups, result.rollout_kl))
+
+    def _retire(self, groups: list[Group], version: int) -> None:
+        self.buffer.retire(groups, version)
+        self._is_updating = False
 
     async def _finish(
         self, groups: list[Group], result: UpdateResult, report: SyncReport, timings: dict[str, float]
@@ -231,25 +245,23 @@ class Controller:
         row |= lengths
         row["warnings"] += [*warnings, *shorter]
         self.sync.canary.learn(groups)
-        every = self.recipe.evaluation.every_updates
         last = version == self.recipe.training.num_updates
-        evaluate = last or bool(every and version % every == 0)
+        evaluate = self.recipe.evaluates_at(version)
         # At max_staleness 0 an evaluation has the engines to itself.
         apart = evaluate and (self.recipe.training.is_synchronous or last)
         self._admission.is_open = not (apart or self.stopping)
-        self.buffer.retire(groups, version)
+        self._retire(groups, version)
         if last:
             self.buffer.give_up_rest()
-        if evaluate:
+        if evaluate and not self.stopping:
             await self._evaluating.finish()
             self._evaluating.begin(self._evaluate(version))
         if apart:
             await self._evaluating.finish()
             self._admission.is_open = not self.stopping
             self.buffer.notify()
-        told = with_kl(groups, result.rollout_kl)
         for observer in self.observers:
-            observer.on_update(row, told)
+            observer.on_update(row, with_kl(groups, result.rollout_kl))
         if halt is not None:
             raise halt
         every = self.recipe.checkpoint.every_updates
@@ -272,8 +284,8 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        report = describe_stall(self.activity, self.buffer, [self.runner.rollouts, self.runner.rewards])
-        return DeadlineError(f"stalled: nothing was finished for {self._silent_s:.0f} s\n{report}")
+        fleets = [self.runner.rollouts, self.runner.rewards]
+        return stalled(self.stalled_s, self.activity, self.buffer, fleets, self._drops.describe())
 
     @property
     def _silent_s(self) -> float:

@@ -28,9 +28,16 @@ class SideTask:
         if self.task is not None:
             await asyncio.wait([self.task], timeout=timeout_s)
 
+    def give_up(self) -> None:
+        """End it where it is; who waits in `finish` goes on."""
+        if self.task is not None:
+            self.task.cancel()
+
     async def finish(self) -> None:
         """Until it ends; at once where there is none."""
         task = self.task
         if task is not None:
-            await task
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
             self.task = None if self.task is task else self.task

@@ -9,6 +9,7 @@ from typing import Any
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
+from rayzero.services.schema.errors import DeadlineError
 
 LEARNER_IS = {
     Phase.WAIT: "waits for groups",
@@ -17,6 +18,16 @@ LEARNER_IS = {
     Phase.CHECKPOINT: "saves a checkpoint",
     Phase.EVALUATION: "waits for an evaluation",
 }
+
+
+def stalled(
+    seconds: float, activity: Activity, buffer: GroupBuffer, fleets: Sequence[Fleet[Any]], dropped: str
+) -> DeadlineError:
+    """The error that ends a run which has not come on for so long. `dropped`: what was dropped meanwhile, as lines."""
+    report = describe_stall(activity, buffer, fleets)
+    return DeadlineError(
+        "\n".join(filter(None, (f"stalled: no update could be made for {seconds:.0f} s", dropped, report)))
+    )
 
 
 def describe_stall(activity: Activity, buffer: GroupBuffer, fleets: Sequence[Fleet[Any]]) -> str:

@@ -28,6 +28,7 @@ def update_row(
         **BatchFigures.of(groups).row(),
         **result.metrics,
         **timings,
+        "sync_s": report.seconds,
         "sync_pause_s": report.pause_s,
         "sync_receive_s": report.receive_s,
         **({} if math.isnan(report.kl_canary) else {"kl_canary": report.kl_canary}),

@@ -49,6 +49,11 @@ class SyncReport:
     kl_canary: float = math.nan
     """k3-KL between learner and engine on tokens that both scored at this version; NaN where none did."""
 
+    @classmethod
+    def unsent(cls, policy_version: int) -> SyncReport:
+        """Of weights that no engine took."""
+        return cls(policy_version=policy_version, num_workers=0, num_bytes=0, seconds=0.0, pause_s=0.0)
+
 
 @dataclass(slots=True)
 class WeightSync:

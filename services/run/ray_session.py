@@ -16,6 +16,7 @@ import ray
 
 from rayzero.services.fleet.local_ray import SYSTEM_CONFIG, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
+from rayzero.services.run.interrupts import held_from_children
 from rayzero.services.run.open_files import raise_open_files
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
@@ -78,7 +79,7 @@ class RaySession:
     def _start_local(self) -> None:
         self._local.enter_context(token_required())
         self._temporary = own_folder()
-        with on_loopback():
+        with on_loopback(), held_from_children():
             ray.init(
                 address="local",  # also where RAY_ADDRESS names a cluster: the recipe names none
                 num_cpus=self.recipe.cluster.num_cpus or max(os.cpu_count() or 1, required_cpus(self.recipe)),

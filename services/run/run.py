@@ -22,14 +22,17 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.canary import Canary
 from rayzero.services.loop.checkpointer import Checkpointer
-from rayzero.services.loop.controller import Controller, Observer
+from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.group_runner import GroupRunner
+from rayzero.services.loop.observers import Observer
 from rayzero.services.loop.run_control import RunControl
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
+from rayzero.services.observe.run_terminal import run_console
+from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.ray_session import RaySession
@@ -38,7 +41,7 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.terminal import LogFormatter, terminal
+from rayzero.services.schema.terminal import LogFormatter
 from rayzero.services.store.checkpoints import (
     checkpoints_in,
     find_damage,
@@ -46,10 +49,13 @@ from rayzero.services.store.checkpoints import (
     restore_run,
     version_of,
 )
+from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
     from rayzero.services.observe.api.run_view import RunView
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 
@@ -71,7 +77,7 @@ def train(
     Raises:
         RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
     """
-    console = terminal()
+    console = run_console()
     recipe = load_recipe(recipe_path, overrides)
     require_engines(recipe.cluster)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
@@ -124,7 +130,7 @@ class _Run:
             with ProgressView(console, recipe.training.num_updates) as progress:
                 progress.say("starting Ray")
                 await asyncio.to_thread(session.start)
-                self._catch_signals(task)
+                answer_signals(lambda number: self._on_signal(number, task))
                 async with self._watched(progress) as view, self._actors(progress) as controller:
                     self.controller = controller
                     view.attach(RunControl(controller))
@@ -135,6 +141,9 @@ class _Run:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
             console.print(f"interrupted; nothing is left running{after}", style="yellow")
             return INTERRUPTED
+        except Exception:
+            self._say_what_is_kept()
+            raise
         finally:
             await asyncio.to_thread(session.stop)
         return self._close(controller)
@@ -214,6 +223,7 @@ class _Run:
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],
+            say=self._warn,
         )
 
     async def _ready_learner(self, learner: LearnerSupervisor, progress: ProgressView) -> None:
@@ -241,6 +251,9 @@ class _Run:
         restore_run(self.checkpoint, self.prepared.train_prompts.find, controller.load_state_dict)
         buffer = controller.buffer
         Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
+        # An evaluation may have ended after the checkpoint at its version was begun.
+        evaluations = read_lines(self.directory.file("evaluations.jsonl"))
+        controller.accuracies |= {row["update"]: row["accuracy"] for row in evaluations}
         progress.resume(controller.buffer.version, controller.accuracies)
         self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
 
@@ -258,25 +271,39 @@ class _Run:
             finally:
                 view.detach()
 
-    def _catch_signals(self, task: asyncio.Task[Any]) -> None:
-        """First signal: finish the update in hand, save, end. With nothing to save, or at the second: end now."""
-        loop = asyncio.get_running_loop()
+    def _warn(self, text: str) -> None:
+        logger.warning(text)
+        self.console.print(text, style="yellow", soft_wrap=True, markup=False)
 
-        def on_signal() -> None:
-            controller = self.controller
-            if controller is None or controller.stopping or controller.buffer.version == 0:
-                task.cancel()
-            else:
-                self.console.print("stopping after this update (again to stop at once)", style="yellow")
-                controller.stop()
+    def _on_signal(self, number: signal.Signals, task: asyncio.Task[Any]) -> None:
+        """The first: finish the update in hand, save, end. With nothing to save, or at a second Ctrl-C: end now."""
+        controller = self.controller
+        if controller is None or controller.buffer.version == 0 or (controller.stopping and number is signal.SIGINT):
+            task.cancel()
+        elif not controller.stopping:
+            last = max(controller.saved_version, 0)
+            self.console.print(
+                f"{number.name}: stopping after this update, which is then saved; until then the last checkpoint is "
+                f"that of update {last} (Ctrl-C again to stop at once)"
+                if last
+                else f"{number.name}: stopping after this update, which is then saved (Ctrl-C again to stop at once)",
+                style="yellow",
+                soft_wrap=True,
+            )
+            controller.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal)
+    def _say_what_is_kept(self) -> None:
+        """After a failure: where the same command goes on."""
+        saved = checkpoints_in(self.directory.checkpoints)
+        if saved:
+            self.console.print(f"kept: {saved[-1].name}; the same command goes on from there", style="yellow")
+        elif self.controller is not None and self.controller.buffer.version > 0:
+            self.console.print("no checkpoint was written: the same command begins anew", style="yellow")
 
     def _close(self, controller: Controller) -> int:
         """Summary, report, exit code."""
         version = controller.buffer.version
-        if version < self.recipe.training.num_updates:
+        if version < self.recipe.training.num_updates or version not in controller.accuracies:
             self.console.print(f"stopped at update {version}; the same command goes on from here", style="yellow")
             return INTERRUPTED
         summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)

@@ -19,6 +19,18 @@ class RecipeError(UsageError):
     """A recipe, an override or an input file is refused before any actor starts. Names the key or line, and the fix."""
 
 
+class PromptRefused(RecipeError):
+    """One prompt cannot be given to the model: it costs itself, and nothing else. Names it, and the fix."""
+
+
+class PromptTooLong(PromptRefused):
+    """It leaves no room for a completion."""
+
+
+class NothingToTrainOn(RayzeroError):
+    """Group after group was dropped, and none could be trained on; the message counts the reasons."""
+
+
 class NotInstalled(RayzeroError):
     """A command needs a package or a folder that this installation was made without. Says what to install."""
 
@@ -39,6 +51,10 @@ class WorkerError(RayzeroError):
 
 class WorkerLostError(WorkerError):
     """Its process or its node is gone."""
+
+
+class TaskFailedError(WorkerError):
+    """What it was asked raised an error in it; the worker itself lives."""
 
 
 class DeadlineError(RayzeroError):

@@ -15,6 +15,8 @@ _HARMLESS = frozenset({0, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.
 
 def be_mortal() -> None:
     """Let signals that would end another process end this one too. Its children inherit that and do not need it."""
+    # Ray keeps Ctrl-C from its workers, and the driver a closed terminal: what they start inherits that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     own, kill, killpg, raise_signal = os.getpid(), os.kill, os.killpg, signal.raise_signal
 
     def struck(number: int) -> None:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayzero.services.loop.controller import Observer
 from rayzero.services.loop.evaluation import Evaluation
+from rayzero.services.loop.observers import Observer
 from rayzero.services.loop.run_control import RunControl
 from rayzero.services.observe.api import views
 from rayzero.services.observe.api.events import EventLog

@@ -100,6 +100,11 @@ class Recipe(Section):
             seed=(self.seed << 32) + EVALUATION_SEEDS,
         )
 
+    def evaluates_at(self, version: int) -> bool:
+        """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
+        every = self.evaluation.every_updates
+        return version in (0, self.training.num_updates) or bool(every and version % every == 0)
+
     def training_sampling(self, group_id: int) -> Sampling:
         """How a training group is sampled: seeds distinct for every completion of the run, and the same again when a
         group is sampled anew after a failure."""

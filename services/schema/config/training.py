@@ -40,6 +40,9 @@ class TrainingSettings(Section):
     skip_uniform_groups: bool = False
     """Dynamic sampling (DAPO): a group whose rewards are all equal teaches nothing; drop it and sample another prompt
     in its place."""
+    max_refills: int = Field(default=64, ge=1)
+    """How many batches of groups may be dropped for one update, because their prompts do not fit, they have no
+    verdicts, or their rewards are all equal and `skip_uniform_groups` wants others: the run ends, and says which."""
     max_group_attempts: int = Field(default=3, ge=1)
     """How often a group is tried again when workers fail or verdicts are errors before it is dropped."""
 

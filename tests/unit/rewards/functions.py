@@ -76,3 +76,33 @@ def write_pid(completions: list[str], path: str, **columns: Any) -> list[float]:
         file.write(str(os.getpid()))
     time.sleep(60)
     return [0.0] * len(completions)
+
+
+def one_for_all(completions: list[str], **_: Any) -> list[float]:
+    """Whatever was asked."""
+    return [1.0]
+
+
+def by_index(completions: list[str], **_: Any) -> dict[int, float]:
+    """A dict is as long as its keys are many."""
+    return dict.fromkeys(range(len(completions)), 1.0)
+
+
+def with_info(completions: list[str], **_: Any) -> tuple[list[float], dict[str, int]]:
+    """A pair, as others want it."""
+    return [1.0] * len(completions), {"calls": 1}
+
+
+def as_text(completions: list[str], **_: Any) -> list[str]:
+    """Numbers as text."""
+    return ["1.0"] * len(completions)
+
+
+def nothing(completions: list[str], **_: Any) -> None:
+    """A forgotten return."""
+
+
+def prints(completions: list[str], **_: Any) -> list[float]:
+    """As everybody debugs a reward."""
+    print("REWARD PRINT", completions[0])
+    return [1.0] * len(completions)

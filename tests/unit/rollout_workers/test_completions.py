@@ -78,3 +78,15 @@ def test_neighbouring_seeds_do_not_overlap_within_a_group(seed: int) -> None:
     assert 0 <= here < 2**62, "room for seed + i within 63 bits"
     assert abs(here - there) > 2**16
     assert spread_seed(seed) == here
+
+
+def test_tags_that_are_special_tokens_are_read_and_ends_are_not() -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<think>", "</think>", "<end_of_turn>", "<|im_start|>"]}
+    )
+    text = "<|im_start|><think>1+1</think>2<end_of_turn>"
+    token_ids = tokenizer.encode(text)
+    assert len(token_ids) == 8
+    read = completion_of(Output(token_ids, flat(*[-1.0] * 8), "stop", None), tokenizer, 0).text
+    assert read == "<think>1+1</think>2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayzero.rollout_workers.templates import R1_ZERO, render
-from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.errors import PromptRefused, RecipeError
 from rayzero.services.schema.messages import ChatMessage, Prompt
 from tests.models import character_tokenizer
 
@@ -61,3 +61,16 @@ def test_chat_without_a_chat_template_names_the_setting_and_the_fix() -> None:
 def test_r1_zero_refuses_a_conversation() -> None:
     with pytest.raises(RecipeError, match="the prompt has 2"):
         render(prompt(("user", "a"), ("assistant", "b"), ("user", "c")), "r1_zero", character_tokenizer())
+
+
+def test_a_prompt_that_the_models_template_refuses_is_the_prompts_fault() -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    )
+    with pytest.raises(PromptRefused, match=r"prompt p \(roles: system, user\): .* refuses it: no system role"):
+        render(prompt(("system", "Be brief."), ("user", "1 + 1?")), "chat", tokenizer)
+    with pytest.raises(PromptRefused, match=r"prompt p: rollout.prompt_template r1_zero renders one question"):
+        render(prompt(("user", "1"), ("assistant", "2"), ("user", "3")), "r1_zero", tokenizer)
+    with pytest.raises(PromptRefused, match=r"prompt p \(roles: user\): the tokenizer refuses it"):
+        render(prompt(("user", "half an emoji: \ud83d")), "text", tokenizer)

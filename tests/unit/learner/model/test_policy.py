@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,33 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(RecipeError, match=r"model\.path"):
         Policy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 2},
+        {"temperature": 0.6},
+        {"num_return_sequences": 4},
+        {"early_stopping": "sometimes"},
+    ],
+)
+def test_a_generation_config_that_transformers_refuses_costs_no_checkpoint(
+    any_model: Path, tmp_path: Path, sampling: dict[str, object]
+) -> None:
+    model, saved = tmp_path / "model", tmp_path / "saved"
+    shutil.copytree(any_model, model)
+    (model / "generation_config.json").write_text(json.dumps(sampling))
+    Policy(model, dtype="float32").save(saved)
+    assert json.loads((saved / "generation_config.json").read_text()) == sampling
+    assert (saved / "model.safetensors").is_file()
+
+
+def test_a_model_without_a_generation_config_keeps_its_end_of_text(any_model: Path, tmp_path: Path) -> None:
+    model, saved = tmp_path / "model", tmp_path / "saved"
+    shutil.copytree(any_model, model)
+    (model / "generation_config.json").unlink()
+    policy = Policy(model, dtype="float32")
+    policy.save(saved)
+    ends = json.loads((saved / "generation_config.json").read_text()).get("eos_token_id")
+    assert ends == policy.model.config.eos_token_id

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from rayzero.rewards.base import Context, Reward, Score
 from rayzero.rewards.registry import Capacity, build_reward
 from rayzero.services.schema.config.reward_components import CustomComponent
@@ -63,7 +65,10 @@ async def test_a_function_that_compares_a_group_is_never_given_less() -> None:
 
 
 async def test_wrong_returns_are_errors_that_say_so() -> None:
-    assert "returned 1 scores for 2 completions" in (await scores_of("too_few", "a", "b", isolate=False))[0].reason
+    assert (
+        "for each of the 2 completions; it returned 1 of the type float"
+        in (await scores_of("too_few", "a", "b", isolate=False))[0].reason
+    )
     assert (await scores_of("not_a_number", "a"))[0].cause == "not-finite"
     missing = (await scores_of("needs", "a"))[0]
     assert missing.cause == "exception" and "difficulty" in missing.reason
@@ -76,3 +81,22 @@ async def test_the_groups_deadline_leaves_finished_cases_their_scores() -> None:
         await asyncio.sleep(0.1)
         hanging.cancel()
         assert (await reward.score([case("fine")], Context()))[0].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [("one_for_all", "1 of the type float"), ("by_index", "a dict"), ("with_info", "2 of the type list, dict"),
+     ("as_text", "2 of the type str"), ("nothing", "a NoneType")],
+)  # fmt: skip
+async def test_a_function_that_returns_something_else_is_an_error_and_is_asked_once(returned: str, said: str) -> None:
+    async with custom(returned) as reward:
+        scores = await reward.score([case("a"), case("b")], Context())
+        assert [score.cause for score in scores] == ["bad-return"] * 2
+        assert all(f"for each of the 2 completions; it returned {said}" in score.reason for score in scores)
+        assert reward.pool.counts["items"] == 1  # type: ignore[attr-defined]
+
+
+async def test_what_a_reward_prints_is_in_the_log_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    async with custom("prints") as reward:
+        await reward.score([case("seen")], Context())
+        assert "REWARD PRINT seen" in capfd.readouterr().err

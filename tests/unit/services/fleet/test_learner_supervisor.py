@@ -12,7 +12,9 @@ from rayzero.services.schema.errors import (
     ActorStartError,
     DeadlineError,
     LearnerRestarted,
+    RunDirectoryError,
     RunHalted,
+    TaskFailedError,
     WeightSyncError,
     WorkerError,
 )
@@ -176,3 +178,45 @@ async def test_a_keeper_that_was_shut_down_starts_nothing(tmp_path: Path) -> Non
     with pytest.raises(WorkerError):
         await shop.train(1)
     assert len(shop.learners) == 1
+
+
+@pytest.mark.parametrize("step", ["save", "update"])
+async def test_what_fails_twice_for_the_same_reason_is_not_blamed_on_the_process(tmp_path: Path, step: str) -> None:
+    shop = Workshop(tmp_path)
+    await shop.supervisor.start(None)
+    await shop.train(1)
+    spawn = shop.supervisor.spawn
+    error = TaskFailedError("learner failed in it: ValueError: GenerationConfig is invalid: temperature")
+
+    async def spawn_broken() -> FakeLearner:
+        learner = await spawn()
+        if step == "save":  # an update would fail while the new one is brought back
+            learner.failures[step] = error
+        return learner
+
+    shop.supervisor.spawn = spawn_broken
+    shop.learners[0].failures[step] = error
+    if step == "save":
+        with pytest.raises(RunDirectoryError, match=r"written: .*temperature; a new learner.*none before it"):
+            await shop.save(1)
+    else:
+        await shop.train(2)  # once may be the process
+    assert len(shop.learners) == 2
+
+
+async def test_an_update_that_no_learner_can_make_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    await shop.supervisor.start(None)
+    error = TaskFailedError("learner failed in update: IndexError: index out of range in self")
+    spawn = shop.supervisor.spawn
+
+    async def spawn_broken() -> FakeLearner:
+        learner = await spawn()
+        learner.failures["update"] = error
+        return learner
+
+    shop.supervisor.spawn = spawn_broken
+    shop.learners[0].failures["update"] = error
+    with pytest.raises(WorkerError, match="index out of range in self; a new learner failed in the same way"):
+        await shop.train(1)
+    assert len(shop.learners) == 2

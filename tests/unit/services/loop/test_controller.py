@@ -19,9 +19,17 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.learner import LearnerSettings, WatchSettings
-from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
+from rayzero.services.schema.errors import (
+    DeadlineError,
+    NothingToTrainOn,
+    PromptRefused,
+    PromptTooLong,
+    RunDirectoryError,
+    RunHalted,
+    WorkerError,
+)
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Group, GroupRequest
 from tests.fakes import (
     Events,
     FakeLearner,
@@ -382,3 +390,148 @@ async def test_a_halted_update_drops_its_groups_with_the_reason() -> None:
     assert set(run.controller.buffer.dropped) == {DropReason.HALTED}
     assert run.details == {"loss is NaN"}
     assert run.fate()[2] == run.fate()[3] == ["dropped"]
+
+
+async def test_a_stop_leaves_the_evaluation_under_way_to_the_run_that_goes_on() -> None:
+    run = Run(num_updates=6)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+    hanging = asyncio.Event()
+
+    def delay(request: GroupRequest) -> float:
+        if request.group_id < 0 and run.controller.buffer.version == 2:
+            hanging.set()
+            return 3600.0
+        return 0.0
+
+    run.workers["rollout-0"].on_generate = delay
+    going = asyncio.create_task(run.controller.run())
+    async with asyncio.timeout(20):
+        await hanging.wait()
+        run.controller.stop()
+        await going
+    assert run.watcher.saved == [2] and set(run.controller.accuracies) == {0}
+    second = Run(num_updates=6)
+    second.controller.recipe = run.controller.recipe
+    second.controller.load_state_dict(run.controller.state_dict())
+    await second.go()
+    assert [found.policy_version for found in second.watcher.evaluations] == [2, 4, 6]
+
+
+async def test_a_fleet_that_gives_up_ends_the_run_with_its_cause_and_the_updates_are_saved() -> None:
+    run = Run(num_updates=50, max_staleness=1)
+    run.engines.max_restarts = 0
+
+    def fail(row: dict[str, Any]) -> None:
+        if row["update"] == 3:
+            run.workers["rollout-0"].failures["generate"] = WorkerError("the GPU fell off the bus")
+
+    run.watcher.on_row = fail
+    with pytest.raises(WorkerError, match="rollout workers failed 1 times in a row; the last: the GPU fell off"):
+        await run.go()
+    assert run.watcher.saved == [run.controller.buffer.version] and run.watcher.saved[0] >= 3
+
+
+async def test_what_cannot_be_saved_is_not_tried_again() -> None:
+    run = Run(num_updates=50)
+    settings = run.recipe.checkpoint.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"checkpoint": settings})
+    tried = []
+
+    async def save(controller: Controller, accuracy: float | None) -> None:
+        tried.append(controller.buffer.version)
+        raise RunDirectoryError("the disk is full")
+
+    run.watcher.save = save  # type: ignore[method-assign]
+    with pytest.raises(RunDirectoryError, match="disk is full"):
+        await run.go()
+    assert tried == [2]
+
+
+async def test_a_reward_fleet_that_gives_up_ends_the_run_with_its_own_cause() -> None:
+    run = Run(num_updates=50)
+    run.rewarders.max_restarts = 2
+    run.rewarders.backoff_s = 0.0
+    await run.start()
+
+    async def broken(name: str) -> FakeRewardWorker:
+        worker = FakeRewardWorker(name, run.events)
+        worker.failures = [WorkerError("no rubric for source 'gsm8k'")] * 100
+        return worker
+
+    def fail(row: dict[str, Any]) -> None:
+        if row["update"] == 1:
+            run.rewarders.spawn = broken
+            for slot in list(run.rewarders.slots):
+                run.rewarders.fail(slot, WorkerError("killed"))
+
+    run.watcher.on_row = fail
+    with pytest.raises(WorkerError, match="reward workers failed 3 times in a row; the last: no rubric for source"):
+        async with asyncio.timeout(20):
+            await run.controller.run()
+    assert run.controller.buffer.dropped[DropReason.FAILED] <= 2
+
+
+async def test_a_prompt_that_cannot_be_rendered_costs_itself_alone() -> None:
+    run = Run(num_updates=4)
+    said: list[str] = []
+    run.controller.say = run.controller._drops.say = said.append
+    await run.start()
+
+    def refuse(request: GroupRequest) -> float:
+        if request.group_id in (1, 4):
+            raise PromptRefused(f"prompt train/{request.group_id} (roles: system, user): no system role")
+        return 0.0
+
+    run.workers["rollout-0"].on_generate = refuse
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert run.controller.buffer.dropped == {DropReason.REFUSED: 2}
+    assert list(run.workers) == ["rollout-0"] and run.engines.restarts == 0, "the engine lives"
+    assert sorted(group_id for batch in run.learner.trained for group_id in batch) == [0, 2, 3, 5, 6, 7, 8, 9]
+    assert [line.partition(";")[0] for line in said] == [
+        "dropped: 1 group, refused (the latest: prompt train/1 (roles: system, user): no system role)"
+    ]
+
+
+async def test_prompts_that_are_all_too_long_end_the_run_and_say_so() -> None:
+    run = Run(num_updates=4, max_refills=3)
+    await run.start()
+
+    def refuse(request: GroupRequest) -> float:
+        if request.group_id >= 0 and run.controller.buffer.version == 2:
+            raise PromptTooLong(f"prompt train/{request.group_id} has 102 tokens")
+        return 0.0
+
+    run.workers["rollout-0"].on_generate = refuse
+    with pytest.raises(NothingToTrainOn) as error:
+        async with asyncio.timeout(20):
+            await run.controller.run()
+    assert "7 groups were dropped since update 2" in str(error.value)
+    assert "7 groups, too long (the latest: prompt train/" in str(error.value)
+    assert "set data.max_prompt_tokens" in str(error.value)
+    assert run.watcher.saved == [2], "what was made is kept"
+
+
+async def test_rewards_that_never_differ_end_the_run_and_say_so() -> None:
+    run = Run(rewards=(1.0,), skip_uniform_groups=True, max_refills=5)
+    with pytest.raises(NothingToTrainOn, match=r"11 groups, uniform rewards .*too easy or too hard"):
+        await run.go()
+
+
+async def test_a_stall_names_what_was_dropped() -> None:
+    run = Run(num_updates=4)
+    await run.start()
+
+    def drop_one_and_hang(request: GroupRequest) -> float:
+        if request.group_id == 0:
+            raise PromptTooLong("prompt train/0 has 102 tokens")
+        return 0.0 if request.group_id < 0 else 3600.0
+
+    run.workers["rollout-0"].on_generate = drop_one_and_hang
+    deadlines = run.recipe.deadlines.model_copy(update={"stall_s": 1.0})
+    run.controller.recipe = run.recipe.model_copy(update={"deadlines": deadlines})
+    with pytest.raises(DeadlineError, match=r"stalled: no update could be made for \d+ s\n  dropped since .* too long"):
+        async with asyncio.timeout(20):
+            await run.controller.run()
