@@ -91,8 +91,9 @@ def write_line(line_id: Any, reward: str, score: Score) -> bytes:
 def _read_math(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     _text(line, "completion")
     answer = _given(line, "answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise BrokenLine(f"`answer` must be text or a number, not {_kind(answer)}")
+    golds = answer if isinstance(answer, list) else [answer]
+    if not golds or any(isinstance(gold, bool) or not isinstance(gold, str | int | float) for gold in golds):
+        raise BrokenLine(f"`answer` must be text, a number or a list of them, not {_kind(answer)}")
     return _prompt_text(line), answer, {"fallback": _fallbacks(line)}
 
 

@@ -77,7 +77,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
-    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
+    train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)

@@ -63,7 +63,7 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
-        names = {source.name for source in (*self.data.train, *self.data.held_out)}
+        names = {source.name for source in (*self.data.train, *self.data.held_out) if not source.names_by_row}
         for name in sorted(names):
             if self.reward.rubric_for(name) is None:
                 raise ValueError(
