@@ -10,6 +10,9 @@ from rayzero.services.data.formats.problem import Problem, PublishedFormat, RowF
 from rayzero.services.data.formats.programs import code_spec, fenced, with_starter
 from rayzero.services.schema.nested import MISSING, find
 
+LEETCODE_LIMIT_S = 10.0
+"""Of a problem: its hundred assertions are one test."""
+
 
 def read_leetcode(values: Values) -> Problem:
     """LeetCodeDataset: `check(candidate)` in `test`, called with `entry_point`; `prompt` is the tests' header."""
@@ -18,7 +21,7 @@ def read_leetcode(values: Values) -> Problem:
     described, starter = optional_text(values, "problem_description"), optional_text(values, "starter_code")
     question = with_starter(described, starter) if described else text(values, "query")
     solution = optional_text(values, "completion") or None
-    spec = code_spec([test], what="test", prelude=header)
+    spec = code_spec([test], what="test", prelude=header, time_limit_s=LEETCODE_LIMIT_S)
     return Problem(prompt=question, answer=spec, task="code", solution=solution)
 
 

@@ -48,10 +48,9 @@ class DelimitedFile(RowTable):
         return len(self._starts) // 2
 
     def __getitem__(self, index: int) -> Row:
-        start, line = self._starts[2 * index], self._starts[2 * index + 1]
+        start, origin = self._starts[2 * index], self.origin(index)
         end = self._starts[2 * index + 2] if 2 * index + 2 < len(self._starts) else self.num_bytes
         record = self._file.read(start, end)
-        origin = f"{self._path}:{line}"
         try:
             fields = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=self._delimiter, strict=True))
         except UnicodeDecodeError as error:
@@ -61,6 +60,10 @@ class DelimitedFile(RowTable):
         if len(fields) != len(self._names):
             raise RecipeError(f"{origin}: {len(fields)} fields under {len(self._names)} column names")
         return Row(number=index + 1, origin=origin, values=dict(zip(self._names, fields, strict=True)))
+
+    def origin(self, index: int) -> str:
+        """As the base says."""
+        return f"{self._path}:{self._starts[2 * index + 1]}"
 
     def values(self) -> Iterator[Values]:
         """As the base says."""

@@ -49,6 +49,10 @@ class JsonLines(RowTable):
         end = self._starts[2 * index + 2] if 2 * index + 2 < len(self._starts) else self.num_bytes
         return self._row(number, self._file.read(start, end))
 
+    def origin(self, index: int) -> str:
+        """As the base says."""
+        return f"{self._path}:{self._starts[2 * index + 1]}"
+
     def __iter__(self) -> Iterator[Row]:
         return (self._row(number, line) for number, line in self._lines())
 

@@ -59,6 +59,10 @@ class ParquetTable(RowTable):
             (values,) = self._unpacked(group).get_batch(batch).slice(place, 1).to_pylist()
         return self._row(index, values)
 
+    def origin(self, index: int) -> str:
+        """As the base says."""
+        return f"{self._path}: row {index + 1}"
+
     def __iter__(self) -> Iterator[Row]:
         batches = self._file.iter_batches(batch_size=BATCH_ROWS)
         index = 0
@@ -73,7 +77,7 @@ class ParquetTable(RowTable):
                 index += 1
 
     def _row(self, index: int, values: dict[str, Any]) -> Row:
-        return Row(number=index + 1, origin=f"{self._path}: row {index + 1}", values=values)
+        return Row(number=index + 1, origin=self.origin(index), values=values)
 
     def _unpacked(self, group: int) -> Any:
         """The row group as an Arrow file mapped into memory: of its pages the system keeps what it can spare."""

@@ -24,6 +24,10 @@ class RowTable(ABC):
     def __getitem__(self, index: int) -> Row:
         """One row. Raises RecipeError, naming it, where it cannot be read."""
 
+    def origin(self, index: int) -> str:
+        """Where a user finds the row, also one that cannot be read."""
+        return self[index].origin
+
     def __iter__(self) -> Iterator[Row]:
         """All rows in order; stops with RecipeError at the first that cannot be read."""
         return (self[index] for index in range(len(self)))
@@ -60,6 +64,10 @@ class FirstRows(RowTable):
     def __getitem__(self, index: int) -> Row:
         return self._table[index]
 
+    def origin(self, index: int) -> str:
+        """As the base says."""
+        return self._table.origin(index)
+
     def __iter__(self) -> Iterator[Row]:
         return islice(iter(self._table), self._count)
 
@@ -82,6 +90,11 @@ class TablesInTurn(RowTable):
     def __getitem__(self, index: int) -> Row:
         table = bisect_right(self._starts, index) - 1
         return self._numbered(self._tables[table][index - self._starts[table]], table)
+
+    def origin(self, index: int) -> str:
+        """As the base says."""
+        table = bisect_right(self._starts, index) - 1
+        return self._tables[table].origin(index - self._starts[table])
 
     def __iter__(self) -> Iterator[Row]:
         return (self._numbered(row, number) for number, table in enumerate(self._tables) for row in table)
