@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -63,6 +63,8 @@ class Plan:
     epochs: float
     memory: MemoryPlan | None
     """Of the GPUs; none where everything computes on CPUs."""
+    unread: tuple[str, ...] = ()
+    """What of the prompts was not looked at, a sentence a source."""
 
 
 def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
@@ -82,7 +84,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)
     check_lengths(recipe, shape)
-    plan = make_plan(recipe, shape, len(train), len(held_out), num_gpus)
+    plan = replace(make_plan(recipe, shape, len(train), len(held_out), num_gpus), unread=train.unread)
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
@@ -230,6 +232,8 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     ):
         table.add_row(label, value)
     console.print(table)
+    for sentence in plan.unread:
+        console.print(sentence, markup=False)
 
 
 def _print_memory(console: Console, memory: MemoryPlan) -> None:

@@ -48,6 +48,8 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     num_gpus = gpus_there(recipe)
     check_devices(recipe, num_gpus)
     train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
+    for sentence in train.unread:
+        say(sentence)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
     model_path = resolve_model(recipe.model.path, say=say)
     shape = read_shape(model_path, trained=trained)

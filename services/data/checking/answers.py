@@ -7,7 +7,7 @@ from typing import Any
 
 from rayzero.rewards.code.spec import SpecError, parse
 from rayzero.rewards.kinds.code_reward import spec_of
-from rayzero.rewards.kinds.instruction_rules import RULES, BadInstructionError
+from rayzero.rewards.kinds.instruction_rules import RULES, BadInstructionError, follows
 from rayzero.rewards.kinds.instructions import instructions_of
 from rayzero.rewards.kinds.math_reward import gold_texts
 from rayzero.rewards.math.errors import BadGoldError
@@ -48,12 +48,12 @@ def _check_code(answer: Any) -> None:
 
 def _check_instructions(answer: Any) -> None:
     try:
-        wanted = instructions_of(answer)
+        for name, arguments in instructions_of(answer):
+            if name not in RULES:
+                raise RowFault("unsupported", f"no rule is known for the instruction {name!r}")
+            follows("any text", name, arguments)  # which only says whether its arguments can be used
     except BadInstructionError as error:
         raise RowFault("broken tests", str(error)) from None
-    for name, _ in wanted:
-        if name not in RULES:
-            raise RowFault("unsupported", f"no rule is known for the instruction {name!r}")
 
 
 def _check_exact(answer: Any) -> None:

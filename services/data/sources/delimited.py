@@ -68,11 +68,15 @@ class DelimitedFile(RowTable):
     def values(self) -> Iterator[Values]:
         """As the base says."""
         with self._file.lines() as file:
-            records = csv.reader(_Lines(file), delimiter=self._delimiter)
-            next(records)
-            for place, record in enumerate(filter(None, records)):
-                is_sound = len(record) == len(self._names) and not any("\ufffd" in field for field in record)
-                yield dict(zip(self._names, record, strict=True)) if is_sound else self[place].values
+            lines = _Lines(file)
+            records = filter(None, csv.reader(lines, delimiter=self._delimiter, strict=True))
+            try:
+                next(records)
+                for place, record in enumerate(records):
+                    is_sound = len(record) == len(self._names) and not any("\ufffd" in field for field in record)
+                    yield dict(zip(self._names, record, strict=True)) if is_sound else self[place].values
+            except csv.Error as error:
+                raise RecipeError(f"{self._path}:{lines.number}: no CSV: {error}") from None
 
     def _find_records(self) -> int:
         with self._file.lines() as file:

@@ -66,6 +66,10 @@ class HeldFile:
 def _unpacked(path: Path) -> IO[bytes]:
     """What a gzip holds, in a file that goes when this process does."""
     unpacked = tempfile.TemporaryFile(prefix="rayzero-")  # noqa: SIM115 - the caller closes it
-    with gzip.open(path, "rb") as packed:
-        shutil.copyfileobj(packed, unpacked, 2**20)
+    try:
+        with gzip.open(path, "rb") as packed:
+            shutil.copyfileobj(packed, unpacked, 2**20)
+    except BaseException:
+        unpacked.close()
+        raise
     return unpacked
