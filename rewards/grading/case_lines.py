@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rayzero.rewards.base import THINK_OPEN, Case, Score
 from rayzero.services.schema.languages import language_code
 from rayzero.services.schema.messages import ChatMessage, Prompt
+from rayzero.services.schema.nested import MISSING, find
 
 Line = Mapping[str, Any]
 FALLBACKS = ("hashes", "last_number", "answer_line", "answer_tags", "final_answer")
@@ -51,7 +52,28 @@ class GradeLine:
     """Equal for lines that differ in nothing but their id: they are graded once."""
 
 
-def read_line(raw: bytes, reward: str) -> GradeLine:
+@dataclass(frozen=True, slots=True)
+class LineForm:
+    """How the lines of a file are spelt, where they are not as rayzero has them."""
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Key -> where it stands in a line, e.g. `{"answer": "reward_model.ground_truth"}`."""
+    fallbacks: tuple[str, ...] = ()
+    """Of lines that ask for none themselves."""
+
+    def applied(self, line: Line) -> Line:
+        """The line as rayzero has it."""
+        found = {key: find(line, path) for key, path in self.paths.items()}
+        own = {**line, **{key: value for key, value in found.items() if value is not MISSING}}
+        if self.fallbacks and own.get("fallback", own.get("fallbacks")) is None:
+            own["fallback"] = list(self.fallbacks)
+        return own
+
+
+AS_THEY_ARE = LineForm()
+
+
+def read_line(raw: bytes, reward: str, form: LineForm = AS_THEY_ARE) -> GradeLine:
     """Parse and check one line for `reward`, one of READERS. Raises BrokenLine."""
     try:
         line = json.loads(raw.decode("utf-8-sig").strip())
@@ -63,6 +85,8 @@ def read_line(raw: bytes, reward: str) -> GradeLine:
         raise BrokenLine(f"not JSON that can be read: {error}") from None
     if not isinstance(line, dict):
         raise BrokenLine(f"a JSON object is expected, not {_kind(line)}")
+    if form is not AS_THEY_ARE:
+        line = form.applied(line)
     if "id" not in line:
         raise BrokenLine("missing `id`")
     prompt_text, answer, columns = READERS[reward](line)
@@ -91,8 +115,9 @@ def write_line(line_id: Any, reward: str, score: Score) -> bytes:
 def _read_math(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     _text(line, "completion")
     answer = _given(line, "answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise BrokenLine(f"`answer` must be text or a number, not {_kind(answer)}")
+    golds = answer if isinstance(answer, list) else [answer]
+    if not golds or any(isinstance(gold, bool) or not isinstance(gold, str | int | float) for gold in golds):
+        raise BrokenLine(f"`answer` must be text, a number or a list of them, not {_kind(answer)}")
     return _prompt_text(line), answer, {"fallback": _fallbacks(line)}
 
 

@@ -20,7 +20,16 @@ from functools import partial
 from pathlib import Path
 
 from rayzero.rewards.base import Case, Context, Reward, Score, failed
-from rayzero.rewards.grading.case_lines import READERS, BrokenLine, GradeLine, read_line, write_line
+from rayzero.rewards.grading.case_lines import (
+    AS_THEY_ARE,
+    FALLBACKS,
+    READERS,
+    BrokenLine,
+    GradeLine,
+    LineForm,
+    read_line,
+    write_line,
+)
 from rayzero.rewards.grading.line_files import FileRefused, InputLines, OutputLines
 from rayzero.rewards.grading.progress_bar import Bar, progress_bar, say
 from rayzero.services.schema.causes import ErrorCause
@@ -41,6 +50,7 @@ def run(
     out_path: str | Path,
     workers: int | None = None,
     *,
+    form: LineForm = AS_THEY_ARE,
     make: Callable[[str, int], Reward] | None = None,
     progress: bool | None = None,
     checkers: Sequence[str] = (),
@@ -48,9 +58,9 @@ def run(
     """Grade every line of `in_path` into `out_path` (`-`: standard input, standard output); returns the exit code.
 
     0 when every line was graded, also as `error`; 1 when a line was broken or not all could be written; 2 when the
-    arguments are refused; 130 when interrupted. `workers`: cases graded at a time, by default one a CPU.
-    `make(reward, workers)` builds the reward, by default `default_reward`. `checkers`: functions that lines of the code
-    reward may name. `progress`: draw a bar on standard error, by
+    arguments are refused; 130 when interrupted. `workers`: cases graded at a time, by default one a CPU. `form`: where
+    in a line its keys stand, and its fallbacks. `make(reward, workers)` builds the reward, by default `default_reward`.
+    `checkers`: functions that lines of the code reward may name. `progress`: draw a bar on standard error, by
     default where that is a terminal.
     """
     if reward not in READERS:
@@ -60,12 +70,16 @@ def run(
             return _refuse(f"--checker is module:function, not {name!r}")
     if workers is not None and workers < 1:
         return _refuse(f"--workers must be at least 1, not {workers}")
+    if unknown := [name for name in form.fallbacks if name not in FALLBACKS]:
+        return _refuse(f"--fallback {unknown[0]}: choose of {', '.join(FALLBACKS)}")
+    if form.fallbacks and reward != "math":
+        return _refuse(f"--fallback is for --reward math; a line for {reward} may carry `answer_from`")
     try:
         with InputLines(in_path) as lines, OutputLines(out_path) as output:
             bar = progress_bar(lines.count, sys.stderr.isatty() if progress is None else progress)
             with bar:
                 build = partial(make or partial(default_reward, checkers=checkers), reward, workers or num_cpus())
-                return asyncio.run(_grade(_Grader(reward, build), lines, output, bar))
+                return asyncio.run(_grade(_Grader(reward, build, form), lines, output, bar))
     except FileRefused as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -137,7 +151,7 @@ async def _stream(grader: _Grader, lines: InputLines, output: OutputLines, bar: 
 
     for number, raw in lines:
         try:
-            line = read_line(raw, grader.name)
+            line = read_line(raw, grader.name, grader.form)
         except BrokenLine as error:
             num_broken += 1
             bar.advance()
@@ -163,6 +177,7 @@ class _Grader:
 
     name: str
     make: Callable[[], Reward]
+    form: LineForm
     reward: Reward | None = None
     known: dict[bytes, asyncio.Task[Score]] = field(default_factory=dict)
 

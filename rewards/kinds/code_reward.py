@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,9 +43,10 @@ class CodeReward:
         await self.judge.close()
 
     async def _judge(self, case: Case) -> Score:
-        spec = case.prompt.answer
-        if not isinstance(spec, Mapping):
-            text = f"the answer of {case.prompt.prompt_id} must be {{language, tests}}, not {type(spec).__name__}"
+        spec = spec_of(case.prompt.answer)
+        if spec is None:
+            kind = type(case.prompt.answer).__name__
+            text = f"the answer of {case.prompt.prompt_id} must be {{language, tests}}, or tests, not {kind}"
             return failed(ErrorCause.BAD_PROMPT, text)
         if self.partial:
             spec = {"scoring": "fraction", **spec}
@@ -56,6 +58,22 @@ class CodeReward:
         except SandboxRefusedError as error:
             return failed(ErrorCause.SANDBOX, str(error))
         return _score(verdict)
+
+
+def spec_of(answer: Any) -> Mapping[str, Any] | None:
+    """The spec in an answer: an object with `tests`, tests alone, or JSON text of either; None where it is none."""
+    if isinstance(answer, str):
+        try:
+            answer = json.loads(answer)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(answer, Mapping):
+        return answer if "tests" in answer else {"tests": answer, **_limits(answer)}
+    return {"tests": answer} if isinstance(answer, list | tuple) else None
+
+
+def _limits(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: answer[name] for name in ("language", "time_limit_s", "memory_mb") if answer.get(name) is not None}
 
 
 def code_reward(

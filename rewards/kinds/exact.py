@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from typing import Any
 
 from rayzero.rewards.base import Case, PureReward, Score, failed, scored
-from rayzero.rewards.kinds.math_reward import gold_text
+from rayzero.rewards.kinds.math_reward import gold_texts
 from rayzero.rewards.kinds.stated_answer import stated_answer
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.reward_components import ExactComponent
@@ -31,9 +29,9 @@ class ExactReward(PureReward):
 
     def judge(self, case: Case) -> Score:
         """1 or 0; a prompt without any accepted text is an error."""
-        accepted = accepted_texts(case.prompt.answer)
+        accepted = gold_texts(case.prompt.answer)
         if accepted is not None and self.settings.aliases_column:
-            accepted = [*accepted, *(accepted_texts(case.prompt.columns.get(self.settings.aliases_column, [])) or [])]
+            accepted = [*accepted, *(gold_texts(case.prompt.columns.get(self.settings.aliases_column, [])) or [])]
         if not accepted or not any(text.strip() for text in accepted):
             return failed(
                 ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: the gold answer must be a text, a number or a list"
@@ -51,15 +49,6 @@ class ExactReward(PureReward):
         return plain_words(
             text, case_sensitive=self.settings.case_sensitive, ignore_articles=self.settings.ignore_articles
         )
-
-
-def accepted_texts(answer: Any) -> Sequence[str] | None:
-    """The texts of a gold answer; None where it is neither text nor number nor a list of them."""
-    if isinstance(answer, list | tuple):
-        texts = [gold_text(each) for each in answer]
-        return None if None in texts else [text for text in texts if text is not None]
-    text = gold_text(answer)
-    return None if text is None else [text]
 
 
 def plain_words(text: str, *, case_sensitive: bool = False, ignore_articles: bool = True) -> str:

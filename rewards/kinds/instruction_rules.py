@@ -31,6 +31,7 @@ _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
     "at most": lambda found, wanted: found <= wanted,
     "more than": lambda found, wanted: found > wanted,
     "exactly": lambda found, wanted: found == wanted,
+    "around": lambda found, wanted: abs(found - wanted) <= max(round(wanted * 0.1), 1),
 }
 
 
@@ -96,7 +97,7 @@ def _language(text: str, arguments: Arguments) -> bool:
 
 
 def _paragraphs(text: str, arguments: Arguments) -> bool:
-    parts = re.split(r"\s?\*\*\*\s?", text)
+    parts = re.split(r"\s?(?:\*\*\*|\* \* \*)\s?", text)
     inner = parts[(1 if is_blank(parts[0]) else 0) : (-1 if len(parts) > 1 and is_blank(parts[-1]) else None)]
     return not any(map(is_blank, inner)) and len(inner) == int(arguments["num_paragraphs"])
 
@@ -173,7 +174,11 @@ RULES: Mapping[str, Callable[[str, Arguments], bool]] = {
     ),
     "detectable_content:postscript": _postscript,
     "detectable_format:number_bullet_lists": lambda text, a: len(_BULLET.findall(text)) == int(a["num_bullets"]),
-    "detectable_format:constrained_response": lambda text, a: any(choice in text.lower() for choice in _CHOICES),
+    "detectable_format:constrained_response": lambda text, a: (
+        any(option in text for option in _texts(a["options"]))
+        if a.get("options")
+        else any(choice in text.lower() for choice in _CHOICES)
+    ),
     "detectable_format:number_highlighted_sections": lambda text, a: (
         sum(bool("".join(pair).strip()) for pair in _HIGHLIGHT.findall(text)) >= int(a["num_highlights"])
     ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MathReward:
-    """1 where the answer equals the prompt's gold answer, else 0. Owns its pool of children.
+    """1 where the answer equals the prompt's gold answer, or one of a list, else 0. Owns its pool of children.
 
     `fallback_column`: column that overrides the recipe's fallbacks case by case, a tuple of their names.
     """
@@ -43,23 +43,30 @@ class MathReward:
         await self.pool.close()
 
     async def _judge(self, case: Case) -> Score:
-        gold = gold_text(case.prompt.answer)
-        if gold is None:
+        text, golds, prefilled, fallbacks = self._item(case)
+        if not golds:
             kind = type(case.prompt.answer).__name__
-            text = f"the gold answer of {case.prompt.prompt_id} must be text or a number, not {kind}"
+            text = f"the gold answer of {case.prompt.prompt_id} must be text, a number or a list of them, not {kind}"
             return failed(ErrorCause.BAD_PROMPT, text)
+        for gold in golds:
+            score = await self._against((text, gold, prefilled, fallbacks), case.prompt.prompt_id)
+            if score.value == 1.0 or score.is_error:
+                break
+        return score
+
+    async def _against(self, item: tuple[str, str, bool, Any], prompt_id: str) -> Score:
         try:
-            reply = await self.pool.run(self._item(case))
+            reply = await self.pool.run(item)
         except ChildFailure as failure:
             return failed(failure.cause, failure.text, seconds=failure.seconds)
         correct, reason, is_bad_gold = reply.result
         if is_bad_gold:
-            return failed(ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: {reason}", seconds=reply.seconds)
+            return failed(ErrorCause.BAD_PROMPT, f"{prompt_id}: {reason}", seconds=reply.seconds)
         return scored(1.0 if correct else 0.0, reason=reason, seconds=reply.seconds)
 
-    def _item(self, case: Case) -> tuple[str, str | None, bool, Any]:
+    def _item(self, case: Case) -> tuple[str, tuple[str, ...] | None, bool, Any]:
         fallbacks = case.prompt.columns.get(self.fallback_column) if self.fallback_column else None
-        return case.text, gold_text(case.prompt.answer), case.prefilled, fallbacks
+        return case.text, gold_texts(case.prompt.answer), case.prefilled, fallbacks
 
 
 def math_reward(
@@ -87,6 +94,15 @@ def math_reward(
         warm_first=warm_first,
     )
     return MathReward(pool, fallback_column)
+
+
+def gold_texts(answer: Any) -> tuple[str, ...] | None:
+    """The gold answers, of which each is right: one, or those of a list; None where it is neither."""
+    if isinstance(answer, list | tuple):
+        texts = tuple(gold_text(each) for each in answer)
+        return None if None in texts else tuple(text for text in texts if text is not None)
+    text = gold_text(answer)
+    return None if text is None else (text,)
 
 
 def gold_text(answer: Any) -> str | None:

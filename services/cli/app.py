@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rayzero.services.cli.bench import bench
+from rayzero.services.cli.data import data, new
 from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-written programs.")
 app.add_typer(bench, name="bench")
+app.add_typer(data, name="data")
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(pipeline, name="pipeline")
 
@@ -192,13 +194,30 @@ def grade(
     checker: Annotated[
         list[str] | None, typer.Option(help="module:function that lines may name as their custom checker; repeatable.")
     ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where math answers stand without a box: answer_line, answer_tags, final_answer; again for several."
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(help="Where a line's answer is, e.g. reward_model.ground_truth.")
+    ] = None,
+    completion: Annotated[
+        str | None, typer.Option(help="Where its completion is, e.g. choices.0.message.content.")
+    ] = None,
+    line_id: Annotated[str | None, typer.Option("--id", help="Where its id is, e.g. extra_info.index.")] = None,
 ) -> None:
     """Grade completions in a file. Starts no Ray."""
+    from rayzero.rewards.grading.case_lines import LineForm
     from rayzero.rewards.grading.grade import run
 
-    raise typer.Exit(run(reward, in_path, out_path, workers, checkers=checker or ()))
+    paths = {"answer": answer, "completion": completion, "id": line_id}
+    form = LineForm({key: path for key, path in paths.items() if path}, tuple(fallback or ()))
+    raise typer.Exit(run(reward, in_path, out_path, workers, form=form, checkers=checker or ()))
 
 
+app.command(epilog="Example: rayzero new sums --data train.jsonl")(new)
 app.add_typer(commands)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 
 
@@ -22,9 +23,13 @@ class MixOrder:
     def next(self) -> tuple[int, int]:
         """The next source and its row; never ends."""
         source = self._whose_turn()
+        return source, self.next_of(source)
+
+    def next_of(self, source: int) -> int:
+        """The source's next row, whosever turn it is."""
         epoch, position = divmod(self.given[source], self._sizes[source])
         self.given[source] += 1
-        return source, self._order(source, epoch)[position]
+        return self._order(source, epoch)[position]
 
     def _whose_turn(self) -> int:
         """The source that is furthest behind its share: after n rows no source is off by as much as one."""
@@ -35,7 +40,7 @@ class MixOrder:
     def _order(self, source: int, epoch: int) -> Sequence[int]:
         known, order = self._orders[source]
         if known != epoch:
-            indices = list(range(self._sizes[source]))
+            indices = array("Q", range(self._sizes[source]))
             if self._shuffle:
                 random.Random(f"{self._seed}/{source}/{epoch}").shuffle(indices)
             self._orders[source] = (epoch, indices)

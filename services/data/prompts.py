@@ -1,121 +1,55 @@
-"""Data sources -> the prompts to train on, an endless stream with a resumable cursor, and the prompts held out.
+"""Data sources -> the prompts to train on and the prompts held out.
 
-rows (services/data/sources) ─► Prompt ─► held out: a fixed sample, the same for every seed
-                                └──► PromptMix ─► PromptStream.next(), shuffled each epoch by the seed
+rows (services/data/sources) ─► PromptTable ─► held out: a fixed sample, the same for every seed
+                                    └──► PromptMix ─► PromptStream.next(), shuffled each epoch by the seed
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import xxhash
+import numpy as np
 
-from rayzero.services.data.mix_order import MixOrder
+from rayzero.services.data.formats.problem import RowFault
+from rayzero.services.data.keys import short_key
+from rayzero.services.data.prompt_table import Examined, check_source, examine
+from rayzero.services.data.sources.conversations import check_text
 from rayzero.services.data.sources.registry import read_rows
-from rayzero.services.data.sources.rows import check_text, to_prompt
+from rayzero.services.data.sources.rows import to_prompt
+from rayzero.services.data.stream import MixPart, PromptMix
 from rayzero.services.schema.config.data import DataSettings, DataSource
 from rayzero.services.schema.config.training import ColdStartSettings
 from rayzero.services.schema.errors import RecipeError
-from rayzero.services.schema.messages import Group, Prompt
+from rayzero.services.schema.messages import Prompt
 
-CHANGED = "the training prompts changed since the checkpoint: restore them, or start a new run"
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MixPart:
-    """The prompts of one source and their share of the mix."""
-
-    weight: float
-    prompts: tuple[Prompt, ...]
+HasRubric = Callable[[str], bool]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptMix:
-    """What is trained on. Its length is the number of prompts."""
-
-    parts: tuple[MixPart, ...]
-
-    def __len__(self) -> int:
-        return sum(len(part.prompts) for part in self.parts)
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return (prompt for part in self.parts for prompt in part.prompts)
-
-
-class PromptStream:
-    """The next prompt, for ever: sources take turns by weight, each goes through its prompts in a new order an epoch.
-
-    The cursor is how many prompts each source has given: everything else follows from it and the seed (`MixOrder`).
-    """
-
-    def __init__(self, mix: PromptMix, seed: int, shuffle: bool = True) -> None:
-        """`seed` decides every epoch's order; without `shuffle` prompts come as in their files."""
-        self._parts = mix.parts
-        self._seed = seed
-        sizes, weights = [len(part.prompts) for part in mix.parts], [part.weight for part in mix.parts]
-        self._order = MixOrder(sizes, weights, seed, shuffle)
-        self._fingerprint = _fingerprint(mix)
-        self._by_id: dict[str, Prompt] = {}
-
-    def next(self) -> Prompt:
-        """The next prompt; never ends."""
-        part, row = self._order.next()
-        return self._parts[part].prompts[row]
-
-    def learn(self, group: Group) -> None:
-        """Nothing: every prompt has its turn."""
-
-    def counts(self) -> Mapping[str, int]:
-        """No prompt is passed over."""
-        return {}
-
-    def find(self, prompt_id: str) -> Prompt:
-        """The prompt of an id.
-
-        Raises:
-            RecipeError: there is none.
-        """
-        if not self._by_id:
-            self._by_id = {prompt.prompt_id: prompt for part in self._parts for prompt in part.prompts}
-        if prompt_id not in self._by_id:
-            raise RecipeError(f"{CHANGED} (there is no {prompt_id})")
-        return self._by_id[prompt_id]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The cursor, JSON-like."""
-        return {"given": list(self._order.given), "seed": self._seed, "data": self._fingerprint}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a cursor.
-
-        Raises:
-            RecipeError: it was taken from other prompts or another seed, so that going on would repeat or skip some.
-        """
-        if state["data"] != self._fingerprint:
-            raise RecipeError(CHANGED)
-        if state["seed"] != self._seed:
-            raise RecipeError(f"the checkpoint was made with seed {state['seed']}, not {self._seed}: start a new run")
-        self._order.given = [int(count) for count in state["given"]]
-
-
-def load_prompts(data: DataSettings, num_held_out: int) -> tuple[PromptMix, tuple[Prompt, ...]]:
-    """Read every source; return what to train on and at most `num_held_out` prompts that are never trained on.
+def load_prompts(
+    data: DataSettings, num_held_out: int, has_rubric: HasRubric | None = None
+) -> tuple[PromptMix, tuple[Prompt, ...]]:
+    """Look at every source; return what to train on and at most `num_held_out` prompts that are never trained on.
 
     Which prompts are held out depends on their text alone, not on a seed or their order, so that runs can be compared.
+    `has_rubric`: whether prompts of a source can be judged.
 
     Raises:
         RecipeError: a source cannot be read, a row is broken (names file and line), or too few prompts are left.
     """
-    parts = _read_all(data.train, "train")
+    train = _examined(data.train, "train", has_rubric)
     if data.held_out:
-        held_out = _distinct(prompt for part in _read_all(data.held_out, "held_out") for prompt in part.prompts)
-        parts = _without(parts, held_out, refuse=data.on_overlap == "refuse")
+        apart = _examined(data.held_out, "held_out", has_rubric, whole=True)
+        held_out = np.unique(np.concatenate([part.keys for part in apart]))
     else:
-        held_out = _split_off(parts, data.num_held_out or num_held_out)
-        parts = _without(parts, held_out, refuse=False)
-    chosen = [held_out[key] for key in sorted(held_out)[:num_held_out]]
+        apart = train
+        held_out = _split_off(train, data.num_held_out or num_held_out)
+    refuse = bool(data.held_out) and data.on_overlap == "refuse"
+    parts = tuple(_without(index, part, held_out, refuse, has_rubric) for index, part in enumerate(train))
+    chosen = [_first_with(apart, int(key)) for key in held_out[:num_held_out]]
     return PromptMix(parts=parts), tuple(chosen)
 
 
@@ -142,69 +76,78 @@ def read_demonstrations(source: DataSource, completion_column: str) -> tuple[tup
                 f"{row.origin}: column {completion_column!r} must hold the demonstrated completion; "
                 "give it, or name another in completion_column"
             )
-        check_text(row, completion_column, completion)
+        try:
+            check_text(f"column {completion_column!r}", completion)
+        except RowFault as fault:
+            raise RecipeError(f"{row.origin}: {fault}") from None
         prompt = to_prompt(row, source, f"demonstration/{row.number}", needs_answer=False)
         demonstrations.append((prompt, completion))
     return tuple(demonstrations)
 
 
-def prompt_key(prompt: Prompt) -> str:
-    """What makes two prompts one question: roles and texts, white space at their ends and system messages aside."""
-    digest = xxhash.xxh3_128()
-    for message in prompt.messages:
-        if message.role != "system":
-            digest.update(f"{message.role}\x1f{message.content.strip()}\x1e".encode())
-    return digest.hexdigest()
+def _examined(
+    sources: Sequence[DataSource], split: str, has_rubric: HasRubric | None, *, whole: bool = False
+) -> tuple[Examined, ...]:
+    return tuple(
+        examine(source, split if len(sources) == 1 else f"{split}/{index}", has_rubric, whole=whole)
+        for index, source in enumerate(sources)
+    )
 
 
-def _read_all(sources: Sequence[DataSource], split: str) -> tuple[MixPart, ...]:
-    parts = []
-    for index, source in enumerate(sources):
-        prefix = split if len(sources) == 1 else f"{split}/{index}"
-        prompts = tuple(to_prompt(row, source, f"{prefix}/{row.number}") for row in read_rows(source))
-        parts.append(MixPart(weight=source.weight, prompts=prompts))
-    return tuple(parts)
-
-
-def _distinct(prompts: Iterable[Prompt]) -> dict[str, Prompt]:
-    found: dict[str, Prompt] = {}
-    for prompt in prompts:
-        found.setdefault(prompt_key(prompt), prompt)
-    return found
-
-
-def _split_off(parts: Sequence[MixPart], count: int) -> dict[str, Prompt]:
-    """The first `count` by key: a random sample that no seed and no order changes."""
-    distinct = _distinct(prompt for part in parts for prompt in part.prompts)
+def _split_off(parts: Sequence[Examined], count: int) -> NDArray[np.uint64]:
+    """The first `count` keys: a random sample that no seed and no order changes."""
+    distinct = np.unique(np.concatenate([part.keys for part in parts]))
     if len(distinct) <= count:
         raise RecipeError(
             f"data.train holds {len(distinct)} different prompts, and {count} are to be held out of them: give more, "
             "lower evaluation.num_prompts, or name data.held_out"
         )
-    return {key: distinct[key] for key in sorted(distinct)[:count]}
+    return distinct[:count]
 
 
-def _without(parts: Sequence[MixPart], held_out: dict[str, Prompt], refuse: bool) -> tuple[MixPart, ...]:
-    kept = []
-    for index, part in enumerate(parts):
-        prompts = tuple(prompt for prompt in part.prompts if prompt_key(prompt) not in held_out)
-        if refuse and len(prompts) < len(part.prompts):
-            example = next(prompt for prompt in part.prompts if prompt_key(prompt) in held_out)
+def _first_with(parts: Sequence[Examined], key: int) -> Prompt:
+    return next(prompt for part in parts if (prompt := part.first_with(key)) is not None)
+
+
+def _without(
+    index: int, part: Examined, held_out: NDArray[np.uint64], refuse: bool, has_rubric: HasRubric | None
+) -> MixPart:
+    """What is left to train on of a source."""
+    shared = np.flatnonzero(np.isin(part.keys, held_out))
+    if refuse and len(shared):
+        example = part.prompts[int(shared[0] if part.places is None else part.places[shared[0]])]
+        raise RecipeError(
+            f"data.train.{index}: {len(shared)} of its prompts are also held out, e.g. {example.prompt_id}: remove "
+            "them, or set data.on_overlap: drop_from_train"
+        )
+    if len(shared) == len(part.keys):
+        raise RecipeError(f"data.train.{index}: all of its prompts are also held out: none is left to train on")
+    fingerprint = f"{part.fingerprint} without {len(shared)}"
+    if part.places is None:
+        kept = part.prompts.without(part.keys, held_out)
+        return MixPart(weight=part.source.weight, prompts=kept, fingerprint=fingerprint)
+    keys = frozenset(int(key) for key in held_out)
+    return MixPart(
+        weight=part.source.weight,
+        prompts=part.prompts,
+        fingerprint=fingerprint,
+        admits=_gate(index, keys, refuse, has_rubric),
+        unread=part.unread,
+    )
+
+
+def _gate(index: int, held_out: frozenset[int], refuse: bool, has_rubric: HasRubric | None) -> Callable[[Prompt], bool]:
+    """The checks of a source that is too large to be read whole, made of each prompt that is drawn."""
+
+    def admits(prompt: Prompt) -> bool:
+        check_source(prompt, prompt.prompt_id, has_rubric)
+        if short_key(prompt) not in held_out:
+            return True
+        if refuse:
             raise RecipeError(
-                f"data.train.{index}: {len(part.prompts) - len(prompts)} of its prompts are also held out, e.g. "
-                f"{example.prompt_id}: remove them, or set data.on_overlap: drop_from_train"
+                f"data.train.{index}: prompt {prompt.prompt_id} is also held out: remove it, or set data.on_overlap: "
+                "drop_from_train"
             )
-        if not prompts:
-            raise RecipeError(f"data.train.{index}: all of its prompts are also held out: none is left to train on")
-        kept.append(MixPart(weight=part.weight, prompts=prompts))
-    return tuple(kept)
+        return False
 
-
-def _fingerprint(mix: PromptMix) -> str:
-    """Changes with any prompt, its place, or a weight."""
-    digest = xxhash.xxh3_128()
-    for part in mix.parts:
-        digest.update(f"{part.weight}\n".encode())
-        for prompt in part.prompts:
-            digest.update(f"{prompt.prompt_id} {prompt_key(prompt)}\n".encode())
-    return digest.hexdigest()
+    return admits

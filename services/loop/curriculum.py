@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayzero.services.data.prompts import PromptStream
+from rayzero.services.data.stream import PromptStream
 from rayzero.services.loop.evaluation import is_accurate
 from rayzero.services.schema.config.data import CurriculumSettings
 from rayzero.services.schema.messages import Group, Prompt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -66,6 +66,8 @@ class Plan:
     epochs: float
     memory: MemoryPlan | None
     """Of the GPUs; none where everything computes on CPUs."""
+    unread: tuple[str, ...] = ()
+    """What of the prompts was not looked at, a sentence a source."""
 
 
 def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
@@ -80,13 +82,13 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
-    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
-    check_golds((*train, *held_out), recipe.reward)
+    train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
+    check_golds((*train.sample(), *held_out), recipe.reward)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)
     check_lengths(recipe, shape)
-    plan = make_plan(recipe, shape, len(train), len(held_out), num_gpus)
+    plan = replace(make_plan(recipe, shape, len(train), len(held_out), num_gpus), unread=train.unread)
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
@@ -233,6 +235,8 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     ):
         table.add_row(label, value)
     console.print(table)
+    for sentence in plan.unread:
+        console.print(sentence, markup=False)
 
 
 def _print_memory(console: Console, memory: MemoryPlan) -> None:

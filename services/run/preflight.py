@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rayzero.services.data.copied_golds import check_golds
-from rayzero.services.data.prompts import PromptMix, PromptStream, load_demonstrations, load_prompts
+from rayzero.services.data.prompts import load_demonstrations, load_prompts
+from rayzero.services.data.stream import PromptMix, PromptStream
 from rayzero.services.fleet.gpu_bundles import reward_gpus
 from rayzero.services.loop.curriculum import Curriculum
 from rayzero.services.observe.api.guard import check_api
@@ -47,8 +48,10 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     check_observation(recipe)
     num_gpus = gpus_there(recipe)
     check_devices(recipe, num_gpus)
-    train, held_out = load_prompts(recipe.data, num_held_out=recipe.evaluation.num_prompts)
-    check_golds((*train, *held_out), recipe.reward)
+    train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
+    check_golds((*train.sample(), *held_out), recipe.reward)
+    for sentence in train.unread:
+        say(sentence)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
     model_path = resolve_model(recipe.model.path, say=say)
     shape = read_shape(model_path, trained=trained)

@@ -10,17 +10,34 @@ from pydantic import Field, field_validator, model_validator
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.function_name import FunctionName
 
+FormatName = Literal[
+    "verl",
+    "prime",
+    "dapo",
+    "open_r1",
+    "livecodebench",
+    "apps",
+    "taco",
+    "code_contests",
+    "leetcode_dataset",
+    "kodcode",
+    "acecoder",
+    "mbpp",
+    "open_instruct",
+]
+
 
 class ColumnSettings(Section):
-    """Which column of a row holds what. Columns not named here travel with the prompt, for custom rewards."""
+    """Which column of a row holds what; `a.b` is `b` in column `a` (an object, a list, or JSON text of one). Columns
+    not named here travel with the prompt, for custom rewards."""
 
     prompt: str = "prompt"
     """The question as text: becomes one user message."""
     messages: str = "messages"
     """A whole conversation, a list of `{role, content}`; where a row has it, it is used instead of `prompt`."""
     answer: str | None = "answer"
-    """The answer spec, as the reward needs it: a gold string, or `{language, tests}` for code. `null`: these prompts
-    have none, for rewards that need none."""
+    """The answer spec, as the reward needs it: a gold string (or a list, of which each is right), or `{language,
+    tests}` for code. `null`: these prompts have none, for rewards that need none."""
     answer_after: str | None = None
     """The gold string is what follows the last occurrence of this text in the answer column, e.g. `####` for GSM8K."""
     source: str | None = None
@@ -36,12 +53,21 @@ class SourceSettings(Section):
     """Share of this source in the mix, relative to the other sources' weights."""
     columns: ColumnSettings = ColumnSettings()
     """Which column holds what."""
+    format: FormatName | None = None
+    """The rows are as this data set is published: prompt and answer are read from its columns, and of `columns` only
+    `source` counts. While `name` is `default` a row's rubric is chosen by its task: `math`, `code`, `exact` or
+    `instructions`, or `default`. See docs/data.md."""
     instructions: str = "{prompt}"
     """What is asked; `{prompt}` stands for the text of the prompt column. Conversations are left as they are."""
     system_prompt: str | None = None
     """Put before every conversation that does not start with a system message of its own."""
     max_prompts: int | None = Field(default=None, ge=1)
     """Take only the first so many rows. Empty: all."""
+
+    @property
+    def names_by_row(self) -> bool:
+        """Each row says which rubric judges it."""
+        return self.columns.source is not None or (self.format is not None and self.name == "default")
 
     @field_validator("instructions")
     @classmethod
@@ -52,19 +78,29 @@ class SourceSettings(Section):
 
 
 class JsonLinesSource(SourceSettings):
-    """A file with one JSON object a line."""
+    """Files with one JSON object a line; `.jsonl.gz` too."""
 
     kind: Literal["jsonl"] = "jsonl"
     path: str = Field(min_length=1)
-    """The file; relative paths start from where the command runs."""
+    """A file, a directory or a pattern (`data/part-*.jsonl`); relative paths start from where the command runs."""
+
+
+class CsvSource(SourceSettings):
+    """CSV or TSV files whose first line names the columns; `.csv.gz` too. Every value is text."""
+
+    kind: Literal["csv"] = "csv"
+    path: str = Field(min_length=1)
+    """A file, a directory or a pattern (`data/part-*.csv`); relative paths start from where the command runs."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What parts the columns. Empty: a tab in `.tsv` files, a comma in others."""
 
 
 class ParquetSource(SourceSettings):
-    """A parquet file, or a directory of them."""
+    """Parquet files."""
 
     kind: Literal["parquet"] = "parquet"
     path: str = Field(min_length=1)
-    """The file or directory; relative paths start from where the command runs."""
+    """A file, a directory or a pattern (`data/train-*.parquet`); relative paths start from where the command runs."""
 
 
 class HuggingFaceSource(SourceSettings):
@@ -108,9 +144,20 @@ class FunctionSource(SourceSettings):
 
 
 DataSource = Annotated[
-    JsonLinesSource | ParquetSource | HuggingFaceSource | ReasoningGymSource | FunctionSource,
+    JsonLinesSource | CsvSource | ParquetSource | HuggingFaceSource | ReasoningGymSource | FunctionSource,
     Field(discriminator="kind"),
 ]
+
+
+_KINDS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
+}  # fmt: skip
+
+
+def kind_of_file(path: str) -> str | None:
+    """The kind of source that a file's name tells; None where it tells none."""
+    suffix = PurePath(path.removesuffix(".gz")).suffix
+    return _KINDS.get(suffix)
 
 
 class CurriculumSettings(Section):
@@ -165,8 +212,8 @@ class DataSettings(Section):
     @classmethod
     def _known_file_kinds(cls, sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
         for source in sources:
-            if isinstance(source, JsonLinesSource) and PurePath(source.path).suffix == ".parquet":
-                raise ValueError(f"{source.path} is a parquet file: write kind: parquet")
-            if isinstance(source, ParquetSource) and PurePath(source.path).suffix in {".jsonl", ".json"}:
-                raise ValueError(f"{source.path} is not a parquet file: write kind: jsonl")
+            if isinstance(source, JsonLinesSource | CsvSource | ParquetSource):
+                kind = kind_of_file(source.path)
+                if kind not in (None, source.kind):
+                    raise ValueError(f"{source.path} is not {source.kind}: write kind: {kind}")
         return sources

@@ -65,6 +65,8 @@ class Recipe(Section):
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
         for source in sorted((*self.data.train, *self.data.held_out), key=lambda source: source.name):
+            if source.names_by_row:
+                continue
             rubric = self.reward.rubric_for(source.name)
             if rubric is None:
                 raise ValueError(

@@ -60,6 +60,10 @@ class RewardSettings(Section):
         """The rubric of a data source; None where neither it nor `default` is given."""
         return self.rubrics.get(source, self.rubrics.get("default"))
 
+    def has_rubric(self, source: str) -> bool:
+        """Whether prompts of a data source can be judged."""
+        return self.rubric_for(source) is not None
+
 
 def requirements_of(component: AnyComponent) -> tuple[str, ...]:
     """The components that must be scored before this one."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rayzero.rewards.base import Case, Context, Score, failed, scored
+from rayzero.rewards.grading.case_lines import LineForm
 from rayzero.rewards.grading.grade import run
 
 OUT_KEYS = ["id", "reward", "status", "components", "reason", "seconds", "tests"]
@@ -137,8 +138,16 @@ def test_math_lines_run_in_children(tmp_path: Path) -> None:
         ("format", {"id": 1, "completion": 7}, "`completion` must be text, not a number"),
         ("format", {"id": 1, "completion": "a", "prefilled": "yes"}, "`prefilled` must be true or false, not text"),
         ("math", {"id": 1, "completion": "a"}, "missing `answer`"),
-        ("math", {"id": 1, "completion": "a", "answer": ["9"]}, "`answer` must be text or a number, not a list"),
-        ("math", {"id": 1, "completion": "a", "answer": True}, "`answer` must be text or a number, not a boolean"),
+        (
+            "math",
+            {"id": 1, "completion": "a", "answer": [["9"]]},
+            "`answer` must be text, a number or a list of them, not a list",
+        ),
+        (
+            "math",
+            {"id": 1, "completion": "a", "answer": True},
+            "`answer` must be text, a number or a list of them, not a boolean",
+        ),
         ("language", {"id": 1, "completion": "a"}, "missing `target`"),
         ("language", {"id": 1, "completion": "a", "target": "tlh"}, "`target`: unknown language 'tlh'; known: en, zh"),
         ("code", {"id": 1, "completion": "a", "tests": [{"assert": "x"}]}, "missing `language`"),
@@ -281,3 +290,37 @@ def test_one_case_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(source), str(tmp_path / "out")]
     output = subprocess.run(command, capture_output=True, check=True).stdout
     assert float(output) < 1.0
+
+
+class TestForm:
+    """Lines that are spelt otherwise than rayzero spells them."""
+
+    def test_fallbacks_of_the_command_hold_where_a_line_has_none(self, tmp_path: Path) -> None:
+        lines = (
+            {"id": 0, "completion": "Answer: 9", "answer": "9"},
+            {"id": 1, "completion": "<answer>9</answer>", "answer": "9"},
+            {"id": 2, "completion": "Answer: 9", "answer": "9", "fallback": "answer_tags"},
+            {"id": 3, "completion": "The final answer is 9.", "answer": ["8", "9"]},
+        )
+        _, strict = grade(tmp_path, "math", *lines)
+        assert [verdict["reward"] for verdict in strict] == [0.0] * 4
+        form = LineForm(fallbacks=("answer_line", "answer_tags", "final_answer"))
+        code, verdicts = grade(tmp_path, "math", *lines, form=form)
+        assert (code, [verdict["reward"] for verdict in verdicts]) == (0, [1.0, 1.0, 0.0, 1.0])
+
+    def test_keys_are_found_by_their_paths(self, tmp_path: Path) -> None:
+        form = LineForm({"answer": "reward_model.ground_truth", "completion": "choices.0.text", "id": "extra.index"})
+        line = {
+            "choices": [{"text": RIGHT}], "reward_model": json.dumps({"ground_truth": "9"}), "extra": {"index": 4},
+        }  # fmt: skip
+        code, verdicts = grade(tmp_path, "math", line, form=form)
+        assert (code, verdicts[0]["id"], verdicts[0]["reward"]) == (0, 4, 1.0)
+        code, _ = grade(tmp_path, "math", {"id": 1, "completion": "a"}, form=form)
+        assert code == 1
+
+    @pytest.mark.parametrize(("reward", "fallback"), [("math", "guess"), ("exact", "answer_line")])
+    def test_a_fallback_that_does_not_fit_is_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], reward: str, fallback: str
+    ) -> None:
+        assert run(reward, tmp_path / "in", tmp_path / "out", form=LineForm(fallbacks=(fallback,))) == 2
+        assert "--fallback" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from rayzero.rewards.base import Context
 from rayzero.rewards.code.judge import CodeJudge, CodeVerdict
-from rayzero.rewards.kinds.code_reward import CodeReward
+from rayzero.rewards.kinds.code_reward import CodeReward, spec_of
 from rayzero.rewards.sandbox.client import SandboxRefusedError
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.messages import VerdictStatus
@@ -95,3 +95,20 @@ async def test_a_real_program_end_to_end() -> None:
         assert [score.value for score in scores] == [1.0, 0.0, 0.0]
     finally:
         await reward.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "spec"),
+    [
+        ('{"inputs": ["1"], "outputs": ["2"]}', {"tests": {"inputs": ["1"], "outputs": ["2"]}}),
+        ('["assert f(1) == 2"]', {"tests": ["assert f(1) == 2"]}),
+        (["assert f(1) == 2"], {"tests": ["assert f(1) == 2"]}),
+        ({"test_cases": [], "language": "cpp"}, {"tests": {"test_cases": [], "language": "cpp"}, "language": "cpp"}),
+        ('{"tests": [], "language": "go"}', {"tests": [], "language": "go"}),
+        ("42", None),
+        ("no JSON", None),
+        (None, None),
+    ],
+)
+def test_tests_alone_and_json_text_are_specs(answer: Any, spec: Any) -> None:
+    assert spec_of(answer) == spec

@@ -41,3 +41,21 @@ def test_both_forms_of_a_row() -> None:
         instructions_of({"instruction_id_list": names, "kwargs": []})
     with pytest.raises(BadInstructionError, match="unknown instruction"):
         follows("x", "no:rule", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "right", "wrong"),
+    [
+        ("length_constraints:number_words", {"num_words": 20, "relation": "around"}, "a " * 22, "a " * 23),
+        (
+            "length_constraints:number_sentences",
+            {"num_sentences": 3, "relation": "around"},
+            "One is. Two is.",
+            "One is.",
+        ),
+        ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "a\n* * *\nb", "a * b"),
+        ("detectable_format:constrained_response", {"options": ["red", "blue"]}, "It is blue.", "It is green."),
+    ],
+)
+def test_what_other_data_ask_in_the_same_names(name: str, arguments: dict[str, object], right: str, wrong: str) -> None:
+    assert follows(right, name, arguments) and not follows(wrong, name, arguments)

@@ -25,8 +25,10 @@ async def test_scores_and_reasons_and_equal_cases_once() -> None:
         assert [score.status for score in scores[:2]] == [VerdictStatus.CORRECT, VerdictStatus.WRONG]
         assert all(score.reason and 0 < score.seconds < 3 for score in scores)
         assert reward.pool.counts["items"] == 3
-        (bad,) = await reward.score([case("\\boxed{1}", answer=["1"])], Context())
+        (bad,) = await reward.score([case("\\boxed{1}", answer={"a": 1})], Context())
         assert bad.is_error and bad.cause == "bad-prompt"
+        of_a_list = [case(f"\\boxed{{{n}}}", answer=["1", 3]) for n in (3, 2)]
+        assert [score.value for score in await reward.score(of_a_list, Context())] == [1.0, 0.0]
     finally:
         await reward.close()
 

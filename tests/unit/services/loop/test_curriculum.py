@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.data.prompts import MixPart, PromptMix, PromptStream
+from rayzero.services.data.stream import MixPart, PromptMix, PromptStream
 from rayzero.services.loop.curriculum import Curriculum
 from rayzero.services.schema.config.data import CurriculumSettings
 from rayzero.services.schema.messages import Group, Prompt

@@ -230,7 +230,7 @@ def test_without_the_package_datasets_the_fix_is_named(monkeypatch: pytest.Monke
 
 
 def test_every_kind_has_a_reader() -> None:
-    kinds = {"jsonl", "parquet", "huggingface", "reasoning_gym", "function"}
+    kinds = {"jsonl", "csv", "parquet", "huggingface", "reasoning_gym", "function"}
     assert set(READERS) == kinds
     with pytest.raises(ValidationError, match=r"must hold \{prompt\}"):
         source(kind="jsonl", path="x", instructions="no place for it")

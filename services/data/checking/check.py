@@ -1,0 +1,50 @@
+"""A file of prompts from its name to its report: what `rayzero data check` does."""
+
+from __future__ import annotations
+
+import os
+
+from rayzero.services.data.checking.inspection import Inspection
+from rayzero.services.data.checking.proposal import Proposal, propose
+from rayzero.services.data.checking.references import grade_references
+from rayzero.services.data.checking.report import DataReport
+from rayzero.services.data.formats.registry import FORMATS
+
+
+def check_file(
+    path: str,
+    format_name: str | None = None,
+    *,
+    held_out: str | None = None,
+    sample: int = 0,
+    max_rows: int | None = None,
+) -> DataReport:
+    """Read a file, up to `max_rows` rows of it, and grade `sample` of them with their own solutions.
+
+    Raises:
+        UsageError: the file cannot be read at all, or what its columns are cannot be told.
+    """
+    proposal = propose(path, format_name)
+    inspection = inspect(proposal, path, max_rows)
+    if held_out is not None:
+        other = inspect(propose(held_out, format_name or proposal.settings.format), held_out, None)
+        inspection.find_held_out(other)
+    if sample:
+        grade_references(inspection, sample, len(os.sched_getaffinity(0)))
+        inspection.report.recipe = proposal.recipe_lines(inspection.report.packages)
+    return inspection.report
+
+
+def inspect(proposal: Proposal, path: str, max_rows: int | None) -> Inspection:
+    """A file's rows, read once."""
+    found = proposal.settings.format
+    report = DataReport(
+        path=path,
+        kind=proposal.settings.kind,
+        format=found,
+        about=FORMATS[found].about if found else "",
+        recipe=proposal.recipe_lines(),
+    )
+    inspection = Inspection(table=proposal.table, settings=proposal.settings, task=proposal.task, report=report)
+    inspection.run(max_rows)
+    return inspection

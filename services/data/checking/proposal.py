@@ -1,0 +1,212 @@
+"""A file -> the settings that read it: its kind by its name, its format by its columns, else which column is which."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from rayzero.services.data.checking.inspection import first_values
+from rayzero.services.data.formats.problem import RowFault
+from rayzero.services.data.formats.registry import FORMATS, recognized
+from rayzero.services.data.sources.registry import open_rows
+from rayzero.services.data.sources.rows import Row, mapped
+from rayzero.services.data.sources.table import RowTable
+from rayzero.services.schema.config.data import DataSource, kind_of_file
+from rayzero.services.schema.errors import UsageError
+from rayzero.services.schema.messages import Prompt
+
+LOOKED_AT = 200
+"""Rows that decide format and columns."""
+_PROMPTS = ("prompt", "question", "problem", "query", "instruction", "input")
+_MESSAGES = ("messages", "conversations", "conversation", "prompt")
+_ANSWERS = (
+    "answer",
+    "final_answer",
+    "ground_truth",
+    "gold",
+    "target",
+    "expected_answer",
+    "solution",
+    "output",
+    "label",
+)
+_ASKS = {
+    "box": re.compile(r"\\boxed|\bbox(?:ed)?\b", re.IGNORECASE),
+    "hashes": re.compile("####"),
+    "answer_line": re.compile(r"\bAnswer: ?(?:\$|<|\[|\{|…|\.\.\.)?(?:answer|your)?", re.IGNORECASE),
+    "answer_tags": re.compile("<answer>"),
+    "final_answer": re.compile(r"the final answer is", re.IGNORECASE),
+}
+_ANSWER_SENTENCE = "Put your final answer in \\boxed{}."
+_CODE_SENTENCE = "Give the whole program in one block fenced by ```python and ```."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """How a file is read, and what judges its rows."""
+
+    table: RowTable
+    settings: DataSource
+    task: str | None
+    """Of all rows; None where the format says it of each."""
+    tasks: Sequence[str]
+    fallback: str | None
+    """Where prompts ask for their answer, if not in a box."""
+    lines: Mapping[str, Any] = field(repr=False)
+    """The source, as a recipe spells it."""
+
+    def recipe(self, packages: Sequence[str] = ()) -> dict[str, Any]:
+        """The keys `data` and `reward` of a recipe; `packages` are what programs may import."""
+        kinds = {task: self._component(task, packages) for task in self.tasks}
+        names = list(kinds) if len(kinds) > 1 else ["default"]
+        rubrics = {name: {"accuracy": kind} for name, kind in zip(names, kinds.values(), strict=True)}
+        return {"data": {"train": [dict(self.lines)]}, "reward": {"rubrics": rubrics}}
+
+    def recipe_lines(self, packages: Sequence[str] = ()) -> str:
+        """The same as text, to be pasted."""
+        return as_yaml(self.recipe(packages))
+
+    def _component(self, task: str, packages: Sequence[str]) -> dict[str, Any]:
+        if task == "code" and packages:
+            return {"kind": task, "sandbox": {"packages": list(packages)}}
+        return {"kind": task} | ({"rules": {"fallback": self.fallback}} if task == "math" and self.fallback else {})
+
+
+def propose(path: str, format_name: str | None, path_in_recipe: str | None = None) -> Proposal:
+    """Look at a file's first rows. `format_name`: take that format, whatever the columns look like.
+
+    Raises:
+        UsageError: the kind of the file cannot be told, or no column of it is a prompt; RecipeError: it cannot be read.
+    """
+    kind = _kind(path)
+    if format_name is not None and format_name not in FORMATS:
+        raise UsageError(f"--format {format_name}: known are {', '.join(FORMATS)}")
+    source = {"kind": kind, "path": path}
+    table = open_rows(_settings(source))
+    rows = first_values(table, LOOKED_AT)
+    found = FORMATS[format_name] if format_name else recognized(rows)
+    own = {"format": found.name} if found else _columns(path, rows)
+    settings = _settings(source | own)
+    prompts = [prompt for values in rows if (prompt := _prompt(values, settings)) is not None]
+    task = None if found else _task([prompt.answer for prompt in prompts])
+    tasks = list(Counter(task or prompt.source for prompt in prompts)) or ["math"]
+    asked = Counter(_asks(prompt.messages[-1].content) for prompt in prompts if (task or prompt.source) == "math")
+    where = asked.most_common(1)[0][0] if asked else "box"
+    own |= _request(_sentence(tasks, where), rows, settings)
+    return Proposal(
+        table=table,
+        settings=_settings(source | own),
+        task=task,
+        tasks=tasks,
+        fallback=where if where not in ("", "box") else None,
+        lines={"kind": kind, "path": path_in_recipe or path, **own},
+    )
+
+
+def _kind(path: str) -> str:
+    """Of a file by its name, of a directory by the files in it."""
+    there = Path(path).expanduser()
+    names = [file.name for file in sorted(there.glob("**/*"))] if there.is_dir() else [path]
+    kind = next(filter(None, map(kind_of_file, names)), None)
+    if kind is None:
+        raise UsageError(f"{path}: its name must end in .jsonl, .csv, .tsv (each also with .gz) or .parquet")
+    return kind
+
+
+def _sentence(tasks: Sequence[str], where: str) -> str:
+    """What the prompts leave unsaid of the form of the answer; empty where they say it, or say different things."""
+    if tasks == ["code"]:
+        return _CODE_SENTENCE
+    return _ANSWER_SENTENCE if tasks == ["math"] and where == "" else ""
+
+
+def _request(sentence: str, rows: Sequence[Mapping[str, Any]], settings: DataSource) -> dict[str, str]:
+    """The setting that puts a sentence to the prompts: text is followed by it, conversations are led in by it."""
+    if not sentence:
+        return {}
+    marked = settings.model_copy(update={"instructions": "\x00{prompt}"})
+    prompt = next((found for values in rows if (found := _prompt(values, marked)) is not None), None)
+    is_text = prompt is not None and prompt.messages[-1].content.startswith("\x00")
+    return {"instructions": "{prompt}\n\n" + sentence} if is_text else {"system_prompt": sentence}
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """YAML as people write it: in the order given, texts of several lines in one with `\\n`."""
+    return yaml.dump(values, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+class _RecipeDumper(yaml.SafeDumper):
+    """SafeDumper, that has a style for texts of several lines."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_RecipeDumper.add_representer(str, _text_node)
+
+
+def _settings(source: Mapping[str, Any]) -> DataSource:
+    try:
+        checked: DataSource = TypeAdapter(DataSource).validate_python(source)
+    except ValidationError as error:
+        raise UsageError(f"{source['path']}: {error.errors()[0]['msg']}") from None
+    return checked
+
+
+def _columns(path: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which column is which, by their names."""
+    there = Counter(name for row in rows for name in row)
+    messages = next((name for name in _MESSAGES if isinstance(_first(rows, name), list)), None)
+    prompt = next((name for name in _PROMPTS if isinstance(_first(rows, name), str)), None)
+    answer = next((name for name in _ANSWERS if name in there), None)
+    if messages is None and prompt is None:
+        names = ", ".join(there) or "none"
+        raise UsageError(
+            f"{path}: no column is known as the prompt (columns there: {names}): give --format, or rename one"
+        )
+    columns = {} if prompt in (None, "prompt") or messages else {"prompt": prompt}
+    if messages not in (None, "messages", "prompt"):
+        columns["messages"] = messages
+    if answer not in (None, "answer"):
+        columns["answer"] = answer
+    texts = [row[answer] for row in rows if answer and isinstance(row.get(answer), str)]
+    if texts and all("####" in text for text in texts):
+        columns["answer_after"] = "####"
+    return {"columns": columns} if columns else {}
+
+
+def _first(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return next((row[name] for row in rows if row.get(name) is not None), None)
+
+
+def _prompt(values: Mapping[str, Any], settings: DataSource) -> Prompt | None:
+    try:
+        return mapped(Row(number=1, origin="", values=values), settings, "row")
+    except RowFault:
+        return None
+
+
+def _task(answers: Sequence[Any]) -> str:
+    """The reward that answers without a format look like."""
+    if any(isinstance(answer, dict) for answer in answers):
+        return "code"
+    texts = [str(answer).strip() for each in answers for answer in (each if isinstance(each, list) else [each])]
+    if texts and all(text.startswith("assert") for text in texts):
+        return "code"
+    if texts and all(len(text) == 1 and text in "ABCDEFGHIJ" for text in texts):
+        return "choice"
+    mathematical = sum(bool(re.search(r"[\d\\=^]", text)) or len(text) == 1 for text in texts)
+    return "math" if 2 * mathematical >= len(texts) else "exact"
+
+
+def _asks(text: str) -> str:
+    """Where a prompt asks for its answer; empty where it does not say."""
+    return next((name for name, pattern in _ASKS.items() if pattern.search(text)), "")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rayzero.services.cli.app import app
+from rayzero.services.schema.errors import UsageError
+from tests.published_rows import Row, rows_of
+
+
+def written(path: Path, rows: list[Row]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def new(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["new", *arguments], catch_exceptions=True)
+    if isinstance(result.exception, UsageError):
+        return f"refused: {result.exception}"
+    assert result.exit_code == 0, result.exception
+    return result.output
+
+
+@pytest.mark.parametrize("name", ["verl", "prime", "livecodebench", "open_instruct"])
+def test_the_recipe_passes_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "rows.jsonl", rows_of(name))
+    assert "sums/recipe.yaml is written" in new("sums", "--data", "rows.jsonl")
+    monkeypatch.chdir(tmp_path / "sums")  # the data are found from anywhere
+    checked = CliRunner().invoke(app, ["check", "recipe.yaml", "--json"])
+    assert checked.exit_code == 0, checked.output
+    assert json.loads(checked.output)["held_out_prompts"] == 4
+
+
+def test_a_prompt_longer_than_the_model_leaves_room_for_the_answer(tmp_path: Path) -> None:
+    data = written(tmp_path / "rows.jsonl", [{"prompt": "x" * 90_000 + str(n), "answer": "1"} for n in range(10)])
+    new(str(tmp_path / "long"), "--data", data)
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "long" / "recipe.yaml")])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_nothing_is_written_over_and_bad_rows_are_named(tmp_path: Path) -> None:
+    data = written(tmp_path / "rows.jsonl", [{"prompt": "1?", "answer": "1"}, {"prompt": "2?", "answer": None}])
+    assert "rows.jsonl:2: column 'answer' is null" in new(str(tmp_path / "a"), "--data", data)
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    assert "is there already" in new(str(tmp_path / "b"), "--data", data)
+    good = written(tmp_path / "rows.jsonl", rows_of("verl"))
+    assert "name" in new(str(tmp_path / "no name"), "--data", good) and not (tmp_path / "no name").exists()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from rayzero.services.data.checking.check import check_file
+from rayzero.services.data.formats.registry import FORMATS
+from rayzero.services.schema.config.data import DataSettings
+from rayzero.services.schema.config.reward import RewardSettings
+from rayzero.services.schema.errors import RecipeError, UsageError
+from tests.published_rows import ROWS, Row, livecodebench, rows_of
+
+Fault = Callable[[Row], Row]
+
+
+def written(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def put(path: str, value: Any) -> Fault:
+    """A row with another value at a dotted path."""
+
+    def change(row: Row) -> Row:
+        head, _, rest = path.partition(".")
+        return {**row, head: put(rest, value)(row[head]) if rest else value}
+
+    return change
+
+
+def without(name: str) -> Fault:
+    return lambda row: {key: value for key, value in row.items() if key != name}
+
+
+HOSTILE = base64.b64encode(zlib.compress(pickle.dumps(Path))).decode()
+FAULTS: list[tuple[str, Fault, str]] = [
+    ("verl", without("reward_model"), "missing column"),
+    ("verl", put("reward_model.ground_truth", None), "null"),
+    ("verl", put("reward_model.ground_truth", " "), "empty answer"),
+    ("verl", put("reward_model.ground_truth", [1, {}]), "wrong type"),
+    ("verl", put("reward_model.style", "model"), "unsupported"),
+    ("verl", put("prompt", [{"role": "user"}]), "wrong type"),
+    ("verl", put("prompt", [{"role": "assistant", "content": "Hi"}]), "wrong role"),
+    ("dapo", put("reward_model.ground_truth", r"\boxed{}"), "empty answer"),
+    ("dapo", put("prompt", None), "null"),
+    ("prime", put("reward_model", {"ground_truth": '{"inputs": ["1"', "style": "rule"}), "broken JSON"),
+    ("prime", put("reward_model", {"ground_truth": '{"inputs": [], "outputs": []}'}), "no tests"),
+    ("prime", put("reward_model", {"ground_truth": '{"inputs": ["1"], "outputs": []}'}), "broken tests"),
+    ("open_r1", put("verification_info", "{broken"), "broken JSON"),
+    ("open_r1", put("verification_info.test_cases", []), "no tests"),
+    ("open_r1", put("verification_info.test_cases", "x"), "wrong type"),
+    ("open_r1", put("verification_info.language", "cobol"), "unsupported"),
+    ("open_r1", put("verification_info", {"other": 1}), "unsupported"),
+    ("livecodebench", put("private_test_cases", HOSTILE), "refused"),
+    ("livecodebench", put("private_test_cases", "?"), "broken JSON"),
+    ("livecodebench", put("public_test_cases", '[{"input": "1"}]'), "broken tests"),
+    ("livecodebench", lambda row: row | {"public_test_cases": "[]", "private_test_cases": "[]"}, "no tests"),
+    ("apps", put("input_output", ""), "no tests"),
+    ("apps", put("input_output", "{"), "broken JSON"),
+    ("apps", put("input_output", '{"inputs": []}'), "wrong type"),
+    ("taco", put("question", " "), "blank"),
+    ("taco", put("input_output", '{"inputs": ["1"], "outputs": []}'), "broken tests"),
+    ("code_contests", put("public_tests", {"input": ["1"], "output": []}), "broken tests"),
+    ("code_contests", put("input_file", "in.txt"), "unsupported"),
+    ("leetcode_dataset", put("test", None), "null"),
+    ("leetcode_dataset", put("entry_point", 3), "wrong type"),
+    ("kodcode", put("test", ""), "blank"),
+    ("kodcode", without("test"), "missing column"),
+    ("acecoder", put("test_cases", []), "no tests"),
+    ("acecoder", put("test_cases", [1]), "broken tests"),
+    ("mbpp", put("test_list", "[broken"), "broken JSON"),
+    ("mbpp", put("test_list", None), "null"),
+    ("open_instruct", put("ground_truth", None), "null"),
+    ("open_instruct", put("dataset", "poems"), "unsupported"),
+    ("open_instruct", lambda row: row | {"dataset": "ifeval", "ground_truth": '{"func_name": "dance"}'}, "unsupported"),
+    ("open_instruct", lambda row: row | {"dataset": "ifeval", "ground_truth": "{broken"}, "broken JSON"),
+    ("open_instruct", lambda row: row | {"dataset": "code", "ground_truth": "[]"}, "no tests"),
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_sound_file_has_no_fault_and_its_recipe_lines_are_valid(tmp_path: Path, name: str) -> None:
+    report = check_file(written(tmp_path / "rows.jsonl", rows_of(name)))
+    assert (report.format, report.rows, report.usable, dict(report.faults)) == (name, 24, 24, {})
+    lines = yaml.safe_load(report.recipe)
+    settings = DataSettings.model_validate(lines["data"])
+    rewards = TypeAdapter(RewardSettings).validate_python(lines["reward"])
+    assert settings.train[0].format == name
+    assert all(rewards.has_rubric(task) for task in report.tasks)
+
+
+def test_every_format_has_its_faults() -> None:
+    assert {name for name, _, _ in FAULTS} == set(ROWS)
+
+
+@pytest.mark.parametrize(("name", "fault", "kind"), FAULTS)
+def test_a_planted_fault_is_found_with_its_line(tmp_path: Path, name: str, fault: Fault, kind: str) -> None:
+    rows = rows_of(name)
+    rows[16] = fault(rows[16])
+    report = check_file(written(tmp_path / "rows.jsonl", rows))
+    assert set(report.faults) == {kind}
+    assert report.faults[kind].first == [f"{tmp_path / 'rows.jsonl'}:17"]
+    assert report.format == name and report.usable == 23
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_broken_lines_repeated_and_held_out_questions_are_found(tmp_path: Path, name: str) -> None:
+    rows: list[Any] = rows_of(name)
+    rows[9], rows[11] = rows[4], "{broken"
+    held_out = written(tmp_path / "test.jsonl", [ROWS[name](100), rows[2]])
+    report = check_file(written(tmp_path / "rows.jsonl", rows), held_out=held_out)
+    found = {kind: group.first for kind, group in report.faults.items()}
+    assert found == {
+        "broken row": [f"{tmp_path / 'rows.jsonl'}:12"],
+        "duplicate prompt": [f"{tmp_path / 'rows.jsonl'}:10"],
+        "held-out overlap": [f"{tmp_path / 'rows.jsonl'}:3"],
+    }
+    assert "rows.jsonl:5" in report.faults["duplicate prompt"].example
+    assert "test.jsonl:2" in report.faults["held-out overlap"].example
+
+
+def test_what_only_the_named_format_shows(tmp_path: Path) -> None:
+    rows = [without("verification_info")(row) for row in rows_of("open_r1")]
+    report = check_file(written(tmp_path / "rows.jsonl", rows), "open_r1")
+    assert report.faults["missing column"].count == 24 and len(report.faults["missing column"].first) == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "component"),
+    [
+        ([{"question": f"{n}+1?", "answer": f"So\n#### {n + 1}"} for n in range(5)],
+         {"prompt": "question", "answer_after": "####"}, {"kind": "math"}),
+        ([{"messages": [{"role": "user", "content": f"{n}?"}], "target": "Paris"} for n in range(5)],
+         {"answer": "target"}, {"kind": "exact"}),
+        ([{"conversations": [{"from": "human", "value": f"{n}?"}], "answer": "B"} for n in range(5)],
+         {"messages": "conversations"}, {"kind": "choice"}),
+        ([{"prompt": f"Write f. {n}", "answer": {"tests": ["assert f(1) == 2"]}} for n in range(5)],
+         None, {"kind": "code"}),
+    ],
+)  # fmt: skip
+def test_columns_of_no_published_format_are_told_by_their_names(
+    tmp_path: Path, rows: list[Row], columns: Any, component: Any
+) -> None:
+    report = check_file(written(tmp_path / "rows.jsonl", rows))
+    lines = yaml.safe_load(report.recipe)
+    assert lines["data"]["train"][0].get("columns") == columns
+    assert lines["reward"]["rubrics"]["default"]["accuracy"] == component
+    assert not report.faults and report.usable == 5
+
+
+def test_prompts_that_ask_for_another_form_of_answer_get_its_fallback(tmp_path: Path) -> None:
+    report = check_file(written(tmp_path / "rows.jsonl", rows_of("dapo")))
+    component = yaml.safe_load(report.recipe)["reward"]["rubrics"]["default"]["accuracy"]
+    assert component == {"kind": "math", "rules": {"fallback": "answer_line"}}
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"must end in \.jsonl"):
+        check_file(str(tmp_path / "rows.txt"))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        check_file(str(tmp_path / "rows.jsonl"))
+    with pytest.raises(UsageError, match=r"no column is known as the prompt \(columns there: a\)"):
+        check_file(written(tmp_path / "rows.jsonl", [{"a": 1}]))
+    with pytest.raises(UsageError, match="--format poems: known are verl"):
+        check_file(written(tmp_path / "rows.jsonl", [livecodebench(1)]), "poems")
+
+
+def test_only_so_many_rows_are_read(tmp_path: Path) -> None:
+    report = check_file(written(tmp_path / "rows.jsonl", [*rows_of("verl"), "{broken"]), max_rows=24)
+    assert (report.rows, report.checked, report.faults) == (25, 24, {})
+    assert "read: the first 24; the others were not looked at" in "\n".join(report.lines())

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rayzero.rewards.code.spec import parse
+from rayzero.rewards.kinds.instructions import instructions_of
+from rayzero.services.data.formats.problem import RowFault
+from rayzero.services.data.formats.registry import FORMATS, recognized
+from rayzero.services.data.prompts import load_prompts
+from rayzero.services.schema.config.data import DataSettings, FormatName
+from tests.published_rows import ROWS, rows_of
+
+PARQUET = ("verl", "prime", "dapo", "open_r1", "open_instruct")
+SINGLE = {"verl": "math", "dapo": "math"}
+
+
+def written(path: Path, name: str) -> dict[str, Any]:
+    rows = rows_of(name)
+    if name in PARQUET:
+        parquet.write_table(pa.Table.from_pylist(rows), path / "rows.parquet", row_group_size=7)
+        return {"kind": "parquet", "path": str(path / "rows.parquet"), "format": name}
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"kind": "jsonl", "path": str(path / "rows.jsonl"), "format": name}
+
+
+def test_the_names_are_those_of_the_recipe() -> None:
+    assert set(FORMATS) == set(typing.get_args(FormatName)) == set(ROWS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_recognized_by_its_columns(name: str) -> None:
+    found = recognized(rows_of(name))
+    assert found is not None and found.name == name
+    assert recognized([{"prompt": "2+2?", "answer": "4"}]) is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_row_becomes_a_prompt_that_its_reward_can_judge(tmp_path: Path, name: str) -> None:
+    train, held_out = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)]}), num_held_out=4)
+    prompts = [*train, *held_out]
+    assert len(prompts) == 24
+    for prompt in prompts:
+        assert prompt.messages[-1].role == "user" and len(prompt.messages[-1].content) > 8
+        if prompt.source == "code":
+            assert len(parse(prompt.answer).tests) >= 1
+        elif prompt.source == "instructions":
+            assert instructions_of(prompt.answer) == [
+                ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "at least"})
+            ]
+        else:
+            assert prompt.source == "math" and prompt.answer
+    tasks = {prompt.source for prompt in prompts}
+    mixed = {"prime": {"math", "code"}, "open_instruct": {"math", "code", "instructions"}}
+    assert tasks == mixed.get(name, {SINGLE.get(name, "code")})
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_heavy_columns_do_not_travel_with_the_prompt(tmp_path: Path, name: str) -> None:
+    train, _ = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)]}), num_held_out=4)
+    assert not {column for prompt in train for column in prompt.columns} & FORMATS[name].reads
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_row_of_wrong_types_gets_through_or_raises_anything_else(name: str) -> None:
+    """Each column in turn is missing, null, a number, empty, or text that is no JSON."""
+    for column in FORMATS[name].marks:
+        top = column.partition(".")[0]
+        for wrong in (None, 7, [], {}, "", "{broken"):
+            row = {**ROWS[name](1), top: wrong}
+            if name == "verl" and wrong == "{broken":
+                continue
+            try:
+                problem = FORMATS[name].read(row)
+            except RowFault as fault:
+                assert fault.kind and str(fault)
+            else:
+                assert problem.answer not in (None, "", [], {})
+        row = {key: value for key, value in ROWS[name](1).items() if key != top}
+        if top in FORMATS[name].reads and (name, top) not in {("kodcode", "solution"), ("apps", "solutions"),
+                ("taco", "solutions"), ("leetcode_dataset", "completion"), ("leetcode_dataset", "query"),
+                ("acecoder", "inferences"), ("mbpp", "code"), ("code_contests", "private_tests")}:  # fmt: skip
+            with pytest.raises(RowFault, match="missing"):
+                FORMATS[name].read(row)
