@@ -46,8 +46,8 @@ def prometheus() -> str:
 
     return f"""# Prometheus metrics
 
-A run answers at `/metrics`, and at `/sd` says where the metrics of its engines are. `run`, `component` and `instance` are
-labels of the target. The engines' own metrics are vLLM's.
+A run answers at `/metrics`, and at `/sd` says where the metrics of its engines are. `run`, `component` and `instance`
+are labels of the target. The engines' own metrics are vLLM's.
 
 {telemetry.reference()}"""
 
@@ -79,8 +79,8 @@ def api() -> str:
         "# HTTP API",
         "",
         "A run serves it where its start says; `api.json` in the run directory names the address. Elsewhere than on "
-        "loopback it asks for `Authorization: Bearer …` with the value of RAYZERO_API_TOKEN. A change is a POST of JSON. "
-        "`/openapi.json` has the schemas.",
+        "loopback it asks for `Authorization: Bearer …` with the value of RAYZERO_API_TOKEN. A change is a POST of "
+        "JSON. `/openapi.json` has the schemas.",
         "",
         "| route | takes | |",
         "|---|---|---|",
@@ -115,8 +115,8 @@ def errors() -> str:
     return "\n".join([
         "# Errors",
         "",
-        "A command that fails prints one sentence, `error: …`, with what is wrong and what to do, and ends with its exit "
-        "code. A traceback is a fault of rayzero: please report it.",
+        "A command that fails prints one sentence, `error: …`, with what is wrong and what to do, and ends with its "
+        "exit code. A traceback is a fault of rayzero: please report it.",
         "",
         "| error | exit code | when |",
         "|---|---|---|",

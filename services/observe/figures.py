@@ -23,7 +23,7 @@ def _batch() -> Iterator[Figure]:
     yield Figure("update", "count", "Updates made, this one included: the policy's version after it.")
     yield Figure("samples", "completions", "Completions with a verdict: those that were trained on.")
     yield Figure(
-        "verdict_errors", "completions", "Completions without a verdict. They are left out of every mean and of the loss.",
+        "verdict_errors", "completions", "Completions without a verdict: left out of every mean and of the loss.",
         "More than a few in a hundred: `rayzero samples RUN --status error` shows their reasons.",
     )  # fmt: skip
     yield Figure(
@@ -62,10 +62,10 @@ def _objective() -> Iterator[Figure]:
     yield Figure("advantage_abs_mean", "advantage", "Mean absolute advantage; 0: nothing was learnt from this batch.")
     yield Figure(
         "entropy", "nats", "Mean entropy of the policy's distribution over the next token.",
-        "It falls towards 0 while accuracy stands still: the policy has collapsed. Higher temperature, smaller learning "
-        "rate, asymmetric clips or a KL term.",
+        "It falls towards 0 while accuracy stands still: the policy has collapsed. Higher temperature, smaller "
+        "learning rate, asymmetric clips or a KL term.",
     )  # fmt: skip
-    yield Figure("clip_fraction", "share", "Tokens whose ratio was clipped. 0 at one step a batch: the ratio is 1 there.")
+    yield Figure("clip_fraction", "share", "Tokens whose ratio was clipped. 0 at one step a batch.")
     yield Figure("ratio_mean", "ratio", "Mean π / π_old: the policy now over the policy at the start of the batch.")
     yield Figure("correction_mean", "weight", "Mean weight that corrects for the sampler's distribution.")
     yield Figure(
@@ -78,8 +78,8 @@ def _objective() -> Iterator[Figure]:
 def _mismatch() -> Iterator[Figure]:
     same = "Over tokens that were sampled from exactly the learner's weights. "
     yield Figure(
-        "kl_rollout", "nats", "k3-KL between the engine that sampled and the learner at the start of the batch. Staleness "
-        "is in it.",
+        "kl_rollout", "nats", "k3-KL between the engine that sampled and the learner at the start of the "
+        "batch. Staleness is in it.",
         "It grows from update to update at the same staleness: the two compute different models.",
     )  # fmt: skip
     yield Figure(
@@ -87,8 +87,10 @@ def _mismatch() -> Iterator[Figure]:
         "Over `learner.watch.kl_warn`: sampler and learner disagree at equal weights; over `kl_stop` the run halts.",
     )  # fmt: skip
     yield Figure("fresh_tokens", "tokens", "Tokens that were sampled from exactly the learner's weights.")
-    yield Figure("nonfinite_logprobs", "tokens", "Tokens whose log-probability was not finite on one side; left out.",
-                 "Any: one of the two computed an overflow. bfloat16 instead of fp8 is the first thing to try.")  # fmt: skip
+    yield Figure(
+        "nonfinite_logprobs", "tokens", "Tokens whose log-probability was not finite on one side; left out.",
+        "Any: one of the two computed an overflow. Try bfloat16 instead of fp8 first.",
+    )  # fmt: skip
     yield Figure("logprob_gap_mean", "nats", "Mean |log π_learner − log π_engine| of a token.")
     yield Figure("logprob_gap_mean_fresh", "nats", same + "Mean |log π_learner − log π_engine|.")
     yield Figure("logprob_gap_max", "nats", "The largest of these gaps.")
@@ -103,12 +105,14 @@ def _mismatch() -> Iterator[Figure]:
 
 
 def _times() -> Iterator[Figure]:
-    yield Figure("wait_s", "seconds", "The learner waited for a whole batch of groups.",
-                 "Most of the time: add rollout workers, or raise `training.max_staleness`.")  # fmt: skip
+    yield Figure(
+        "wait_s", "seconds", "The learner waited for a whole batch of groups.",
+        "Most of the time: add rollout workers, or raise `training.max_staleness`.",
+    )  # fmt: skip
     yield Figure("update_s", "seconds", "The learner computed the update.")
     yield Figure("hold_s", "seconds", "New weights were held back for an evaluation.")
     yield Figure("sync_s", "seconds", "From update ready to every engine serving it.")
-    yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and held against their digests; generation goes on.")
+    yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and checked; generation goes on.")
     yield Figure("sync_pause_s", "seconds", "Of it: an engine could not generate.")
     for phase, what in {
         "prepare": "laid the batch out",
@@ -123,10 +127,10 @@ def _times() -> Iterator[Figure]:
 
 
 def _flow() -> Iterator[Figure]:
-    yield Figure("staleness_mean", "versions", "Learner's version less that of a group's oldest token, mean of the batch.")
+    yield Figure("staleness_mean", "versions", "Learner's version less that of a group's oldest token.")
     yield Figure("staleness_max", "versions", "The stalest group of the batch. Never above `training.max_staleness`.")
-    yield Figure("dropped_groups", "groups", "Groups dropped since the start, for any reason; summary.json has the reasons.")
-    yield Figure("held_batches", "batches", "Whole batches that waited for a group about to pass its bound, since the start.")
+    yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
+    yield Figure("held_batches", "batches", "Whole batches that waited for a group about to be too stale.")
     yield Figure("num_rollout_workers", "workers", "Rollout workers that took the weights of this update.")
     yield Figure("warnings", "sentences", "Watched figures past their warning limit.")
 
