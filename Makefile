@@ -55,9 +55,10 @@ check: lint format-check types test-unit  ## what to run before a commit
 bench: setup  ## speed of the loop on this machine
 	@$(BIN)/rayzero bench loop
 
-docs: setup  ## the manual as a site in site/: every link checked, nothing fetched
+docs: setup  ## the manual as a site in site/: links and spelling checked, nothing fetched
 	@scripts/setup docs
 	@$(BIN)/python scripts/reference.py
+	@git ls-files '*.md' | xargs $(BIN)/codespell
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
 
