@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON_PACKAGES := rayzero benchmarks
 BIN := .venv/bin
 
-.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench clean
+.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
@@ -55,6 +55,13 @@ check: lint format-check types test-unit  ## what to run before a commit
 bench: setup  ## speed of the loop on this machine
 	@$(BIN)/rayzero bench loop
 
+docs: setup  ## the manual as a site in site/: links and spelling checked, nothing fetched
+	@scripts/setup docs
+	@$(BIN)/python scripts/reference.py
+	@git ls-files '*.md' | xargs $(BIN)/codespell
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf .venv tests/grafana/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv site tests/grafana/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

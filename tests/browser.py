@@ -41,7 +41,7 @@ def open_page(address: str) -> Iterator[tuple[Page, list[str]]]:
 
 
 def screenshot(page: Page, name: str, otherwise: Path, full_page: bool = False) -> None:
-    """Written to RAYZERO_SCREENSHOTS (deploy/images, for the README), else to the test's own folder; small enough to be
+    """Written to RAYZERO_SCREENSHOTS (docs/images, for the README), else to the test's own folder; small enough to be
     committed."""
     file = Path(os.environ.get("RAYZERO_SCREENSHOTS") or otherwise) / name
     image = Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rayzero.services.observe.figures import EVALUATION_FIGURES, UPDATE_FIGURES, undeclared
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit
 
@@ -163,7 +164,9 @@ def test_every_update_is_there_once_and_in_order(finished: Path) -> None:
     rows = read_lines(finished / "metrics.jsonl")
     assert [row["update"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["staleness_max"] == 0 and row["samples"] == 16 for row in rows)
-    assert [row["update"] for row in read_lines(finished / "evaluations.jsonl")] == [0, 3, 6]
+    evaluations = read_lines(finished / "evaluations.jsonl")
+    assert [row["update"] for row in evaluations] == [0, 3, 6]
+    assert undeclared(rows[-1], UPDATE_FIGURES) == undeclared(evaluations[-1], EVALUATION_FIGURES) == []
 
 
 def test_the_ledger_shows_every_group_trained_once(finished: Path) -> None:

@@ -253,7 +253,10 @@ class TestWhatNoFileCanHold:
             ({"answer": 10**5000}, "holds an integer too long"),
             ({"answer": "\ud83d"}, r"'answer' holds text with half a character"),
             ({"prompt": "smile \ud83d!"}, r"'prompt' holds half a character \(\\ud83d, an unpaired surrogate\) at 6"),
-            ({"prompt": None, "messages": [{"role": "user", "content": "\udc00"}]}, "column 'messages': message 0 holds half"),
+            (
+                {"prompt": None, "messages": [{"role": "user", "content": "\udc00"}]},
+                "column 'messages': message 0 holds half",
+            ),
             ({"extra": threading.Lock()}, r"column 'extra' holds a lock, which cannot be sent to another process"),
             ({"extra": {"f": lambda: 1}}, "column 'extra' holds an object, which cannot be sent"),
         ],

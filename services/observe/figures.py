@@ -1,0 +1,187 @@
+"""The catalogue of recorded figures: every name that metrics.jsonl and evaluations.jsonl hold, with its unit, what it
+means and when to worry. Prometheus has most of them under names of its own: services/observe/telemetry.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One name in a row. A name that ends in `/` stands for all that begin with it."""
+
+    name: str
+    unit: str
+    meaning: str
+    worry: str = ""
+    """When a reader should, and what to look at first; empty: no value of it is bad by itself."""
+
+
+def _batch() -> Iterator[Figure]:
+    yield Figure("update", "count", "Updates made, this one included: the policy's version after it.")
+    yield Figure("samples", "completions", "Completions with a verdict: those that were trained on.")
+    yield Figure(
+        "verdict_errors", "completions", "Completions without a verdict: left out of every mean and of the loss.",
+        "More than a few in a hundred: `rayzero samples RUN --status error` shows their reasons.",
+    )  # fmt: skip
+    yield Figure(
+        "reward_mean", "reward", "Mean reward of the judged completions, all components weighted together.",
+        "It rises while `accuracy` of the evaluations falls: the model found a reward that is not the task.",
+    )  # fmt: skip
+    yield Figure("reward_std", "reward", "Standard deviation of the rewards over the whole batch (population).")
+    yield Figure("reward/", "score", "Mean score of one reward component, before its weight.")
+    yield Figure("train_accuracy", "share", "Completions that count as accurate, as in an evaluation.")
+    yield Figure("correct_share", "share", "Completions whose every weighted component has its full score.")
+    yield Figure(
+        "uniform_group_share", "share", "Groups whose rewards are all equal: they have no advantage and teach nothing.",
+        "Near 1: the prompts are all too hard or all too easy. Look at `train_accuracy`; `data.curriculum` and "
+        "`training.skip_uniform_groups` are made for it.",
+    )  # fmt: skip
+    yield Figure("completion_tokens", "tokens", "Sampled tokens of the judged completions.")
+    yield Figure(
+        "completion_tokens_mean", "tokens", "Mean length of a judged completion.",
+        "It climbs towards `rollout.sampling.max_tokens` while the reward stands still: length blow-up.",
+    )  # fmt: skip
+    yield Figure("completion_tokens_max", "tokens", "The longest judged completion of the batch.")
+    yield Figure(
+        "truncated_share", "share", "Completions that were cut off by `rollout.sampling.max_tokens`.",
+        "More than a tenth: raise max_tokens, or punish length (`reward` of kind `length`, `learner.overlong_tokens`).",
+    )  # fmt: skip
+    yield Figure("trained_tokens", "tokens", "Completion tokens, and each completion's prompt with them.")
+
+
+def _objective() -> Iterator[Figure]:
+    yield Figure("loss", "loss", "The objective with its sign turned. Near 0 by construction at one step a batch.")
+    yield Figure(
+        "grad_norm", "norm", "Norm of the whole gradient before clipping.",
+        "A jump of ten times over its usual value, or not finite: lower the learning rate.",
+    )  # fmt: skip
+    yield Figure("learning_rate", "rate", "What the schedule gave this update.")
+    yield Figure("advantage_abs_mean", "advantage", "Mean absolute advantage; 0: nothing was learnt from this batch.")
+    yield Figure(
+        "entropy", "nats", "Mean entropy of the policy's next token, over all tokens of the batch.",
+        "It falls towards 0 while accuracy stands still: the policy has collapsed. Higher temperature, smaller "
+        "learning rate, asymmetric clips or a KL term.",
+    )  # fmt: skip
+    yield Figure("clip_fraction", "share", "Tokens whose ratio was clipped. 0 at one step a batch.")
+    yield Figure("ratio_mean", "ratio", "Mean π / π_old: the policy now over the policy at the start of the batch.")
+    yield Figure("correction_mean", "weight", "Mean weight that corrects for the sampler's distribution.")
+    yield Figure(
+        "kl_reference", "nats", "KL to the reference policy, by `learner.kl.estimator`; only with a KL term.",
+        "It grows without end: raise `learner.kl.beta`, or refresh the reference on purpose.",
+    )  # fmt: skip
+    yield Figure("fed_tokens", "tokens", "Tokens that went through the model; shared prompts are counted once.")
+
+
+def _mismatch() -> Iterator[Figure]:
+    same = "Over tokens that were sampled from exactly the learner's weights. "
+    yield Figure(
+        "kl_rollout", "nats", "k3-KL between the engine that sampled and the learner at the start of the "
+        "batch. Staleness is in it.",
+        "It grows from update to update at the same staleness: the two compute different models.",
+    )  # fmt: skip
+    yield Figure(
+        "kl_rollout_fresh", "nats", same + "What is left is rounding.",
+        "Over `learner.watch.kl_warn`: sampler and learner disagree at equal weights; over `kl_stop` the run halts.",
+    )  # fmt: skip
+    yield Figure(
+        "kl_canary", "nats", "k3-KL of a fixed sample of tokens that learner and engine both scored after a sync, at equal "
+        "weights: also in overlapped runs. Only after syncs that `rollout.canary_every_syncs` chooses.",
+        "As for `kl_rollout_fresh`.",
+    )  # fmt: skip
+    yield Figure("scored_tokens", "tokens", "Tokens that gave no gradient and were scored for these figures alone.")
+    yield Figure("fresh_tokens", "tokens", "Tokens that were sampled from exactly the learner's weights.")
+    yield Figure(
+        "nonfinite_logprobs", "tokens", "Tokens whose log-probability was not finite on one side; left out.",
+        "Any: one of the two computed an overflow. Try bfloat16 instead of fp8 first.",
+    )  # fmt: skip
+    yield Figure("logprob_gap_mean", "nats", "Mean |log π_learner − log π_engine| of a token.")
+    yield Figure("logprob_gap_mean_fresh", "nats", same + "Mean |log π_learner − log π_engine|.")
+    yield Figure("logprob_gap_max", "nats", "The largest of these gaps.")
+    yield Figure("logprob_gap_max_fresh", "nats", same + "The largest gap.")
+    yield Figure("ratio_outside", "share", "Tokens whose π_learner / π_engine is outside 0.8 … 1.2.")
+    yield Figure("ratio_outside_fresh", "share", same + "Share outside 0.8 … 1.2.")
+    yield Figure(
+        "ess", "share", "Effective sample size of the importance weights over their number; 1: nothing is lost.",
+        "Under `learner.watch.ess_warn`: samples are too stale, or sampler and learner disagree.",
+    )  # fmt: skip
+    yield Figure("ess_fresh", "share", same + "Effective sample size.")
+
+
+def _times() -> Iterator[Figure]:
+    yield Figure(
+        "wait_s", "seconds", "The learner waited for a whole batch of groups.",
+        "Most of the time: add rollout workers, or raise `training.max_staleness`.",
+    )  # fmt: skip
+    yield Figure("update_s", "seconds", "The learner computed the update.")
+    yield Figure("hold_s", "seconds", "New weights were held back for an evaluation.")
+    yield Figure("sync_s", "seconds", "From update ready to every engine serving it.")
+    yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and checked; generation goes on.")
+    yield Figure("sync_pause_s", "seconds", "Of it: an engine could not generate.")
+    for phase, what in {
+        "prepare": "laid the batch out",
+        "score": "computed log-probabilities of the old and the reference policy",
+        "pack": "packed samples into micro-batches",
+        "forward": "ran forward",
+        "backward": "ran backward",
+        "optimizer": "stepped",
+    }.items():
+        yield Figure(f"{phase}_s", "seconds", f"Of the update: the learner {what}.")
+    yield Figure("time_s", "Unix time", "When the row was written: its weights were served.")
+
+
+def _flow() -> Iterator[Figure]:
+    yield Figure("staleness_mean", "versions", "Learner's version less that of a group's oldest token.")
+    yield Figure("staleness_max", "versions", "The stalest group of the batch. Never above `training.max_staleness`.")
+    yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
+    yield Figure(
+        "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. 0 where "
+        "nothing is dropped for being late.",
+        "Below -0.1: dropping late groups leans the batches towards short completions.",
+    )  # fmt: skip
+    yield Figure("completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun.")
+    yield Figure("held_batches", "batches", "Whole batches that waited for a group about to be too stale.")
+    yield Figure("num_rollout_workers", "workers", "Rollout workers that took the weights of this update.")
+    yield Figure("warnings", "sentences", "Watched figures past their warning limit.")
+
+
+def _evaluations() -> Iterator[Figure]:
+    yield Figure("update", "count", "The policy's version that was to be evaluated.")
+    yield Figure("oldest_version", "version", "Of the tokens that were sampled; differs from newest only with `mix`.")
+    yield Figure("newest_version", "version", "Of the tokens that were sampled.")
+    yield Figure(
+        "accuracy", "share", "Held-out completions that count as accurate; completions without a verdict are left out.",
+        "It falls while `reward_mean` of the training rises.",
+    )  # fmt: skip
+    yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
+    yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
+    yield Figure("truncated_share", "share", "Held-out completions that were cut off by max_tokens.")
+    yield Figure("num_errors", "completions", "Held-out completions without a verdict.")
+    yield Figure("num_prompts", "prompts", "Held-out prompts that were asked.")
+    yield Figure("time_s", "Unix time", "When the evaluation was done.")
+
+
+UPDATE_FIGURES: tuple[Figure, ...] = (*_batch(), *_objective(), *_mismatch(), *_times(), *_flow())
+"""A row of metrics.jsonl, in the order in which the reference lists them."""
+
+EVALUATION_FIGURES: tuple[Figure, ...] = tuple(_evaluations())
+"""A row of evaluations.jsonl."""
+
+
+def undeclared(names: Iterable[str], figures: Iterable[Figure]) -> list[str]:
+    """Which names of a row the catalogue lacks."""
+    known = {figure.name for figure in figures}
+    prefixes = tuple(name for name in known if name.endswith("/"))
+    return sorted(name for name in names if name not in known and not name.startswith(prefixes))
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """The catalogue as a Markdown table."""
+    rows = [
+        f"| `{figure.name}{'<name>' if figure.name.endswith('/') else ''}` | {figure.unit} | {figure.meaning} "
+        f"| {figure.worry} |"
+        for figure in figures
+    ]
+    return "\n".join(["| figure | unit | what it is | when to worry |", "|---|---|---|---|", *rows]) + "\n"
