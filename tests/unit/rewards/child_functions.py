@@ -99,4 +99,3 @@ def near(given: Any, output: str, expected: str) -> bool:
 def broken_checker(given: Any, output: Any, expected: Any) -> bool:
     """A checker that can judge nothing."""
     raise KeyError(given)
-
