@@ -24,6 +24,7 @@ THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 INLINE_CHARS = 20_000
 """Up to so much text is judged in a few milliseconds."""
+MAX_REASON_CHARS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +74,14 @@ class Score:
         return self.status is VerdictStatus.ERROR
 
 
+def as_reason(text: str) -> str:
+    """What a program, a server or a row said, as one may write it down: valid Unicode of bounded length."""
+    return text[:MAX_REASON_CHARS].encode(errors="backslashreplace").decode()
+
+
 def scored(value: float | None, *, full: float = 1.0, reason: str = "", **fields: Any) -> Score:
     """A score that was reached; `full` is the best that this reward can give. A NaN is an error, never a number."""
+    reason = as_reason(reason)
     if value is None:
         return Score(value=None, status=VerdictStatus.WRONG, reason=reason or "does not apply", **fields)
     if not math.isfinite(value):
@@ -85,7 +92,7 @@ def scored(value: float | None, *, full: float = 1.0, reason: str = "", **fields
 
 def failed(cause: ErrorCause, reason: str, **fields: Any) -> Score:
     """A score that could not be reached, counted under `cause`."""
-    return Score(value=math.nan, status=VerdictStatus.ERROR, cause=cause, reason=reason, **fields)
+    return Score(value=math.nan, status=VerdictStatus.ERROR, cause=cause, reason=as_reason(reason), **fields)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rayzero.rewards.base import Case, Context, Reward, Score, failed
+from rayzero.rewards.base import Case, Context, Reward, Score, as_reason, failed
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.messages import Verdict, VerdictStatus
@@ -110,7 +110,7 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
         reward=math.nan if errors else reward,
         components=components,
         status=status,
-        reason="; ".join(dict.fromkeys(errors)) if errors else _reason(scores, closed),
+        reason=as_reason("; ".join(dict.fromkeys(errors)) if errors else _reason(scores, closed)),
         seconds=max(score.seconds for score in scores.values()),
         tests=next((score.tests for score in scores.values() if score.tests), ()),
         cause=cause,

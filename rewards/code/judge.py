@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rayzero.rewards.base import as_reason
 from rayzero.rewards.code import spec as specs
 from rayzero.rewards.code.checkers import ListedCheckers
 from rayzero.rewards.code.languages.base import BuildError, BuildFailure, Language, Prepared, ToolchainError
@@ -206,11 +207,13 @@ def _sum_up(spec: CodeSpec, results: list[TestResult]) -> CodeVerdict:
     is_error = status is VerdictStatus.ERROR
     cause = next((result.cause for result in results if result.cause), "sandbox") if is_error else ""
     return CodeVerdict(
-        status=status, passed=passed, total=total, score=0.0 if is_error else score, reason=reason, cause=cause,
-        tests=tuple(rows),
+        status=status, passed=passed, total=total, score=0.0 if is_error else score, reason=as_reason(reason),
+        cause=cause, tests=tuple(rows),
     )  # fmt: skip
 
 
 def _without_tests(status: VerdictStatus, total: int, reason: str, cause: str = "") -> CodeVerdict:
     rows = [{"status": "skipped", "reason": "", "seconds": 0.0, "cpu_s": 0.0}] * total
-    return CodeVerdict(status=status, passed=0, total=total, score=0.0, reason=reason, cause=cause, tests=tuple(rows))
+    return CodeVerdict(
+        status=status, passed=0, total=total, score=0.0, reason=as_reason(reason), cause=cause, tests=tuple(rows)
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rayzero.rewards.answer_part import answer_part
 
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^`\r\n]*)$")
+_FENCE = re.compile(r"^([ \t]*)(`{3,}(?!`)|~{3,}(?!~))[ \t]*(?![ \t])([^`\r\n]*)$")
 _TAGS = {
     "python": ("python", "python3", "py", "py3", "python2", "pypy", "pypy3"),
     "cpp": ("cpp", "c++", "cc", "cxx", "g++", "cpp17", "cpp20", "c++17", "c++20", "c"),

@@ -3,6 +3,7 @@ grade`."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -169,9 +170,17 @@ class CodeSpec(Section):
 
 def parse(spec: Any) -> CodeSpec:
     """A CodeSpec from JSON; SpecError naming the key where it is none."""
+    if isinstance(spec, CodeSpec):
+        return spec
     try:
-        return spec if isinstance(spec, CodeSpec) else CodeSpec.model_validate(normal(spec))
+        parsed = CodeSpec.model_validate(normal(spec))
+        json.dumps(parsed.model_dump(mode="json", by_alias=True), allow_nan=False)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SpecError(f"{where or 'spec'}: {first['msg']}") from error
+    except RecursionError:
+        raise SpecError("nested too deeply") from None
+    except ValueError as error:
+        raise SpecError(f"what JSON cannot spell: {error}") from error
+    return parsed

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rayzero.rewards.base import INLINE_CHARS, as_reason
 from rayzero.rewards.code.checkers import CHECKER_DEADLINE_S, CheckerError, CheckerReply, ListedCheckers
 from rayzero.rewards.code.compare import text_equal, value_equal
 from rayzero.rewards.code.languages.base import Language, Prepared
@@ -152,25 +154,39 @@ class Trial:
     async def _compare(
         self, test: StdinTest | CallTest | OperationsTest, outcome: Outcome, *, is_python: bool
     ) -> TestResult:
+        """Large outputs are compared in a thread: this event loop also keeps deadlines."""
+        if len(outcome.stdout) + len(outcome.result) > INLINE_CHARS:
+            compared = await asyncio.to_thread(self._compared, test, outcome, is_python)
+        else:
+            compared = self._compared(test, outcome, is_python)
+        if isinstance(compared, TestResult):
+            return compared
+        checker, given, output = compared
+        return await self._custom(checker, given, output, test.expected, outcome)
+
+    def _compared(
+        self, test: StdinTest | CallTest | OperationsTest, outcome: Outcome, is_python: bool
+    ) -> TestResult | tuple[Checker, Any, Any]:
+        """The result, or what a custom checker is to be asked. Whatever a program returns has one."""
         checker = test.checker or self.spec.checker
-        if isinstance(test, StdinTest):
-            if checker.custom:
-                return await self._custom(
-                    checker, test.stdin, outcome.stdout.decode(errors="replace"), test.expected, outcome
-                )
-            if text_equal(outcome.stdout, test.expected, checker):
-                return _result(PASS, "", outcome)
-            return _result(FAIL, f"wrong output: {_excerpt(outcome.stdout)}", outcome)
         try:
-            value = _returned(test, outcome, is_python)
+            if isinstance(test, StdinTest):
+                output: Any = outcome.stdout.decode(errors="replace") if checker.custom else outcome.stdout
+                given: Any = test.stdin
+                equal = not checker.custom and text_equal(output, test.expected, checker)
+                shown = f"wrong output: {_excerpt(outcome.stdout)}"
+            else:
+                output = _returned(test, outcome, is_python)
+                given = test.args if isinstance(test, CallTest) else [test.operations, test.args]
+                equal = not checker.custom and value_equal(output, test.expected, checker)
+                shown = "" if equal else f"wrong value: {_spelt(output)}"
         except wire.WireError as error:
             return _result(FAIL, f"no usable value returned: {error}", outcome)
+        except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
+            return _result(FAIL, f"the output cannot be compared: {type(error).__name__}: {error}", outcome)
         if checker.custom:
-            given = test.args if isinstance(test, CallTest) else [test.operations, test.args]
-            return await self._custom(checker, given, value, test.expected, outcome)
-        if value_equal(value, test.expected, checker):
-            return _result(PASS, "", outcome)
-        return _result(FAIL, f"wrong value: {_spelt(value)}", outcome)
+            return checker, given, output
+        return _result(PASS, "", outcome) if equal else _result(FAIL, shown, outcome)
 
     async def _custom(self, checker: Checker, given: Any, output: Any, expected: Any, outcome: Outcome) -> TestResult:
         assert checker.custom is not None
@@ -257,11 +273,16 @@ def _returned(test: CallTest | OperationsTest, outcome: Outcome, is_python: bool
 
 def _result(status: str, reason: str, outcome: Outcome) -> TestResult:
     cause = "sandbox" if status == ERROR else ""
-    return TestResult(status=status, reason=reason[:600], cause=cause, seconds=outcome.wall_s, cpu_s=outcome.cpu_s)
+    return TestResult(
+        status=status, reason=as_reason(reason[:600]), cause=cause, seconds=outcome.wall_s, cpu_s=outcome.cpu_s
+    )
 
 
 def _stdin(test: StdinTest) -> bytes:
-    return test.stdin.encode(errors="surrogateescape")
+    try:
+        return test.stdin.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a pair: no byte stands for it
+        return test.stdin.encode(errors="replace")
 
 
 def _excerpt(output: bytes) -> str:

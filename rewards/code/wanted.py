@@ -7,8 +7,8 @@ import re
 from rayzero.rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, StdinTest
 
 _CALL = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s*\(")
-_FROM = re.compile(r"^\s*from\s+\S+\s+import\s+(.+)$", re.MULTILINE)
-_DEFINED = re.compile(r"^\s*(?:def|class)\s+(\w+)", re.MULTILINE)
+_FROM = re.compile(r"^[ \t]*from[ \t]+\S+[ \t]+import[ \t]+(.+)$", re.MULTILINE)
+_DEFINED = re.compile(r"^[ \t]*(?:def|class)\s+(\w+)", re.MULTILINE)
 
 
 def bare(call: str) -> str:

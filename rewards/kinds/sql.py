@@ -33,7 +33,7 @@ SETUP_COLUMN = "setup"
 """Column of `rayzero grade` with the script, or scripts, that build the databases."""
 
 _FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_OUTSIDE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_OUTSIDE = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _READS = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE))
 _FORBIDDEN_IN_SETUP = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
 _FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "random", "randomblob", "fts3_tokenizer", "readfile", "writefile"))
@@ -75,9 +75,12 @@ def query_text(part: str) -> str:
 
 def is_ordered(query: str) -> bool:
     """ORDER BY stands outside all brackets: the order of the rows is part of the question."""
-    text = _OUTSIDE.sub(" ", query)
-    while (inner := re.sub(r"\([^()]*\)", " ", text)) != text:
-        text = inner
+    kept, depth = [], 0
+    for char in _OUTSIDE.sub(" ", query):
+        depth += char == "("
+        kept.append(" " if depth else char)
+        depth -= char == ")" and depth > 0
+    text = "".join(kept)
     return re.search(r"\border\s+by\b", text, re.IGNORECASE) is not None
 
 

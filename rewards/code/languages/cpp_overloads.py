@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
-_ASIDE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
+# What is opened and not closed ends where it must: a pattern that gives up there begins anew at the next mark.
+_ASIDE = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n]){1,12}\'', re.DOTALL)
 _BODY = re.compile(r"\s*(?:(?:const|noexcept|override|final)\b\s*)*(?:->[^{;]{1,200})?\{")
 _ACCESS = re.compile(r"\b(public|private|protected)\s*:(?!:)")
-_NAME = re.compile(r"(\w+)\s*(?:\[\s*\])?$")
+_NAME = re.compile(r"(?<!\w)(\w+)\s*(?:\[\s*\])?$")
 _OPENING, _CLOSING = "(<[{", ")>]}"
 _MAX_OVERLOADS = 8
+_MAX_CALLS = 200
+"""Places that are looked at: a program that calls its function more often has defined it by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ def overloads_of(source: str, function: str, *, in_class: str | None = None) -> 
     """
     code = _outermost(_body_of(_ASIDE.sub(" ", source), in_class))
     found: list[Overload] = []
-    for match in re.finditer(rf"(?<=[\w>*&\s])(?<!->)\b{function}\s*\(", code):
+    calls = re.finditer(rf"(?<=[\w>*&\s])(?<!->)\b{function}\s*\(", code)
+    for match in itertools.islice(calls, _MAX_CALLS):
+        if len(found) == _MAX_OVERLOADS:
+            break
         end = _closing(code, match.end())
         if end is None or not _BODY.match(code, end + 1):  # a call, or a mere declaration
             continue
@@ -44,13 +51,13 @@ def overloads_of(source: str, function: str, *, in_class: str | None = None) -> 
         if parameters is not None and all(parameters != other.parameters for other in found):
             labels = _ACCESS.findall(code, 0, match.start())
             found.append(Overload(parameters, public=not labels or labels[-1] == "public"))
-    return found[:_MAX_OVERLOADS]
+    return found
 
 
 def _body_of(code: str, name: str | None) -> str:
     if name is None:
         return code
-    opened = re.search(rf"\b(class|struct)\s+{name}\b[^;{{]*\{{", code)
+    opened = re.search(rf"\b(class|struct)\s+{name}\b[^;{{]{{0,500}}\{{", code)
     if opened is None:
         return ""
     return ("private: " if opened[1] == "class" else "public: ") + code[opened.end() :]

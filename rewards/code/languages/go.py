@@ -66,7 +66,7 @@ class Go(Language):
                 raise BuildError(f"{call!r} is no Go function name")
             # The program may be `package main` without a main of its own, or with one: its main is renamed.
             program = re.sub(r"\bfunc\s+main\s*\(\s*\)", "func programMain()", source)
-            program = program if re.search(r"^\s*package\s", program, re.MULTILINE) else "package main\n" + program
+            program = program if re.search(r"^[ \t]*package\s", program, re.MULTILINE) else "package main\n" + program
             files = {"main.go": encoded(with_imports(program)), "call.go": _driver(call, program)}
         key = "go-" + digest(path, *files.values())
         environment = (
@@ -86,10 +86,10 @@ class Go(Language):
 def with_imports(program: str) -> str:
     """LeetCode's programs have no imports: those of the standard packages that they use are added. A program with an
     import of its own stays as it is."""
-    if re.search(r"^\s*import\b", program, re.MULTILINE):
+    if re.search(r"^[ \t]*import\b", program, re.MULTILINE):
         return program
     used = [path for path in _PACKAGES.split() if re.search(rf"\b{path.rpartition('/')[2]}\.[A-Z]", program)]
-    head = re.search(r"^\s*package\s+\w+[^\n]*\n?", program, re.MULTILINE)
+    head = re.search(r"^[ \t]*package\s+\w+[^\n]*\n?", program, re.MULTILINE)
     if not used or head is None:
         return program
     lines = "".join(f'import "{path}"; ' for path in used)

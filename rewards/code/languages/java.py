@@ -31,7 +31,7 @@ _NODES = {
     "TreeNode(int val, TreeNode left, TreeNode right) { this.val = val; this.left = left; this.right = right; } }",
 }
 _PUBLIC = re.compile(
-    r"^\s*public\s+(?:(?:final|abstract|sealed|strictfp)\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE
+    r"^[ \t]*public\s+(?:(?:final|abstract|sealed|strictfp)\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE
 )
 _CLASS = re.compile(r"\bclass\s+(\w+)")
 _MAIN = re.compile(r"\bstatic\s+(?:final\s+)?void\s+main\s*\(|\bvoid\s+static\s+main\s*\(")
@@ -83,7 +83,7 @@ class Java(Language):
 
 def _imports(source: str) -> str:
     """LeetCode's stubs use java.util and what goes with it without importing them."""
-    if re.search(r"^\s*package\s", source, re.MULTILINE):
+    if re.search(r"^[ \t]*package\s", source, re.MULTILINE):
         return source
     return "".join(f"import java.{name}.*; " for name in ("util", "util.function", "util.stream", "math")) + source
 
@@ -93,7 +93,7 @@ def _main_class(source: str) -> str:
     main = _MAIN.search(source)
     if main is None:
         raise BuildError("no static void main")
-    package = re.search(r"^\s*package\s+([\w.]+)\s*;", source, re.MULTILINE)
+    package = re.search(r"^[ \t]*package\s+([\w.]+)\s*;", source, re.MULTILINE)
     before = [match[1] for match in _CLASS.finditer(source, 0, main.start())]
     public = _PUBLIC.search(source)
     name = public[1] if public and public[1] in before else before[-1] if before else "Main"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 NAMES = ("ListNode", "TreeNode")
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
 
 def undefined_nodes(source: str) -> list[str]:

@@ -43,7 +43,7 @@ def toolchain() -> tuple[str, tuple[str, ...]]:
 
 
 _DRIVER = Path(__file__).parent / "drivers" / "call.rs"
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NODES = {
     "ListNode": "#[derive(PartialEq, Eq, Clone, Debug)]\n"
     "pub struct ListNode { pub val: i32, pub next: Option<Box<ListNode>> }\n"

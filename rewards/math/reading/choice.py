@@ -10,9 +10,9 @@ _PREFIX = re.compile(
     r"^(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?|选项|选择|选|答案(?:是|为|选)?|故选|应选) *:? *",
     re.IGNORECASE,
 )
-_SUFFIX = re.compile(r" *(?:选项|项|option)? *[.。]?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(?<! )(?: *(?:选项|项|option))? *[.。]?$", re.IGNORECASE)
 _ALONE = re.compile(rf"^{_LETTER}[.):]?$")
-_WITH_CONTENT = re.compile(rf"^{_LETTER}(?P<mark> *[.):,] *| +)(?P<content>.*\S.*)$")
+_WITH_CONTENT = re.compile(rf"^{_LETTER}(?P<mark> *[.):,] *| +)(?P<content>(?=.*\S).*)$")
 _SEVERAL = re.compile(r"^[(\[{⦃]?([A-H](?:(?:[, ]| *and *| *or *|和|以及|与|&)*[A-H])+)[)\]}⦄]?$")
 _ANOTHER = re.compile(
     r"(?i:\b(?:maybe|perhaps|possibly|but|alternatively|otherwise|unless|instead|versus|vs)\b)|"

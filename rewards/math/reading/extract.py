@@ -27,9 +27,9 @@ _MAX_SCANNED_CHARS = 1_000_000
 _MAX_JOINED = 40
 _MAX_GAP_CHARS = 80
 _MARKS = re.compile(r"\\(?:text|textbf|mathrm|quad|qquad|enspace|[()\[\],;:! ])|[{}$*~&]")
-_LABEL = r"(?:[A-Za-z]|\\[a-z]+)(?: *_ *\{? *\w+ *\}?)? *="
+_LABEL = r"(?:[A-Za-z]|\\[a-z]{1,20})(?: {0,9}_ {0,9}(?:\{ {0,9})?\w{1,40} {0,9}\}?)? {0,9}="
 _CONNECTIVES = re.compile(
-    rf"(?:[\s,;、，；]|\b(?:and|or)\b|或者?|和|与|以及|及)*(?P<label>(?<!\w){_LABEL})?\s*", re.IGNORECASE
+    rf"(?:[\s,;、，；]|\b(?:and|or)\b|或者?|和|与|以及|及)*(?:(?P<label>(?<!\w){_LABEL})\s*)?", re.IGNORECASE
 )
 _LABEL_BEFORE = re.compile(rf"(?<![\w\\=+\-*/^])(?P<label>{_LABEL})\s*$")
 _VISIBLE = re.compile(r"[^\s\\{}$~,;]")

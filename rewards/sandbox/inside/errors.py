@@ -29,6 +29,20 @@ class ProgramError(Exception):
     """The program raised something whose class cannot be told."""
 
 
+class StoppedError(RuntimeError):
+    """The program's function raised StopIteration, which would end an iteration of the test."""
+
+    instead_of: BaseException
+
+
+def stopped(error: BaseException) -> StoppedError:
+    """An error to raise in its stead; `pytest.raises` still finds the program's own."""
+    made = StoppedError("the program raised " + type(error).__name__)
+    made.instead_of = error
+    vars(made)[MARK] = str(made)
+    return made
+
+
 def spell_class(kind: type, depth: int = 0) -> dict[str, Any]:
     """A class of exceptions, with its bases."""
     builtin = vars(builtins).get(kind.__name__)

@@ -81,14 +81,17 @@ class Link:
             self._answer_callback(reply)
             reply = self._receive()
         if "raised" in reply:
-            raise self._raised(reply)
+            raise self._raised(reply, request.get("operation", ""))
         return self._taken(reply, args, own)
 
-    def _raised(self, reply: dict[str, Any]) -> BaseException:
+    def _raised(self, reply: dict[str, Any], operation: str) -> BaseException:
         try:
-            return self._errors.error(reply)
-        except Exception as error:
-            return self._broken("the program's exception is malformed: " + str(error))
+            error = self._errors.error(reply)
+        except Exception as fault:
+            return self._broken("the program's exception is malformed: " + str(fault))
+        # Out of a call, it would end the loop of `all(map(f, cases))` as if every case had held (PEP 479).
+        is_end = isinstance(error, (StopIteration, StopAsyncIteration)) and operation != "next"
+        return errors.stopped(error) if is_end else error
 
     def _taken(self, reply: dict[str, Any], args: tuple[Any, ...], own: graph.ObjectGraph) -> Any:
         try:

@@ -54,9 +54,10 @@ class Raises:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         if error is None:
             raise Failed("DID NOT RAISE " + str(self._kinds))
+        error = getattr(error, "instead_of", error)
         if not isinstance(error, self._kinds):
             return False
-        self.value, self.type = error, kind
+        self.value, self.type = error, type(error)
         if self._match is not None:
             self.match(self._match)
         return True

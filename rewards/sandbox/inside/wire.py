@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 100
+MAX_DECIMAL = 10_000
 SAFE_INT = 2**53
 HEADER = struct.Struct("!I")
 
@@ -190,6 +191,19 @@ def decode(tree: Any, depth: int = 0, other: Callable[[dict[str, Any]], Any] | N
     raise WireError("unknown tag " + repr(tag[:40]))
 
 
+def _integers(parts: list[Any]) -> list[int]:
+    """A fraction of texts would be parsed, and one of "1e7" computed: what crosses is what it stands for."""
+    if not all(type(part) is int for part in parts):
+        raise WireError("not integers")
+    return parts
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > MAX_DECIMAL:
+        raise WireError("not a short text")
+    return value
+
+
 _DECODERS: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
     "set": set,
@@ -197,8 +211,8 @@ _DECODERS: dict[str, Callable[[list[Any]], Any]] = {
     "deque": collections.deque,
     "iterator": iter,
     "complex": lambda parts: complex(float(parts[0]), float(parts[1])),
-    "range": lambda parts: range(*parts),
-    "fraction": lambda parts: fractions.Fraction(*parts),
+    "range": lambda parts: range(*_integers(parts)),
+    "fraction": lambda parts: fractions.Fraction(*_integers(parts)),
     "timedelta": lambda parts: datetime.timedelta(*parts),
     "slice": lambda parts: slice(*parts),
 }
@@ -207,7 +221,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "float": lambda text: {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}[text],
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
-    "decimal": decimal.Decimal,
+    "decimal": lambda text: decimal.Decimal(_text(text)),
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
     "timezone": lambda seconds: datetime.timezone(datetime.timedelta(seconds=seconds)),
