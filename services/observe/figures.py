@@ -87,8 +87,8 @@ def _mismatch() -> Iterator[Figure]:
         "Over `learner.watch.kl_warn`: sampler and learner disagree at equal weights; over `kl_stop` the run halts.",
     )  # fmt: skip
     yield Figure(
-        "kl_canary", "nats", "k3-KL of a fixed sample of tokens that learner and engine both scored after a sync, at equal "
-        "weights: also in overlapped runs. Only after syncs that `rollout.canary_every_syncs` chooses.",
+        "kl_canary", "nats", "k3-KL of a fixed sample of tokens that learner and engine both scored after a sync, "
+        "at equal weights: also in overlapped runs. Only after syncs that `rollout.canary_every_syncs` chooses.",
         "As for `kl_rollout_fresh`.",
     )  # fmt: skip
     yield Figure("scored_tokens", "tokens", "Tokens that gave no gradient and were scored for these figures alone.")
@@ -137,8 +137,8 @@ def _flow() -> Iterator[Figure]:
     yield Figure("staleness_max", "versions", "The stalest group of the batch. Never above `training.max_staleness`.")
     yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
     yield Figure(
-        "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. 0 where "
-        "nothing is dropped for being late.",
+        "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. "
+        "0 where nothing is dropped for being late.",
         "Below -0.1: dropping late groups leans the batches towards short completions.",
     )  # fmt: skip
     yield Figure("completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun.")
