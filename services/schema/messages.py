@@ -293,6 +293,8 @@ class Rendezvous:
     world_size: int
     num_bytes: int = 0
     """Of the weights that rank 0 holds ready; 0: none yet."""
+    secret: str = field(default="", repr=False)
+    """Without it the store there says nothing."""
 
     @property
     def address(self) -> str:
