@@ -21,6 +21,7 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.devices import Device
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+from rayzero.services.schema.temporary import own_folder
 
 if TYPE_CHECKING:
     from rayzero.services.schema.interfaces import SftExample
@@ -49,9 +50,10 @@ class LearnerActor:
         await self._run(self._load, device, rank, rendezvous)
 
     async def meeting_point(self, world_size: int) -> Rendezvous:
-        """Where the learner's ranks may meet: a free port of this node."""
+        """Where the learner's ranks may meet: a free port of this node; on a local Ray a file."""
         host = ray.util.get_node_ip_address()
-        return Rendezvous(host=host, port=free_port(host), world_size=world_size)
+        file = str(own_folder() / "ranks") if self._recipe.cluster.address is None else ""
+        return Rendezvous(host=host, port=free_port(host), world_size=world_size, file=file)
 
     async def describe(self) -> dict[str, Any]:
         """Who learns: process id, policy version, parameters, device, threads."""

@@ -11,14 +11,15 @@ import os
 from pathlib import Path
 
 from rayzero.services.schema.config.rollout import RolloutSettings
+from rayzero.services.schema.reports import NO_REPORTS, OFFLINE
 
 
 def engine_environment(settings: RolloutSettings) -> dict[str, str]:
     """Environment variables of a rollout worker."""
     common = {
-        "HF_HUB_OFFLINE": "1",  # a model is a local directory by now: a lookup could only hang
+        **NO_REPORTS,
+        **OFFLINE,  # a model is a local directory by now: a lookup could only hang
         "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_CONFIGURE_LOGGING": "1",
     }

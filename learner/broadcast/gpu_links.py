@@ -6,19 +6,19 @@ then is aborted, and the store tells which ranks did not get through. An aborted
 
 from __future__ import annotations
 
-import pickle
+import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
 from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
+from rayzero.services.schema.broadcast.store import Store
 from rayzero.services.schema.broadcast.transport import Peer
 from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key
 from rayzero.services.schema.errors import WeightSyncError
@@ -30,7 +30,7 @@ class NcclSender:
     def __init__(
         self,
         library: NcclLibrary,
-        store: Any,
+        store: Store,
         peers: Mapping[int, Peer],
         device: torch.device,
         deadline_s: float,
@@ -77,7 +77,7 @@ class NcclSender:
 class IpcSender:
     """Receivers on the learner's own GPU: they map its buffer. Nothing is copied on the way."""
 
-    def __init__(self, store: Any, peers: Mapping[int, Peer]) -> None:
+    def __init__(self, store: Store, peers: Mapping[int, Peer]) -> None:
         self._store, self._peers = store, peers
         self._exported: weakref.ref[torch.Tensor] | None = None
         """The buffer that the handles are of. Weak: one that has been replaced is to be freed."""
@@ -106,7 +106,23 @@ def side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _export(memory: torch.Tensor) -> bytes:
+    """The arguments of torch's `rebuild_cuda_tensor`, but for the classes: those the receiver knows."""
     from torch.multiprocessing.reductions import reduce_tensor
 
     _, arguments = reduce_tensor(memory)  # type: ignore[no-untyped-call]
-    return pickle.dumps(arguments)
+    _, size, stride, offset, _, _, _, handle, num_bytes, storage_offset, _, counter, counter_at, event, waits = (
+        arguments
+    )
+    fields = {
+        "size": list(size),
+        "stride": list(stride),
+        "offset": offset,
+        "handle": handle.hex(),
+        "num_bytes": num_bytes,
+        "storage_offset": storage_offset,
+        "counter": counter.hex(),
+        "counter_offset": counter_at,
+        "event": event.hex(),
+        "waits_for_event": waits,
+    }
+    return json.dumps(fields).encode()

@@ -6,24 +6,19 @@ import os
 import socket
 import threading
 import time
-from datetime import timedelta
-from typing import Any
 
 import torch
-import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
 from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
+from rayzero.services.schema.broadcast.store_server import StoreServer
 from rayzero.services.schema.broadcast.transport import Peer, Route, Transport, choose_link, links_text
 from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, joined_key, ready_key
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous
-
-DISTRIBUTED: Any = torch.distributed
-"""Untyped: torch's stubs leave its stores out."""
 
 POLL_S = 0.001
 
@@ -46,7 +41,7 @@ class SenderGroup:
         """Listen on a free port of `host`, an address that the receivers can reach. `device`: the learner's;
         `num_bytes`: what will be sent, as far as is known."""
         self._deadline_s, self._nccl, self._device, self._transport = deadline_s, nccl, device, transport
-        self._store = DISTRIBUTED.TCPStore(host, 0, None, True, timedelta(seconds=deadline_s), wait_for_workers=False)
+        self._store = StoreServer(host, deadline_s)
         self._probe = SharedBuffer(0)
         if not share_memory:
             self._probe.close()  # without it every receiver counts as being on another machine
@@ -55,7 +50,11 @@ class SenderGroup:
         self._links: list[SendingLink] = []
         self._aborted = threading.Event()
         self.rendezvous = Rendezvous(
-            host=host, port=self._store.port, world_size=num_receivers + 1, num_bytes=num_bytes
+            host=host,
+            port=self._store.port,
+            world_size=num_receivers + 1,
+            num_bytes=num_bytes,
+            secret=self._store.secret,
         )
 
     def accept(self) -> None:
@@ -106,7 +105,7 @@ class SenderGroup:
         links, self._links = self._links, []
         for link in links:
             link.close()
-        self._store = None
+        self._store.close()
 
     @property
     def _receivers(self) -> range:

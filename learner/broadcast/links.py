@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.services.schema.broadcast.store import Store, as_torch_store
 from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, buffer_key
 from rayzero.services.schema.errors import WeightSyncError
 
 DISTRIBUTED: Any = torch.distributed
-"""Untyped: torch's stubs leave its gloo group and its stores out."""
+"""Untyped: torch's stubs leave its gloo group out."""
 
 
 class SendingLink(Protocol):
@@ -35,7 +36,7 @@ class SendingLink(Protocol):
 class MemorySender:
     """Receivers on this machine: told where the buckets lie, they read them there."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def send(self, buffer: SendBuffer) -> None:
@@ -50,13 +51,14 @@ class MemorySender:
 class GlooSender:
     """Receivers elsewhere, as one gloo group over the store."""
 
-    def __init__(self, store: Any, host: str, ranks: Sequence[int], deadline_s: float) -> None:
+    def __init__(self, store: Store, host: str, ranks: Sequence[int], deadline_s: float) -> None:
         options = DISTRIBUTED.ProcessGroupGloo._Options()
         options._timeout = timedelta(seconds=deadline_s)
         options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=host)]
+        self._store = as_torch_store(store, DISTRIBUTED.Store)
         try:
             self._group = DISTRIBUTED.ProcessGroupGloo(
-                DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), 0, 1 + len(ranks), options
+                DISTRIBUTED.PrefixStore(GROUP_PREFIX, self._store), 0, 1 + len(ranks), options
             )
         except RuntimeError as error:
             raise WeightSyncError(f"the transfer group could not be connected: {error}") from None

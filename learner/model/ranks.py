@@ -6,6 +6,7 @@ are summed, not averaged. With one rank nothing is sharded and nothing communica
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,9 +20,13 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rayzero.learner.batch.batching import Microbatch
+from rayzero.services.schema.addresses import family_of
 from rayzero.services.schema.messages import Rendezvous
 
 T = TypeVar("T")
+
+DISTRIBUTED: Any = dist
+"""Untyped: torch's stubs leave its stores out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +105,25 @@ def join(rank: int, rendezvous: Rendezvous, device: str, deadline_s: float) -> R
     """Meet the other ranks; blocks until all have come or the deadline has passed."""
     if rendezvous.world_size == 1:
         return ONE_RANK
+    timeout = timedelta(seconds=deadline_s)
     dist.init_process_group(
         backend="nccl" if device == "cuda" else "gloo",
-        init_method=f"tcp://{rendezvous.address}",
+        store=meeting_store(rank, rendezvous, timeout),
         rank=rank,
         world_size=rendezvous.world_size,
-        timeout=timedelta(seconds=deadline_s),
+        timeout=timeout,
     )
     return Ranks(rank, rendezvous.world_size, init_device_mesh(device, (rendezvous.world_size,)))
+
+
+def meeting_store(rank: int, rendezvous: Rendezvous, timeout: timedelta) -> Any:
+    """Where the ranks find each other: a file of this user's, or a port of rank 0's address and of no other."""
+    if rendezvous.file:
+        return DISTRIBUTED.FileStore(rendezvous.file, rendezvous.world_size)
+    host, port = rendezvous.host, rendezvous.port
+    # Left to itself the store would listen on every interface.
+    listener = socket.create_server((host, port), family=family_of(host)).detach() if rank == 0 else None
+    return DISTRIBUTED.TCPStore(host, port, rendezvous.world_size, rank == 0, timeout, master_listen_fd=listener)
 
 
 def leave() -> None:

@@ -5,18 +5,18 @@ The counterpart of learner/broadcast/gpu_links.py. NCCL's waits are bounded here
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import torch
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.broadcast.nccl import Nccl, NcclCommunicator, NcclLibrary
 from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
+from rayzero.services.schema.broadcast.store import Store
 from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key
 from rayzero.services.schema.messages import WeightManifest
 
@@ -25,7 +25,7 @@ class NcclReceiver:
     """On a GPU of its own: one rank of the NCCL group."""
 
     def __init__(
-        self, store: Any, rank: int, rank_and_size: tuple[int, int], device: torch.device, deadline_s: float
+        self, store: Store, rank: int, rank_and_size: tuple[int, int], device: torch.device, deadline_s: float
     ) -> None:
         self._store, self._rank, self._device = store, rank, device
         self._slot = NcclSeat(engine_nccl(), partial(side_stream, device))
@@ -58,7 +58,7 @@ class NcclReceiver:
 class IpcReceiver:
     """On the learner's GPU: its buffer, mapped by CUDA. The learner leaves it alone until this version is served."""
 
-    def __init__(self, store: Any, rank: int, device: torch.device) -> None:
+    def __init__(self, store: Store, rank: int, device: torch.device) -> None:
         self._store, self._rank, self._device = store, rank, device
         self._mapped: tuple[bytes, torch.Tensor] | None = None
 
@@ -106,7 +106,22 @@ def side_stream(device: torch.device) -> torch.cuda.Stream:
 def _map(handle: bytes, device: torch.device) -> torch.Tensor:
     from torch.multiprocessing.reductions import rebuild_cuda_tensor
 
-    arguments = list(pickle.loads(handle))
-    arguments[6] = device.index  # the GPU has another number in the process that exported it
-    memory: torch.Tensor = rebuild_cuda_tensor(*arguments)  # type: ignore[no-untyped-call]
+    fields = json.loads(handle)
+    memory: torch.Tensor = rebuild_cuda_tensor(  # type: ignore[no-untyped-call]
+        torch.Tensor,
+        torch.Size(fields["size"]),
+        tuple(fields["stride"]),
+        fields["offset"],
+        torch.TypedStorage,
+        torch.uint8,
+        device.index,  # the GPU has another number in the process that exported it
+        bytes.fromhex(fields["handle"]),
+        fields["num_bytes"],
+        fields["storage_offset"],
+        False,
+        bytes.fromhex(fields["counter"]),
+        fields["counter_offset"],
+        bytes.fromhex(fields["event"]),
+        fields["waits_for_event"],
+    )
     return memory

@@ -7,21 +7,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
-import torch.distributed
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.gpu_links import IpcReceiver, NcclReceiver
 from rayzero.rollout_workers.broadcast.links import GlooReceiver, MemoryReceiver, ReceivingLink
+from rayzero.services.schema.broadcast.store_client import StoreClient
 from rayzero.services.schema.broadcast.transport import Peer, Route, parse_links, rank_within
 from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, SharedBufferName, joined_key, ready_key
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
-
-DISTRIBUTED: Any = torch.distributed
-"""Untyped: torch's stubs leave its stores out."""
 
 CPU = torch.device("cpu")
 
@@ -40,9 +36,7 @@ class ReceiverGroup:
         self._where = f"rank {rank} of the transfer group at {rendezvous.address}"
         timeout = timedelta(seconds=deadline_s)
         with self._explained(f"could not meet its peers in {deadline_s:g} s"):
-            self._store = DISTRIBUTED.TCPStore(
-                rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False
-            )
+            self._store = StoreClient(rendezvous.host, rendezvous.port, rendezvous.secret, deadline_s)
             probe = SharedBufferName.parse(self._store.get(PROBE_KEY).decode())
             me = this_peer(device, probe.is_here())
             self._where = f"{me.named(rank)} of the transfer group at {rendezvous.address}"
@@ -80,7 +74,8 @@ class ReceiverGroup:
         """Hang up. Peers that still wait for this one get an error."""
         if self._link is not None:
             self._link.close()
-        self._link = self._store = None
+        self._link = None
+        self._store.close()
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -14,11 +14,12 @@ import torch.distributed
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.addresses import address_towards
+from rayzero.services.schema.broadcast.store import Store, as_torch_store
 from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, SharedBufferName, buffer_key
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
 DISTRIBUTED: Any = torch.distributed
-"""Untyped: torch's stubs leave its gloo group and its stores out."""
+"""Untyped: torch's stubs leave its gloo group out."""
 
 
 class ReceivingLink(Protocol):
@@ -42,7 +43,7 @@ class ReceivingLink(Protocol):
 class MemoryReceiver:
     """On the learner's machine: its own buffer, mapped."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._mapped: tuple[SharedBufferName, torch.Tensor] | None = None
 
@@ -71,13 +72,16 @@ class MemoryReceiver:
 class GlooReceiver:
     """Elsewhere: one rank of a gloo group over the store."""
 
-    def __init__(self, store: Any, rendezvous: Rendezvous, rank_and_size: tuple[int, int], timeout: timedelta) -> None:
+    def __init__(
+        self, store: Store, rendezvous: Rendezvous, rank_and_size: tuple[int, int], timeout: timedelta
+    ) -> None:
         options = DISTRIBUTED.ProcessGroupGloo._Options()
         options._timeout = timeout
         address = address_towards(rendezvous.host, rendezvous.port)
         options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=address)]
+        self._store = as_torch_store(store, DISTRIBUTED.Store)
         self._group = DISTRIBUTED.ProcessGroupGloo(
-            DISTRIBUTED.PrefixStore(GROUP_PREFIX, store), *rank_and_size, options
+            DISTRIBUTED.PrefixStore(GROUP_PREFIX, self._store), *rank_and_size, options
         )
 
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:

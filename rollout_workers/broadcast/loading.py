@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import time
 from contextlib import nullcontext
 
@@ -11,6 +10,7 @@ from rayzero.rollout_workers.broadcast.client import DeadlineWeightSyncClient
 from rayzero.rollout_workers.engine_calls import EngineCalls
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
+from rayzero.services.schema.broadcast.manifest import manifest_text
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import DeadlineError, WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest, WeightReceipt
@@ -54,6 +54,7 @@ class WeightLoading:
             "rank": rank,
             "deadline_s": self._calls.deadline_s,
             "num_bytes": rendezvous.num_bytes,
+            "secret": rendezvous.secret,
         }
         await asyncio.to_thread(self._client().init_weight_transfer_engine, init_info)
         await self._transferred("join the transfer group")
@@ -70,7 +71,7 @@ class WeightLoading:
         # runs beside a broadcast.
         async with self._calls.held() if self._settings.tensor_parallel_size > 1 else nullcontext():
             call = self._calls.ready().collective_rpc(
-                "begin_receive", args=(pickle.dumps(manifest), self._calls.deadline_s)
+                "begin_receive", args=(manifest_text(manifest), self._calls.deadline_s)
             )
             await self._calls.in_time(call, "begin to receive weights")
             await self._transferred(f"receive version {manifest.policy_version}")

@@ -17,11 +17,10 @@ vLLM's own lock-step holds: start, update and finish run in the engine's main th
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
+from rayzero.services.schema.broadcast.manifest import parse_manifest
 from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.errors import RayzeroError, WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
@@ -62,6 +62,8 @@ class JoinInfo(WeightTransferInitInfo):
     deadline_s: float
     num_bytes: int
     """Of the broadcasts to come, as far as is known."""
+    secret: str = field(repr=False)
+    """Of the store there."""
 
 
 @dataclass
@@ -183,7 +185,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
     def _join(self, info: JoinInfo) -> None:
         self.shutdown()
         rank = info.rank + self.parallel_config.rank
-        rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size)
+        rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size, secret=info.secret)
         self._staging.let_go()  # what it views may be the old group's
         self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
         if self._group.kind is Route.NCCL:
@@ -268,9 +270,9 @@ class WeightReceiver:
 
     weight_transfer_engine: StagedWeightTransferEngine
 
-    def begin_receive(self, manifest: bytes, deadline_s: float) -> None:
-        """Start taking a broadcast; the manifest is pickled, since vLLM's own wire carries plain data only."""
-        self.weight_transfer_engine.begin_receive(pickle.loads(manifest), deadline_s)
+    def begin_receive(self, manifest: str, deadline_s: float) -> None:
+        """Start taking a broadcast; the manifest is text, since vLLM's own wire carries plain data only."""
+        self.weight_transfer_engine.begin_receive(parse_manifest(manifest), deadline_s)
 
     def transfer_status(self) -> dict[str, Any]:
         """See `StagedWeightTransferEngine.status`."""

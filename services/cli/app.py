@@ -22,6 +22,7 @@ from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
 from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
 from rayzero.services.schema.printable import printable, take_any_text
+from rayzero.services.schema.reports import send_no_reports
 
 app = typer.Typer(
     name="rayzero",
@@ -224,6 +225,7 @@ app.add_typer(commands)
 def main() -> None:
     """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
     take_any_text()
+    send_no_reports()  # before a command imports what would send them
     try:
         app()
     except RayzeroError as error:

@@ -15,6 +15,8 @@ from typing import Any
 from ray import _raylet
 from ray._private import ray_constants
 
+from rayzero.services.schema.reports import send_no_reports
+
 RAYLET: Any = _raylet
 """Untyped: it is compiled, and its stubs leave most of it out."""
 
@@ -35,7 +37,8 @@ def token_required() -> Iterator[None]:
     environment alone: command lines are everybody's to read, and a file in the home directory would change how every
     later Ray connects. A RAY_AUTH_MODE that is set for a cluster does not count here.
     """
-    asked = {MODE: "token", TOKEN: os.environ.get(TOKEN) or secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    send_no_reports()
+    asked = {MODE: "token", TOKEN: os.environ.get(TOKEN) or secrets.token_hex(32)}
     try:
         with _environment(asked):
             _read_again()

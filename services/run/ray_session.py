@@ -20,6 +20,7 @@ from rayzero.services.run.interrupts import held_from_children
 from rayzero.services.run.open_files import raise_open_files
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
+from rayzero.services.schema.reports import send_no_reports
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
 
 START_ATTEMPTS = 2
@@ -49,6 +50,7 @@ class RaySession:
         if self._is_guest:
             return
         raise_open_files()
+        send_no_reports()
         for attempts_left in reversed(range(START_ATTEMPTS)):
             try:
                 if cluster.address is not None:

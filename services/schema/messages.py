@@ -293,6 +293,10 @@ class Rendezvous:
     world_size: int
     num_bytes: int = 0
     """Of the weights that rank 0 holds ready; 0: none yet."""
+    secret: str = field(default="", repr=False)
+    """Without it the store there says nothing."""
+    file: str = ""
+    """Where ranks of one machine meet instead of at a port, which would be open to the machine's other users."""
 
     @property
     def address(self) -> str:

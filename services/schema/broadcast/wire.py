@@ -1,6 +1,6 @@
 """The shared header of the weight broadcast: what both halves of the wire must agree on, in the standard library alone.
 
-One broadcast, on the keys of a TCP store that the learner (rank 0) serves:
+One broadcast, on the keys of a store that the learner (rank 0) serves (store.py):
 
     rank 0:   probe                      a shared buffer to look for
     receiver: joined/{rank}              who it is (services/schema/broadcast/transport.py): host, GPU, whether it sees
@@ -52,7 +52,7 @@ def received_key(policy_version: int, rank: int) -> str:
 
 
 def ipc_key(policy_version: int, rank: int) -> str:
-    """Set by rank 0 when all are ready: the pickled CUDA handle of its buffer, one export a receiver."""
+    """Set by rank 0 when all are ready: the CUDA handle of its buffer as JSON, one export a receiver."""
     return f"ipc/{policy_version}/{rank}"
 
 

@@ -18,7 +18,7 @@ OWN_VARIABLES = {
     "CUDA_VISIBLE_DEVICES": _DEVICES, "NVIDIA_VISIBLE_DEVICES": _DEVICES,
     "OMP_NUM_THREADS": _THREADS, "VLLM_CPU_OMP_THREADS_BIND": _THREADS, "OMP_WAIT_POLICY": "", "LD_PRELOAD": "",
     "TORCHDYNAMO_DISABLE": "set rollout.enforce_eager", "HF_HUB_OFFLINE": "", "TOKENIZERS_PARALLELISM": "",
-    "VLLM_NO_USAGE_STATS": "", "VLLM_LOGGING_LEVEL": "", "VLLM_CONFIGURE_LOGGING": "",
+    "TRANSFORMERS_OFFLINE": "", "VLLM_NO_USAGE_STATS": "", "VLLM_LOGGING_LEVEL": "", "VLLM_CONFIGURE_LOGGING": "",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "", "VLLM_RPC_BASE_PATH": "",
 }  # fmt: skip
 """Environment variables of learner and engines that are not the recipe's, with what to do instead."""

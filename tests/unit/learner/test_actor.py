@@ -45,3 +45,4 @@ async def test_ranks_meet_at_an_address_of_the_nodes_family(
     place = await actor.meeting_point(2)
     assert (place.host, place.world_size) == (host, 2)
     assert place.port > 0
+    assert Path(place.file).parent.stat().st_mode & 0o777 == 0o700, "a local Ray's ranks meet where no other user can"

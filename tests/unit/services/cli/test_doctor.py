@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,7 +18,7 @@ from rayzero.services.planning.machine import Machine, examine
 WELL = Machine(
     host="a",
     python="3.11.7",
-    packages={"ray": "2.60.0", "vllm": "0.32.0"},
+    packages={"ray": "2.60.0", "vllm": "0.32.0", "rayzero": "0.1.0 (0a0a0a0a)"},
     num_cpus=8,
     gpus=("GPU 0: H100",),
     shm_bytes=2**33,
@@ -49,6 +50,10 @@ def test_a_machine_that_is_well_has_no_problem() -> None:
         ({"bytecode": False}, "vLLM is not compiled"),
         ({"packages": {"ray": "2.60.0"}}, "vLLM is not installed"),
         ({"packages": {"ray": "2.59.0", "vllm": "0.32.0"}}, "ray 2.59.0, the driver has 2.60.0"),
+        (
+            {"packages": WELL.packages | {"rayzero": "0.1.0 (0b0b0b0b)"}},
+            "rayzero 0.1.0 (0b0b0b0b), the driver has 0.1.0",
+        ),
         ({"python": "3.12.1"}, "Python 3.12.1, the driver has 3.11.7"),
     ],
 )
@@ -71,6 +76,7 @@ def test_disagreeing_tokens_are_found(tmp_path: Path) -> None:
 def test_this_machine_is_examined(tmp_path: Path) -> None:
     (tmp_path / "probe").write_text("")
     machine = examine(tmp_path / "no-model", tmp_path / "runs" / "deep", None)
+    assert re.fullmatch(r"\S+ \([0-9a-f]{8}\)", machine.packages["rayzero"])
     assert machine.num_cpus >= 1 and not machine.model_found and machine.runs_free_bytes > 0
     assert examine(None, tmp_path, "probe").probe_found and not examine(None, tmp_path, "other").probe_found
 

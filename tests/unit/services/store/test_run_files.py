@@ -216,7 +216,7 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_the_way_on(tmp_pat
     assert content.pop("schema") == 3
     manifest.write_text(json.dumps(content))  # as versions wrote it that had no schema yet
     with pytest.raises(
-        RunDirectoryError, match=r"has schema 1, .* from schema 2 alone: .* model\.path=\S*update_000001"
+        RunDirectoryError, match=r"has schema 1, .* from schema 3 alone: .* model\.path=\S*update_000001"
     ):
         latest_checkpoint(tmp_path)
 
