@@ -22,7 +22,7 @@ import yaml
 from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit
-from rayzero.services.store.run_directory import write_atomically
+from rayzero.services.store.run_directory import RunDirectory, write_atomically
 from tests.browser import open_page, screenshot
 from tests.grafana_preview import preview
 from tests.prometheus import ALERTS, Prometheus, free_port, prometheus
