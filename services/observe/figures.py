@@ -124,6 +124,7 @@ def _times() -> Iterator[Figure]:
         "prepare": "laid the batch out",
         "score": "computed log-probabilities of the old and the reference policy",
         "pack": "packed samples into micro-batches",
+        "watch": "scored tokens that give no gradient, for the figures alone",
         "forward": "ran forward",
         "backward": "ran backward",
         "optimizer": "stepped",

@@ -11,6 +11,7 @@ from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
 from rayzero.services.store.json_lines import append_lines, read_lines
+from rayzero.services.store.retention import Retention
 from rayzero.services.store.rollout_file import rollout_lines
 from rayzero.services.store.run_directory import RunDirectory
 
@@ -18,15 +19,18 @@ from rayzero.services.store.run_directory import RunDirectory
 class Recorder:
     """An observer of the controller. Everything is flushed when the call returns: a kill loses no finished line."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        """Appends to what the directory holds."""
+    def __init__(self, directory: RunDirectory, retention: Retention | None = None) -> None:
+        """Appends to what the directory holds. Without `retention` all of it is kept."""
         self.directory = directory
+        self.retention = retention
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """A line in metrics.jsonl, and the batch's rollouts in a file of their own."""
         file = self.directory.rollouts / f"update_{row['update']:06d}.jsonl"
         append_lines(file, [line for group in groups for line in rollout_lines(group)], replace=True)
         append_lines(self.directory.file("metrics.jsonl"), [row])
+        if self.retention is not None:
+            self.retention.apply()
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """A line in evaluations.jsonl, and the held-out rollouts in a file of their own."""

@@ -37,6 +37,7 @@ class Metric:
 def _run() -> Iterator[Metric]:
     yield Metric("gauge", "run_info", "1; its labels say what runs", ("version", "model", "loss"))
     yield Metric("gauge", "run_paused", "1 while the run is paused")
+    yield Metric("gauge", "run_ended", "1 once the run has ended, by itself or as it was asked to")
     yield Metric("gauge", "update", "Updates made; goes on where a resumed run left off")
     yield Metric("gauge", "updates_target", "Updates after which the run ends")
     yield Metric("counter", "updates", "Updates made by this process")
@@ -47,6 +48,7 @@ def _run() -> Iterator[Metric]:
     yield Metric("gauge", "start_timestamp_seconds", "When this process began")
     yield Metric("gauge", "stall_limit_seconds", "The recipe's deadlines.stall_s")
     yield Metric("gauge", "stalled_seconds", "How long nothing was finished, or the learner has waited for groups")
+    yield Metric("gauge", "waiting_seconds", "How long the learner has waited for groups; 0 while it computes")
     yield Metric("gauge", "disk_free_bytes", "Free space where the run directory is")
     yield Metric("gauge", "disk_size_bytes", "Size of the disk where the run directory is")
     yield Metric("gauge", "loop_lag_seconds", "How late the driver's event loop runs a timer")
@@ -91,6 +93,7 @@ def _flow() -> Iterator[Metric]:
     yield Metric("counter", "completions_mixed", "Completions with tokens of more than one policy version")
     yield Metric("histogram", "completion_tokens", "Length of a completion", buckets=TOKENS)
     yield Metric("histogram", "staleness_versions", "Staleness of a group when it is trained on", buckets=VERSIONS)
+    yield Metric("counter", "groups_past_bound", "Groups trained on staler than training.max_staleness: none, ever")
     yield Metric("gauge", "max_staleness_versions", "The recipe's training.max_staleness")
     yield Metric("gauge", "groups_live", "Live groups by where they are", ("state",))
     yield Metric("gauge", "groups_oldest_seconds", "How long the oldest live group has been in its state", ("state",))

@@ -31,7 +31,7 @@ async def watch(
         recipe=recipe,
         directory=directory,
         meters=Meters(recipe, directory.path, _version()),
-        events=EventLog(directory.file("events.jsonl")),
+        events=EventLog(directory.file("events.jsonl"), recipe.observe.retention.event_bytes),
         index=RolloutIndex(directory.path),
         tokens=TokenTexts(directory, model_path),
         phase=phase,
@@ -42,6 +42,7 @@ async def watch(
         stack.callback(view.tracking.close)
         url = await stack.enter_async_context(serve(view)) if recipe.observe.api.enabled else None
         yield view, url
+        await view.say_goodbye()
 
 
 def _version() -> str:

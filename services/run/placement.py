@@ -249,6 +249,7 @@ async def despite_losses(start: Callable[[], Awaitable[T]]) -> T:
 def redirect_output(_actor: object, path: str) -> tuple[int, str]:
     """Runs in the actor's process: all it and its children print goes to one file from here on. Says where it lives:
     process id and Ray's id of the node."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)  # reward workers may have a volume of their own there
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(descriptor, standard)

@@ -98,7 +98,9 @@ async def _replay_update(
 ) -> Difference:
     file = directory.rollouts / f"update_{row['update']:06d}.jsonl"
     if not file.is_file():
-        raise UsageError(f"{file} is missing: only updates whose rollouts were kept can be replayed")
+        raise UsageError(
+            f"{file} is missing: only updates whose rollouts were kept (observe.retention) can be replayed"
+        )
     result = await learner.update(read_groups(file), row["update"])
     difference = compare(row, result.metrics)
     progress.set_phase(f"update {row['update']}: largest relative difference {difference.relative:.2g}")

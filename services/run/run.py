@@ -50,6 +50,7 @@ from rayzero.services.store.checkpoints import (
     version_of,
 )
 from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.retention import Retention
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory
 
 if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with `rayzero check`
@@ -189,7 +190,8 @@ class _Run:
         rewards: Fleet[RewardWorker],
         watchers: Sequence[Observer],
     ) -> Controller:
-        recipe, recorder = self.recipe, Recorder(self.directory)
+        recipe = self.recipe
+        recorder = Recorder(self.directory, Retention(self.directory, recipe.observe.retention))
         runner = GroupRunner(
             engines, rewards, recipe.training.max_group_attempts, lease_deadline_s=recipe.deadlines.stall_s
         )

@@ -21,6 +21,7 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.retention import removed_through
 from rayzero.services.store.run_directory import RunDirectory
 
 
@@ -150,7 +151,10 @@ def _of_rollouts(directory: RunDirectory, updates: list[int], rows: list[dict[st
         if row["event"] == "trained":
             trained[row["version"]].add(row["group_id"])
     problems = []
+    gone = removed_through(directory.rollouts)
     for update in updates:
+        if update <= gone and not (directory.rollouts / f"update_{update:06d}.jsonl").is_file():
+            continue  # as the recipe's observe.retention says
         recorded = {line["group_id"] for line in read_lines(directory.rollouts / f"update_{update:06d}.jsonl")}
         if recorded != trained[update]:
             difference = sorted(recorded ^ trained[update])

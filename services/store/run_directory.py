@@ -5,12 +5,14 @@ runs/<name>/
   metrics.jsonl         one line an update       evaluations.jsonl   one line an evaluation
   rollouts/             every completion         checkpoints/        Hugging Face format, loadable as they are
   logs/<actor>.log      a log an actor           summary.json        when the run has ended
+  label                 its name in metrics
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,8 @@ import yaml
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
 from rayzero.services.schema.plain import json_text
+
+LABEL_FILE = "label"
 
 
 class RunDirectory:
@@ -45,6 +49,13 @@ class RunDirectory:
         """One file an update."""
         return self.path / "rollouts"
 
+    @property
+    def label(self) -> str:
+        """The run's name in metrics: no other directory has it, be it of the same recipe, elsewhere, or the same path
+        made anew. `prepare` gives it."""
+        file = self.file(LABEL_FILE)
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else self.path.name
+
     def file(self, name: str) -> Path:
         """A file at the top of the run directory."""
         return self.path / name
@@ -61,6 +72,8 @@ class RunDirectory:
             self._take_lock()
             text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
             write_atomically(self.file("recipe.yaml"), text)
+            if not self.file(LABEL_FILE).is_file():
+                write_atomically(self.file(LABEL_FILE), f"{self.path.name}-{secrets.token_hex(3)}\n")
         except OSError as error:
             raise RunDirectoryError(
                 f"run directory {self.path} cannot be written: {error.strerror}; choose another with --run-dir"

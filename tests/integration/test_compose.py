@@ -52,7 +52,11 @@ def test_reward_workers_can_write_and_reach_nothing(cluster: Compose) -> None:
     assert cluster.inside("reward-worker", "touch", "/opt/x").returncode != 0
     assert cluster.inside("reward-worker", "grep", "CapEff", "/proc/1/status").stdout.split()[1] == "0" * 16
     assert cluster.inside("reward-worker", "python", "-c", NO_WAY_OUT).stdout.strip() == "False"
-    assert cluster.inside("reward-worker", "printenv", "RAYZERO_API_TOKEN").returncode != 0
+    for service in ("reward-worker", "rollout-worker"):
+        assert cluster.inside(service, "printenv", "RAYZERO_API_TOKEN").returncode != 0
+    assert cluster.inside("ray-head", "touch", "/runs/of-the-head").returncode == 0
+    assert cluster.inside("reward-worker", "ls", "/runs").stdout == ""
+    assert cluster.inside("reward-worker", "touch", "/runs/a.log").returncode == 0
 
 
 def test_the_doctor_finds_the_nodes_well_and_prometheus_scrapes_them(cluster: Compose) -> None:

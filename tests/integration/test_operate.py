@@ -22,7 +22,7 @@ import yaml
 from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit
-from rayzero.services.store.run_directory import write_atomically
+from rayzero.services.store.run_directory import RunDirectory, write_atomically
 from tests.browser import open_page, screenshot
 from tests.grafana_preview import preview
 from tests.prometheus import ALERTS, Prometheus, free_port, prometheus
@@ -90,6 +90,10 @@ class Live:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def label(self) -> str:
+        return RunDirectory(self.directory).label
 
     def rayzero(self, *arguments: str, exit_code: int = 0) -> str:
         done = self.nodes.run(sys.executable, "-m", "rayzero", *arguments)
@@ -215,7 +219,7 @@ def test_every_panel_and_alert_has_an_answer(live: Live, scraping: Prometheus) -
     for dashboard in DASHBOARDS:
         for panel in dashboard.panels:
             for expression, _ in panel.targets:
-                found = scraping.query(expression.replace("$__rate_interval", "1m").replace("$run", "operated"))
+                found = scraping.query(expression.replace("$__rate_interval", "1m").replace("$run", live.label))
                 if not found and not panel.needs and not any(name in expression for name in MAY_BE_EMPTY):
                     empty.append(f"{dashboard.title} / {panel.title}: {expression}")
     assert empty == []
@@ -265,7 +269,7 @@ def test_the_dashboards_can_be_looked_at(scraping: Prometheus, tmp_path: Path) -
     with open_page("about:blank") as (page, complaints):
         for dashboard in DASHBOARDS:
             file = tmp_path / f"{dashboard.uid}.html"
-            file.write_text(preview(dashboard, scraping, run="operated"), encoding="utf-8")
+            file.write_text(preview(dashboard, scraping, run=live.label), encoding="utf-8")
             page.goto(file.as_uri())
             assert page.locator("svg polyline, .figure").count() > len(dashboard.panels) / 2
             screenshot(page, f"{dashboard.uid}.png", tmp_path, full_page=True)

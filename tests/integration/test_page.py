@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +18,11 @@ from rayzero.services.store.rollout_file import rollout_lines
 from rayzero.services.store.run_directory import RunDirectory
 from tests.browser import open_page
 from tests.fakes import make_completion, make_group, make_recipe
+from tests.hostile_cases import hostile_group as generated_group
 from tests.system import needs
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = [needs("chromium", "playwright"), pytest.mark.timeout(180)]
 
@@ -88,3 +94,52 @@ def test_filters_pages_and_comparison(page_file: Path) -> None:
         text = page.text_content(".sides") or ""
         assert "at 0" in text and "at 5" in text and "changed" in text
         assert complaints == []
+
+
+def visit_all(page: Page) -> int:
+    """Open every group of every page of the list, as fast as the page can draw them."""
+    return page.evaluate(
+        """async () => {
+            const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            let seen = 0;
+            for (;;) {
+                for (const button of [...document.querySelectorAll("#groups button")]) {
+                    button.click();
+                    await drawn();
+                    if (document.querySelector("#group .card")) seen += 1;
+                }
+                const next = document.querySelector("#pages button:last-child");
+                if (!next || next.disabled) return seen;
+                next.click();
+                await drawn();
+            }
+        }"""
+    )  # type: ignore[no-any-return]
+
+
+def test_five_hundred_hostile_completions_are_shown_and_none_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Surrogates, controls, markup, NaN, long numbers and nesting in prompts, answers, completions and verdicts."""
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    rng = random.Random(16)
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare(make_recipe(num_updates=5))
+    directory.release()
+    recorder = Recorder(directory)
+    groups, left = [], 500
+    while left > 0:
+        groups.append(generated_group(rng, len(groups)))
+        left -= len(groups[-1].rollouts)
+    for update in range(1, 6):
+        row = {"update": update, "reward_mean": float("nan"), "time_s": update, "completion_tokens": 6}
+        recorder.on_update(row, groups[update - 1 :: 5])
+    out = tmp_path / "page.html"
+    samples(str(directory.path), tmp_path, Filter(), "newest", 500, "html", out, None)
+    with open_page(out.as_uri()) as (page, complaints):
+        page.wait_for_selector("#group .card")
+        assert visit_all(page) == len(groups)
+        assert page.title() == "fake · rayzero" and complaints == []
+        assert (
+            page.query_selector("#browser img, #browser iframe, #browser script, #browser a, #browser object") is None
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +61,17 @@ class RunView:
         """The run has ended: nothing is left to control."""
         self.control = None
 
+    async def say_goodbye(self) -> None:
+        """Let Prometheus see that the run has ended by itself: a driver that is down without that has died.
+
+        Only where it has come at least twice, and for two of its intervals at most.
+        """
+        self.meters.on_end()
+        deadline = time.monotonic() + self.meters.scrape_interval_s * 2
+        seen = self.meters.num_scrapes
+        while self.meters.num_scrapes == seen and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+
     def live(self) -> RunControl:
         """The run's controls.
 
@@ -74,7 +86,7 @@ class RunView:
         """One update is done."""
         self.rows.append(plain(row))
         for warning in row.get("warnings", ()):
-            self.events.record("warning", update=row["update"], text=warning)
+            self.events.warn(update=row["update"], text=warning)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
@@ -97,6 +109,7 @@ class RunView:
         last = self.rows[-1] if self.rows else {}
         status: dict[str, Any] = {
             "run": self.recipe.name,
+            "label": self.directory.label,
             "description": self.recipe.description,
             "directory": str(self.directory.path),
             "phase": self.phase(),
@@ -124,7 +137,7 @@ class RunView:
 
     def targets(self, address: str) -> list[dict[str, Any]]:
         """What Prometheus is to scrape, itself first: identity is in the labels, never in the metrics."""
-        run = self.recipe.name
+        run = self.directory.label
         own = {"run": run, "component": "controller", "instance": "controller"}
         slots = self.control.controller.rollouts.slots if self.control is not None else []
         found = {slot.name: slot.worker.metrics_target for slot in slots if slot.worker is not None}

@@ -296,7 +296,9 @@ def _lines(file: Path, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
 def _row(file: Path, offset: int, line: bytes) -> tuple[Any, ...]:
     """What the index holds of a rollout. Raises one of DAMAGED where the line is none."""
     kind, _, number = file.stem.partition("_")
-    row = plain(json.loads(line))
+    row = json.loads(line)
+    if b"\\ud" in line:  # an emoji, or the half of one, which SQLite does not take
+        row = plain(row)
     newest = max((span[2] for span in row["versions"]), default=0)
     version = int(number) if number.isdigit() else newest
     logprobs = row["rollout_logprobs"]

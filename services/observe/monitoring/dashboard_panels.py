@@ -170,6 +170,7 @@ FLOW = Dashboard(
                 (_quantile(0.5, "staleness_versions"), "{{run}} p50"),
                 (_quantile(0.95, "staleness_versions"), "{{run}} p95"),
                 (f"rayzero_max_staleness_versions{SELECTED}", "{{run}} bound"),
+                (f"rayzero_groups_past_bound_total{SELECTED}", "{{run}} groups past it"),
             ),
         ),
         Panel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ OF_WORKERS = (
 )
 """Gauges and counters that are read from the fleets anew at every scrape."""
 
+MAX_SCRAPE_S = 30.0
+"""A run does not wait longer for its last scrape, twice that at most."""
+
 LEARNER_PHASES = ("prepare_s", "score_s", "pack_s", "watch_s", "forward_s", "backward_s", "optimizer_s")
 
 
@@ -83,6 +87,8 @@ class Meters:
         self._metrics["max_staleness_versions"].set(recipe.training.max_staleness)
         self._metrics["stall_limit_seconds"].set(recipe.deadlines.stall_s)
         self._metrics["start_timestamp_seconds"].set(time.time())
+        self.num_scrapes = 0
+        self._scraped_s: deque[float] = deque(maxlen=2)
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
@@ -100,7 +106,9 @@ class Meters:
         for group in groups:
             self._labelled("groups", outcome="uniform" if group.is_uniform else "mixed").inc()
             self._metrics["tokens_trained"].inc(group.num_tokens)
-            self._metrics["staleness_versions"].observe(max(0, row["update"] - 1 - group.oldest_version))
+            staleness = max(0, row["update"] - 1 - group.oldest_version)
+            self._metrics["staleness_versions"].observe(staleness)
+            self._metrics["groups_past_bound"].inc(staleness > self.recipe.training.max_staleness)
             self._observe_group(group)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
@@ -116,12 +124,25 @@ class Meters:
         self._labelled("tokens_dropped", reason=reason.value).inc(group.num_tokens)
         self._observe_group(group)
 
+    def on_end(self) -> None:
+        """The run has ended by itself, or as it was asked to."""
+        self._metrics["run_ended"].set(1)
+
+    @property
+    def scrape_interval_s(self) -> float:
+        """Between the last two scrapes, at most 30 s; 0 where nothing scrapes."""
+        if len(self._scraped_s) < 2 or time.monotonic() - self._scraped_s[-1] > 4 * MAX_SCRAPE_S:
+            return 0.0
+        return min(self._scraped_s[-1] - self._scraped_s[-2], MAX_SCRAPE_S)
+
     def on_loop_lag(self, seconds: float) -> None:
         """A timer of the driver's event loop was late by so much."""
         self._metrics["loop_lag_seconds"].set(seconds)
 
     def exposition(self, controller: Controller | None) -> bytes:
         """Everything in Prometheus' text format, the controller's state as of now."""
+        self.num_scrapes += 1
+        self._scraped_s.append(time.monotonic())
         disk = shutil.disk_usage(self.directory)
         self._metrics["disk_free_bytes"].set(disk.free)
         self._metrics["disk_size_bytes"].set(disk.total)
@@ -159,6 +180,7 @@ class Meters:
         self._metrics["groups_room"].set(buffer.num_free)
         self._metrics["run_paused"].set(float(controller.paused))
         self._metrics["stalled_seconds"].set(controller.stalled_s)
+        self._metrics["waiting_seconds"].set(controller.waiting_s)
         now, oldest = buffer.clock(), dict.fromkeys(GroupState, 0.0)
         for entry in buffer.entries.values():
             oldest[entry.state] = max(oldest[entry.state], now - entry.since_s)

@@ -28,11 +28,28 @@ class ApiSettings(Section):
     """The name under which others reach this driver; empty: `host`, or this machine's name where that is 0.0.0.0."""
 
 
+class RetentionSettings(Section):
+    """What a run directory keeps when a run is long. What a resume needs is always kept (the rollouts since the oldest
+    checkpoint there is), and so are metrics, evaluations and the ledger, a few kilobytes an update."""
+
+    rollout_updates: int | None = Field(default=None, ge=1)
+    """Rollouts of the last so many updates, and their evaluations and dropped groups; empty: of all. `rayzero samples`,
+    `regrade`, `replay` and the live page have those alone."""
+    rollout_bytes: int | None = Field(default=None, ge=1_000_000)
+    """Bytes of all rollout files together, the oldest go first; empty: as many as they have."""
+    log_bytes: int | None = Field(default=1 << 30, ge=1_000_000)
+    """Bytes of all logs together: the largest loses its first half. Empty: as many as they have."""
+    event_bytes: int | None = Field(default=64 << 20, ge=100_000)
+    """Bytes of events.jsonl, the oldest events go first. Empty: as many as it has."""
+
+
 class ObserveSettings(Section):
     """Watching a run. Changes nothing in what it computes, so it may differ when a run is continued."""
 
     api: ApiSettings = ApiSettings()
     """The control API."""
+    retention: RetentionSettings = RetentionSettings()
+    """What is kept on disk."""
     trackers: tuple[TrackerName, ...] = ()
     """Experiment trackers besides metrics.jsonl. Each needs its package: `pip install tensorboard`, `wandb`, `mlflow`;
     what they read from the environment (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`) is theirs."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rayzero.services.observe.telemetry import VERSIONS
+from rayzero.services.store.run_directory import RunDirectory
+from tests.fakes import make_recipe
 from tests.series import KNOWN
 from tests.system import needs
 
@@ -40,17 +46,45 @@ def serving(number: str, target: str = "2x600") -> Series:
     }
 
 
-def staleness(at_one: str) -> Series:
-    buckets = {"0.0": "0+5x100", "1.0": at_one, "+Inf": at_one}
-    found: Series = series("max_staleness_versions", "0x100")
-    for bound, values in buckets.items():
-        found |= series("staleness_versions_bucket", values, f'le="{bound}"')
+def staleness(bound: int, all_at: int) -> Series:
+    """Every group is trained on at one staleness: the histogram's buckets that hold it grow."""
+    found: Series = series("max_staleness_versions", f"{bound}x100")
+    for edge in (*VERSIONS, math.inf):
+        values = "0+10x100" if edge >= all_at else "0x100"
+        found |= series("staleness_versions_bucket", values, f'le="{"+Inf" if edge == math.inf else edge}"')
+    return found | series("groups_past_bound_total", "0x100")
+
+
+def driver(up: str, ended: str) -> Series:
+    return {'up{run="r",component="controller"}': up, **series("run_ended", ended)}
+
+
+def waiting(tokens: str, waited: str, stalled: str) -> Series:
+    return {
+        **series("worker_tokens_total", tokens, 'worker="w"'),
+        **series("waiting_seconds", waited),
+        **series("stalled_seconds", stalled),
+        **series("stall_limit_seconds", "1800x100"),
+        **series("update", "3x100"),
+        **GOES_ON,
+    }
+
+
+def one_after_another(name: str, first: str, second: str, folder: Path) -> Series:
+    """Two runs of one recipe in one place, the first removed before the second began."""
+    found: Series = {}
+    for values in (first, second):
+        directory = RunDirectory(folder / "run")
+        directory.prepare(make_recipe())
+        found[f'rayzero_{name}{{run="{directory.label}"}}'] = values
+        directory.release()
+        shutil.rmtree(directory.path)
     return found
 
 
 # alert: (fires, quiet, minute at which both are looked at)
 CASES: dict[str, tuple[Series, Series, int]] = {
-    "ControllerDown": ({'up{run="r",component="controller"}': "1 1 0x10"}, UP, 5),
+    "ControllerDown": (driver("1 1 0x10", "0 0 _x10"), driver("1x20", "0x20"), 5),
     "TrainingStalled": (
         {**series("stalled_seconds", "0+60x60"), **series("stall_limit_seconds", "1800x60")},
         {**series("stalled_seconds", "0+60x15 0x60"), **series("stall_limit_seconds", "1800x60")},
@@ -64,8 +98,8 @@ CASES: dict[str, tuple[Series, Series, int]] = {
         20,
     ),
     "NoTokens": (
-        {**series("worker_tokens_total", "100x60", 'worker="w"'), **GOES_ON, **series("update", "3x60")},
-        {**series("worker_tokens_total", "0+100x60", 'worker="w"'), **GOES_ON, **series("update", "3x60")},
+        waiting("100x60", "0+60x60", "0+60x60"),
+        waiting("0+100x60", "0+60x60", "0x60"),
         20,
     ),
     "LearnerStarved": (
@@ -79,7 +113,7 @@ CASES: dict[str, tuple[Series, Series, int]] = {
         },
         40,
     ),
-    "StalenessAboveBound": (staleness("0+10x100"), staleness("0+5x100"), 20),
+    "StalenessAboveBound": (series("groups_past_bound_total", "0 0 1x100"), staleness(1, all_at=1), 20),
     "GroupsDropped": (
         {
             **series("groups_total", "0+9x60", 'outcome="dropped"'),
@@ -126,6 +160,33 @@ CASES: dict[str, tuple[Series, Series, int]] = {
 }
 
 
+FALSE_ALARMS: dict[str, tuple[str, Callable[[Path], Series], int]] = {
+    "a run that has ended": ("ControllerDown", lambda folder: driver("1 1 0x200", "0 1 _x200"), 90),
+    "a run that has been down for days": ("ControllerDown", lambda folder: driver("1 0x4000", "1 _x4000"), 3000),
+    "all groups at a bound of 5": ("StalenessAboveBound", lambda folder: staleness(5, all_at=5), 30),
+    "all groups at a bound of 6": ("StalenessAboveBound", lambda folder: staleness(6, all_at=6), 30),
+    "all groups at a bound of 9": ("StalenessAboveBound", lambda folder: staleness(9, all_at=9), 30),
+    "an update of 40 minutes": ("NoTokens", lambda folder: waiting("100x60", "0x60", "0+60x60"), 30),
+    "a start of 10 minutes": ("NoTokens", lambda folder: waiting("0x60", "0x60", "0+60x60"), 10),
+    "a worse run before": (
+        "EntropyCollapse",
+        lambda folder: one_after_another("entropy_nats", "1x60 _x60", "_x60 0.1x60", folder),
+        100,
+    ),
+    "a shorter run before": (
+        "LengthBlowUp",
+        lambda folder: one_after_another("completion_tokens_mean", "100x60 _x60", "_x60 300x60", folder),
+        100,
+    ),
+    "a better run before": (
+        "RewardDropped",
+        lambda folder: one_after_another("reward_mean", "0.8x120 _x120", "_x120 0.3x120", folder),
+        200,
+    ),
+}
+"""What once fired them, though all was well: (alert, series, minute)."""
+
+
 def rules() -> list[dict[str, Any]]:
     content = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
     return [rule for group in content["groups"] for rule in group["rules"]]
@@ -146,29 +207,36 @@ def test_alerts_name_only_metrics_that_there_are() -> None:
             assert name in KNOWN, f"{rule['alert']} names {name}"
 
 
-@needs("promtool")
-@pytest.mark.parametrize("case", ["fires", "quiet"])
-def test_each_fires_when_it_should_and_only_then(tmp_path: Path, case: str) -> None:
-    tests = [
-        {
-            "interval": "1m",
-            "input_series": [
-                {"series": name, "values": values} for name, values in (fires if case == "fires" else quiet).items()
-            ],
-            "promql_expr_test": [
-                {
-                    "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
-                    "eval_time": f"{minute}m",
-                    "exp_samples": [{"labels": "{}", "value": 1}] if case == "fires" else [],
-                }
-            ],
-        }
-        for alert, (fires, quiet, minute) in CASES.items()
-    ]
-    file = tmp_path / "cases.yml"
+def case(alert: str, given: Series, minute: int, fires: bool) -> dict[str, Any]:
+    """One test, as promtool takes it."""
+    expected = [{"labels": "{}", "value": 1}] if fires else []
+    question = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in given.items()],
+        "promql_expr_test": [{"expr": question, "eval_time": f"{minute}m", "exp_samples": expected}],
+    }
+
+
+def run_promtool(folder: Path, tests: list[dict[str, Any]]) -> None:
+    file = folder / "cases.yml"
     file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}))
     done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs("promtool")
+def test_each_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    tests = [case(alert, fires, minute, True) for alert, (fires, _, minute) in CASES.items()]
+    tests += [case(alert, quiet, minute, False) for alert, (_, quiet, minute) in CASES.items()]
+    run_promtool(tmp_path, tests)
+
+
+@needs("promtool")
+@pytest.mark.parametrize("name", FALSE_ALARMS)
+def test_what_is_well_raises_no_alarm(tmp_path: Path, name: str) -> None:
+    alert, given, minute = FALSE_ALARMS[name]
+    run_promtool(tmp_path, [case(alert, given(tmp_path), minute, False)])
 
 
 @needs("promtool")

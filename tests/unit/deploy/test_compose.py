@@ -57,7 +57,36 @@ def test_reward_workers_have_no_way_out_and_no_secrets_but_rays() -> None:
     assert worker["networks"] == ["ray"] and content["networks"]["ray"]["internal"] is True
     assert worker["read_only"] is True and "deploy" not in worker
     assert set(worker["environment"]) == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
-    assert not any(volume.startswith("models:") for volume in worker["volumes"])
+    assert worker["volumes"] == ["reward-logs:/runs"], "its logs, and no run"
+
+
+def test_each_container_has_a_gpu_of_its_own() -> None:
+    """`count: 1` is the first GPU for every container that asks for it."""
+    taken: list[str] = []
+    for service in compose()["services"].values():
+        for device in service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", []):
+            assert "count" not in device and len(device["device_ids"]) == 1
+            taken += device["device_ids"]
+    assert taken == ["0", "1", "2", "3"]
+
+
+def test_a_secret_is_only_where_it_is_needed_and_must_be_given() -> None:
+    holders: dict[str, set[str]] = {}
+    for name, service in compose()["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if "$" in value:
+                assert ":?" in value, f"{name}: {variable} has no default that all know"
+                holders.setdefault(variable, set()).add(name)
+    assert holders["RAYZERO_API_TOKEN"] == {"ray-head"}
+    assert holders["GF_SECURITY_ADMIN_PASSWORD"] == {"grafana"}
+
+
+def test_four_runs_at_a_time_are_published_and_scraped() -> None:
+    content = Path("deploy/prometheus/prometheus.yml").read_text(encoding="utf-8")
+    (job,) = [job for job in yaml.safe_load(content)["scrape_configs"] if job["job_name"] == "rayzero"]
+    scraped = [re.search(r":(\d+)/sd", entry["url"])[1] for entry in job["http_sd_configs"]]  # type: ignore[index]
+    assert scraped == ["8100", "8101", "8102", "8103"]
+    assert "127.0.0.1:8100-8103:8100-8103" in compose()["services"]["ray-head"]["ports"]
 
 
 def test_nothing_is_open_to_other_machines() -> None:

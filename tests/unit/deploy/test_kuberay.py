@@ -47,13 +47,15 @@ GROUP = closed(
     ("groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"),
     groupName=TEXT, replicas=WHOLE, minReplicas=WHOLE, maxReplicas=WHOLE, rayStartParams=TEXTS, template=POD,
 )  # fmt: skip
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 # The part of KubeRay's published schema (ray.io/v1) that these manifests use.
 SCHEMAS = {
     "RayCluster": closed(
         ("headGroupSpec", "workerGroupSpecs", "rayVersion"),
         rayVersion=TEXT,
         enableInTreeAutoscaling={"type": "boolean"},
-        autoscalerOptions=closed(version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=WHOLE),
+        authOptions=closed(mode={"enum": ["disabled", "token"]}, secretName=TEXT),
+        autoscalerOptions=closed(version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=WHOLE, securityContext=ANY),
         headGroupSpec=closed(("rayStartParams", "template"), rayStartParams=TEXTS, template=POD),
         workerGroupSpecs={"type": "array", "items": GROUP},
     ),
@@ -156,11 +158,67 @@ def test_no_container_is_root_or_may_become_it() -> None:
     templates = [cluster()["headGroupSpec"]["template"], *(group["template"] for group in groups().values())]
     for template in templates:
         assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert template["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in template["spec"]["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert RESTRICTED.items() <= container["securityContext"].items()
+    assert cluster()["autoscalerOptions"]["securityContext"] == RESTRICTED
+
+
+def test_the_operator_and_the_autoscaler_show_the_token_that_the_nodes_ask_for() -> None:
+    options = cluster()["authOptions"]
+    assert options["mode"] == "token"
+    (example,) = of_kind("Secret")
+    assert options["secretName"] == example["metadata"]["name"]
+    assert "auth_token" in example["stringData"], "the key that KubeRay looks for"
+    for template in [cluster()["headGroupSpec"]["template"], *(group["template"] for group in groups().values())]:
+        (container,) = template["spec"]["containers"]
+        secrets = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"] if "valueFrom" in v}
+        assert secrets["RAY_AUTH_TOKEN"] == {"name": options["secretName"], "key": "auth_token"}
+        assert ("RAYZERO_API_TOKEN" in secrets) == (container["name"] == "ray-head")
+
+
+def pods() -> dict[str, dict[str, str]]:
+    """The labels of every kind of pod, as KubeRay sets them."""
+    ours = {"ray.io/cluster": "rayzero"}
+    templates = {name: group["template"]["metadata"]["labels"] for name, group in groups().items()}
+    return {"head": ours, **{name: {**ours, **labels} for name, labels in templates.items()}}
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """As Kubernetes does."""
+    for wanted in selector.get("matchExpressions", []):
+        assert wanted["operator"] == "NotIn"
+        if labels.get(wanted["key"]) in wanted["values"]:
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def test_every_pod_has_the_policy_that_is_meant_for_it_and_no_other() -> None:
+    found = {
+        name: [policy["metadata"]["name"] for policy in of_kind("NetworkPolicy")
+               if selects(policy["spec"]["podSelector"], labels)]
+        for name, labels in pods().items()
+    }  # fmt: skip
+    assert found.pop("reward") == ["reward-pods"], "policies add up: a second one would open what this one closes"
+    assert set(map(tuple, found.values())) == {("ray-nodes",)}
+
+
+def test_the_operator_reaches_the_dashboard_whatever_its_namespace_is_called() -> None:
+    """Its Helm chart labels the pod, and no namespace."""
+    (policy,) = [policy for policy in of_kind("NetworkPolicy") if policy["metadata"]["name"] == "ray-nodes"]
+    rules = [rule for rule in policy["spec"]["ingress"] if "kuberay-operator" in json.dumps(rule)]
+    operator = {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
+    assert rules == [
+        {"from": [{"namespaceSelector": {}, "podSelector": operator}], "ports": [{"port": 8265, "protocol": "TCP"}]}
+    ]
+
+
+def test_four_runs_at_a_time_have_ports_and_are_scraped() -> None:
+    ports = {port["containerPort"] for port in cluster()["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]}
+    (service,) = of_kind("Service")
+    (scrape,) = of_kind("ScrapeConfig")
+    scraped = {int(entry["url"].split(":")[2].split("/")[0]) for entry in scrape["spec"]["httpSDConfigs"]}
+    assert scraped == {8100, 8101, 8102, 8103} <= ports & {port["port"] for port in service["spec"]["ports"]}
 
 
 def test_reward_pods_have_no_models_no_api_token_no_service_account_and_no_way_out() -> None:
@@ -168,7 +226,11 @@ def test_reward_pods_have_no_models_no_api_token_no_service_account_and_no_way_o
     assert spec["automountServiceAccountToken"] is False
     (container,) = spec["containers"]
     assert {variable["name"] for variable in container["env"]} == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
-    assert {volume["name"] for volume in spec["volumes"]} == {"runs", "shm"}
+    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in spec["volumes"] if "emptyDir" not in volume}
+    assert claims == {"reward-logs"}, "their logs, and no run"
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    writable = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert writable == {"/runs", "/tmp", "/home/rayzero", "/dev/shm"}
     labels = groups()["reward"]["template"]["metadata"]["labels"]
     policy = next(p for p in of_kind("NetworkPolicy") if p["spec"]["podSelector"]["matchLabels"] == labels)
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]

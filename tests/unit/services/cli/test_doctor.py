@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.cli.doctor import check_environment, check_machine, check_prometheus, doctor
+from rayzero.services.cli.doctor import _only_rewards, check_environment, check_machine, check_prometheus, doctor
 from rayzero.services.planning.machine import Machine, examine
 
 WELL = Machine(
@@ -60,6 +60,13 @@ def test_a_machine_that_is_well_has_no_problem() -> None:
 def test_what_is_missing_is_named(change: dict[str, Any], said: str) -> None:
     (found,) = problems(dataclasses.replace(WELL, **change))
     assert said in found
+
+
+def test_a_node_for_rewards_alone_needs_no_engine_no_model_and_no_runs() -> None:
+    bare = dataclasses.replace(WELL, probe_found=False, model_found=False, bytecode=False, packages={"ray": "2.60.0"})
+    assert [f.what for f in check_machine("b", bare, WELL, only_rewards=True) if f.level != "ok"] == []
+    assert _only_rewards({"reward": 8, "CPU": 8}) and not _only_rewards({"reward": 8, "rollout": 1})
+    assert not _only_rewards({"CPU": 2}), "without marks any actor may be placed there"
 
 
 def test_disagreeing_tokens_are_found(tmp_path: Path) -> None:

@@ -146,6 +146,6 @@ async def test_the_targets_name_the_run_and_its_workers(tmp_path: Path) -> None:
     async with watched.client() as client:
         targets = (await client.get("/sd")).json()
     assert targets == [
-        {"targets": ["127.0.0.1:1"], "labels": {"run": "fake", "component": "controller", "instance": "controller"}},
-        {"targets": ["10.0.0.1:9000"], "labels": {"run": "fake", "component": "rollout", "instance": "rollout-0"}},
+        {"targets": ["127.0.0.1:1"], "labels": {"run": "run", "component": "controller", "instance": "controller"}},
+        {"targets": ["10.0.0.1:9000"], "labels": {"run": "run", "component": "rollout", "instance": "rollout-0"}},
     ]

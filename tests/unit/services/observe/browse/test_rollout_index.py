@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +113,74 @@ def test_a_hundred_thousand_rollouts_are_paged_at_once(tmp_path: Path) -> None:
     assert total == 12_500 and len(page) == 20
     assert index.choices()["num_rollouts"] == 100_000
     assert time.monotonic() - began < 3.0
+
+
+def test_files_are_looked_at_when_the_folder_changed_and_not_at_every_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "update_000001", (0, (0.0, 1.0)))
+    rollouts = tmp_path / "rollouts"
+    looks: list[Path] = []
+
+    def counted(folder: Path) -> Any:
+        looks.append(folder)
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", counted)
+    index = RolloutIndex(tmp_path, cache=tmp_path / "cache")
+    os.utime(rollouts, (1, 1))  # long ago: within a tick of the clock two changes look like one
+    for _ in range(5):
+        index.refresh()
+    assert len(looks) == 1
+    write(tmp_path, "dropped", (9, (0.0, 0.0)))
+    os.utime(rollouts, (2, 2))
+    index.refresh()
+    write(tmp_path, "dropped", (8, (0.0, 0.0)))  # grows, and the folder is as it was
+    index.refresh()
+    assert len(looks) == 2 and {"dropped:8", "dropped:9"} <= set(keys(index, Filter()))
+    write(tmp_path, "update_000002", (1, (0.0, 1.0)))
+    index.refresh()
+    assert len(looks) == 3 and "update_000002:1" in keys(index, Filter())
+
+
+def test_a_file_that_was_put_anew_with_the_size_and_time_of_the_old_one_is_read_again(tmp_path: Path) -> None:
+    write(tmp_path, "update_000001", (4, (0.0, 1.0)))
+    file = tmp_path / "rollouts" / "update_000001.jsonl"
+    index = RolloutIndex(tmp_path, cache=tmp_path / "cache")
+    os.utime(file, (1, 1))
+    index.refresh()
+    write(tmp_path, "update_000001", (7, (0.0, 1.0)))
+    os.utime(file, (1, 1))
+    index.refresh()
+    assert keys(index, Filter()) == ["update_000001:7"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"{}",
+        b"17",
+        b"\xff",
+        b'{"cut',
+        b"[" * 100_000,
+        b'{"versions": 3, "rollout_logprobs": []}',
+        json.dumps({**next(rollout_lines(make_group(5))), "num_tokens": 10**30}).encode(),
+        json.dumps({**next(rollout_lines(make_group(5))), "reward": 10**400}).encode(),
+    ],
+)
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "update_000001", (0, (0.0, 1.0)))
+    file = tmp_path / "rollouts" / "update_000001.jsonl"
+    file.write_bytes(damage + b"\n" + file.read_bytes())
+    index = RolloutIndex(tmp_path, cache=tmp_path / "cache")
+    index.refresh()
+    assert keys(index, Filter()) == ["update_000001:0"] and "line at byte 0 is damaged" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "update_000001", (0, (0.0, 1.0)))
+    (tmp_path / "cache").write_text("a file is in the way")
+    index = RolloutIndex(tmp_path, cache=tmp_path / "cache")
+    index.refresh()
+    assert keys(index, Filter()) == ["update_000001:0"] and "kept in memory" in caplog.text
