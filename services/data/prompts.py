@@ -20,6 +20,9 @@ from rayzero.services.schema.config.training import ColdStartSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import Group, Prompt
 
+HELD_OUT_SHARE = 0.1
+"""Of the training prompts that are held out where the recipe names no others and no number."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixPart:
@@ -88,7 +91,8 @@ class PromptStream:
 def load_prompts(data: DataSettings, num_held_out: int) -> tuple[PromptMix, tuple[Prompt, ...]]:
     """Read every source; return what to train on and at most `num_held_out` prompts that are never trained on.
 
-    Which prompts are held out depends on their text alone, not on a seed or their order, so that runs can be compared.
+    Which prompts are held out depends on their text alone, not on a seed, their order or how many are evaluated: runs
+    can be compared, and a larger evaluation meets no prompt that a run with a smaller one was trained on.
 
     Raises:
         RecipeError: a source cannot be read, a row is broken (names file and line), or too few prompts are left.
@@ -98,7 +102,7 @@ def load_prompts(data: DataSettings, num_held_out: int) -> tuple[PromptMix, tupl
         held_out = _distinct(prompt for part in _read_all(data.held_out, "held_out") for prompt in part.prompts)
         parts = _without(parts, held_out, refuse=data.on_overlap == "refuse")
     else:
-        held_out = _split_off(parts, data.num_held_out or num_held_out)
+        held_out = _split_off(parts, data.num_held_out, num_held_out)
         parts = _without(parts, held_out, refuse=False)
     chosen = [held_out[key] for key in sorted(held_out)[:num_held_out]]
     return PromptMix(parts=parts), tuple(chosen)
@@ -157,15 +161,27 @@ def _distinct(prompts: Iterable[Prompt]) -> dict[str, Prompt]:
     return found
 
 
-def _split_off(parts: Sequence[MixPart], count: int) -> dict[str, Prompt]:
-    """The first `count` by key: a random sample that no seed and no order changes."""
+def _split_off(parts: Sequence[MixPart], count: int | None, num_asked: int) -> dict[str, Prompt]:
+    """The first `count` by key; without a count, those whose key lies in the lowest HELD_OUT_SHARE of all keys."""
     distinct = _distinct(prompt for part in parts for prompt in part.prompts)
-    if len(distinct) <= count:
+    chosen = sorted(distinct)[:count] if count else [key for key in sorted(distinct) if _place(key) < HELD_OUT_SHARE]
+    if count is None and len(chosen) < num_asked:
         raise RecipeError(
-            f"data.train holds {len(distinct)} different prompts, and {count} are to be held out of them: give more, "
-            "lower evaluation.num_prompts, or name data.held_out"
+            f"data.train holds {len(distinct)} different prompts, of which {len(chosen)} are held out (a tenth, by "
+            f"their text alone), and evaluation.num_prompts asks for {num_asked}: lower it, say in data.num_held_out "
+            "how many are held out, in this run and in all that are compared with it, or name data.held_out"
         )
-    return {key: distinct[key] for key in sorted(distinct)[:count]}
+    if len(distinct) <= len(chosen):
+        raise RecipeError(
+            f"data.train holds {len(distinct)} different prompts, and {len(chosen)} are to be held out of them: give "
+            "more, lower data.num_held_out, or name data.held_out"
+        )
+    return {key: distinct[key] for key in chosen}
+
+
+def _place(key: str) -> float:
+    """Where a key lies among all that there can be: 0 … 1."""
+    return int(key, 16) / 2 ** (4 * len(key))
 
 
 def _without(parts: Sequence[MixPart], held_out: dict[str, Prompt], refuse: bool) -> tuple[MixPart, ...]:
