@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Group, GroupRequest
 from tests.fakes import (
     Events,
     FakeLearner,
@@ -162,12 +163,16 @@ async def test_engine_sleeps_while_the_learner_updates_and_one_that_does_not_wak
     assert run.learner.trained == [[0, 1], [2, 3], [4, 5]]
 
 
+def delay_of(worker: int, request: GroupRequest) -> float:
+    return 0.001 * (1 + (request.group_id * 7 + worker) % 9)
+
+
 async def test_overlapped_run_keeps_the_bound_and_trains_each_group_once() -> None:
     run = Run(num_workers=2, num_updates=12, max_staleness=2)
     run.learner.delay_s = 0.002
     await run.start()
     for number, worker in enumerate(run.workers.values()):
-        worker.on_generate = lambda request, number=number: 0.001 * (1 + (request.group_id * 7 + number) % 9)
+        worker.on_generate = partial(delay_of, number)
     async with asyncio.timeout(20):
         await run.controller.run()
     assert max(run.learner.staleness) <= 2
@@ -229,7 +234,7 @@ async def test_uniform_groups_are_resampled_when_asked_for() -> None:
         worker.rewards = [1.0] if 2 < scored <= 5 else [0.0, 1.0]
         return await original(*args)
 
-    worker.score = score  # type: ignore[method-assign]
+    worker.score = score  # type: ignore[method-assign,assignment]
     async with asyncio.timeout(20):
         await run.controller.run()
     assert run.watcher.dropped == ["uniform rewards"] * 3
