@@ -1,15 +1,19 @@
-"""Held-out accuracy: its error over prompts, as sampled and greedy, at a cost that is bounded."""
+"""One pass over the held-out prompts: the same requests every time, errors for nothing, an error over prompts, greedy
+answers besides."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.loop.evaluation import Evaluation, Evaluator, accuracy_of
+from rayzero.services.loop.evaluation import Evaluation, Evaluator, accuracy_of, mean
 from rayzero.services.loop.group_runner import GroupRunner
+from rayzero.services.schema.config.training import EvaluationSettings
+from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import Group, GroupRequest, Rollout, Sampling
 from tests.fakes import (
@@ -22,6 +26,55 @@ from tests.fakes import (
     make_recipe,
     make_verdict,
 )
+from tests.unit.services.loop.kit import ScriptedRunner
+
+NAN = float("nan")
+SAMPLING = Sampling(num_completions=2, max_tokens=8, temperature=0.5, seed=100)
+
+
+def evaluator(*workers: str, deterministic: bool = False) -> tuple[Evaluator, ScriptedRunner]:
+    runner = ScriptedRunner(*workers)
+    runner.ends = {-1: (1.0, 0.0), -2: (1.0, NAN)}
+    return Evaluator(runner, [make_prompt(7), make_prompt(8)], SAMPLING, deterministic=deterministic), runner
+
+
+async def test_an_error_counts_neither_for_nor_against() -> None:
+    held_out, _ = evaluator()
+    found = await held_out.run(3)
+    assert (found.policy_version, found.accuracy, found.reward_mean, found.num_errors) == (3, 0.75, 2 / 3, 1)
+    assert found.completion_tokens_mean == 3.0 and found.truncated_share == 0.0
+    assert found.versions == (0, 0)
+
+
+async def test_its_groups_go_before_those_that_wait_to_be_trained_on() -> None:
+    held_out, runner = evaluator("a", "b")
+    await held_out.run(3)
+    assert sorted(runner.asked) == [(-2, "", True), (-1, "", True)]
+
+
+async def test_a_synchronous_run_deals_them_out_by_position() -> None:
+    held_out, runner = evaluator("a", "b", deterministic=True)
+    await held_out.run(3)
+    assert runner.asked == [(-1, "a", False), (-2, "b", False)]
+
+
+def test_every_prompt_has_seeds_of_its_own_the_same_at_every_evaluation() -> None:
+    held_out, _ = evaluator()
+    first = [held_out._request(index, prompt, SAMPLING) for index, prompt in enumerate(held_out.prompts)]
+    assert [request.sampling.seed for request in first] == [100, 102]
+    assert first == [held_out._request(index, prompt, SAMPLING) for index, prompt in enumerate(held_out.prompts)]
+    assert all(request.group_id < 0 for request in first), "they are not in the ledger"
+
+
+async def test_without_one_verdict_there_is_no_accuracy_to_report() -> None:
+    held_out, runner = evaluator()
+    runner.ends = {-1: (NAN, NAN), -2: (NAN, NAN)}
+    with pytest.raises(RunHalted, match="evaluation at version 3: every verdict is an error; the first:"):
+        await held_out.run(3)
+
+
+def test_the_mean_of_nothing_is_no_number() -> None:
+    assert math.isnan(mean([])) and mean([1, 2]) == 1.5
 
 
 def groups_of(rewards: list[list[float]]) -> list[Group]:
@@ -112,7 +165,7 @@ async def test_nothing_is_paid_for_twice() -> None:
 
 def test_greedy_is_at_the_ends_unless_the_recipe_says_otherwise() -> None:
     recipe = make_recipe(num_updates=9)
-    assert [version for version in range(10) if recipe.greedy_at(version)] == [0, 9]
-    for greedy, expected in (("always", list(range(10))), ("never", [])):
+    assert EvaluationSettings().greedy == "ends"
+    for greedy, expected in (("ends", [0, 9]), ("always", list(range(10))), ("never", [])):
         changed = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"greedy": greedy})})
         assert [version for version in range(10) if changed.greedy_at(version)] == expected
