@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON_PACKAGES := rayzero benchmarks
+PYTHON_PACKAGES := rayzero benchmarks tests
 BIN := .venv/bin
 
 .PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs clean

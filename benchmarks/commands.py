@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayzero.services.cli.options import AsJson, Overrides
+from rayzero.services.cli.options import DEMO, AsJson, Overrides
 from rayzero.services.schema.errors import RayzeroError
 
 commands = typer.Typer()
@@ -34,7 +34,7 @@ def all_parts(
 
 @commands.command("time-to-reward", epilog="Example: rayzero bench time-to-reward --runs runs/demo --trl-minutes 6")
 def time_to_reward(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    recipe: Annotated[Path, typer.Argument(help="A recipe.", show_default="the demo's")] = DEMO,
     overrides: Overrides = None,
     seeds: Annotated[str, typer.Option(help="One training of each side a seed.")] = "0,1,2",
     runs: Annotated[list[Path] | None, typer.Option(help="A finished run directory to read instead of RECIPE.")] = None,

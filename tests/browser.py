@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Dialog, Page
 
 WIDTH, HEIGHT = 1400, 1100
 NUM_COLORS = 64
@@ -29,11 +29,16 @@ def open_page(address: str) -> Iterator[tuple[Page, list[str]]]:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
         )
+
+        def dismiss(dialog: Dialog) -> None:
+            complaints.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
         try:
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-            page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+            page.on("dialog", dismiss)
             page.goto(address)
             yield page, complaints
         finally:

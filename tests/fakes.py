@@ -44,7 +44,7 @@ def make_recipe(**training: Any) -> Recipe:
             "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
             "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
             "training": {"num_updates": 3, "groups_per_update": 2, "group_size": 2, **training},
-            "evaluation": {"every_updates": 0, "num_prompts": 2},
+            "evaluation": {"every_updates": 0, "num_prompts": 2, "greedy": "never"},
         }
     )
 

@@ -70,14 +70,14 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 def build(kind: str, variant: Mapping[str, Any], directory: Path, *, head_dim: int = 8) -> Path:
     """Save a random model whose every parameter matters: transformers' own start values hide errors, for attention
     hardly differs between tokens and biases are zero."""
-    sizes = _SIZES | {"hidden_size": 4 * head_dim, "head_dim": head_dim}
+    sizes = {**_SIZES, "hidden_size": 4 * head_dim, "head_dim": head_dim}
     if kind in _NO_HEAD_DIM:
         sizes.pop("head_dim")
     if variant.get("rope_parameters", {}).get("rope_type") == "longrope":
         factors = [1.0 + 0.1 * index for index in range(head_dim // 2)]
         longer = {"short_factor": factors, "long_factor": [3.0 * factor for factor in factors]}
         variant = {**variant, "rope_parameters": variant["rope_parameters"] | longer}
-    config = AutoConfig.for_model(kind, **(sizes | variant))
+    config = AutoConfig.for_model(kind, **{**sizes, **variant})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

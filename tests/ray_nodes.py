@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,15 @@ class RayNodes:
                     env=self.environment,
                     start_new_session=True,
                 )
-            self.wait_until(lambda p=process, b=begun: p.poll() is not None or self._says(STARTED, b))
+            self.wait_until(partial(self._has_begun_or_ended, process, begun))
             if process.poll() is None:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         pytest.fail(f"node {name} does not start: {self.log.read_text()[-4000:]}")
+
+    def _has_begun_or_ended(self, process: subprocess.Popen[bytes], begun: int) -> bool:
+        return process.poll() is not None or self._says(STARTED, begun)
 
     def _says(self, words: str, begun: int) -> bool:
         return words in self.log.read_bytes()[begun:].decode(errors="replace")

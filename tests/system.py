@@ -32,10 +32,10 @@ def in_ci() -> bool:
 def is_there(name: str) -> bool:
     """Whether this machine has a program, a Python module, or a GPU."""
     if name == "gpu":
-        listing = shutil.which("nvidia-smi") and subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False
-        )
-        return bool(listing) and "GPU " in listing.stdout
+        if shutil.which("nvidia-smi") is None:
+            return False
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+        return "GPU " in listing.stdout
     return shutil.which(name) is not None or _is_module(name)
 
 

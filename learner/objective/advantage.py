@@ -8,12 +8,16 @@ A group of one, and a group whose rewards are all equal, get 0: there is nothing
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rewards = NDArray[np.float64]
 Advantage = Callable[[Rewards, NDArray[np.int64]], Rewards]
+AdvantageName = Literal[
+    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"
+]
 
 _STD_FLOOR = 1e-8
 """Rewards that differ by rounding alone are equal: dividing by such a std would blow noise up to full advantages."""
@@ -49,7 +53,7 @@ def none(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
     return np.zeros(len(rewards), dtype=np.float64)
 
 
-ADVANTAGES: dict[str, Advantage] = {
+ADVANTAGES: dict[AdvantageName, Advantage] = {
     "std_normalised": std_normalised,
     "mean_centred": mean_centred,
     "leave_one_out": leave_one_out,

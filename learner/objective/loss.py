@@ -13,7 +13,6 @@ from torch import Tensor
 from rayzero.learner.objective.correction import correction_weights
 from rayzero.learner.objective.kl import KL_ESTIMATORS
 from rayzero.learner.objective.losses.base import Tokens
-from rayzero.learner.objective.losses.registry import LOSSES
 from rayzero.services.schema.config.learner import LearnerSettings
 
 
@@ -60,7 +59,7 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
         advantages=inputs.advantages,
         samples=inputs.samples,
     )
-    terms = LOSSES[settings.loss.name].token_losses(tokens, settings.loss)
+    terms = settings.loss.token_losses(tokens)
     correction = correction_weights(
         inputs.old_logprobs, inputs.rollout_logprobs, inputs.samples, len(inputs.advantages), settings.correction
     )

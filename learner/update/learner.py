@@ -22,7 +22,6 @@ from rayzero.learner.model.policy import Policy
 from rayzero.learner.objective.advantage import ADVANTAGES
 from rayzero.learner.objective.loss import LossInputs, microbatch_loss
 from rayzero.learner.objective.losses.base import BatchShape
-from rayzero.learner.objective.losses.registry import LOSSES
 from rayzero.learner.update import metrics, stop_conditions
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
@@ -142,7 +141,7 @@ class Learner:
             groups=batch.groups[rows], lengths=batch.lengths[rows], max_completion_tokens=self._max_completion_tokens
         )
         token_weights = np.zeros(len(batch.samples))
-        token_weights[rows] = LOSSES[self.settings.loss.name].token_weights(shape, self.settings.loss)
+        token_weights[rows] = self.settings.loss.token_weights(shape)
         with phases("pack"):
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
@@ -211,10 +210,7 @@ class Learner:
 
     def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
         """[S] from the rewards, shaped first where the recipe says so."""
-        rewards = batch.rewards
-        shaping = LOSSES[self.settings.loss.name].reward_shaping
-        if shaping is not None:
-            rewards = rewards + shaping(batch.lengths, self._max_completion_tokens, self.settings.loss)
+        rewards = batch.rewards + self.settings.loss.reward_shaping(batch.lengths, self._max_completion_tokens)
         kl = self.settings.kl
         if kl.place == "reward" and scores.old is not None and scores.reference is not None:
             rewards = rewards - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)

@@ -28,6 +28,7 @@ def run(recipe: Path, overrides: Sequence[str], num_updates: int, as_json: bool)
         f"training.num_updates={num_updates + WARM_UP_UPDATES}",
         "evaluation.every_updates=0",
         "evaluation.num_prompts=8",
+        "evaluation.greedy=never",
         "checkpoint.every_updates=0",
     ]
     with tempfile.TemporaryDirectory(prefix="rayzero-bench-") as folder:

@@ -31,6 +31,7 @@ CHANGES = (
     "reward.num_workers=2",
     "evaluation.every_updates=0",
     "evaluation.num_prompts=8",
+    "evaluation.greedy=never",
     "checkpoint.every_updates=3",
     "deadlines.sync_s=60",
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rayzero.services.bench import checkout
-from rayzero.services.cli.options import AsJson, Overrides
+from rayzero.services.cli.options import DEMO, AsJson, Overrides
 from rayzero.services.schema.errors import NotInstalled
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the loop, the learner, the rewards, the sync.")
@@ -18,7 +18,7 @@ SMALL_MODEL = "smollm2-135m-instruct"
 
 @bench.command("loop", epilog="Example: rayzero bench loop --updates 8")
 def loop(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")] = Path("deploy/recipes/demo.yaml"),
+    recipe: Annotated[Path, typer.Argument(help="A recipe.", show_default="the demo's")] = DEMO,
     overrides: Overrides = None,
     updates: Annotated[int, typer.Option(min=1, help="Updates that count, after two that do not.")] = 8,
     json: AsJson = False,

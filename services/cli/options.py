@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
+from rayzero.services.schema.import_root import IMPORT_ROOT
+
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
+DEMO = IMPORT_ROOT / "rayzero/recipes/demo.yaml"
+"""The demo's recipe, from a checkout or from a wheel."""
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
 Overrides = Annotated[
     list[str] | None,

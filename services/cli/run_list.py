@@ -30,6 +30,8 @@ COMPARED = (
     "wait_s",
 )
 
+BEST_IS = "best: the highest of a run's evaluations, by the prompts that chose it; greedy: at temperature 0"
+
 
 def list_runs(runs: Path, as_json: bool) -> None:
     """Every run below `runs`, the newest first."""
@@ -39,21 +41,37 @@ def list_runs(runs: Path, as_json: bool) -> None:
         print(json.dumps(rows))
         return
     table = Table(box=None, padding=(0, 2))
-    names = ("run", "state", "update", "reward", "accuracy_before", "accuracy_best", "accuracy_last", "seconds")
+    names = (
+        "run",
+        "state",
+        "update",
+        "reward",
+        "accuracy_before",
+        "accuracy_best",
+        "accuracy_last",
+        "greedy_before",
+        "greedy_last",
+        "seconds",
+    )
     for name in names:
         table.add_column(
             name.removeprefix("accuracy_"), no_wrap=True, justify="left" if name in ("run", "state") else "right"
         )
     for row in rows:
         table.add_row(*(escape(_show(row[name])) for name in names))
-    terminal().print(table if rows else f"no runs below {runs}")
+    console = terminal()
+    console.print(table if rows else f"no runs below {runs}")
+    if rows:
+        console.print(BEST_IS, style="dim")
 
 
 def describe(directory: RunDirectory) -> dict[str, Any]:
     """One run in figures."""
     rows = read_lines(directory.file("metrics.jsonl"))
-    accuracies = [row["accuracy"] for row in read_lines(directory.file("evaluations.jsonl"))]
+    evaluations = read_lines(directory.file("evaluations.jsonl"))
+    accuracies = [row["accuracy"] for row in evaluations]
     alive = live_run(directory.file(ADDRESS_FILE)) is not None
+    greedy = [row["greedy_accuracy"] for row in evaluations if "greedy_accuracy" in row]
     return {
         "run": directory.path.name,
         "directory": str(directory.path),
@@ -63,6 +81,8 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
         "accuracy_before": accuracies[0] if accuracies else None,
         "accuracy_best": max(accuracies, default=None),
         "accuracy_last": accuracies[-1] if accuracies else None,
+        "greedy_before": greedy[0] if greedy else None,
+        "greedy_last": greedy[-1] if greedy else None,
         "seconds": round(rows[-1]["time_s"] - rows[0]["time_s"], 1) if rows else None,
     }
 
@@ -72,8 +92,14 @@ def compare_runs(a: str, b: str, runs: Path, as_json: bool) -> None:
     first, second = (RunDirectory(find_directory(run, runs)) for run in (a, b))
     settings = dict(differences(first.recipe() or {}, second.recipe() or {}))
     figures = {name: [_recent(directory, name) for directory in (first, second)] for name in COMPARED} | {
-        f"held-out accuracy, {name}": [describe(directory)[f"accuracy_{name}"] for directory in (first, second)]
-        for name in ("before", "best", "last")
+        f"held-out accuracy, {label}": [describe(directory)[name] for directory in (first, second)]
+        for label, name in (
+            ("before", "accuracy_before"),
+            ("best (chosen by it)", "accuracy_best"),
+            ("last", "accuracy_last"),
+            ("greedy, before", "greedy_before"),
+            ("greedy, last", "greedy_last"),
+        )
     }
     if as_json:
         print(json.dumps({"settings": settings, "figures": figures}))

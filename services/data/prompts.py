@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rayzero.services.data.formats.problem import RowFault
-from rayzero.services.data.keys import short_key
+from rayzero.services.data.keys import KEY_BITS, short_key
 from rayzero.services.data.prompt_table import Examined, check_source, examine
 from rayzero.services.data.sources.conversations import check_text
 from rayzero.services.data.sources.registry import read_rows
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 HasRubric = Callable[[str], bool]
 
+HELD_OUT_SHARE = 0.1
+"""Of the training prompts that are held out where the recipe names no others and no number."""
+
 
 def load_prompts(
     data: DataSettings, num_held_out: int, has_rubric: HasRubric | None = None
 ) -> tuple[PromptMix, tuple[Prompt, ...]]:
     """Look at every source; return what to train on and at most `num_held_out` prompts that are never trained on.
 
-    Which prompts are held out depends on their text alone, not on a seed or their order, so that runs can be compared.
+    Which prompts are held out depends on their text alone, not on a seed, their order or how many are evaluated: runs
+    can be compared, and a larger evaluation meets no prompt that a run with a smaller one was trained on.
     `has_rubric`: whether prompts of a source can be judged.
 
     Raises:
@@ -46,7 +50,7 @@ def load_prompts(
         held_out = np.unique(np.concatenate([part.keys for part in apart]))
     else:
         apart = train
-        held_out = _split_off(train, data.num_held_out or num_held_out)
+        held_out = _split_off(train, data.num_held_out, num_held_out)
     refuse = bool(data.held_out) and data.on_overlap == "refuse"
     parts = tuple(_without(index, part, held_out, refuse, has_rubric) for index, part in enumerate(train))
     chosen = [_first_with(apart, int(key)) for key in held_out[:num_held_out]]
@@ -94,15 +98,22 @@ def _examined(
     )
 
 
-def _split_off(parts: Sequence[Examined], count: int) -> NDArray[np.uint64]:
-    """The first `count` keys: a random sample that no seed and no order changes."""
+def _split_off(parts: Sequence[Examined], count: int | None, num_asked: int) -> NDArray[np.uint64]:
+    """The first `count` keys; without a count, those in the lowest HELD_OUT_SHARE of all keys that there can be."""
     distinct = np.unique(np.concatenate([part.keys for part in parts]))
-    if len(distinct) <= count:
+    chosen = distinct[:count] if count else distinct[distinct < np.uint64(HELD_OUT_SHARE * 2**KEY_BITS)]
+    if count is None and len(chosen) < num_asked:
         raise RecipeError(
-            f"data.train holds {len(distinct)} different prompts, and {count} are to be held out of them: give more, "
-            "lower evaluation.num_prompts, or name data.held_out"
+            f"data.train holds {len(distinct)} different prompts, of which {len(chosen)} are held out (a tenth, by "
+            f"their text alone), and evaluation.num_prompts asks for {num_asked}: lower it, say in data.num_held_out "
+            "how many are held out, in this run and in all that are compared with it, or name data.held_out"
         )
-    return distinct[:count]
+    if len(distinct) <= len(chosen):
+        raise RecipeError(
+            f"data.train holds {len(distinct)} different prompts, and {len(chosen)} are to be held out of them: give "
+            "more, lower data.num_held_out, or name data.held_out"
+        )
+    return chosen
 
 
 def _first_with(parts: Sequence[Examined], key: int) -> Prompt:

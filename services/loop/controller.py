@@ -303,8 +303,9 @@ class Controller:
                 observer.on_drop(group, reason)
 
     async def _evaluate(self, version: int | None = None) -> None:
+        version = self.buffer.version if version is None else version
         with self.activity(Phase.EVALUATION):
-            evaluation = await self.evaluator.run(self.buffer.version if version is None else version)
+            evaluation = await self.evaluator.run(version, self.recipe.greedy_at(version))
         self._last_progress_s = self.clock()
         self.sync.canary.learn(evaluation.groups)
         self.accuracies[evaluation.policy_version] = evaluation.accuracy

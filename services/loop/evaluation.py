@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayzero.services.loop.deterministic_dispatch import assign
+from rayzero.services.loop.estimate import Estimate, estimate
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.messages import Group, GroupRequest, Prompt, Rollout, Sampling, VerdictStatus
@@ -22,12 +23,29 @@ class Evaluation:
 
     policy_version: int
     accuracy: float
+    """As sampled, at the evaluation's temperature: a mean over prompts."""
     reward_mean: float
     completion_tokens_mean: float
     truncated_share: float
     num_errors: int
     """Completions without a verdict: they count neither for nor against."""
     groups: tuple[Group, ...]
+    standard_error: float = math.nan
+    """Of the accuracy, over prompts."""
+    greedy_groups: tuple[Group, ...] = ()
+    """The most likely answer to every prompt; none where they were not asked for."""
+
+    @property
+    def greedy(self) -> Estimate | None:
+        """Accuracy of the most likely answers."""
+        return accuracy_of(self.greedy_groups) if self.greedy_groups else None
+
+    def figures(self) -> dict[str, float]:
+        """Accuracy and its error, as sampled and greedy, by the names that files and tables give them."""
+        figures = {"accuracy": self.accuracy, "standard_error": self.standard_error}
+        if (greedy := self.greedy) is not None:
+            figures |= {"greedy_accuracy": greedy.mean, "greedy_standard_error": greedy.standard_error}
+        return figures
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -48,46 +66,59 @@ class Evaluator:
     deterministic: bool = False
     """Deal the prompts out by position: for a synchronous run, whose evaluations have the engines to themselves."""
 
-    async def run(self, policy_version: int) -> Evaluation:
-        """Sample and judge every held-out prompt.
+    async def run(self, policy_version: int, greedy: bool = False) -> Evaluation:
+        """Sample and judge every held-out prompt; with `greedy` once more at temperature 0, one answer a prompt.
 
         Raises:
             RunHalted: not one verdict could be had.
         """
-        requests = [self._request(index, prompt) for index, prompt in enumerate(self.prompts)]
-        workers = [slot.name for slot in self.runner.rollouts.serving()] if self.deterministic else []
-        if workers:
-            assigned = assign(requests, workers, f"evaluation {policy_version}")
-            runs = [self.runner.run(dealt.request, worker=dealt.worker) for dealt in assigned]
-        else:
-            # Ahead of the training groups that wait: until it is done the next weights may have to wait for it.
-            runs = [self.runner.run(request, priority=True) for request in requests]
-        groups = await asyncio.gather(*runs)
+        groups = await self._judged(policy_version, self.sampling, "")
+        likeliest: list[Group] = []
+        if greedy:
+            alone = replace(self.sampling, num_completions=1, temperature=0.0)
+            is_greedy = self.sampling.temperature == 0.0
+            likeliest = groups if is_greedy else await self._judged(policy_version, alone, " greedy")
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         judged = [rollout for group in groups for rollout in group.judged]
-        if not judged:
-            cause = rollouts[0].verdict.reason if rollouts else "no held-out prompts"
-            raise RunHalted(f"evaluation at version {policy_version}: every verdict is an error; the first: {cause}")
+        accuracy = accuracy_of(groups)
         return Evaluation(
             policy_version=policy_version,
-            accuracy=mean([is_accurate(rollout) for rollout in judged]),
+            accuracy=accuracy.mean,
+            standard_error=accuracy.standard_error,
             reward_mean=mean([rollout.verdict.reward for rollout in judged]),
             completion_tokens_mean=mean([rollout.completion.num_tokens for rollout in rollouts]),
             truncated_share=mean([rollout.completion.finish_reason == "length" for rollout in rollouts]),
             num_errors=len(rollouts) - len(judged),
             groups=tuple(groups),
+            greedy_groups=tuple(likeliest),
         )
 
-    def _request(self, index: int, prompt: Prompt) -> GroupRequest:
-        seed = None if self.sampling.seed is None else self.sampling.seed + index * self.sampling.num_completions
-        sampling = Sampling(
-            num_completions=self.sampling.num_completions,
-            max_tokens=self.sampling.max_tokens,
-            temperature=self.sampling.temperature,
-            seed=seed,
-        )
+    async def _judged(self, policy_version: int, sampling: Sampling, which: str) -> list[Group]:
+        """Every prompt's group, of which at least one has a verdict."""
+        requests = [self._request(index, prompt, sampling) for index, prompt in enumerate(self.prompts)]
+        workers = [slot.name for slot in self.runner.rollouts.serving()] if self.deterministic else []
+        if workers:
+            assigned = assign(requests, workers, f"evaluation {policy_version}{which}")
+            runs = [self.runner.run(dealt.request, worker=dealt.worker) for dealt in assigned]
+        else:
+            # Ahead of the training groups that wait: until it is done the next weights may have to wait for it.
+            runs = [self.runner.run(request, priority=True) for request in requests]
+        groups = await asyncio.gather(*runs)
+        if not any(group.judged for group in groups):
+            rollouts = [rollout for group in groups for rollout in group.rollouts]
+            cause = rollouts[0].verdict.reason if rollouts else "no held-out prompts"
+            raise RunHalted(f"evaluation at version {policy_version}: every verdict is an error; the first: {cause}")
+        return groups
+
+    def _request(self, index: int, prompt: Prompt, sampling: Sampling) -> GroupRequest:
+        seed = None if sampling.seed is None else sampling.seed + index * sampling.num_completions
         # Negative: evaluation groups are not in the ledger.
-        return GroupRequest(group_id=-1 - index, prompt=prompt, sampling=sampling)
+        return GroupRequest(group_id=-1 - index, prompt=prompt, sampling=replace(sampling, seed=seed))
+
+
+def accuracy_of(groups: Sequence[Group]) -> Estimate:
+    """Accuracy over prompts: of each the mean of its completions with a verdict; without one it does not count."""
+    return estimate([mean([float(is_accurate(r)) for r in group.judged]) for group in groups if group.judged])
 
 
 def is_accurate(rollout: Rollout) -> bool:

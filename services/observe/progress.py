@@ -85,8 +85,10 @@ class ProgressView:
         """Held-out accuracy."""
         self.accuracies.append((evaluation.policy_version, evaluation.accuracy))
         if self._live is None:
+            greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
+            error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.1%}"
             self.console.print(
-                f"held-out accuracy at update {evaluation.policy_version}: {evaluation.accuracy:.1%} "
+                f"held-out accuracy at update {evaluation.policy_version}: {evaluation.accuracy:.1%}{error}{greedy} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
                 soft_wrap=True,

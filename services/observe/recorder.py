@@ -41,7 +41,7 @@ class Recorder:
             "update": evaluation.policy_version,
             "oldest_version": oldest,
             "newest_version": newest,
-            "accuracy": evaluation.accuracy,
+            **evaluation.figures(),
             "reward_mean": evaluation.reward_mean,
             "completion_tokens_mean": evaluation.completion_tokens_mean,
             "truncated_share": evaluation.truncated_share,

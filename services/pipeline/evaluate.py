@@ -47,10 +47,12 @@ async def _measure(context: StageContext, name: str, model: Path) -> dict[str, A
     prompts = prepare(recipe, trained=False).eval_prompts
     async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
         runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
-        evaluation: Evaluation = await Evaluator(runner, prompts, recipe.evaluation_sampling).run(0)
+        evaluator = Evaluator(runner, prompts, recipe.evaluation_sampling)
+        evaluation: Evaluation = await evaluator.run(0, greedy=recipe.greedy_at(0))
     lines = [line for group in evaluation.groups for line in rollout_lines(group)]
     append_lines(context.work / f"{name}.rollouts.jsonl", lines, replace=True)
-    return figures_by_source(evaluation.groups, answer_of, component_names(evaluation.groups))
+    names = component_names(evaluation.groups)
+    return figures_by_source(evaluation.groups, answer_of, names, evaluation.greedy_groups)
 
 
 def answer_of(completion: str) -> str | None:

@@ -43,7 +43,10 @@ def run_grpo(context: StageContext) -> StageOutcome:
     model = publish_model(directory.file("model"), context.directory / "model")
     summary = json.loads(directory.file("summary.json").read_text(encoding="utf-8"))
     keys = ("updates", "samples", "tokens", "accuracy_before", "accuracy_after")
-    return StageOutcome(artefact=model, figures={**{key: summary[key] for key in keys}, "curves": curves(directory)})
+    keys += ("greedy_accuracy_before", "greedy_accuracy_after")
+    return StageOutcome(
+        artefact=model, figures={**{key: summary.get(key) for key in keys}, "curves": curves(directory)}
+    )
 
 
 def curves(directory: RunDirectory) -> dict[str, list[Any]]:

@@ -148,12 +148,13 @@ def _tokens(loaded: LoadedPipeline, name: str) -> tuple[int, int]:
     if isinstance(stage, RejectionSampleStage):
         return 0, stage.num_prompts * stage.num_completions * longest
     evaluated = recipe.evaluation.num_prompts * recipe.evaluation.num_completions * longest
+    greedy = 0 if recipe.evaluation.greedy == "never" else recipe.evaluation.num_prompts * longest
     if isinstance(stage, EvalStage):
-        return 0, evaluated * len(stage.models)
+        return 0, (evaluated + greedy) * len(stage.models)
     training = recipe.training
     times = 2 + (training.num_updates // recipe.evaluation.every_updates if recipe.evaluation.every_updates else 0)
     sampled = training.num_updates * training.samples_per_update * longest
-    return sampled, sampled + times * evaluated
+    return sampled, sampled + times * evaluated + greedy * (times if recipe.evaluation.greedy == "always" else 2)
 
 
 def _roles(loaded: LoadedPipeline, name: str) -> set[str]:

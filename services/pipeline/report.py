@@ -19,9 +19,9 @@ from rich.table import Table
 from rayzero.services.pipeline.charts import draw
 from rayzero.services.store.run_directory import write_atomically, write_json
 
-FIRST = ("accuracy",)
+FIRST = ("accuracy", "greedy")
 LAST = ("format", "language", "length")
-SHARES = ("accuracy", "pass@", "majority@", "format", "language")
+SHARES = ("accuracy", "greedy", "pass@", "majority@", "format", "language")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}img,svg{max-width:100%;height:auto}small{color:#666}"""
@@ -65,7 +65,9 @@ def write_report(directory: Path, title: str, description: str, report: Report) 
         lines += ["![what each stage added](report.png)", ""]
         drawing = (directory / "report.svg").read_text(encoding="utf-8")
         page.append(drawing[drawing.index("<svg") :])
-    note = "± is half of a 95 % interval, from the spread over prompts."
+    note = (
+        "± is half of a 95 % interval, from the spread over prompts. accuracy is as sampled, greedy at temperature 0."
+    )
     write_atomically(directory / "report.md", "\n".join([*lines, note, ""]))
     page.append(f"<h2>stages</h2>{_html(rows)}<small>{html.escape(note)}</small>")
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"

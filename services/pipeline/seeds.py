@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
+from rayzero.services.loop.estimate import estimate
 from rayzero.services.pipeline.report import Report, markdown, print_report, sources, table_rows
-from rayzero.services.pipeline.statistics import estimate
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.store.run_directory import write_atomically
 

@@ -8,42 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayzero.services.loop.evaluation import is_accurate, mean
+from rayzero.services.loop.estimate import estimate
+from rayzero.services.loop.evaluation import accuracy_of, is_accurate, mean
 from rayzero.services.schema.messages import Group, Rollout
 
-Z95 = 1.96
 ALL = "all"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A mean over prompts and the standard error of that mean."""
-
-    mean: float
-    standard_error: float
-    num_prompts: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 %."""
-        return self.mean - Z95 * self.standard_error, self.mean + Z95 * self.standard_error
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-like."""
-        low, high = self.interval
-        return {"mean": self.mean, "se": self.standard_error, "low": low, "high": high, "prompts": self.num_prompts}
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Of one value a prompt. NaN where there are none; no error is known of a single one."""
-    count = len(values)
-    mean = sum(values) / count if count else math.nan
-    variance = sum((value - mean) ** 2 for value in values) / (count - 1) if count > 1 else math.nan
-    return Estimate(mean=mean, standard_error=math.sqrt(variance / count) if count > 1 else math.nan, num_prompts=count)
 
 
 def pass_at(k: int, num_correct: int, num_completions: int) -> float:
@@ -66,20 +38,28 @@ def majority(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
 
 
 def figures_by_source(
-    groups: Sequence[Group], answer_of: Callable[[str], str | None], components: Sequence[str] = ()
+    groups: Sequence[Group],
+    answer_of: Callable[[str], str | None],
+    components: Sequence[str] = (),
+    greedy_groups: Sequence[Group] = (),
 ) -> dict[str, dict[str, Any]]:
     """By source, and for all together under `all` where there are several: every figure as an estimate.
 
-    `accuracy` is pass@1; `pass@k`, `majority@k` for the k completions of a prompt; `length` in tokens; then the scores
-    of `components`. Verdicts that are errors count for nothing, and are counted.
+    `accuracy` is pass@1, `greedy` that of `greedy_groups`; `pass@k`, `majority@k` for the k completions of a prompt;
+    `length` in tokens; then the scores of `components`. Verdicts that are errors count for nothing, and are counted.
     """
     sources = list(dict.fromkeys(group.prompt.source for group in groups))
-    parts: Mapping[str, Sequence[Group]] = {
-        source: [group for group in groups if group.prompt.source == source] for source in sources
-    }
-    if len(sources) > 1:
-        parts = {ALL: groups, **parts}
-    return {source: _figures(part, answer_of, components) for source, part in parts.items()}
+    wanted: list[str | None] = [*([None] if len(sources) > 1 else []), *sources]
+
+    def of(source: str | None, among: Sequence[Group]) -> list[Group]:
+        return [group for group in among if source in (None, group.prompt.source)]
+
+    figures = {}
+    for source in wanted:
+        figures[source or ALL] = _figures(of(source, groups), answer_of, components)
+        if likeliest := of(source, greedy_groups):
+            figures[source or ALL]["greedy"] = accuracy_of(likeliest).to_dict()
+    return figures
 
 
 def _figures(
@@ -90,7 +70,7 @@ def _figures(
     k = max((len(rollouts) for rollouts in kept), default=1)
     full = [rollouts for rollouts in kept if len(rollouts) == k]
     figures: dict[str, Any] = {
-        "accuracy": estimate([mean([float(is_accurate(r)) for r in rollouts]) for rollouts in kept]).to_dict(),
+        "accuracy": accuracy_of(groups).to_dict(),
         "length": estimate([mean([r.completion.num_tokens for r in rollouts]) for rollouts in kept]).to_dict(),
         "num_errors": sum(len(group.rollouts) for group in groups) - sum(len(rollouts) for rollouts in kept),
         "num_completions": k,

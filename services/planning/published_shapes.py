@@ -17,15 +17,13 @@ def _qwen3(**sizes: Any) -> ModelShape:
     return ModelShape(**sizes, tied_embeddings=sizes["hidden_size"] < 3000, attention_bias=False, qk_norm=True)
 
 
+_QWEN25_HALF_B = _qwen2(
+    hidden_size=896, num_layers=24, num_heads=14, num_kv_heads=2, head_dim=64, intermediate_size=4864,
+    vocab_size=151936, max_positions=32768,
+)  # fmt: skip
 PUBLISHED: Mapping[str, ModelShape] = {
-    "Qwen/Qwen2.5-0.5B": _qwen2(
-        hidden_size=896, num_layers=24, num_heads=14, num_kv_heads=2, head_dim=64, intermediate_size=4864,
-        vocab_size=151936, max_positions=32768,
-    ),
-    "Qwen/Qwen2.5-0.5B-Instruct": _qwen2(
-        hidden_size=896, num_layers=24, num_heads=14, num_kv_heads=2, head_dim=64, intermediate_size=4864,
-        vocab_size=151936, max_positions=32768,
-    ),
+    "Qwen/Qwen2.5-0.5B": _QWEN25_HALF_B,
+    "Qwen/Qwen2.5-0.5B-Instruct": _QWEN25_HALF_B,
     "Qwen/Qwen2.5-1.5B": _qwen2(
         hidden_size=1536, num_layers=28, num_heads=12, num_kv_heads=2, head_dim=128, intermediate_size=8960,
         vocab_size=151936, max_positions=131072,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +35,7 @@ from rayzero.services.schema.terminal import terminal
 
 
 def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: bool) -> None:
-    """Accuracy of a model on a recipe's held-out prompts, with its standard error.
+    """Accuracy of a model on a recipe's held-out prompts, as sampled and greedy, with standard errors over prompts.
 
     Raises:
         RayzeroError: the recipe or model is refused, or an actor cannot start.
@@ -48,14 +47,13 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     async def measure() -> Evaluation:
         async with workers(recipe, prepared.model_path, console) as (engines, rewards):
             runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
-            return await Evaluator(runner, prepared.eval_prompts, recipe.evaluation_sampling).run(0)
+            evaluator = Evaluator(runner, prepared.eval_prompts, recipe.evaluation_sampling)
+            return await evaluator.run(0, greedy=recipe.greedy_at(0))
 
     result = asyncio.run(measure())
-    count = len(result.groups) * recipe.evaluation.num_completions
     figures = {
         "model": model,
-        "accuracy": result.accuracy,
-        "standard_error": math.sqrt(result.accuracy * (1 - result.accuracy) / count),
+        **result.figures(),
         "reward_mean": result.reward_mean,
         "completion_tokens_mean": result.completion_tokens_mean,
         "truncated_share": result.truncated_share,

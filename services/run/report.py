@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SHOWN_COMPLETIONS = 4
 def write_summary(directory: RunDirectory, controller: Controller, seconds: float) -> dict[str, Any]:
     """Write summary.json and the `model` link to the last checkpoint; returns the summary."""
     accuracies = controller.accuracies
+    rows = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
     version = controller.buffer.version
     link = directory.file("model")
     link.unlink(missing_ok=True)
@@ -36,6 +38,12 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "accuracy_best": max(accuracies.values()),
         "accuracy_after": accuracies.get(version),
         "best_update": max(accuracies, key=lambda key: accuracies[key]),
+        "best_of_evaluations": len(accuracies),
+        **{
+            f"{name}_{when}": rows.get(update, {}).get(name)
+            for name in ("standard_error", "greedy_accuracy", "greedy_standard_error")
+            for when, update in (("before", 0), ("after", version))
+        },
         "dropped_groups": controller.buffer.dropped_counts(),
         "model": str(link),
     }
@@ -50,6 +58,7 @@ def print_report(console: Console, directory: RunDirectory, summary: dict[str, A
     console.print(_figures(evaluations[first], evaluations[last], summary))
     console.print(_completions(directory, first, last))
     curve = [row["accuracy"] for row in evaluations.values()]
+    console.print("± is one standard error, over prompts", style="dim")
     console.print(f"held-out accuracy  {sparkline(curve)}  {' → '.join(f'{value:.0%}' for value in curve)}")
     for what, where in (
         ("trained model", summary["model"]),
@@ -66,15 +75,21 @@ def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, A
     for name in ("held-out", "before", "after"):
         table.add_column(name, justify="left" if name == "held-out" else "right")
     rows = (
-        ("accuracy", "accuracy", ".1%"),
+        ("accuracy, as sampled", "accuracy", ".1%"),
+        ("accuracy, greedy", "greedy_accuracy", ".1%"),
         ("reward", "reward_mean", ".3f"),
         ("tokens a completion", "completion_tokens_mean", ".1f"),
     )
+    errors = {"accuracy": "standard_error", "greedy_accuracy": "greedy_standard_error"}
     for label, key, form in rows:
-        table.add_row(
-            label, format(before[key], form), format(after[key], form), style="bold" if key == "accuracy" else ""
-        )
+        if key in before and key in after:
+            cells = [_with_error(row[key], row.get(errors.get(key, "")), form) for row in (before, after)]
+            table.add_row(label, *cells, style="bold" if key == "accuracy" else "")
     return table
+
+
+def _with_error(value: float, error: float | None, form: str) -> str:
+    return format(value, form) + ("" if error is None or math.isnan(error) else f" ± {error:{form}}")
 
 
 def _completions(directory: RunDirectory, first: int, last: int) -> Table:

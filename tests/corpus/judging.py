@@ -59,11 +59,11 @@ async def judge_all(backend: str, programs: list[Program]) -> dict[str, CodeVerd
 def main(uid: int, python: str) -> None:
     """Drop to `uid` (the supervisor is started with `python`, which that user can reach) and judge the Python
     programs."""
-    client.sys.executable = python
+    sys.executable = python
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    bad = {}
+    bad: dict[str, str] = {}
     for folder, wanted in (("hostile", VerdictStatus.WRONG), ("honest", VerdictStatus.CORRECT)):
         programs = [program for program in read(folder) if program.language == "python"]
         verdicts = asyncio.run(judge_all("bwrap", programs))

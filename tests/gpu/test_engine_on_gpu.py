@@ -85,7 +85,7 @@ def environment() -> Iterator[None]:
     scope="module", params=[pytest.param(setup, marks=marks, id=name) for name, (setup, marks) in SETUPS.items()]
 )
 def setup(request: pytest.FixtureRequest) -> Setup:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

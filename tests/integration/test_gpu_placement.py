@@ -24,7 +24,6 @@ from rayzero.services.fleet.placement_groups import (
     give_back_gpus,
     one_gpu_here,
 )
-from rayzero.services.fleet.remote import RemoteActor
 from rayzero.services.run.placement import Placement
 from rayzero.services.schema.errors import ActorStartError
 from tests.models import build_tiny_model
@@ -115,11 +114,11 @@ def placement(model: Path, tmp_path: Path, **changes: Any) -> Placement:
     return Placement(settings, model, tmp_path, settings.rollout.device)  # type: ignore[arg-type]
 
 
-async def slot(actor: RemoteActor) -> Place:
+async def slot(actor: Any) -> Place:
     return Place(*await actor.call("slot", deadline_s=PATIENCE_S))
 
 
-async def end(*actors: RemoteActor) -> None:
+async def end(*actors: Any) -> None:
     await asyncio.gather(*(actor.shutdown() for actor in actors))
     give_back_gpus()
     async with asyncio.timeout(PATIENCE_S):
@@ -127,14 +126,16 @@ async def end(*actors: RemoteActor) -> None:
             await asyncio.sleep(0.05)
 
 
-async def ranks_of(policy: RemoteActor) -> list[Place]:
-    return [await slot(rank) for rank in policy._ranks]  # type: ignore[attr-defined]
+async def ranks_of(policy: Any) -> list[Place]:
+    return [await slot(rank) for rank in policy._ranks]
 
 
 async def test_tensor_parallel_groups_stay_on_a_node_and_a_replacement_takes_the_seat(
     model: Path, tmp_path: Path
 ) -> None:
     run = placement(model, tmp_path, rollout={"num_workers": 3, "tensor_parallel_size": 2}, cluster={"learner_gpus": 2})
+    policy: Any
+    engines: list[Any]
     policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(3)))
     ranks = await ranks_of(policy)
     assert len({rank.node for rank in ranks}) == 1, "a learner that fits one node is on one node"
@@ -165,6 +166,8 @@ async def test_one_mark_of_a_node_is_enough_for_a_learner_that_fills_it(model: P
         model, tmp_path, rollout={"num_workers": 2},
         cluster={"learner_gpus": 3, "environment": environment, **marks},
     )  # fmt: skip
+    policy: Any
+    engines: list[Any]
     policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
     ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
     (marked,) = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("learner")]

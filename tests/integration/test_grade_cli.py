@@ -39,7 +39,7 @@ ODD_TEXTS = (
 def grade(tmp_path: Path, reward: str, lines: list[dict[str, Any]], *options: str) -> list[dict[str, Any]]:
     source, target = tmp_path / "cases.jsonl", tmp_path / "verdicts.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [sys.executable, "-m", "rayzero", "grade", "--reward", reward, "--in", source, "--out", target]
+    command = [sys.executable, "-m", "rayzero", "grade", "--reward", reward, "--in", str(source), "--out", str(target)]
     subprocess.run([*command, *options], check=True, timeout=300)
     verdicts = [json.loads(line) for line in target.read_text().splitlines()]
     assert [verdict["id"] for verdict in verdicts] == [line["id"] for line in lines]

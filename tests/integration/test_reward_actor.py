@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def completion(text: str) -> Completion:
     )
 
 
-def actor(settings: dict[str, object]) -> object:
+def actor(settings: dict[str, object]) -> Any:
     options = {"num_cpus": 1, "max_concurrency": 100}
     handle = ray.remote(RewardActor).options(**options).remote(RewardSettings.model_validate(settings))
     ray.get(handle.start.remote(), timeout=120)

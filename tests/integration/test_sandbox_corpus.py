@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from rayzero.rewards.code.judge import CodeVerdict
 from rayzero.rewards.code.languages.base import ToolchainError
 from rayzero.rewards.code.languages.go import toolchain as go
 from rayzero.rewards.code.languages.java import jdk
 from rayzero.rewards.code.languages.javascript import node
 from rayzero.rewards.code.languages.rust import toolchain as rust
 from rayzero.rewards.sandbox.inside.confine import landlock_abi
-from rayzero.services.schema.messages import Verdict, VerdictStatus
+from rayzero.services.schema.messages import VerdictStatus
 from tests.corpus.judging import judge_all
 from tests.corpus.problems import Program, read
 from tests.system import needs
@@ -52,7 +53,7 @@ def sampled(programs: list[Program]) -> list[Program]:
     return [program for program in programs if program.language not in SLOW_TO_COMPILE] + slow[::3]
 
 
-async def judged(backend: str, programs: list[Program]) -> dict[str, Verdict]:
+async def judged(backend: str, programs: list[Program]) -> dict[str, CodeVerdict]:
     """Verdicts by name. Who got no core for its time gets an ERROR that says so: it is judged once more, by itself."""
     verdicts = await judge_all(backend, programs)
     starved = {name for name, verdict in verdicts.items() if "the machine is overloaded" in (verdict.reason or "")}

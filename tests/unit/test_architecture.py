@@ -24,6 +24,7 @@ RAY = {
     "services/cli/submit.py",
 }
 VLLM = {"learner/broadcast/sender.py"}
+LOSS_SETTINGS = ("learner.objective.advantage", "learner.objective.losses")
 REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_training.py"}
 
 
@@ -63,15 +64,29 @@ def test_below_the_control_plane_only_the_schema_is_known() -> None:
 
 
 def test_the_schema_is_a_leaf() -> None:
+    """But for the losses: each is one file, a section of the recipe that says what it computes."""
     wrong = [
         f"{source.path}:{line} imports {name}"
         for source in sources()
         for name, line in source.imports()
         if source.path.startswith("services/schema/")
+        and not (source.path == "services/schema/config/learner.py" and name.startswith(LOSS_SETTINGS))
         and (
             name.split(".")[0] in {"torch", "vllm", "ray", "transformers", *SIBLINGS}
             or (name.startswith("services.") and not name.startswith("services.schema"))
         )
+    ]
+    assert not wrong
+
+
+def test_a_recipe_with_its_losses_is_read_without_torch() -> None:
+    wrong = [
+        f"{source.path}:{line} imports {name}"
+        for source in sources("learner")
+        if source.module.startswith(LOSS_SETTINGS)
+        for name, line in source.imports(at_import_time=True)
+        if name.split(".")[0] not in {"numpy", "pydantic", *sys.stdlib_module_names}
+        and not name.startswith((*LOSS_SETTINGS, "services.schema.config.base"))
     ]
     assert not wrong
 

@@ -4,18 +4,25 @@
 
 The token weights hold every denominator. They are computed once from the whole batch, so a sum over any split into
 micro-batches or ranks has the same gradient.
+
+A loss is a section of the recipe as well, and recipes are read where torch is not installed: in this folder torch is
+imported for its types alone, and tensors are computed with by their own methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from rayzero.learner.objective.advantage import AdvantageName
+from rayzero.services.schema.config.base import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +54,7 @@ class Tokens:
 
     def per_sample_mean(self, values: Tensor) -> Tensor:
         """[n] -> [s], averaged over each completion's tokens; 0 where there is none."""
-        counts = self.per_sample_sum(torch.ones_like(values))
+        counts = self.per_sample_sum(values.new_ones(values.shape))
         return self.per_sample_sum(values) / counts.clamp(min=1)
 
 
@@ -101,16 +108,26 @@ class BatchShape:
 TokenWeights = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A named loss: its value for every token, and the weight of every completion's tokens."""
+class Loss(Section):
+    """A named loss: its settings in the recipe, its value for every token, the weight of every completion's tokens.
 
-    token_losses: Callable[[Tokens, Any], TokenLosses]
-    """(tokens, the loss's settings) -> values and clips."""
-    token_weights: Callable[[BatchShape, Any], TokenWeights]
-    """(shape of the whole batch, settings) -> [S] weight of each token of each sample."""
-    reward_shaping: Callable[[NDArray[np.int64], int, Any], NDArray[np.float64]] | None = None
-    """([S] completion lengths, the rollout's token limit, settings) -> [S] what is added to each reward."""
+    Each has a field `name`, a Literal: what a recipe calls it.
+    """
+
+    published_advantage: ClassVar[AdvantageName]
+    """How rewards become advantages where the recipe does not say."""
+
+    @abstractmethod
+    def token_losses(self, tokens: Tokens) -> TokenLosses:
+        """What each token is worth, and where its gradient is cut off."""
+
+    @abstractmethod
+    def token_weights(self, shape: BatchShape) -> TokenWeights:
+        """[S] the weight of each token of each sample, from the shape of the whole batch: all denominators."""
+
+    def reward_shaping(self, lengths: NDArray[np.int64], max_tokens: int) -> NDArray[np.float64]:
+        """[S] what is added to each reward, from completion lengths and the rollout's token limit."""
+        return np.zeros(len(lengths))
 
 
 def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
@@ -119,9 +136,9 @@ def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
     PPO's surrogate, https://arxiv.org/abs/1707.06347 eq. 7. All [k] of one length; rho = exp(log_ratio).
     """
     # exp(20) is 5e8: a ratio beyond that is a broken token, and inf * 0 would be NaN for all.
-    ratio = torch.exp(log_ratio.clamp(-20.0, 20.0))
+    ratio = log_ratio.clamp(-20.0, 20.0).exp()
     free, cut = ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages
-    return -torch.minimum(free, cut), free > cut
+    return -free.minimum(cut), free > cut
 
 
 def token_surrogate(tokens: Tokens, settings: Clips) -> TokenLosses:
@@ -136,12 +153,12 @@ def sequence_surrogate(log_ratios: Tensor, tokens: Tokens, settings: Clips) -> T
     return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
 
 
-def mean_of_completions(shape: BatchShape, _: Any = None) -> TokenWeights:
+def mean_of_completions(shape: BatchShape) -> TokenWeights:
     """Mean over a completion's tokens, then over its group, then over the groups: 1 / (groups * G * T)."""
     weights = 1.0 / (shape.num_groups * shape.group_sizes * np.maximum(shape.lengths, 1))
     return np.asarray(weights, dtype=np.float64)
 
 
-def mean_of_tokens(shape: BatchShape, _: Any = None) -> TokenWeights:
+def mean_of_tokens(shape: BatchShape) -> TokenWeights:
     """Mean over all tokens of the batch: 1 / N."""
     return np.full(len(shape.lengths), 1.0 / max(int(shape.lengths.sum()), 1))

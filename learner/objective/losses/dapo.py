@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from rayzero.learner.objective.losses.base import Loss, TokenLosses, Tokens, mean_of_tokens, token_surrogate
-from rayzero.services.schema.config.loss import DapoLoss
+from rayzero.learner.objective.advantage import AdvantageName
+from rayzero.learner.objective.losses.base import (
+    BatchShape,
+    Loss,
+    TokenLosses,
+    Tokens,
+    TokenWeights,
+    mean_of_tokens,
+    token_surrogate,
+)
 
 
-def token_losses(tokens: Tokens, settings: DapoLoss) -> TokenLosses:
-    """-min(rho A, clip(rho, 1 - low, 1 + high) A) a token (https://arxiv.org/abs/2503.14476 eq. 8 and 10).
+class DapoLoss(Loss):
+    """DAPO: token mean over the batch, clip-higher, soft overlong punishment (https://arxiv.org/abs/2503.14476).
 
-    The denominator is all tokens of the batch; the paper's is all tokens of a group, then a mean over groups.
+    Its dynamic sampling is `training.skip_uniform_groups`.
     """
-    return token_surrogate(tokens, settings)
 
+    name: Literal["dapo"] = "dapo"
+    published_advantage: ClassVar[AdvantageName] = "std_normalised"
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """The ratio is clipped below at 1 - clip_low."""
+    clip_high: float = Field(default=0.28, gt=0)
+    """The ratio is clipped above at 1 + clip_high."""
+    overlong_tokens: int = Field(default=0, ge=0)
+    """Within the last so many tokens before the rollout's max_tokens the reward falls linearly by up to 1. 0: off."""
 
-def overlong_penalty(lengths: NDArray[np.int64], max_tokens: int, settings: DapoLoss) -> NDArray[np.float64]:
-    """[S] what is added to each reward: 0 up to max - overlong tokens, then linearly down to -1 (eq. 13)."""
-    overlong = settings.overlong_tokens
-    if overlong == 0:
-        return np.zeros(len(lengths))
-    return np.clip((max_tokens - overlong - lengths) / overlong, -1.0, 0.0)
+    def token_losses(self, tokens: Tokens) -> TokenLosses:
+        """-min(rho A, clip(rho, 1 - low, 1 + high) A) a token (https://arxiv.org/abs/2503.14476 eq. 8 and 10)."""
+        return token_surrogate(tokens, self)
 
+    def token_weights(self, shape: BatchShape) -> TokenWeights:
+        """Mean over all tokens of the batch; the paper's is over all tokens of a group, then over groups."""
+        return mean_of_tokens(shape)
 
-LOSS = Loss(token_losses, mean_of_tokens, overlong_penalty)
+    def reward_shaping(self, lengths: NDArray[np.int64], max_tokens: int) -> NDArray[np.float64]:
+        """[S] what is added to each reward: 0 up to max - overlong tokens, then linearly down to -1 (eq. 13)."""
+        if self.overlong_tokens == 0:
+            return np.zeros(len(lengths))
+        return np.clip((max_tokens - self.overlong_tokens - lengths) / self.overlong_tokens, -1.0, 0.0)

@@ -1,16 +1,20 @@
-"""The losses by the name that a recipe gives them. A new loss is one file, its settings, one line here and its test."""
+"""The losses that a recipe may name."""
 
 from __future__ import annotations
 
-from rayzero.learner.objective.losses import cispo, dapo, dr_grpo, grpo, gspo, reinforce_plus_plus, rloo
-from rayzero.learner.objective.losses.base import Loss
+from typing import Annotated
 
-LOSSES: dict[str, Loss] = {
-    "grpo": grpo.LOSS,
-    "dr_grpo": dr_grpo.LOSS,
-    "dapo": dapo.LOSS,
-    "gspo": gspo.LOSS,
-    "cispo": cispo.LOSS,
-    "rloo": rloo.LOSS,
-    "reinforce++": reinforce_plus_plus.LOSS,
-}
+from pydantic import Field
+
+from rayzero.learner.objective.losses.cispo import CispoLoss
+from rayzero.learner.objective.losses.dapo import DapoLoss
+from rayzero.learner.objective.losses.dr_grpo import DrGrpoLoss
+from rayzero.learner.objective.losses.grpo import GrpoLoss
+from rayzero.learner.objective.losses.gspo import GspoLoss
+from rayzero.learner.objective.losses.reinforce_plus_plus import ReinforcePlusPlusLoss
+from rayzero.learner.objective.losses.rloo import RlooLoss
+
+LossSettings = Annotated[
+    GrpoLoss | DrGrpoLoss | DapoLoss | GspoLoss | CispoLoss | RlooLoss | ReinforcePlusPlusLoss,
+    Field(discriminator="name"),
+]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import ClassVar, Literal
 
+import numpy as np
+from pydantic import Field
+
+from rayzero.learner.objective.advantage import AdvantageName
 from rayzero.learner.objective.losses.base import (
     BatchShape,
     Loss,
@@ -12,21 +16,26 @@ from rayzero.learner.objective.losses.base import (
     TokenWeights,
     sequence_surrogate,
 )
-from rayzero.services.schema.config.loss import RlooLoss
 
 
-def token_losses(tokens: Tokens, settings: RlooLoss) -> TokenLosses:
-    """-min(rho A, clip(rho) A), rho = prod_t pi_theta / pi_old of the completion.
+class RlooLoss(Loss):
+    """RLOO: REINFORCE on whole completions (https://arxiv.org/abs/2402.14740), ratio-clipped for several steps."""
 
-    On the first step of a batch rho is 1 and the gradient is A * grad log pi(completion), the estimator of
-    https://arxiv.org/abs/2402.14740 eq. 8; the clip, which the paper has not, only acts on later steps.
-    """
-    return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, settings)
+    name: Literal["rloo"] = "rloo"
+    published_advantage: ClassVar[AdvantageName] = "leave_one_out"
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """The sequence ratio is clipped below at 1 - clip_low."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """The sequence ratio is clipped above at 1 + clip_high."""
 
+    def token_losses(self, tokens: Tokens) -> TokenLosses:
+        """-min(rho A, clip(rho) A), rho = prod_t pi_theta / pi_old of the completion.
 
-def token_weights(shape: BatchShape, _: RlooLoss) -> TokenWeights:
-    """Mean over completions, each worth its value once: 1 / (S * T)."""
-    return np.asarray(1.0 / (len(shape.lengths) * np.maximum(shape.lengths, 1)), dtype=np.float64)
+        On the first step of a batch rho is 1 and the gradient is A * grad log pi(completion), the estimator of
+        https://arxiv.org/abs/2402.14740 eq. 8; the clip, which the paper has not, only acts on later steps.
+        """
+        return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, self)
 
-
-LOSS = Loss(token_losses, token_weights)
+    def token_weights(self, shape: BatchShape) -> TokenWeights:
+        """Mean over completions, each worth its value once: 1 / (S * T)."""
+        return np.asarray(1.0 / (len(shape.lengths) * np.maximum(shape.lengths, 1)), dtype=np.float64)

@@ -93,7 +93,7 @@ class RunView:
         self.evaluations.append(
             {
                 "update": evaluation.policy_version,
-                "accuracy": evaluation.accuracy,
+                **evaluation.figures(),
                 "reward_mean": evaluation.reward_mean,
                 "num_prompts": len(evaluation.groups),
                 "time_s": time.time(),
@@ -118,6 +118,9 @@ class RunView:
             "update": last.get("update", 0),
             "figures": {name: last.get(name) for name in views.SHOWN_FIGURES},
             "accuracies": {row["update"]: row["accuracy"] for row in self.evaluations},
+            "greedy_accuracies": {
+                row["update"]: row["greedy_accuracy"] for row in self.evaluations if "greedy_accuracy" in row
+            },
             "seconds_left": views.seconds_left(self.rows, training.num_updates),
             "tokens_per_s": views.tokens_per_s(self.rows),
             "events": self.events.latest(8),

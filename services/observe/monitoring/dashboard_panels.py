@@ -82,6 +82,8 @@ RUN = Dashboard(
             "Accuracy",
             (
                 (f"rayzero_evaluation_accuracy_ratio{SELECTED}", "{{run}} held out"),
+                (f"rayzero_evaluation_accuracy_error{SELECTED}", "{{run}} its standard error"),
+                (f"rayzero_evaluation_greedy_accuracy_ratio{SELECTED}", "{{run}} held out, greedy"),
                 (f"rayzero_train_accuracy_ratio{SELECTED}", "{{run}} training"),
             ),
             "percentunit",

@@ -114,6 +114,9 @@ class Meters:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """One pass over the held-out prompts is done."""
         self._metrics["evaluation_accuracy_ratio"].set(evaluation.accuracy)
+        self._metrics["evaluation_accuracy_error"].set(evaluation.standard_error)
+        if evaluation.greedy is not None:
+            self._metrics["evaluation_greedy_accuracy_ratio"].set(evaluation.greedy.mean)
         oldest, newest = evaluation.versions
         self._metrics["evaluation_versions"].set(newest - oldest + 1)
         self._metrics["evaluation_reward_mean"].set(evaluation.reward_mean)

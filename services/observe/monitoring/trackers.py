@@ -136,7 +136,7 @@ class Tracking:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy and reward."""
         figures = {
-            "evaluation/accuracy": evaluation.accuracy,
+            **{f"evaluation/{name}": value for name, value in evaluation.figures().items()},
             "evaluation/reward_mean": evaluation.reward_mean,
             "evaluation/completion_tokens_mean": evaluation.completion_tokens_mean,
         }

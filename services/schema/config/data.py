@@ -193,7 +193,8 @@ class DataSettings(Section):
     held_out: tuple[DataSource, ...] = ()
     """Sources of the held-out prompts. Empty: they are split off from the training sources before training."""
     num_held_out: int | None = Field(default=None, ge=1)
-    """How many prompts to split off when `held_out` is empty. Empty: as many as the evaluation asks for."""
+    """How many prompts to split off when `held_out` is empty: the same ones however many of them are evaluated. Empty:
+    a tenth of all prompts, each by its text alone, so that they stay the same when data are added."""
     on_overlap: Literal["drop_from_train", "refuse"] = "drop_from_train"
     """A held-out prompt that is also a training prompt: take it out of the training prompts, or refuse the recipe."""
     shuffle: bool = True

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from rayzero.learner.objective.advantage import AdvantageName
+from rayzero.learner.objective.losses.grpo import GrpoLoss
+from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.services.schema.config.base import Section
-from rayzero.services.schema.config.loss import AdvantageName, GrpoLoss, LossSettings
 
 
 class KlSettings(Section):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.import_root import IMPORT_ROOT
 from rayzero.services.schema.printable import encodable
 
 KeyPath = tuple[str | int, ...]
@@ -230,7 +231,7 @@ def _kind(content: Any) -> str:
 
 
 def _similar_files(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("deploy/recipes")
+    folder = path.parent if path.parent.is_dir() else IMPORT_ROOT / "rayzero/recipes"
     names = [entry.name for entry in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
     close = difflib.get_close_matches(path.name, names, n=1)
     if close:

@@ -107,6 +107,11 @@ class Recipe(Section):
         every = self.evaluation.every_updates
         return version in (0, self.training.num_updates) or bool(every and version % every == 0)
 
+    def greedy_at(self, version: int) -> bool:
+        """Whether an evaluation of this version also takes the most likely answers."""
+        ends = version in (0, self.training.num_updates)
+        return self.evaluation.greedy == "always" or (self.evaluation.greedy == "ends" and ends)
+
     def training_sampling(self, group_id: int) -> Sampling:
         """How a training group is sampled: seeds distinct for every completion of the run, and the same again when a
         group is sampled anew after a failure."""

@@ -114,6 +114,10 @@ class EvaluationSettings(Section):
     """Held-out prompts, disjoint from the training prompts."""
     temperature: float = Field(default=1.0, ge=0.0)
     """1 measures the policy that is trained; 0 its most likely answer."""
+    greedy: Literal["ends", "always", "never"] = "ends"
+    """When accuracy is measured at temperature 0 besides, one answer a prompt: before the first and after the last
+    update, at every evaluation, or not at all. Training sharpens: accuracy at temperature 1 also rises where the most
+    likely answer was right from the start, and only the two together tell which it was."""
     num_completions: int = Field(default=1, ge=1)
     """Completions a prompt; accuracy is the mean over all."""
     on_new_weights: Literal["wait", "mix"] = "wait"
@@ -130,7 +134,8 @@ class CheckpointSettings(Section):
     every_updates: int = Field(default=20, ge=0)
     """Save after every so many updates; always after the last. 0: only then."""
     keep_last: int = Field(default=2, ge=1)
-    """How many to keep. The best by held-out accuracy is kept besides."""
+    """How many to keep. The best by held-out accuracy is kept besides: the prompts that chose it flatter it, so measure
+    it on others."""
 
 
 class DeadlineSettings(Section):

@@ -82,4 +82,4 @@ def _driver() -> str:
 
 
 def _nccl() -> tuple[int, ...]:
-    return tuple(torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
+    return tuple(torch.cuda.nccl.version())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import all as bench
 from benchmarks.parts import head, packed_attention, rollout_limit
@@ -51,7 +52,7 @@ def test_a_part_that_cannot_run_is_listed_as_not_measured(tmp_path: Path, monkey
 
 
 def test_no_gpu_is_an_error_and_no_empty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="nothing was measured"):
         bench.run("cuda", None, bench.PARTS, tmp_path)
     with pytest.raises(ValueError, match=r"no shape is called 9B: small, Qwen"):

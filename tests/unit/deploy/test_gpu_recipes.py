@@ -72,7 +72,7 @@ def test_check_prints_the_plan_of_every_gpu_and_refuses_what_does_not_fit() -> N
         "{kind: function, function: 'rayzero.services.data.tasks.numbers:number_after', arguments: {num_prompts: 40}}"
     )
     fewer = [  # reasoning-gym takes seconds to import
-        f"data={{train: [{tasks}]}}",
+        f"data={{train: [{tasks}], num_held_out: 8}}",
         "evaluation.num_prompts=8",
         "reward={rubrics: {default: {accuracy: {kind: math}}}}",
     ]

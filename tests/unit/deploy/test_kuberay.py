@@ -20,7 +20,8 @@ from tests.system import needs
 
 FOLDER = Path("deploy/kuberay")
 
-TEXT, WHOLE, ANY = {"type": "string"}, {"type": "integer", "minimum": 0}, {}
+TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
+ANY: dict[str, object] = {}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 
 

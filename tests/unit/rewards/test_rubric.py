@@ -10,13 +10,14 @@ import pytest
 
 from rayzero.rewards.base import Case, Context, Score, failed, scored
 from rayzero.rewards.rubric import Rubric, RubricComponent, compose
+from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.messages import ChatMessage, Prompt, Verdict, VerdictStatus
 
 FULL = scored(1.0, reason="right", seconds=0.25)
 NONE = scored(0.0, reason="not right")
 ABSENT = scored(None)
-BROKEN = failed("deadline", "too slow")
+BROKEN = failed(ErrorCause.DEADLINE, "too slow")
 
 
 class Scripted:

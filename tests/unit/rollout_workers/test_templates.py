@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from rayzero.rollout_workers.templates import R1_ZERO, render
@@ -10,7 +12,7 @@ from rayzero.services.schema.messages import ChatMessage, Prompt
 from tests.models import character_tokenizer
 
 
-def prompt(*turns: tuple[str, str]) -> Prompt:
+def prompt(*turns: tuple[Literal["system", "user", "assistant"], str]) -> Prompt:
     messages = tuple(ChatMessage(role=role, content=content) for role, content in turns)
     return Prompt(prompt_id="p", messages=messages, answer=None)
 

@@ -142,6 +142,8 @@ function drawCurves(rows, evaluations) {
 function curve(title, lines, rows, evaluations) {
   const series = lines.map(([name, color]) => ({ name, color, points: thin(rows.filter((r) => Number.isFinite(r[name])).map((r) => [r.update, r[name]])) }));
   if (evaluations.length) series.push({ name: "held-out accuracy", color: "--good", dots: true, points: evaluations.map((e) => [e.update, e.accuracy]) });
+  const likeliest = evaluations.filter((e) => Number.isFinite(e.greedy_accuracy));
+  if (likeliest.length) series.push({ name: "greedy", color: "--odd", dots: true, points: likeliest.map((e) => [e.update, e.greedy_accuracy]) });
   const all = series.flatMap((line) => line.points);
   const caption = el("figcaption", {}, title, el("span", {}, latest(series)));
   if (!all.length) return el("figure", {}, caption, el("p", { class: "soft" }, "nothing yet"));
@@ -197,10 +199,12 @@ function showStatus(status) {
   $("progress").firstElementChild.style.width = `${100 * done}%`;
   $("progress").setAttribute("aria-valuenow", String(Math.round(100 * done)));
   const accuracies = Object.entries(status.accuracies ?? {});
+  const greedy = Object.entries(status.greedy_accuracies ?? {});
   const glance = [
     ["update", `${status.update} of ${status.num_updates}`],
     ["doing", status.paused ? `paused (${status.phase})` : status.phase],
     ["reward", figure(status.figures?.reward_mean)],
+    ["held-out, greedy", greedy.length ? `${figure(100 * greedy.at(-1)[1], 1)} % (update ${greedy.at(-1)[0]})` : "–"],
     ["held-out accuracy", accuracies.length ? `${figure(100 * accuracies.at(-1)[1], 1)} % (update ${accuracies.at(-1)[0]})` : "–"],
     ["tokens/s", figure(status.tokens_per_s, 0)],
     ["staleness", figure(status.figures?.staleness_mean, 1)],

@@ -31,6 +31,11 @@ def curve(*points: tuple[float, float], ended: str = "updates") -> Curve:
     return Curve(points=tuple(made), outside_s=5.0, ended=ended)
 
 
+def about(value: float) -> Any:
+    """Stands where a dataclass wants a number."""
+    return pytest.approx(value)
+
+
 def comparable(**changes: Any) -> Recipe:
     content = make_recipe().model_dump(mode="json") | {"rollout": {"device": "cpu"}}
     return Recipe.model_validate(content | changes)
@@ -75,10 +80,10 @@ def test_a_level_that_is_lost_again_does_not_count() -> None:
 def test_a_side_that_was_stopped_gives_a_bound() -> None:
     ours = curve((0, 0.2), (50, 0.6))
     reached = compare(ours, curve((0, 0.2), (400, 0.6)), 0.4)
-    assert reached is not None and reached.seconds == SpeedRatio(value=pytest.approx(8.0), is_bound=False)
+    assert reached is not None and reached.seconds == SpeedRatio(value=about(8.0), is_bound=False)
     stopped = compare(ours, curve((0, 0.2), (100, 0.3), (300, 0.35), ended="time"), 0.4)
     assert stopped is not None and stopped.theirs is None
-    assert str(stopped.seconds) == "> 12.0×" and stopped.samples == SpeedRatio(value=pytest.approx(4.0), is_bound=True)
+    assert str(stopped.seconds) == "> 12.0×" and stopped.samples == SpeedRatio(value=about(4.0), is_bound=True)
 
 
 def test_nothing_is_compared_where_one_side_began_there_or_we_never_came() -> None:

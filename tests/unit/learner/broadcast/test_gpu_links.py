@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rayzero.learner.broadcast import gpu_links, gpu_memory
+from rayzero.learner.broadcast import gpu_links
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_memory import mappable_memory, without_expandable_segments
 from rayzero.services.schema.broadcast.transport import Peer
@@ -59,7 +59,7 @@ def test_a_gpus_send_buffer_is_taken_so(monkeypatch: pytest.MonkeyPatch, allocat
         found.append(allocator._accelerator_getAllocatorSettings())
         return torch.empty(size, dtype=torch.uint8)
 
-    monkeypatch.setattr(gpu_memory.torch, "zeros", zeros)
+    monkeypatch.setattr(torch, "zeros", zeros)
     SendBuffer(torch.float32, 100)._make_room(64, torch.device("cuda:0"))
     assert found == ["expandable_segments:False"]
 

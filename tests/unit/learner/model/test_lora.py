@@ -91,10 +91,10 @@ def test_sharded_fp32_parameters_give_the_same_weights_as_one_rank(tiny_model: P
         ranks = Ranks(0, 1, init_device_mesh("cpu", (1,)))
         sharded = Policy(tiny_model, dtype="bfloat16", lora=lora, ranks=ranks)
         with torch.no_grad():
-            for (_, mine), (_, theirs) in zip(one.named_parameters(), sharded.named_parameters(), strict=True):
-                values = torch.randn(mine.shape)
-                theirs.copy_(shard_like(values, theirs))
-                mine.copy_(values)
+            for (_, parameter), (_, shard) in zip(one.named_parameters(), sharded.named_parameters(), strict=True):
+                values = torch.randn(parameter.shape)
+                shard.copy_(shard_like(values, shard))
+                parameter.copy_(values)
         for kind in (Policy.named_weights, Policy.sent_weights):
             for (name, mine), (other, theirs) in zip(kind(one), kind(sharded), strict=True):
                 assert name == other and torch.equal(mine, theirs), name

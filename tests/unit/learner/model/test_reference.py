@@ -23,7 +23,7 @@ from rayzero.services.schema.config.learner import ComputeSettings, LearnerSetti
 from tests.unit.learner.kit import build_model
 from tests.unit.learner.update.test_learner import LENIENT, some_groups
 
-LORA = {"lora": {"rank": 2, "alpha": 8}}
+LORA: dict[str, Any] = {"lora": {"rank": 2, "alpha": 8}}
 
 
 @pytest.fixture(params=["one rank", "sharded"])

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayzero.learner.objective.advantage import ADVANTAGES
+from rayzero.learner.objective.advantage import ADVANTAGES, AdvantageName
 from tests.reference.objectives import batch_advantages
 
 NAN = float("nan")
 
 
-def compute(name: str, groups: list[list[float]]) -> list[float]:
+def compute(name: AdvantageName, groups: list[list[float]]) -> list[float]:
     rewards = np.array([reward for group in groups for reward in group], dtype=np.float64)
     index = np.array([g for g, group in enumerate(groups) for _ in group], dtype=np.int64)
     return ADVANTAGES[name](rewards, index).tolist()
@@ -33,17 +33,17 @@ def compute(name: str, groups: list[list[float]]) -> list[float]:
         ("centred_batch_normalised", [1.1078234, -0.3692745, -0.3692745, -0.3692745, 1.4770979, -1.4770979]),
     ],
 )
-def test_hand_computed(name: str, expected: list[float]) -> None:
+def test_hand_computed(name: AdvantageName, expected: list[float]) -> None:
     assert compute(name, [[1, 0, 0, 0], [3, 1]]) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["std_normalised", "mean_centred", "leave_one_out"])
-def test_nothing_to_compare_gives_zero(name: str) -> None:
+def test_nothing_to_compare_gives_zero(name: AdvantageName) -> None:
     assert compute(name, [[0.7], [1, 1, 1], [0.1 + 0.2, 0.3], [NAN, 5], [NAN, NAN]]) == [0.0] * 10
 
 
 @pytest.mark.parametrize("name", list(ADVANTAGES))
-def test_an_error_verdict_leaves_its_group(name: str) -> None:
+def test_an_error_verdict_leaves_its_group(name: AdvantageName) -> None:
     with_error = compute(name, [[1, NAN, 0, 0], [2, 1]])
     assert with_error[1] == 0.0
     assert with_error[:1] + with_error[2:] == compute(name, [[1, 0, 0], [2, 1]])
@@ -52,7 +52,7 @@ def test_an_error_verdict_leaves_its_group(name: str) -> None:
 @pytest.mark.parametrize("name", list(ADVANTAGES))
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_agrees_with_the_loops(name: str, data: st.DataObject) -> None:
+def test_agrees_with_the_loops(name: AdvantageName, data: st.DataObject) -> None:
     reward = st.sampled_from([0.0, 0.1, 1.0, 1.1, -1.0, NAN])
     groups = data.draw(st.lists(st.lists(reward, min_size=1, max_size=6), min_size=1, max_size=4))
     if all(np.isnan(reward) for group in groups for reward in group):

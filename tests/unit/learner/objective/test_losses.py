@@ -11,10 +11,8 @@ import torch
 
 from rayzero.learner.objective.loss import LossInputs, LossOutputs, microbatch_loss
 from rayzero.learner.objective.losses.base import BatchShape
-from rayzero.learner.objective.losses.dapo import overlong_penalty
-from rayzero.learner.objective.losses.registry import LOSSES
+from rayzero.learner.objective.losses.dapo import DapoLoss
 from rayzero.services.schema.config.learner import LearnerSettings
-from rayzero.services.schema.config.loss import DapoLoss
 from tests.reference import objectives
 
 LOSS_SETTINGS: list[dict[str, Any]] = [
@@ -69,7 +67,7 @@ def trained_loss(
     rows = [row for row in rows if not math.isnan(row[1]["reward"])]
     lengths = np.array([len(c["policy"]) for _, c, _ in rows])
     shape = BatchShape(groups=np.array([g for g, _, _ in rows]), lengths=lengths, max_completion_tokens=16)
-    token_weights = LOSSES[settings.loss.name].token_weights(shape, settings.loss)
+    token_weights = settings.loss.token_weights(shape)
 
     def column(name: str) -> torch.Tensor:
         return torch.tensor([value for _, c, _ in rows for value in c[name]], dtype=torch.float64)
@@ -121,7 +119,7 @@ def test_value_and_gradient_agree_with_the_loops(loss: dict[str, Any], correctio
         rewards = [[c["reward"] for c in group] for group in batch]
         advantages = objectives.batch_advantages(rewards, settings.advantage_name)
         outputs, policy = trained_loss(batch, advantages, settings)
-        arguments = {"loss": loss, "correction": correction, "beta": 0.3, "entropy_coefficient": 0.01}
+        arguments: dict[str, Any] = {"loss": loss, "correction": correction, "beta": 0.3, "entropy_coefficient": 0.01}
         assert outputs.loss.item() == pytest.approx(objectives.objective(batch, advantages, **arguments), rel=1e-9)
         outputs.loss.backward()
         assert policy.grad is not None
@@ -237,6 +235,6 @@ def test_all_empty_completions_lose_nothing() -> None:
 
 def test_overlong_penalty_hand_computed() -> None:
     # max 100, last 20 tokens punished: 80 is free, 90 half, 100 full.
-    penalties = overlong_penalty(np.array([10, 80, 90, 100]), 100, DapoLoss(overlong_tokens=20))
+    penalties = DapoLoss(overlong_tokens=20).reward_shaping(np.array([10, 80, 90, 100]), 100)
     assert penalties.tolist() == pytest.approx([0.0, 0.0, -0.5, -1.0])
-    assert overlong_penalty(np.array([100]), 100, DapoLoss()).tolist() == [0.0]
+    assert DapoLoss().reward_shaping(np.array([100]), 100).tolist() == [0.0]

@@ -33,7 +33,7 @@ NAN = float("nan")
 
 
 @pytest.mark.parametrize("changes", [{}, {"minibatches": 2, "inner_epochs": 2}])
-def test_an_update_tells_each_completions_kl_to_its_sampler(tiny_model: Path, changes: dict[str, int]) -> None:
+def test_an_update_tells_each_completions_kl_to_its_sampler(tiny_model: Path, changes: dict[str, Any]) -> None:
     learner, groups = make_learner(tiny_model, **changes), some_groups()
     wanted = {
         group.group_id: [_k3(learner, group, index) for index in range(len(group.rollouts))] for group in groups[:2]
@@ -68,7 +68,7 @@ def test_the_split_never_changes_the_gradient(tiny_model: Path, loss: str, data:
         )
         for g, lengths in enumerate(shapes)
     ]
-    common = {"loss": {"name": loss}, "kl": {"beta": 0.1}, "entropy_coefficient": 0.01}
+    common: dict[str, Any] = {"loss": {"name": loss}, "kl": {"beta": 0.1}, "entropy_coefficient": 0.01}
     whole = gradient(make_learner(tiny_model, **common), groups)
     compute = {"tokens_per_microbatch": data.draw(st.integers(1, 40)), "share_prompts": data.draw(st.booleans())}
     split = gradient(make_learner(tiny_model, compute=compute, **common), data.draw(st.permutations(groups)))

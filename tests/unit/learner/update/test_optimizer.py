@@ -78,7 +78,7 @@ def test_masters_keep_what_bf16_would_lose(tiny_model: Path) -> None:
     name, parameter = next((n, p) for n, p in policy.named_parameters() if n.endswith("norm.weight"))
     before, master = parameter.detach().clone(), policy.masters[name].clone()
     for _ in range(100):
-        parameter.sum().backward()  # type: ignore[no-untyped-call]
+        parameter.sum().backward()
         optimizer.step(1e-4, optimizer.grad_norm())
     moved = master - policy.masters[name]
     torch.testing.assert_close(moved, torch.full_like(moved, 1e-2), rtol=1e-2, atol=0)
@@ -91,7 +91,7 @@ def test_gradients_add_up_in_fp32(tiny_model: Path) -> None:
     MasterOptimizer(policy, OptimizerSettings())
     name, parameter = next((n, p) for n, p in policy.named_parameters() if n.endswith("norm.weight"))
     for scale in (1.0, 2**-10):
-        (parameter * scale).sum().backward()  # type: ignore[no-untyped-call]
+        (parameter * scale).sum().backward()
     gradient = policy.masters[name].grad
     assert gradient is not None and gradient.dtype == torch.float32
     assert gradient.flatten()[0].item() == 1.0 + 2**-10

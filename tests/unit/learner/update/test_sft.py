@@ -11,10 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rayzero.learner.update.learner import Learner
-from rayzero.learner.update.sft import SftExample, SftTrainer
+from rayzero.learner.update.sft import SftTrainer
 from rayzero.services.schema.config.learner import ComputeSettings
 from rayzero.services.schema.config.training import SupervisedOptimizerSettings
 from rayzero.services.schema.errors import RunHalted
+from rayzero.services.schema.interfaces import SftExample
 from tests.unit.learner.update.test_learner import make_learner, some_groups, weights
 
 
@@ -117,7 +118,7 @@ def test_no_key_of_its_optimizer_stays_behind(tiny_model: Path) -> None:
     for supervised in (False, True):
         learner = make_learner(tiny_model)
         if supervised:
-            keys = {"betas": (0.1, 0.1), "eps": 1.0, "weight_decay": 0.9, "max_grad_norm": 1e-9}
+            keys: dict[str, Any] = {"betas": (0.1, 0.1), "eps": 1.0, "weight_decay": 0.9, "max_grad_norm": 1e-9}
             trainer(learner, 1e-30, **keys).step(examples(), 0)  # moments, and no weight that moves
             learner.restart()
         learner.update(some_groups(), 1)

@@ -18,6 +18,7 @@ import pytest
 from rayzero.rewards.base import Case, Context, Score, failed, scored
 from rayzero.rewards.grading.case_lines import LineForm
 from rayzero.rewards.grading.grade import run
+from rayzero.services.schema.causes import ErrorCause
 
 OUT_KEYS = ["id", "reward", "status", "components", "reason", "seconds", "tests"]
 RIGHT = "<think>t</think>\\boxed{9}"
@@ -49,7 +50,7 @@ class Scripted:
         if cases[0].text == "break":
             raise RuntimeError("broken")
         if cases[0].text == "error":
-            return [failed("deadline", "too slow", seconds=1.5)]
+            return [failed(ErrorCause.DEADLINE, "too slow", seconds=1.5)]
         await asyncio.sleep(float(cases[0].text))
         return [scored(1.0, tests=({"status": "pass"},))]
 

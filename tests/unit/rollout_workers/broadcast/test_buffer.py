@@ -17,7 +17,7 @@ from rayzero.learner.model.policy import Policy
 from rayzero.rollout_workers.broadcast import buffer as staging_module
 from rayzero.rollout_workers.broadcast.adapters import BaseWeights
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
-from rayzero.services.schema.broadcast.digest import digest
+from rayzero.services.schema.broadcast.digest import Fingerprints, digest
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import WeightManifest
 from tests.models import build_tiny_model
@@ -186,7 +186,7 @@ def test_what_lay_in_the_memory_before_does_not_matter(digests: str) -> None:
 
 def test_places_are_made_once_for_a_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    fingerprints = staging_module.Fingerprints
+    fingerprints = Fingerprints
 
     def counted(*arguments: Any) -> Any:
         made.append(len(arguments[0]))

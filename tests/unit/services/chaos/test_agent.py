@@ -55,7 +55,7 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
     run.learner.delay_s = 0.01
     await run.start()
     slot = run.rewarders.slots[0]
-    slot.worker.pid = victim.pid  # type: ignore[union-attr]
+    slot.worker.pid = victim.pid  # type: ignore[misc,union-attr]
     for worker in run.workers.values():
         worker.on_generate = lambda request: 0.01
     original = run.watcher.save
@@ -64,7 +64,7 @@ async def test_the_agent_kills_in_the_middle_of_the_phase_and_writes_it_down_fir
         await asyncio.sleep(0.01)
         await original(*arguments)
 
-    run.watcher.save = save  # type: ignore[method-assign]
+    run.watcher.save = save  # type: ignore[method-assign,assignment]
     monkeypatch.setattr(agent_file, "DELAYS_S", dict.fromkeys(PHASES, delay_s))
     book = FaultLog(tmp_path / "strikes.jsonl")
     agent = ChaosAgent(book, tmp_path / "nodes.json", tmp_path / "end", random.Random(0), seconds=60)

@@ -26,15 +26,40 @@ def settings(path: Path, **more: Any) -> DataSettings:
 class TestHoldingOut:
     def test_split_off_prompts_are_never_trained_on_even_when_they_occur_twice(self, tmp_path: Path) -> None:
         rows = [{"prompt": f"question {n % 40}", "answer": "1"} for n in range(80)]
-        train, held_out = load_prompts(settings(write_rows(tmp_path / "p.jsonl", rows)), num_held_out=10)
+        train, held_out = load_prompts(
+            settings(write_rows(tmp_path / "p.jsonl", rows), num_held_out=10), num_held_out=10
+        )
         assert len(held_out) == 10 and len(train) == 60
         assert not {prompt_key(p) for p in train} & {prompt_key(p) for p in held_out}
 
     def test_the_sample_does_not_depend_on_the_order_of_the_rows(self, tmp_path: Path) -> None:
         rows = [{"prompt": f"question {n}", "answer": "1"} for n in range(50)]
-        _, one = load_prompts(settings(write_rows(tmp_path / "a.jsonl", rows)), num_held_out=10)
-        _, other = load_prompts(settings(write_rows(tmp_path / "b.jsonl", rows[::-1])), num_held_out=10)
+        _, one = load_prompts(settings(write_rows(tmp_path / "a.jsonl", rows), num_held_out=10), num_held_out=10)
+        _, other = load_prompts(
+            settings(write_rows(tmp_path / "b.jsonl", rows[::-1]), num_held_out=10), num_held_out=10
+        )
         assert [p.messages for p in one] == [p.messages for p in other]
+
+    @pytest.mark.parametrize("number", [None, 64])
+    def test_a_larger_evaluation_meets_no_trained_prompt(self, tmp_path: Path, number: int | None) -> None:
+        file = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}", "answer": "1"} for n in range(2000)])
+        changes = {} if number is None else {"num_held_out": number}
+        trained, few = load_prompts(settings(file, **changes), num_held_out=16)
+        also, many = load_prompts(settings(file, **changes), num_held_out=64)
+        assert (len(few), len(many)) == (16, 64) and [p.prompt_id for p in trained] == [p.prompt_id for p in also]
+        assert not {prompt_key(p) for p in trained} & {prompt_key(p) for p in many}
+
+    def test_prompts_stay_held_out_when_data_are_added(self, tmp_path: Path) -> None:
+        rows = [{"prompt": f"question {n}", "answer": "1"} for n in range(2000)]
+        trained, held_out = load_prompts(settings(write_rows(tmp_path / "a.jsonl", rows[:1000])), num_held_out=64)
+        later, _ = load_prompts(settings(write_rows(tmp_path / "b.jsonl", rows)), num_held_out=64)
+        assert 1700 < len(later) < 1900 and len(trained) > 850
+        assert not {prompt_key(p) for p in later} & {prompt_key(p) for p in held_out}
+
+    def test_more_than_is_held_out_is_refused_with_the_way_on(self, tmp_path: Path) -> None:
+        file = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}", "answer": "1"} for n in range(200)])
+        with pytest.raises(RecipeError, match=r"200 different prompts, of which \d+ are held out .*data\.num_held_out"):
+            load_prompts(settings(file), num_held_out=128)
 
     def test_overlap_with_held_out_sources_is_taken_out_of_training(self, tmp_path: Path) -> None:
         train_file = write_rows(tmp_path / "t.jsonl", [{"prompt": f" question {n}", "answer": "1"} for n in range(20)])
@@ -50,7 +75,7 @@ class TestHoldingOut:
     def test_nothing_left_to_train_on_is_refused(self, tmp_path: Path) -> None:
         file = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}", "answer": "1"} for n in range(10)])
         with pytest.raises(RecipeError, match="10 different prompts, and 10 are to be held out"):
-            load_prompts(settings(file), num_held_out=10)
+            load_prompts(settings(file, num_held_out=10), num_held_out=10)
         with pytest.raises(RecipeError, match="none is left to train on"):
             load_prompts(settings(file, held_out=[{"kind": "jsonl", "path": str(file)}]), num_held_out=10)
 
@@ -64,7 +89,9 @@ class TestHoldingOut:
             write_rows(tmp_path / f"{name}.jsonl", [{"prompt": f"{name} {n}", "answer": "1"} for n in range(5)])
             for name in "ab"
         ]
-        data = DataSettings.model_validate({"train": [{"kind": "jsonl", "path": str(f)} for f in files]})
+        data = DataSettings.model_validate(
+            {"train": [{"kind": "jsonl", "path": str(f)} for f in files], "num_held_out": 2}
+        )
         train, held_out = load_prompts(data, num_held_out=2)
         ids = Counter(p.prompt_id for p in [*train, *held_out])
         assert set(ids) == {f"train/{part}/{row}" for part in (0, 1) for row in range(1, 6)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,21 @@ from tests.fakes import make_group, make_recipe
 NAN = float("nan")
 
 
+def about(value: float) -> Any:
+    """Stands where a dataclass wants a number."""
+    return pytest.approx(value)
+
+
 def test_errors_are_counted_and_nothing_else_is_made_of_them() -> None:
     figures = BatchFigures.of([make_group(0, rewards=(1.0, 0.0)), make_group(1, rewards=(NAN, 1.0))])
     assert figures == BatchFigures(
         samples=3,
         verdict_errors=1,
-        reward_mean=pytest.approx(2 / 3),
-        reward_std=pytest.approx(math.sqrt(2) / 3),
-        rewards={"accuracy": pytest.approx(2 / 3)},
-        train_accuracy=pytest.approx(2 / 3),
-        correct_share=pytest.approx(2 / 3),
+        reward_mean=about(2 / 3),
+        reward_std=about(math.sqrt(2) / 3),
+        rewards={"accuracy": about(2 / 3)},
+        train_accuracy=about(2 / 3),
+        correct_share=about(2 / 3),
         uniform_group_share=0.5,
         completion_tokens=9,
         completion_tokens_mean=3.0,

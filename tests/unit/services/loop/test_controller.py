@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -195,12 +196,16 @@ async def test_an_engine_that_computes_something_else_stops_an_overlapped_run(mi
     assert (max(rows), run.watcher.saved[-1]) == ((3, 3) if min_tokens == 1 else (6, 6))
 
 
+def delay_of(worker: int, request: GroupRequest) -> float:
+    return 0.001 * (1 + (request.group_id * 7 + worker) % 9)
+
+
 async def test_overlapped_run_keeps_the_bound_and_trains_each_group_once() -> None:
     run = Run(num_workers=2, num_updates=12, max_staleness=2)
     run.learner.delay_s = 0.002
     await run.start()
     for number, worker in enumerate(run.workers.values()):
-        worker.on_generate = lambda request, number=number: 0.001 * (1 + (request.group_id * 7 + number) % 9)
+        worker.on_generate = partial(delay_of, number)
     async with asyncio.timeout(20):
         await run.controller.run()
     assert max(run.learner.staleness) <= 2
@@ -262,7 +267,7 @@ async def test_uniform_groups_are_resampled_when_asked_for() -> None:
         worker.rewards = [1.0] if 2 < scored <= 5 else [0.0, 1.0]
         return await original(*args)
 
-    worker.score = score  # type: ignore[method-assign]
+    worker.score = score  # type: ignore[method-assign,assignment]
     async with asyncio.timeout(20):
         await run.controller.run()
     assert run.watcher.dropped == ["uniform rewards"] * 3

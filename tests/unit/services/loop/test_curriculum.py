@@ -117,7 +117,7 @@ async def test_a_run_learns_from_its_groups_dropped_ones_too_and_saves_what_it_l
         worker.rewards = of_first.get(prompt.prompt_id, [0.0, 1.0])
         return await original(prompt, *args)
 
-    worker.score = score  # type: ignore[method-assign]
+    worker.score = score  # type: ignore[method-assign,assignment]
     async with asyncio.timeout(20):
         await run.controller.run()
     source.next()

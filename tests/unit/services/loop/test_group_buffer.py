@@ -223,6 +223,6 @@ def test_no_schedule_ever_trains_on_a_stale_group_or_stalls(
             assert all(buffer.version - group.oldest_version <= staleness for group in batch)
             buffer.retire(batch, buffer.version + 1)
     assert buffer.version >= 400 // 14
-    assert set(buffer.dropped) <= {"over-provisioned"}
-    assert buffer.dropped["over-provisioned"] <= num_spare * buffer.version
+    assert set(buffer.dropped) <= {DropReason.OVER_PROVISIONED}
+    assert buffer.dropped[DropReason.OVER_PROVISIONED] <= num_spare * buffer.version
     assert sum(event == "trained" for event, _, _ in ledger) == buffer.version * size

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rayzero.services.loop.estimate import estimate
 from rayzero.services.pipeline.charts import smoothed
 from rayzero.services.pipeline.report import collect, table_rows, write_report
-from rayzero.services.pipeline.statistics import estimate
 
 
 def figures(accuracy: list[float], **more: list[float]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from itertools import combinations
 
 import pytest
 
+from rayzero.services.loop.estimate import estimate
 from rayzero.services.pipeline.evaluate import answer_of
-from rayzero.services.pipeline.statistics import estimate, figures_by_source, majority, pass_at
+from rayzero.services.pipeline.statistics import figures_by_source, majority, pass_at
 from rayzero.services.schema.messages import Group, Rollout, Verdict, VerdictStatus
 from tests.fakes import make_completion, make_prompt
 

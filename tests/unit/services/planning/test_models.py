@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.planning import models
 from rayzero.services.planning.models import check_model_directory, describe_model, resolve_model
 from rayzero.services.schema.errors import RayzeroError, RecipeError
 
@@ -30,7 +29,7 @@ class FakeConverter:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, returncode: int = 0, stderr: str = "") -> None:
         self.returncode, self.stderr = returncode, stderr
         self.calls: list[list[str]] = []
-        monkeypatch.setattr(models.subprocess, "run", self)
+        monkeypatch.setattr(subprocess, "run", self)
 
     def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
@@ -119,7 +118,7 @@ class TestHub:
     def test_weights_are_fetched_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub
         from huggingface_hub.errors import LocalEntryNotFoundError
-        from huggingface_hub.utils import filter_repo_objects
+        from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
         there = ("model-00001-of-00001.safetensors", "consolidated.safetensors", "original/weights.safetensors")
         fetched: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     def distribution(name: str) -> None:
         if name != package:
-            raise rollout.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
 
     monkeypatch.setattr(rollout, "distribution", distribution)
     return package
@@ -66,12 +67,12 @@ def test_a_clusters_gpus_are_used_and_this_machines_are_left_to_an_engine_for_th
     assert compute_device(recipe(rollout=AUTO | {"tensor_parallel_size": 2}), 0) == "cuda"
     for device in ("cpu", "cuda"):
         assert compute_device(recipe(rollout={"device": device}), 0 if device == "cuda" else 8) == device
-        assert on_device(cluster(), device).rollout.device == device  # type: ignore[arg-type]
+        assert on_device(cluster(), device).rollout.device == device
 
 
 def test_the_cluster_is_asked_where_its_gpus_decide(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(placement_groups, "cluster_gpus", lambda address: asked.append(address) or 16)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(placement_groups, "cluster_gpus", lambda address: asked.append(address) or 16)
     monkeypatch.setattr(preflight, "count_gpus", lambda: 3)
     assert gpus_there(recipe(rollout=AUTO)) == 3
     assert gpus_there(recipe(cluster={"address": "auto"})) == 3, "device: cuda says it"

@@ -7,7 +7,6 @@ import socket
 import pytest
 import torch.distributed
 
-from rayzero.services.schema import addresses
 from rayzero.services.schema.addresses import address_towards, family_of, free_port, host_port
 from rayzero.services.schema.messages import Rendezvous
 from tests.system import LOOPBACKS
@@ -39,7 +38,7 @@ def test_torch_finds_ranks_at_a_rendezvous_of_either_family(host: str) -> None:
 
 def test_a_name_with_both_families_is_listened_on_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(family, socket.SOCK_STREAM, 0, "", ()) for family in (socket.AF_INET6, socket.AF_INET)]
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     assert family_of("localhost") is socket.AF_INET
 
 
@@ -50,8 +49,8 @@ def test_an_address_without_a_route_is_passed_over(monkeypatch: pytest.MonkeyPat
         unreachable = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("256.0.0.1", port))
         return [unreachable, (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", both)
+    monkeypatch.setattr(socket, "getaddrinfo", both)
     assert address_towards("two", 80) == "127.0.0.1"
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: both("", 1, 0)[:1])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both("", 1, 0)[:1])
     with pytest.raises(OSError):
         address_towards("none", 80)

@@ -54,7 +54,7 @@ def test_what_can_fail_is_a_test(text: str) -> None:
     ],
 )
 def test_which_builtins_mean_the_program(text: str, entry_point: str, taken: set[str], unclear: set[str]) -> None:
-    assert TestText(text, ()).program_names_like_builtins(entry_point) == (taken, unclear)
+    assert TestText(text, ()).program_names_like_builtins(entry_point) == (frozenset(taken), frozenset(unclear))
 
 
 def test_a_star_brings_nothing_over_the_tests_own_names() -> None:

@@ -53,7 +53,7 @@ class Watched:
 
     @asynccontextmanager
     async def client(self, token: str | None = None, given: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-        transport = httpx.ASGITransport(app=Guard(build_app(self.view, "127.0.0.1:1"), token))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=Guard(build_app(self.view, "127.0.0.1:1"), token))
         headers = {"authorization": f"Bearer {given}"} if given else {}
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1", headers=headers) as client:
             yield client

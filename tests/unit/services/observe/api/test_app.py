@@ -118,7 +118,8 @@ def without_time(status: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("change", CHANGES)
 async def test_before_the_run_is_up_nothing_can_be_changed(tmp_path: Path, change: str) -> None:
     watched = Watched(tmp_path)
-    body: dict[str, Any] = {"scale": {"rollout": 1}, "drain": {"worker": "rollout-0"}}.get(change, {})
+    bodies: dict[str, dict[str, Any]] = {"scale": {"rollout": 1}, "drain": {"worker": "rollout-0"}}
+    body = bodies.get(change, {})
     async with watched.client() as client:
         answer = await client.post(f"/v1/{change}", json=body)
         assert answer.status_code == 409 and "cannot be controlled now" in answer.json()["detail"]

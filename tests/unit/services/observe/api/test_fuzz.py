@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from rayzero.services.observe.api.app import build_app
@@ -30,6 +32,7 @@ def test_every_request_is_answered_or_refused(tmp_path: Path, mode: GenerationMo
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=GIVEN)
     asked = set()
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
         operation = result.ok()
         asked.add(f"{operation.method.upper()} {operation.path}")
 
@@ -42,7 +45,7 @@ def test_every_request_is_answered_or_refused(tmp_path: Path, mode: GenerationMo
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        def ask(case: schemathesis.Case) -> None:
+        def ask(case: schemathesis.Case[Any]) -> None:
             answer = case.call(headers=GIVEN)
             assert answer.status_code < 500, f"{case.as_curl_command()}\n{answer.text}"
             stranger = case.call(headers={"Authorization": "Bearer wrong"})

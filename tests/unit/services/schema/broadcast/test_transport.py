@@ -64,7 +64,7 @@ def test_what_goes_over_the_store_comes_back() -> None:
 def test_bounded_returns_raises_and_gives_up() -> None:
     assert bounded(lambda: 3, 5) == 3
     with pytest.raises(KeyError):
-        bounded(lambda: {}["missing"], 5)
+        bounded(lambda: dict[str, int]()["missing"], 5)
     with pytest.raises(TimeoutError):
         bounded(lambda: __import__("time").sleep(1), 0.1)
     with pytest.raises(TimeoutError):

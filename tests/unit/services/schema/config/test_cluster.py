@@ -42,6 +42,6 @@ def test_what_is_not_the_recipes_is_refused_by_name(environment: Any, problem: s
 
 
 def test_everything_that_rayzero_sets_is_known_to_be_its_own() -> None:
-    engines = [engine_environment(RolloutSettings(device=device)) for device in ("cpu", "cuda")]  # type: ignore[arg-type]
+    engines = [engine_environment(RolloutSettings(device=device)) for device in ("cpu", "cuda")]
     own = {VISIBLE_DEVICES, *thread_environment(1), *engines[0], *engines[1]}
     assert own <= OWN_VARIABLES.keys()

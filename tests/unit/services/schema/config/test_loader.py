@@ -47,7 +47,7 @@ def test_a_good_recipe_is_frozen_and_complete(tmp_path: Path) -> None:
     assert recipe.training.samples_per_update == 8
     assert recipe.learner.loss.name == "grpo"
     with pytest.raises(ValueError, match="frozen"):
-        recipe.name = "other"
+        recipe.name = "other"  # type: ignore[misc]
 
 
 def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
