@@ -63,6 +63,12 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
+        longest = self.data.max_prompt_tokens
+        if longest is not None and longest >= self.rollout.max_model_tokens:
+            raise ValueError(
+                f"data.max_prompt_tokens ({longest}) must leave room for a completion in rollout.max_model_tokens "
+                f"({self.rollout.max_model_tokens})"
+            )
         names = {source.name for source in (*self.data.train, *self.data.held_out)}
         for name in sorted(names):
             if self.reward.rubric_for(name) is None:
