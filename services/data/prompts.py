@@ -6,6 +6,7 @@ rows (services/data/sources) ─► Prompt ─► held out: a fixed sample, the 
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class PromptStream:
         self._given = [0] * len(mix.parts)
         self._orders: list[tuple[int, Sequence[int]]] = [(-1, ())] * len(mix.parts)
         self._fingerprint = _fingerprint(mix)
+        self._answers = _answers_fingerprint(mix)
 
     def next(self) -> Prompt:
         """The next prompt; never ends."""
@@ -73,7 +75,7 @@ class PromptStream:
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, JSON-like."""
-        return {"given": list(self._given), "seed": self._seed, "data": self._fingerprint}
+        return {"given": list(self._given), "seed": self._seed, "data": self._fingerprint, "answers": self._answers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a cursor.
@@ -83,6 +85,11 @@ class PromptStream:
         """
         if state["data"] != self._fingerprint:
             raise RecipeError("the training prompts changed since the checkpoint: restore them, or start a new run")
+        if state.get("answers", self._answers) != self._answers:  # older checkpoints know the questions alone
+            raise RecipeError(
+                "the answers, sources or columns of the training prompts changed since the checkpoint, and with them "
+                "what is rewarded: restore them, or start a new run"
+            )
         if state["seed"] != self._seed:
             raise RecipeError(f"the checkpoint was made with seed {state['seed']}, not {self._seed}: start a new run")
         self._given = [int(count) for count in state["given"]]
@@ -210,4 +217,15 @@ def _fingerprint(mix: PromptMix) -> str:
         digest.update(f"{part.weight}\n".encode())
         for prompt in part.prompts:
             digest.update(f"{prompt.prompt_id} {prompt_key(prompt)}\n".encode())
+    return digest.hexdigest()
+
+
+def _answers_fingerprint(mix: PromptMix) -> str:
+    """Changes with anything else that a reward may read."""
+    digest = xxhash.xxh3_128()
+    for prompt in mix:
+        said = [prompt.answer, prompt.source, dict(prompt.columns)]
+        # What JSON does not know may print its address: its type stands for it.
+        text = json.dumps(said, sort_keys=True, default=lambda value: type(value).__name__)
+        digest.update(text.encode())
     return digest.hexdigest()

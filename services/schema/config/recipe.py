@@ -106,7 +106,7 @@ class Recipe(Section):
     def evaluates_at(self, version: int) -> bool:
         """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
         every = self.evaluation.every_updates
-        return version in (0, self.training.num_updates) or bool(every and version % every == 0)
+        return version == 0 or version >= self.training.num_updates or bool(every and version % every == 0)
 
     def training_sampling(self, group_id: int) -> Sampling:
         """How a training group is sampled: seeds distinct for every completion of the run, and the same again when a

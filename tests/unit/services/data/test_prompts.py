@@ -85,6 +85,16 @@ class TestStream:
         with pytest.raises(RecipeError, match="seed 1, not 2"):
             PromptStream(mix(5), seed=2).load_state_dict(state)
 
+    @pytest.mark.parametrize("change", [{"answer": "other"}, {"source": "other"}, {"columns": {"level": 2}}])
+    def test_a_cursor_of_the_same_questions_with_other_answers_is_refused(self, change: dict[str, Any]) -> None:
+        state = PromptStream(mix(5), seed=1).state_dict()
+        (part,) = mix(5).parts
+        others = PromptMix(parts=(replace(part, prompts=(replace(part.prompts[0], **change), *part.prompts[1:])),))
+        with pytest.raises(RecipeError, match="answers, sources or columns of the training prompts changed"):
+            PromptStream(others, seed=1).load_state_dict(state)
+        del state["answers"]  # of an older checkpoint
+        PromptStream(others, seed=1).load_state_dict(state)
+
 
 class TestHoldingOut:
     def test_split_off_prompts_are_never_trained_on_even_when_they_occur_twice(self, tmp_path: Path) -> None:

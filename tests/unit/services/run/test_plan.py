@@ -130,7 +130,7 @@ FROM_FUNCTION = "data.train=[{kind: function, function: 'my_source:rows', argume
         (set_in("generation_config.json", num_return_sequences=4), "", r"sets num_return_sequences 4 .* remove it"),
         (append("train.jsonl", '{"prompt": "x", "answer"'), "", r"train.jsonl:13: not valid JSON"),
         (nothing, "reward.rubrics.default.r.function=nomodule:f", r"reward.rubrics.default.r: .*No module named"),
-        (nothing, "reward.rubrics.default.r.function=my_rewards:f", r"reward.rubrics.default.r: .*has no attribute 'f'"),
+        (nothing, "reward.rubrics.default.r.function=my_rewards:f", r"default.r: .*has no attribute 'f'"),
         (lambda place: (place / "train.jsonl").write_text(json.dumps({"prompt": "1" * 99, "answer": "1"}) + "\n"), "",
          r"data.train.0: all of 1 prompts that were looked at are too long: prompt train/1 has 1\d\d tokens"),
     ],
