@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import xxhash
 
@@ -29,14 +30,18 @@ def question_key(question: str) -> int:
 
 
 def content_digest(prompt: Prompt) -> str:
-    """Changes with the question and with its answer."""
-    return xxhash.xxh3_64_hexdigest(f"{prompt_key(prompt)} {answer_text(prompt)}".encode(errors="surrogatepass"))
+    """Changes with the question and with all that a reward may read."""
+    return xxhash.xxh3_64_hexdigest(f"{prompt_key(prompt)} {judged_by(prompt)}".encode(errors="surrogatepass"))
 
 
-def answer_text(prompt: Prompt) -> str:
-    """The answer spec as one text: the same for equal specs."""
-    answer = prompt.answer
-    return answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True, default=repr)
+def judged_by(prompt: Prompt) -> str:
+    """The answer spec, the source and the further columns as one text: the same for equal ones."""
+    return as_text([prompt.answer, prompt.source, dict(prompt.columns)])
+
+
+def as_text(value: Any) -> str:
+    """JSON. What JSON does not know may print its address: its type stands for it."""
+    return json.dumps(value, sort_keys=True, default=lambda unknown: type(unknown).__name__)
 
 
 def _key(messages: tuple[ChatMessage, ...]) -> int:

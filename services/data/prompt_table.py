@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from rayzero.services.data.keys import answer_text, question_key, short_key
+from rayzero.services.data.keys import as_text, judged_by, question_key, short_key
 from rayzero.services.data.sources.registry import open_rows
 from rayzero.services.data.sources.rows import Row, plain_question, to_prompt
 from rayzero.services.data.sources.table import RowTable
@@ -139,7 +139,7 @@ class _Look:
         if prompt.source not in self._known:
             check_source(prompt, row.origin, self._has_rubric)
             self._known.add(prompt.source)
-        self._note(short_key(prompt), answer_text(prompt))
+        self._note(short_key(prompt), judged_by(prompt))
 
     def at_questions(self) -> None:
         """All rows, of which most are plain questions: a million of them in seconds. Raises RecipeError."""
@@ -150,11 +150,12 @@ class _Look:
             if plain is None:
                 self.at(rows[place])
             else:
-                self._note(question_key(plain[0]), plain[1])
+                more = as_text(values) if len(values) > 2 else ""  # further columns, which a reward may read
+                self._note(question_key(plain[0]), plain[1] + more)
 
-    def _note(self, key: int, answer: str) -> None:
+    def _note(self, key: int, rest: str) -> None:
         self.keys.append(key)
-        self.digest.update(f"\n{key} {answer}".encode(errors="surrogatepass"))
+        self.digest.update(f"\n{key} {rest}".encode(errors="surrogatepass"))
 
 
 def check_source(prompt: Prompt, origin: str, has_rubric: Callable[[str], bool] | None) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayzero.services.planning.hub import cached, download
 from rayzero.services.planning.model_shape import ModelShape, read_shape
 from rayzero.services.planning.published_shapes import PUBLISHED
 from rayzero.services.schema.broadcast.weight_files import weight_files
@@ -30,9 +31,6 @@ from rayzero.services.schema.import_root import IMPORT_ROOT
 
 BUILD_DEADLINE_S = 1800.0
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-TWICE_ON_THE_HUB = ("consolidated*", "original/*")
-"""The same weights once more, in the format of their makers."""
 WHOLE_FILE = "model.safetensors"
 """What transformers reads where it is, whatever else there is."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
@@ -87,6 +85,22 @@ def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> 
         f"model.path: there is no directory {path}; name a directory in Hugging Face format, a hub id (org/name), "
         f"or one of {', '.join([*BUILT_IN, *ALIASES])}"
     )
+
+
+def local_model(path: str) -> Path | None:
+    """The directory of a model that is on this machine; None where it would have to be made or fetched.
+
+    Raises:
+        RecipeError: as `resolve_model`.
+    """
+    name = ALIASES.get(path, path)
+    if name in BUILT_IN:
+        directory = cache_directory() / "models" / f"{name}-{_fingerprint(BUILT_IN[name])}"
+        return directory if _is_whole(directory) else None
+    if Path(path).expanduser().is_dir():
+        return resolve_model(path)
+    match = HUB_ID.fullmatch(path)
+    return None if match is None else _whole_snapshot(match["id"], match["revision"])
 
 
 def describe_model(path: str, *, trained: bool = True) -> ModelShape:
@@ -238,33 +252,19 @@ def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def _whole_snapshot(repository: str, revision: str | None) -> Path | None:
+    with contextlib.suppress(RecipeError, ImportError):
+        if (directory := cached(repository, revision)) is not None:
+            check_model_directory(directory)
+            return directory
+    return None
+
+
 def _from_hub(repository: str, revision: str | None, say: Callable[[str], None]) -> Path:
     """From the hub's own cache where it is whole there, else downloaded into it."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    with contextlib.suppress(LocalEntryNotFoundError, RecipeError, FileNotFoundError):
-        cached = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-        check_model_directory(cached)
-        return cached
+    if (directory := _whole_snapshot(repository, revision)) is not None:
+        return directory
     say(f"fetching {repository} from the Hugging Face hub")
-    try:
-        fetched = Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=list(TWICE_ON_THE_HUB)
-            )
-        )
-    except GatedRepoError:
-        raise RecipeError(
-            f"model.path: {repository} is gated: accept its terms on the hub and log in (hf auth login)"
-        ) from None
-    except RepositoryNotFoundError:
-        raise RecipeError(f"model.path: the hub knows no {repository}, or it is private (hf auth login)") from None
-    except Exception as error:
-        # The hub's client raises the errors of whatever HTTP library it uses.
-        raise RecipeError(
-            f"model.path: {repository} is not in the local cache and cannot be fetched from the hub "
-            f"({type(error).__name__}); name a local directory, or one of {', '.join(BUILT_IN)}"
-        ) from None
-    check_model_directory(fetched)
-    return fetched
+    directory = download(repository, revision, instead=", ".join(BUILT_IN))
+    check_model_directory(directory)
+    return directory

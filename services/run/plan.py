@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from rayzero.services.fleet.gpu_bundles import reward_cpus, reward_workers_per_g
 from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
-from rayzero.services.planning.models import describe_model
+from rayzero.services.planning.models import describe_model, local_model
 from rayzero.services.run.preflight import (
     check_devices,
     check_lengths,
@@ -28,8 +29,11 @@ from rayzero.services.run.preflight import (
     gpus_there,
     on_device,
 )
+from rayzero.services.run.prompt_check import check_prompts, with_fewer_puzzles
+from rayzero.services.run.reward_check import check_custom_rewards
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.printable import printable
 from rayzero.services.schema.terminal import terminal
 
 REWARD_WORKER_BYTES = 200 * 2**20
@@ -82,13 +86,22 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
-    train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
+    asked = recipe.evaluation.num_prompts
+    data, unmade_train, unmade_held_out = with_fewer_puzzles(recipe.data)
+    train, held_out = load_prompts(data, asked, recipe.reward.has_rubric)
     check_golds((*train.sample(), *held_out), recipe.reward)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)
     check_lengths(recipe, shape)
-    plan = replace(make_plan(recipe, shape, len(train), len(held_out), num_gpus), unread=train.unread)
+    notes: list[str] = []
+    check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, notes.append)
+    check_custom_rewards(recipe, train, notes.append)
+    num_held_out = min(asked, len(held_out) + unmade_held_out)
+    plan = make_plan(recipe, shape, len(train) + unmade_train, num_held_out, num_gpus)
+    plan = replace(plan, unread=train.unread)
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:

@@ -17,6 +17,10 @@ from rayzero.services.planning.memory_plan import DEFAULT_GPU_BYTES, MemoryPlan,
 from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.nvidia_smi import gpu_memory_bytes, gpu_names
+from rayzero.services.planning.prompt_tokenizer import open_tokenizer
+from rayzero.services.run.prompt_check import check_prompts
+from rayzero.services.run.prompt_length import fit_prompts
+from rayzero.services.run.reward_check import check_custom_rewards
 from rayzero.services.run.reward_memory import plan_rewards
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.devices import Device
@@ -57,6 +61,16 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     shape = read_shape(model_path, trained=trained)
     check_lengths(recipe, shape, trained=trained)
     check_memory(recipe, shape, num_gpus)
+    tokenizer = open_tokenizer(model_path)
+    if tokenizer is not None:
+        train, held_out = fit_prompts(recipe, train, held_out, tokenizer, say)
+    elif recipe.data.max_prompt_tokens is not None:
+        raise RecipeError(
+            "data.max_prompt_tokens: it takes the model's tokenizer.json, which is not there: leave it out"
+        )
+    check_prompts(recipe, train, held_out, model_path, shape, say)
+    if trained:
+        check_custom_rewards(recipe, train, say)
     return PreparedRun(
         model_path=model_path,
         shape=shape,

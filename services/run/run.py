@@ -82,7 +82,9 @@ def train(
     recipe = load_recipe(recipe_path, overrides)
     require_engines(recipe.cluster)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
-    directory, resume = choose_run_directory(recipe, runs_root, explicit, fresh)
+    directory, resume, notes = choose_run_directory(recipe, runs_root, explicit, fresh)
+    for note in notes:
+        console.print(note, style="dim", soft_wrap=True, markup=False)
     return train_in(directory, recipe, prepared, resume, console, sidecar)
 
 

@@ -15,19 +15,20 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import yaml
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
 from rayzero.services.schema.plain import json_text
+from rayzero.services.store.recipe_changes import changes, extends, refusal
 
 LABEL_FILE = "label"
 
 
 class RunDirectory:
-    """Paths of one run. `open` and `create` take the lock: two runs never write into one directory."""
+    """Paths of one run. `prepare` takes the lock: two runs never write into one directory."""
 
     def __init__(self, path: Path) -> None:
         """`path` is made absolute: actors on other nodes and in other working directories are given it."""
@@ -74,6 +75,7 @@ class RunDirectory:
             write_atomically(self.file("recipe.yaml"), text)
             if not self.file(LABEL_FILE).is_file():
                 write_atomically(self.file(LABEL_FILE), f"{self.path.name}-{secrets.token_hex(3)}\n")
+            self.file("summary.json").unlink(missing_ok=True)  # of a run that was finished, and now ends later
         except OSError as error:
             raise RunDirectoryError(
                 f"run directory {self.path} cannot be written: {error.strerror}; choose another with --run-dir"
@@ -112,52 +114,73 @@ class RunDirectory:
         self._lock = lock
 
 
-def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fresh: bool) -> tuple[RunDirectory, bool]:
+class Choice(NamedTuple):
+    """Where a run goes."""
+
+    directory: RunDirectory
+    resume: bool
+    """Whether the run in it is continued."""
+    notes: tuple[str, ...] = ()
+    """What the user is to know of it."""
+
+
+def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fresh: bool) -> Choice:
     """The directory to use and whether the run in it is continued.
 
-    The same command continues an unfinished run of the same recipe; a finished one is left as it is and a numbered
-    directory made beside it. `fresh` never continues.
+    The same command continues an unfinished run, also where it is to be shown, paced or placed otherwise, and a
+    finished one that is to end later; another finished one is left as it is and a numbered directory made beside it.
+    `fresh` never continues.
 
     Raises:
-        UsageError: an explicit directory holds another run, or a finished one.
+        UsageError: an unfinished run there learns something else, or an explicit directory holds a finished one.
     """
     if explicit is not None:
-        directory = RunDirectory(explicit)
-        if directory.recipe() is None:
-            return directory, False
-        if fresh or directory.is_finished():
-            raise UsageError(
-                f"--run-dir {explicit} holds a {'finished ' * directory.is_finished()}run; name a new directory"
-            )
-        if difference := _difference(directory, recipe):
-            raise UsageError(f"--run-dir {explicit} holds a run of another recipe ({difference}); name a new directory")
-        return directory, directory.has_checkpoint()
-    number = 1
+        return _explicit(recipe, explicit, fresh)
+    number, other = 1, None
     while True:
         directory = RunDirectory(root / (recipe.name if number == 1 else f"{recipe.name}-{number}"))
         if directory.recipe() is None:
-            return directory, False
-        continuable = not directory.is_finished() and directory.has_checkpoint() and not _difference(directory, recipe)
-        if continuable and not fresh:
-            return directory, True
+            break
+        if directory.has_checkpoint() and not fresh:
+            why = _why_not(directory, recipe)
+            if not why:
+                return _continued(directory, recipe)
+            other = other or (None if directory.is_finished() else (directory, why))
         number += 1
+    if other is not None:
+        unfinished, why = other
+        raise UsageError(
+            f"{unfinished.path} holds an unfinished run of another recipe ({why}): give its recipe to go on with it, "
+            f"or --fresh to begin a new run in {directory.path.name} beside it"
+        )
+    return Choice(directory, False)
 
 
-def _difference(directory: RunDirectory, recipe: Recipe) -> str:
-    """The first key in which two recipes differ, for the message; empty when they are equal."""
-    old, new = dict(directory.recipe() or {}), recipe.model_dump(mode="json")
-    for watching in (old, new):
-        watching.pop("observe", None)  # how a run is watched changes nothing in it
-    return _first_difference(old, new, "")
+def _explicit(recipe: Recipe, path: Path, fresh: bool) -> Choice:
+    directory = RunDirectory(path)
+    if directory.recipe() is None:
+        return Choice(directory, False)
+    if fresh:
+        raise UsageError(f"--run-dir {path} holds a run; name a new directory")
+    if why := _why_not(directory, recipe):
+        kind = "a finished run" if directory.is_finished() else "a run of another recipe"
+        raise UsageError(f"--run-dir {path} holds {kind} ({why}); name a new directory")
+    if not directory.has_checkpoint():
+        return Choice(directory, False)
+    return _continued(directory, recipe)
 
 
-def _first_difference(old: Any, new: Any, key: str) -> str:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in [*old, *(name for name in new if name not in old)]:
-            if found := _first_difference(old.get(name), new.get(name), f"{key}.{name}" if key else str(name)):
-                return found
-        return ""
-    return "" if old == new else f"{key} was {old!r} and is {new!r}"
+def _why_not(directory: RunDirectory, recipe: Recipe) -> str:
+    """Why the run in a directory cannot go on with this recipe; empty when it can."""
+    found = changes(directory.recipe() or {}, recipe)
+    if refused := next(filter(None, (refusal(change, recipe) for change in found)), ""):
+        return refused
+    return "training.num_updates is not raised" if directory.is_finished() and not extends(found) else ""
+
+
+def _continued(directory: RunDirectory, recipe: Recipe) -> Choice:
+    changed = changes(directory.recipe() or {}, recipe)
+    return Choice(directory, True, tuple(f"changed since it began: {change}" for change in changed))
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:

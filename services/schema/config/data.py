@@ -197,6 +197,11 @@ class DataSettings(Section):
     a tenth of all prompts, each by its text alone, so that they stay the same when data are added."""
     on_overlap: Literal["drop_from_train", "refuse"] = "drop_from_train"
     """A held-out prompt that is also a training prompt: take it out of the training prompts, or refuse the recipe."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Longest prompt, in tokens as the model gets it. All prompts are counted before the start. Empty: those that leave
+    no room for a completion are dropped as they come."""
+    on_long_prompt: Literal["drop", "truncate"] = "drop"
+    """A prompt beyond `max_prompt_tokens`: leave it out, or cut off the beginning of its last message until it fits."""
     shuffle: bool = True
     """Go through the training prompts in a new order each epoch, chosen by the recipe's seed."""
 

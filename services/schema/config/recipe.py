@@ -64,6 +64,12 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
+        longest = self.data.max_prompt_tokens
+        if longest is not None and longest >= self.rollout.max_model_tokens:
+            raise ValueError(
+                f"data.max_prompt_tokens ({longest}) must leave room for a completion in rollout.max_model_tokens "
+                f"({self.rollout.max_model_tokens})"
+            )
         for source in sorted((*self.data.train, *self.data.held_out), key=lambda source: source.name):
             if source.names_by_row:
                 continue
@@ -105,11 +111,11 @@ class Recipe(Section):
     def evaluates_at(self, version: int) -> bool:
         """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
         every = self.evaluation.every_updates
-        return version in (0, self.training.num_updates) or bool(every and version % every == 0)
+        return version == 0 or version >= self.training.num_updates or bool(every and version % every == 0)
 
     def greedy_at(self, version: int) -> bool:
         """Whether an evaluation of this version also takes the most likely answers."""
-        ends = version in (0, self.training.num_updates)
+        ends = version == 0 or version >= self.training.num_updates
         return self.evaluation.greedy == "always" or (self.evaluation.greedy == "ends" and ends)
 
     def training_sampling(self, group_id: int) -> Sampling:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,18 @@ class TestStream:
             PromptStream(mix(6), seed=1).load_state_dict(state)
         with pytest.raises(RecipeError, match="seed 1, not 2"):
             PromptStream(mix(5), seed=2).load_state_dict(state)
+
+    @pytest.mark.parametrize("change", [{"answer": "other"}, {"source": "other"}, {"columns": {"level": 2}}])
+    def test_a_cursor_of_the_same_questions_with_other_answers_is_refused(self, change: dict[str, Any]) -> None:
+        state = PromptStream(mix(5), seed=1).state_dict()
+        (part,) = mix(5).parts
+        others = MixPart(weight=1.0, prompts=(replace(part.prompts[0], **change), *list(part.prompts)[1:]))
+        with pytest.raises(RecipeError, match="changed since the checkpoint"):
+            PromptStream(PromptMix(parts=(others,)), seed=1).load_state_dict(state)
+
+    def test_a_prompt_is_found_by_its_id(self) -> None:
+        stream = PromptStream(mix(7, 5), seed=1)
+        assert [stream.find(f"1/{number}").prompt_id for number in range(5)] == [f"1/{number}" for number in range(5)]
+        for unknown in ("1/5", "2/0", "1/x", "1"):
+            with pytest.raises(RecipeError, match=f"there is no {unknown}"):
+                stream.find(unknown)

@@ -10,9 +10,12 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
+import yaml
 
 from rayzero.services.loop.checkpointer import Checkpointer
 from rayzero.services.loop.evaluation import Evaluation
@@ -20,6 +23,7 @@ from rayzero.services.observe.browse.page import file_page
 from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.causes import DropReason
+from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
 from rayzero.services.store.checkpoints import checkpoints_in, find_damage, latest_checkpoint, restore_run
 from rayzero.services.store.json_lines import append_lines, read_lines
@@ -55,21 +59,97 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_the_same_recipe_continues_an_unfinished_run_and_leaves_a_finished_one(tmp_path: Path) -> None:
     recipe = make_recipe()
-    directory, resume = choose_run_directory(recipe, tmp_path, None, fresh=False)
+    directory, resume, _ = choose_run_directory(recipe, tmp_path, None, fresh=False)
     assert (directory.path.name, resume) == ("fake", False)
     prepared(directory.path)
     (directory.checkpoints / "update_000001").mkdir()
-    assert choose_run_directory(recipe, tmp_path, None, fresh=False)[1] is True
-    assert choose_run_directory(recipe, tmp_path, None, fresh=True)[0].path.name == "fake-2"
-    assert choose_run_directory(make_recipe(num_updates=9), tmp_path, None, fresh=False)[0].path.name == "fake-2"
+    assert choose_run_directory(recipe, tmp_path, None, fresh=False) == (ANY, True, ())
+    assert choose_run_directory(recipe, tmp_path, None, fresh=True).directory.path.name == "fake-2"
     write_json(directory.file("summary.json"), {})
-    assert choose_run_directory(recipe, tmp_path, None, fresh=False)[0].path.name == "fake-2"
+    assert choose_run_directory(recipe, tmp_path, None, fresh=False).directory.path.name == "fake-2"
 
 
-def test_an_explicit_directory_of_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
-    prepared(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"training\.num_updates was 3 and is 9"):
-        choose_run_directory(make_recipe(num_updates=9), tmp_path, tmp_path / "run", fresh=False)
+def changed(**sections: Any) -> Recipe:
+    """The fake recipe with other values, by section."""
+    content = make_recipe().model_dump(mode="json")
+    for section, values in sections.items():
+        content[section] = {**content[section], **values} if isinstance(values, dict) else values
+    return Recipe.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"training": {"num_updates": 9}}, "training.num_updates was 3 and is 9"),
+        ({"description": "x"}, "description was '' and is 'x'"),
+        ({"checkpoint": {"keep_last": 5}}, "checkpoint.keep_last was 2 and is 5"),
+        ({"deadlines": {"stall_s": 7200.0}}, "deadlines.stall_s was 1800.0 and is 7200.0"),
+        ({"reward": {"num_workers": 2, "max_workers": 4}}, "reward.num_workers was 1 and is 2"),
+        ({"evaluation": {"every_updates": 1}}, "evaluation.every_updates was 0 and is 1"),
+    ],
+)
+def test_what_touches_no_update_is_continued(tmp_path: Path, change: dict[str, Any], note: str) -> None:
+    directory = prepared(tmp_path / "fake")
+    (directory.checkpoints / "update_000001").mkdir()
+    for explicit in (None, directory.path):
+        choice = choose_run_directory(changed(**change), tmp_path, explicit, fresh=False)
+        assert choice.resume and choice.directory.path == directory.path
+        assert f"changed since it began: {note}" in choice.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"group_size": 4}}, "training.group_size was 2 and is 4"),
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"evaluation": {"num_prompts": 3}}, "num_prompts was 2 and is 3, and as many prompts are held out of those"),
+    ],
+)
+def test_what_touches_the_mathematics_is_refused_and_never_begun_anew_in_silence(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    directory = prepared(tmp_path / "fake")
+    (directory.checkpoints / "update_000001").mkdir()
+    recipe = changed(**change)
+    with pytest.raises(UsageError, match=rf"{said}.*--fresh to begin a new run in fake-2"):
+        choose_run_directory(recipe, tmp_path, None, fresh=False)
+    with pytest.raises(UsageError, match=said):
+        choose_run_directory(recipe, tmp_path, directory.path, fresh=False)
+    assert choose_run_directory(recipe, tmp_path, None, fresh=True).directory.path.name == "fake-2"
+
+
+def test_more_updates_are_refused_where_the_learning_rate_depends_on_their_number(tmp_path: Path) -> None:
+    linear = {"optimizer": {"learning_rate": 1e-5, "decay": "linear"}}
+    directory = RunDirectory(tmp_path / "fake")
+    directory.prepare(changed(learner=linear))
+    LOCKED.append(directory)
+    (directory.checkpoints / "update_000001").mkdir()
+    with pytest.raises(UsageError, match=r"num_updates was 3 and is 9, and learner.optimizer.decay: linear makes"):
+        choose_run_directory(changed(learner=linear, training={"num_updates": 9}), tmp_path, None, fresh=False)
+
+
+def test_a_finished_run_goes_on_where_it_is_to_end_later(tmp_path: Path) -> None:
+    directory = prepared(tmp_path / "fake")
+    (directory.checkpoints / "update_000003").mkdir()
+    write_json(directory.file("summary.json"), {})
+    longer = make_recipe(num_updates=9)
+    choice = choose_run_directory(longer, tmp_path, None, fresh=False)
+    assert choice.resume and choice.directory.path == directory.path
+    with pytest.raises(UsageError, match=r"holds a finished run \(training.num_updates is not raised\)"):
+        choose_run_directory(make_recipe(num_updates=2), tmp_path, directory.path, fresh=False)
+    directory.release()
+    choice.directory.prepare(longer)
+    LOCKED.append(choice.directory)
+    assert not choice.directory.is_finished()
+
+
+def test_a_key_that_is_new_in_rayzero_is_no_change(tmp_path: Path) -> None:
+    directory = prepared(tmp_path / "fake")
+    (directory.checkpoints / "update_000001").mkdir()
+    older = yaml.safe_load(directory.file("recipe.yaml").read_text())
+    del older["training"]["max_refills"], older["training"]["on_stale"]
+    directory.file("recipe.yaml").write_text(yaml.safe_dump(older))
+    assert choose_run_directory(make_recipe(), tmp_path, None, fresh=False) == (ANY, True, ())
 
 
 def test_lines_survive_odd_text_and_a_cut_last_line(tmp_path: Path) -> None:

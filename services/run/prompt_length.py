@@ -1,0 +1,73 @@
+"""`data.max_prompt_tokens`: prompts that are longer as the model gets them are left out, or cut, before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from rayzero.rollout_workers.templates import ChatTokenizer, render
+from rayzero.services.data.prompts import MixPart, PromptMix
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
+from rayzero.services.schema.messages import Prompt
+
+
+def fit_prompts(
+    recipe: Recipe, train: PromptMix, held_out: tuple[Prompt, ...], tokenizer: ChatTokenizer, say: Callable[[str], None]
+) -> tuple[PromptMix, tuple[Prompt, ...]]:
+    """The prompts that fit, `say` hears how many did not.
+
+    Raises:
+        RecipeError: none of a source does.
+    """
+    if recipe.data.max_prompt_tokens is None:
+        return train, held_out
+    say(f"counting the tokens of {len(train) + len(held_out):,} prompts")
+    limiter = _Limiter(recipe, tokenizer)
+    parts = []
+    for index, part in enumerate(train.parts):
+        prompts = limiter.fit(part.prompts, f"data.train.{index}", say)
+        parts.append(MixPart(weight=part.weight, prompts=prompts))
+    return PromptMix(parts=tuple(parts)), limiter.fit(held_out, "held-out prompts", say)
+
+
+class _Limiter:
+    """One limit and what is done to prompts beyond it."""
+
+    def __init__(self, recipe: Recipe, tokenizer: ChatTokenizer) -> None:
+        self._template, self._tokenizer = recipe.rollout.prompt_template, tokenizer
+        self._limit = recipe.data.max_prompt_tokens or 0
+        self._cuts = recipe.data.on_long_prompt == "truncate"
+
+    def fit(self, prompts: Iterable[Prompt], whose: str, say: Callable[[str], None]) -> tuple[Prompt, ...]:
+        given = tuple(prompts)
+        kept, num_cut = [], 0
+        for prompt in given:
+            if self._length(prompt) <= self._limit:
+                kept.append(prompt)
+            elif self._cuts and (cut := self._cut(prompt)) is not None:
+                kept.append(cut)
+                num_cut += 1
+        if given and not kept:
+            raise RecipeError(
+                f"data.max_prompt_tokens: all {len(given):,} prompts of {whose} have more than {self._limit} tokens: "
+                "raise it"
+            )
+        for number, what in ((num_cut, "cut at their beginning"), (len(given) - len(kept), "left out")):
+            if number:
+                say(f"{whose}: {number:,} of {len(given):,} have more than {self._limit} tokens and are {what}")
+        return tuple(kept)
+
+    def _length(self, prompt: Prompt) -> int:
+        return len(render(prompt, self._template, self._tokenizer)[1])
+
+    def _cut(self, prompt: Prompt) -> Prompt | None:
+        """With the longest end of the last message that fits, the other turns whole; None where nothing of it does."""
+        *before, last = prompt.messages
+        fits, too_long = len(last.content), 0
+        while fits - too_long > 1:
+            middle = (fits + too_long) // 2
+            tried = replace(prompt, messages=(*before, replace(last, content=last.content[middle:])))
+            fits, too_long = (middle, too_long) if self._length(tried) <= self._limit else (fits, middle)
+        content = last.content[fits:]
+        return replace(prompt, messages=(*before, replace(last, content=content))) if content.strip() else None

@@ -1,0 +1,64 @@
+"""Calls each custom reward once before anything starts: a function that is missing or returns the wrong thing is found
+out while nothing has been paid for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from rayzero.rewards.base import Case, Context
+from rayzero.rewards.registry import Capacity, build_reward
+from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.reward_components import CustomComponent
+from rayzero.services.schema.errors import ActorStartError, RecipeError
+from rayzero.services.schema.messages import Prompt
+
+PATIENCE_S = 3.0
+"""For one function: what loads a model of its own is left to the run."""
+
+
+def check_custom_rewards(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[str], None]) -> None:
+    """Score made-up completions of the first prompt of each source; their scores do not matter.
+
+    Raises:
+        RecipeError: a module or function is missing, or does not return one score a completion.
+    """
+    wanted = {
+        f"reward.rubrics.{source}.{name}": (source, component)
+        for source, rubric in recipe.reward.rubrics.items()
+        for name, component in rubric.items()
+        if isinstance(component, CustomComponent)
+    }
+    if not wanted:
+        return
+    examples: dict[str, Prompt] = {}
+    for prompt in islice(prompts, 10_000):
+        key = prompt.source if prompt.source in recipe.reward.rubrics else "default"
+        examples.setdefault(key, prompt)
+    for key, (source, component) in wanted.items():
+        if source in examples:
+            asyncio.run(_try(key, component, examples[source], say))
+
+
+async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callable[[str], None]) -> None:
+    reward = build_reward(component, Capacity(num_children=1))
+    answer = prompt.answer if isinstance(prompt.answer, str) else "42"
+    cases = [Case(prompt=prompt, text=text, finish_reason="stop") for text in ("", answer)]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await reward.start()
+            scores = await reward.score(cases, Context())
+    except TimeoutError:
+        say(f"{key}: {component.function} was not tried, it takes longer than {PATIENCE_S:g} s")
+        return
+    except ActorStartError as error:
+        raise RecipeError(f"{key}: {component.function} cannot be used: {error}") from None
+    finally:
+        await reward.close()
+    for score in scores:
+        if score.cause is ErrorCause.BAD_RETURN:
+            raise RecipeError(f"{key}: {score.reason}")
+    if all(score.cause is ErrorCause.EXCEPTION for score in scores):
+        say(f"{key}: {component.function} raised for made-up completions: {scores[0].reason}")

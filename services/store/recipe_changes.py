@@ -1,0 +1,74 @@
+"""What may be changed in a run that goes on: what it shows, how long it lasts and what it runs on, not what it learns.
+
+A recipe is compared as it is resolved, so that a key which is new in rayzero, at its default, is no change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from rayzero.services.schema.config.recipe import Recipe
+
+FREE = (
+    "description", "observe", "deadlines", "checkpoint", "evaluation",
+    "training.max_group_attempts", "training.max_refills",
+    "rollout.num_workers", "rollout.min_workers", "rollout.max_workers", "rollout.concurrent_groups",
+    "rollout.max_num_seqs", "rollout.kv_cache_bytes",
+    "reward.num_workers", "reward.min_workers", "reward.max_workers", "reward.num_cpus_per_worker", "reward.max_asleep",
+    "cluster.address", "cluster.environment", "cluster.num_cpus", "cluster.object_store_bytes",
+    "cluster.rollout_resources", "cluster.reward_resources", "cluster.learner_resources",
+)  # fmt: skip
+"""Keys, or the sections that hold them, that change no update."""
+ENDS = ("training.num_updates",)
+"""Keys that say when a run ends: a finished one goes on where one of them is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key of a recipe."""
+
+    key: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.was!r} and is {self.now!r}"
+
+
+def changes(old: Mapping[str, Any], new: Recipe) -> list[Change]:
+    """Every key that differs between a run's recipe, as it was written down, and another."""
+    with contextlib.suppress(ValidationError):  # of a version with other keys: these differ
+        old = Recipe.model_validate(old).model_dump(mode="json")
+    return list(_compare(old, new.model_dump(mode="json"), ""))
+
+
+def refusal(change: Change, new: Recipe) -> str:
+    """Why a run cannot go on with this change; empty when it can."""
+    if change.key == "evaluation.num_prompts" and not new.data.held_out and new.data.num_held_out is None:
+        return f"{change}, and as many prompts are held out of those that are trained on"
+    if any(change.key == free or change.key.startswith(f"{free}.") for free in FREE):
+        return ""
+    if change.key == "training.num_updates":
+        decay = new.learner.optimizer.decay
+        if decay == "constant":
+            return ""
+        return f"{change}, and learner.optimizer.decay: {decay} makes every learning rate depend on it"
+    return str(change)
+
+
+def extends(found: list[Change]) -> bool:
+    """Whether a finished run is to go on: it is to end later."""
+    return any(change.key in ENDS and (change.now is None or change.now > change.was) for change in found)
+
+
+def _compare(old: Any, new: Any, key: str) -> Iterator[Change]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _compare(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif old != new:
+        yield Change(key, old, new)
