@@ -114,6 +114,7 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
+        # A run resumed at version 0 has this evaluation already: once more, and its accuracy would stand there twice.
         if self.buffer.version == 0 and not self.accuracies:
             await self._evaluate()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
