@@ -39,7 +39,9 @@ class BatchBarrier(Generic[T]):
         self._hold, self._patience_s = hold, patience_s
         self._waiting: dict[str, _Waiting[T]] = {}
         self._started: dict[str, None] = {}
-        self._opening: asyncio.Task[None] | None = None  # kept: the loop itself holds tasks weakly
+        self._opening: set[asyncio.Task[None]] = set()
+        """One for each batch that waits. Kept: the loop itself holds tasks weakly, and a task that is collected would
+        never start its batch."""
 
     async def start(self, batch: GroupBatch | None, position: int, submit: Submit[T]) -> T:
         """What `submit` returns, called when all of the batch are here, lowest `position` first."""
@@ -61,7 +63,9 @@ class BatchBarrier(Generic[T]):
     def _batch(self, batch: GroupBatch) -> _Waiting[T]:
         if batch.batch_id not in self._waiting:
             waiting = self._waiting[batch.batch_id] = _Waiting()
-            self._opening = asyncio.get_running_loop().create_task(self._open(batch, waiting))
+            opening = asyncio.get_running_loop().create_task(self._open(batch, waiting))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
         return self._waiting[batch.batch_id]
 
     def _check(self, batch: GroupBatch, waiting: _Waiting[T]) -> None:

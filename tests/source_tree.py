@@ -37,6 +37,12 @@ class Source:
         """Dotted, without `rayzero.` in front."""
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
+    @property
+    def num_branches(self) -> int:
+        """Places where it decides or repeats something."""
+        kinds = (ast.If, ast.IfExp, ast.BoolOp, ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.Try)
+        return sum(isinstance(node, kinds) for node in ast.walk(self.tree))
+
     def imports(self, *, at_import_time: bool = False) -> Iterator[tuple[str, int]]:
         """Every imported module with its line, ours without `rayzero.`; `at_import_time` leaves out functions and
         TYPE_CHECKING blocks."""

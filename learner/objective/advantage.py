@@ -73,6 +73,7 @@ def _by_group(
     advantages = np.zeros(len(rewards), dtype=np.float64)
     for group in np.unique(groups):
         rows = (groups == group) & observed
+        # One observation has no spread: its standard deviation of 0 would be divided by.
         if rows.sum() > 1:
             advantages[rows] = function(rewards[rows])
     return advantages

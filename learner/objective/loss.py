@@ -63,6 +63,7 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
     correction = correction_weights(
         inputs.old_logprobs, inputs.rollout_logprobs, inputs.samples, len(inputs.advantages), settings.correction
     )
+    # KL and entropy come after the correction: a token that it masks must not lose the pull to the reference as well.
     per_token = correction * terms.values
     kl = None
     if inputs.reference_logprobs is not None:

@@ -231,7 +231,10 @@ class Learner:
                     old[tokens] = self.policy.logprobs(microbatch)[0].cpu() * counts
                 if reference is not None:
                     reference[tokens] = self.policy.reference_logprobs(microbatch).cpu() * counts
-        return Scores(*(None if scores is None else self._of_all_ranks(scores) for scores in (old, reference)))
+        return Scores(
+            old=None if old is None else self._of_all_ranks(old),
+            reference=None if reference is None else self._of_all_ranks(reference),
+        )
 
     def _trained_rows(
         self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]

@@ -44,6 +44,7 @@ class SftTrainer:
         microbatches = pack(
             samples,
             tokens_per_microbatch=self._compute.tokens_per_microbatch,
+            share_prompts=self._compute.share_prompts,
             pair_cost=self._policy.pair_cost,
             multiple_of=self._policy.ranks.world_size,
         )

@@ -24,7 +24,7 @@ from rayzero.rewards.code.languages.base import BuildError, BuildFailure, Langua
 from rayzero.rewards.code.languages.registry import find, languages
 from rayzero.rewards.code.program import NoProgramError, extract
 from rayzero.rewards.code.spec import AssertTest, CallTest, CodeSpec, OperationsTest, SpecError, StdinTest, Test
-from rayzero.rewards.code.trial import PASS, TestResult, Trial
+from rayzero.rewards.code.trial import ERROR, FAIL, PASS, TestResult, Trial
 from rayzero.rewards.code.wanted import bare, called_names, reads_stdin
 from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig
 from rayzero.rewards.sandbox.limits import MIB, Limits
@@ -179,10 +179,10 @@ class CodeJudge:
             if results and trial.spec.stops_early and results[-1].status != PASS:
                 break
             if trial.is_exhausted:
-                results.append(TestResult(status="fail", reason="the tests that failed have used up the total limit"))
+                results.append(TestResult(status=FAIL, reason="the tests that failed have used up the total limit"))
                 break
             result = await trial.run(test, language, how)
-            if result.status == "error" and result.cause != "spec":
+            if result.status == ERROR and result.cause != "spec":
                 result = await trial.run(test, language, how)
             results.append(result)
         return results
@@ -198,8 +198,8 @@ def _sum_up(spec: CodeSpec, results: list[TestResult]) -> CodeVerdict:
         reason += f"; test {bad + 1}: {results[bad].reason}"
     # One verdict of the machine among them and the sum says nothing, unless a test has failed anyway and nothing less
     # than all counts.
-    failed = any(result.status == "fail" for result in results)
-    if any(result.status == "error" for result in results) and not (failed and spec.scoring == "all"):
+    failed = any(result.status == FAIL for result in results)
+    if any(result.status == ERROR for result in results) and not (failed and spec.scoring == "all"):
         status = VerdictStatus.ERROR
     rows = [result.row() for result in results]
     rows += [{"status": "skipped", "reason": "", "seconds": 0.0, "cpu_s": 0.0}] * (total - len(rows))

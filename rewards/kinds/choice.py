@@ -17,8 +17,6 @@ from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.reward_components import ChoiceComponent
 
 LETTERS = "ABCDEFGHIJ"
-OPTIONS_COLUMN = "options"
-"""Column of `rayzero grade`."""
 
 
 class ChoiceReward(PureReward):

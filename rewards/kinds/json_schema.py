@@ -19,8 +19,6 @@ from rayzero.services.schema.config.reward_components import JsonSchemaComponent
 
 _FENCE = re.compile(r"^```(?:json|JSON)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _ONLY_FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)^```[ \t]*\Z", re.DOTALL | re.MULTILINE)
-SCHEMA_COLUMN = "schema"
-"""Column of `rayzero grade`."""
 
 
 class JsonSchemaReward(PooledReward):

@@ -108,11 +108,6 @@ def thought_of(text: str) -> str:
     return before if closed else body
 
 
-def count_words(text: str) -> Counter[str]:
-    """Words by script; `other` for scripts that no target names."""
-    return Counter(script for script, _ in _words(text))
-
-
 def count_languages(text: str, target: str) -> Counter[str]:
     """Words by language where the script leaves several (`en`, `fr`, …; `kanji` of Japanese sentences), else by script.
 

@@ -29,8 +29,6 @@ MAX_STEPS = 20_000_000
 STEPS_AT_A_TIME = 10_000
 DIGITS = 9
 """Significant digits of a float that count: sums in another order differ in the last ones."""
-SETUP_COLUMN = "setup"
-"""Column of `rayzero grade` with the script, or scripts, that build the databases."""
 
 _FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _OUTSIDE = re.compile(r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)

@@ -13,9 +13,6 @@ from rayzero.rewards.math.reading.unboxed import unboxed_answer
 if TYPE_CHECKING:
     from rayzero.services.schema.config.reward_components import AnswerFrom
 
-ANSWER_FROM_COLUMN = "answer_from"
-"""Column of `rayzero grade` with a line's own setting."""
-
 
 @dataclass(frozen=True, slots=True)
 class StatedAnswer:

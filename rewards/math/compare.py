@@ -61,6 +61,7 @@ class Comparison:
         if isinstance(gold, Approximated):
             return self.same(answer, gold.exact) or self.same(answer, gold.decimal)
         if isinstance(answer, Approximated):
+            # The answer's own decimal has no tolerance: `≈ 3` would else be right for every gold answer near 3.
             return self.same(answer.exact, gold) or self.same(replace(answer.decimal, tolerance=None), gold)
         for chain, other in ((answer, gold), (gold, answer)):
             if isinstance(chain, Items) and chain.joiner == "=" and not isinstance(other, Items | Named):
@@ -78,6 +79,7 @@ class Comparison:
         as_sets = self._as_real_sets(answer, gold)
         if as_sets is not None:
             return as_sets
+        # A plain R is a variable everywhere but beside the set of reals.
         if Words("ℝ") in (answer, gold) and Scalar(Symbol("R")) in (answer, gold):
             return True
         one, other = only_element(answer), only_element(gold)

@@ -86,6 +86,7 @@ class Fleet(Generic[W]):
         """A worker is dead or cannot be trusted: take its slot and fill it anew."""
         if slot not in self.slots:
             return  # several groups were in flight on it: the first to fail has reported it
+        # Out of its slot before anything is awaited: no further lease may go to it.
         self._remove(slot)
         logger.warning("%s %s failed and is replaced: %s", self.role, slot.name, error)
         if slot.worker is not None:
@@ -190,6 +191,7 @@ class Fleet(Generic[W]):
                 await asyncio.sleep(after_s)
             worker = await self.spawn(slot.name)
         except (ActorStartError, WorkerError, DeadlineError) as error:
+            # At the start an actor that cannot come up is a mistake in the recipe or the machine: say so at once.
             if not self._started:
                 self._leases.fail(error if isinstance(error, ActorStartError) else ActorStartError(str(error)))
             self.fail(slot, error)

@@ -144,6 +144,7 @@ class LearnerSupervisor(LearnerCalls):
             WorkerError: it keeps failing, or the run is being ended.
         """
         async with self._reviving:
+            # Several calls may fail with one learner; the second finds the new one.
             while self._learner is failed:
                 await self._give_up_on(failed, error)
                 try:
@@ -171,6 +172,7 @@ class LearnerSupervisor(LearnerCalls):
             if checkpoint is not None:
                 await learner.load_checkpoint(str(checkpoint))
                 version = version_of(checkpoint)
+            # The recorded batches in their order: the policy comes back bit for bit, and so do the engines' versions.
             for following in range(version + 1, self.policy_version + 1):
                 await learner.update(await asyncio.to_thread(self._batch, following), following)
         except BaseException:

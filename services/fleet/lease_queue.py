@@ -82,6 +82,7 @@ class LeaseQueue(Generic[W]):
     def _least_loaded(self) -> WorkerSlot[W] | None:
         while self._free:
             load, slot = heapq.heappop(self._free)
+            # Every change pushes a new entry: one whose load is no longer true has a successor in the heap.
             if slot.state is SlotState.SERVING and slot.has_capacity and load == slot.load:
                 return slot
         return None

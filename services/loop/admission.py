@@ -50,6 +50,7 @@ class Admission:
 
     async def run(self) -> None:
         """Prompts to tasks: as many as the staleness bound has room for."""
+        # A resumed run's groups: they were admitted before, under numbers and seeds that they keep.
         entries = [entry for entry in self.buffer.entries.values() if entry.state is GroupState.WAITING]
         total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
         while True:
@@ -126,7 +127,7 @@ class Admission:
             group = await self.runner.run(request, lambda state, holder: self.buffer.move(entry, state, holder), worker)
         except WorkerError as error:
             if self.runner.rollouts.failure is not None or self.runner.rewards.failure is not None:
-                raise
+                raise  # no later group would fare better: the run ends with this cause, not with a stall
             self._drop(entry, DropReason.FAILED, str(error))
             return
         except GroupAborted as aborted:

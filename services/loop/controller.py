@@ -99,6 +99,7 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
+        # A resumed run may have this evaluation already: once more, and its accuracy would stand there twice.
         version = self.buffer.version
         if self.recipe.evaluates_at(version) and version not in self.accuracies:
             self._evaluating.begin(self._evaluate())

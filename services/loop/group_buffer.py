@@ -251,6 +251,7 @@ class GroupBuffer:
     def _give_up_spare(self) -> None:
         """No later update may use a group that is due now; those that are still on their way go first."""
         due = [e for e in self.entries.values() if self._deadline(e) <= self.version and e.state != GroupState.TRAINING]
+        # A finished group costs nothing more, and its batch may still want it.
         due.sort(key=lambda entry: entry.state is GroupState.READY)
         for entry in due[: self.num_spare]:
             self._give_up(entry, DropReason.OVER_PROVISIONED)

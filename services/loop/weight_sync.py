@@ -128,6 +128,7 @@ class WeightSync:
         applied = await self._each([slot.live_worker.apply_weights(policy_version) for slot in self._members])
         receipts = {}
         for slot, receipt in zip(self._members, applied, strict=True):
+            # An engine that acknowledges another version would serve tokens whose staleness is wrong.
             if isinstance(receipt, WeightReceipt) and receipt.policy_version == policy_version:
                 receipts[slot] = receipt
             else:
@@ -174,6 +175,8 @@ class WeightSync:
         The learner learns of the first failure, so that no receiver waits for a dead one until the deadline. What
         failed by itself loses its slot; receivers that only lost the transfer keep theirs.
         """
+        # The sender is the last: a receiver that failed before it ended is a culprit, one that failed after it may
+        # only have lost the transfer.
         tasks = [asyncio.ensure_future(call) for call in (*calls, sending)]
         sender, culprits = tasks[-1], set[asyncio.Future[None]]()
         try:
@@ -190,8 +193,9 @@ class WeightSync:
             return True
         self._members = ()
         for slot, task, result in zip(slots, tasks[:-1], received, strict=True):
-            alone = task in culprits or sent is None
-            if isinstance(result, WorkerError | DeadlineError) or (isinstance(result, BaseException) and alone):
+            if isinstance(result, BaseException) and _failed_by_itself(
+                result, first=task in culprits, sent=sent is None
+            ):
                 self.fleet.fail(slot, result)
         if isinstance(sent, LearnerRestarted):
             logger.warning("the transfer is repeated: %s", sent)
@@ -218,6 +222,12 @@ class WeightSync:
             raise DeadlineError(
                 f"weight sync waited {self.start_s + self.deadline_s:g} s for a rollout worker, and none came up"
             ) from None
+
+
+def _failed_by_itself(error: BaseException, *, first: bool, sent: bool) -> bool:
+    """Whether a receiver loses its slot for an error: it is dead or hangs, it failed before all others, or the sender
+    had no trouble. Any other error may be of a transfer that another receiver broke."""
+    return isinstance(error, WorkerError | DeadlineError) or first or sent
 
 
 def _as_error(result: object, otherwise: str) -> BaseException:

@@ -30,17 +30,10 @@ OWN_KEYS = {
     "cold_start": "add a stage of kind sft before this one",
 }
 READ_BY_SUPERVISED = (
-    "rollout.prompt_template", "rollout.max_model_tokens", "rollout.device", "rollout.engine_device",
-    "rollout.tensor_parallel_size", "rollout.sampling.max_tokens", "learner.lora", "learner.compute", "deadlines",
-    "cluster",
+    "rollout.prompt_template", "rollout.max_model_tokens", "rollout.device", "rollout.tensor_parallel_size",
+    "rollout.sampling.max_tokens", "learner.lora", "learner.compute", "deadlines", "cluster",
 )  # fmt: skip
-READ_BY_REWARD_MODEL = (
-    "rollout.device",
-    "rollout.engine_device",
-    "rollout.tensor_parallel_size",
-    "deadlines",
-    "cluster",
-)
+READ_BY_REWARD_MODEL = ("rollout.device", "rollout.tensor_parallel_size", "deadlines", "cluster")
 INSTEAD = {
     "training": "give the stage's own keys, such as `num_updates`",
     "data": "give the stage's own `data` or `pairs`",

@@ -22,7 +22,7 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.run.interrupts import ended_by_signals
-from rayzero.services.run.placement import Placement
+from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
 from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
@@ -135,7 +135,7 @@ async def workers(
     """
     async with _ray(recipe, model_path, console, (ENGINE, REWARD), logs) as placement:
         engines = _engines(recipe, placement)
-        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=GROUPS_PER_REWARD_WORKER)
         async with _serving(console, (engines, recipe.rollout.num_workers), (rewards, recipe.reward.num_workers)):
             yield engines, rewards
 

@@ -42,6 +42,8 @@ W = TypeVar("W", RemoteRolloutWorker, RemoteRewardWorker)
 T = TypeVar("T")
 Args = tuple[Any, ...]
 METRICS_S = 10.0
+GROUPS_PER_REWARD_WORKER = 64
+"""Groups that a reward worker holds at a time: it scores side by side, and sleeps while a judge or a program runs."""
 
 LOST_WAITS_S = (2.0, 5.0)
 """Before an actor that was lost while it started is started again: Ray still places actors on a node that has died."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ from rayzero.services.run.preflight import (
     check_memory,
     check_observation,
     compute_device,
+    count_gpus,
     gpus_there,
     on_device,
 )
@@ -83,6 +85,8 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     recipe = load_recipe(recipe_path, overrides)
     if gpus and recipe.rollout.device == "auto":
         recipe = on_device(recipe, "cuda")  # what is installed here says nothing of the other machine
+    elif gpus is None and _nothing_says_which_device(recipe):
+        recipe = on_device(recipe, "cpu")  # else a laptop that only grades would be asked for GPUs
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     check_devices(recipe, num_gpus)
     check_observation(recipe)
@@ -106,6 +110,12 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         print(json.dumps(asdict(plan), indent=2))
     else:
         print_plan(terminal(), recipe, plan)
+
+
+def _nothing_says_which_device(recipe: Recipe) -> bool:
+    """No engine is installed, whose build would say it, and this machine has no GPU and no cluster."""
+    is_open = recipe.rollout.device == "auto" and recipe.cluster.address is None
+    return is_open and importlib.util.find_spec("vllm") is None and count_gpus() == 0
 
 
 def make_plan(

@@ -33,7 +33,7 @@ from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
 from rayzero.services.run.interrupts import answer_signals
-from rayzero.services.run.placement import Placement
+from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
 from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.run.report import print_report, write_summary
@@ -168,7 +168,7 @@ class _Run:
         engines: Fleet[RolloutWorker] = Fleet(
             "rollout", placement.rollout_worker, limit=self.recipe.rollout.num_groups, needs_weights=True
         )
-        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=64)
+        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=GROUPS_PER_REWARD_WORKER)
         learner = LearnerSupervisor(placement.learner, self.directory.checkpoints, self.directory.rollouts)
         progress.say("starting the learner, the engines and the reward workers")
         try:

@@ -7,8 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from rayzero.rewards.base import Context
 from rayzero.rewards.grading.case_lines import read_line
 from rayzero.rewards.kinds.code_reward import code_reward
@@ -51,7 +49,6 @@ async def _judged(cases: list[dict[str, Any]]) -> dict[str, str]:
     return bad
 
 
-@pytest.mark.slow
 async def test_every_verdict_is_right() -> None:
     cases = [case for case in CASES if _is_offered(case)]
     bad = await _judged(cases)

@@ -134,9 +134,8 @@ async def test_tensor_parallel_groups_stay_on_a_node_and_a_replacement_takes_the
     model: Path, tmp_path: Path
 ) -> None:
     run = placement(model, tmp_path, rollout={"num_workers": 3, "tensor_parallel_size": 2}, cluster={"learner_gpus": 2})
-    policy: Any
-    engines: list[Any]
-    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(3)))
+    started: Any = asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(3)))
+    policy, *engines = await started
     ranks = await ranks_of(policy)
     assert len({rank.node for rank in ranks}) == 1, "a learner that fits one node is on one node"
     assert len({rank.gpus[0] for rank in ranks}) == 2
@@ -166,8 +165,6 @@ async def test_one_mark_of_a_node_is_enough_for_a_learner_that_fills_it(model: P
         model, tmp_path, rollout={"num_workers": 2},
         cluster={"learner_gpus": 3, "environment": environment, **marks},
     )  # fmt: skip
-    policy: Any
-    engines: list[Any]
     policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
     ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
     (marked,) = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("learner")]

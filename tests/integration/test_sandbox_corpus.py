@@ -70,7 +70,6 @@ def test_the_corpus_is_as_large_as_promised() -> None:
     assert len({(program.language, program.name) for program in hostile}) == len(hostile)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_no_hostile_program_passes(backend: str) -> None:
     programs = offered("hostile")
@@ -78,7 +77,6 @@ async def test_no_hostile_program_passes(backend: str) -> None:
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.WRONG}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_every_honest_program_passes(backend: str) -> None:
     programs = offered("honest")
@@ -91,7 +89,6 @@ async def test_every_honest_program_passes(backend: str) -> None:
 @needs("bwrap")
 @pytest.mark.skipif(os.geteuid() != 0, reason="every test is a plain user's already")
 @pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no interpreter that a plain user can reach")
-@pytest.mark.slow
 def test_the_same_as_a_plain_user() -> None:
     command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3"]
     root = Path(__file__).parents[2]

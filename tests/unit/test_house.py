@@ -50,6 +50,47 @@ TESTS_OF_SEVERAL = {
 """Tests of a folder, or of several files together."""
 
 
+MANY_BRANCHES = 20
+"""A module that decides so often deserves a test file of its own."""
+TESTED_ELSEWHERE = {
+    # Answers are read and compared by many files together: labelled cases, and mutants of them, go through `verify`.
+    "rewards/math/": "tests/unit/rewards/math/test_corpus.py",
+    # Boxes, links and limits do nothing without real processes.
+    "rewards/sandbox/": "tests/integration/test_sandbox_supervision.py",
+    "rewards/sandbox/inside/": "tests/unit/rewards/sandbox/inside/test_assertion_runner.py",
+    "rewards/code/": "tests/integration/test_sandbox_corpus.py",
+    "rewards/children/fork_server.py": "tests/unit/rewards/children/test_pool.py",
+    "rewards/grading/case_lines.py": "tests/unit/rewards/grading/test_grade.py",
+    "rewards/base.py": "tests/unit/rewards/test_rubric.py",
+    "rewards/kinds/choice.py": "tests/unit/rewards/test_text_corpora.py",
+    "rewards/kinds/exact.py": "tests/unit/rewards/test_text_corpora.py",
+    "rewards/kinds/instruction_rules.py": "tests/unit/rewards/kinds/test_instructions.py",
+    "rewards/kinds/latin_languages.py": "tests/unit/rewards/kinds/test_language.py",
+    "rewards/kinds/sql.py": "tests/unit/rewards/test_text_corpora.py",
+    # Both ends of the broadcast, with a real engine.
+    "learner/broadcast/": "tests/integration/test_weight_sync.py",
+    "rollout_workers/broadcast/": "tests/integration/test_weight_sync.py",
+    "learner/model/attention.py": "tests/unit/learner/model/test_policy.py",
+    "learner/update/metrics.py": "tests/unit/learner/update/test_learner.py",
+    "services/cli/pipeline.py": "tests/integration/test_pipeline.py",
+    "services/cli/regrade.py": "tests/integration/test_operate.py",
+    "services/cli/run_list.py": "tests/unit/services/cli/test_client.py",
+    "services/cli/samples.py": "tests/integration/test_page.py",
+    "services/data/sources/rows.py": "tests/unit/services/data/sources/test_sources.py",
+    "services/fleet/fleet.py": "tests/unit/services/loop/test_weight_sync.py",
+    "services/fleet/placement_groups.py": "tests/integration/test_gpu_placement.py",
+    "services/pipeline/charts.py": "tests/unit/services/pipeline/test_report.py",
+    "services/pipeline/fingerprints.py": "tests/unit/services/pipeline/test_pipeline_run.py",
+    "services/pipeline/loading.py": "tests/unit/services/pipeline/test_graph.py",
+    "services/planning/model_shape.py": "tests/unit/services/planning/test_model_families.py",
+    "services/run/run.py": "tests/integration/test_loop.py",
+    "services/store/run_directory.py": "tests/unit/services/store/test_run_files.py",
+    # TRL is in its own extra; what it measured is read by the test.
+    "benchmarks/trl/": "tests/unit/benchmarks/trl/test_time_to_reward.py",
+}
+"""Where such a module, or each of a folder's, is tested instead, and by what."""
+
+
 def floor_of(room: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
@@ -152,3 +193,45 @@ def test_unit_tests_mirror_the_tree() -> None:
         if not twin.is_file() and not twin.with_suffix("").is_dir():
             strange.append(f"{path}: there is no {Path(*twin.relative_to(ROOT).parts)}")
     assert not strange
+
+
+def _twin(path: str) -> Path:
+    folder, _, name = path.rpartition("/")
+    return ROOT / "tests/unit" / folder / f"test_{name}"
+
+
+def test_every_module_of_logic_has_its_test_file() -> None:
+    missing = [
+        f"{source.path}: write {_twin(source.path).relative_to(ROOT)}"
+        for source in sources(*LAYERS, "benchmarks")
+        if source.num_branches >= MANY_BRANCHES
+        and not _twin(source.path).is_file()
+        and not source.path.startswith(tuple(TESTED_ELSEWHERE))
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("place", TESTED_ELSEWHERE)
+def test_what_is_tested_elsewhere_is_there_and_has_no_test_file_of_its_own(place: str) -> None:
+    assert (ROOT / TESTED_ELSEWHERE[place]).is_file()
+    modules = [source for source in sources(*LAYERS, "benchmarks") if source.path.startswith(place)]
+    assert any(each.num_branches >= MANY_BRANCHES and not _twin(each.path).is_file() for each in modules)
+
+
+GLOSSARY = re.findall(
+    r"^\| [^|]+ \| [^|]+ \| `(\w+)` \| \[([\w/.]+)\]\(\.\./([\w/.]+)\) \|$",
+    (ROOT / "docs/glossary.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_the_glossary_has_a_name_and_a_home_in_every_row() -> None:
+    rows = [line for line in (ROOT / "docs/glossary.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    assert len(GLOSSARY) == sum("---" not in line and not line.startswith("| word |") for line in rows) > 40
+
+
+@pytest.mark.parametrize(("name", "shown", "path"), GLOSSARY)
+def test_every_name_of_the_glossary_is_defined_where_it_says(name: str, shown: str, path: str) -> None:
+    assert shown == path
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert re.search(rf"^ *(?:class |(?:async )?def )?{name}\b(?: *[:=(\[]|$)", text, re.MULTILINE)

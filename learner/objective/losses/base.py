@@ -55,6 +55,7 @@ class Tokens:
     def per_sample_mean(self, values: Tensor) -> Tensor:
         """[n] -> [s], averaged over each completion's tokens; 0 where there is none."""
         counts = self.per_sample_sum(values.new_ones(values.shape))
+        # An empty completion has no mean; 0 / 0 would be NaN in the loss of all others.
         return self.per_sample_sum(values) / counts.clamp(min=1)
 
 

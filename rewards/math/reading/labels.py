@@ -25,6 +25,7 @@ _NAME = rf"(?:\\(?:triangle|angle) )?(?:[A-Z]{{1,3}}'*|[a-z]|\\[a-z]+ ?){_SCRIPT
 _RATIO = re.compile(rf"^{_NAME}(?: *: *{_NAME}){{1,4}}$")
 _SEGMENT = rf"(?:[A-Z]{{1,3}}'*{_SCRIPT}?)"
 _QUOTIENT = re.compile(rf"^(?:\\frac *\{{ *{_SEGMENT} *\}} *\{{ *{_SEGMENT} *\}}|{_SEGMENT} */ *{_SEGMENT})$")
+# At least one capital, or `2n` would name a matrix.
 _OF_MATRICES = re.compile(r"^(?=.*[A-Z])(?:\\top |[-+*\d(){}^ A-Zntk'])+$")
 _UPRIGHT = re.compile(r"⟪ *([A-Za-z]|[A-Z]{2,5}) *⟫")
 _ROOTS = frozenset(["x", "y", "z", "t", "\\lambda"])
@@ -34,6 +35,7 @@ _WORDS = re.compile(
 )
 _VECTOR = re.compile(r"^\\begin *\{[pb]matrix\} *[a-z](?: *\\\\ *[a-z])+ *\\end *\{[pb]matrix\}$")
 _COMPUTATION = re.compile(r"^\\(?:sum|prod|int|lim|max|min|det|iint|oint|limsup|liminf)\b|^\[[A-Z]{3,5}\]$")
+# Words of logic: `no x = 3` and `x or y = 3` say more than a name would.
 _NO_LABEL = re.compile(r"\b(?:or|and|not|mod|if|no|either|neither)\b|[或不]", re.IGNORECASE)
 _CONSTANTS = frozenset(["e", "i", "\\pi"])
 

@@ -44,7 +44,7 @@ def read_matrix(text: str, read: Read) -> Answer | None:
     if sum(map(len, cells)) > MAX_ITEMS or not rows:
         raise TooLargeError("a matrix too large")
     kind = match["kind"]
-    if kind in ("cases", "aligned", "align") and kind != "array":
+    if kind in ("cases", "aligned", "align"):
         if all(len(row) == 1 or (kind != "cases") for row in cells):
             return read(" , ".join("".join(row).strip(" ,;.") for row in cells))
         return Matrix(tuple(tuple(read(cell) for cell in row) for row in cells), "cases")

@@ -29,12 +29,17 @@ from rayzero.rewards.math.split import words
 
 _MAX_DEPTH = 40
 _MACRO = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
+# The small language's own brackets: an answer that brings them could pretend to be read already.
 _RESERVED = re.compile("[⟪⟫⦃⦄]")
+# 1，000 in full-width signs; elsewhere that comma parts the elements of a list.
 _FULL_WIDTH_COMMA_IN_NUMBER = re.compile(r"(?<=[０-９])，(?=[０-９]{3}(?![０-９]))|(?<=\d)，(?=0\d\d(?!\d))")
+# The French ]0, 1[ for (0, 1). Behind an operator or a space the bracket may open something else.
 _REVERSED = re.compile(r"(?<![^ ∪∩∈∖=])([\[\]])([^\[\]()]+,[^\[\]()]+)([\[\]])(?![^ ∪∩∖.,])")
 _GROUPED = re.compile(r"(?<![\w.'])\d{1,3}(?:(?:'\d{3})+|(?:_\d{3})+|(?:\.\d{3}){2,})(?![\w'.]\d|\w)")
 """1'234'567, 1.234.567 and 1_234_567: no base has three digits."""
+# TeX's own `\root 3 \of 8`.
 _ROOT_OF = re.compile(r"\\root *\{? *(\w) *\}? *\\of(?![A-Za-z])")
+# f^{\prime\prime} is f'', and no power.
 _PRIMES = re.compile(r" *\^ *(?:\{ *'[' ]*\}|'+)")
 _DERIVATIVE = re.compile(
     r"\\frac *\{ *d *(?:\^ *\{? *(?P<order>[23]) *\}? *)?(?P<function>[a-z]) *\} *"

@@ -20,6 +20,7 @@ _APPROXIMATE = re.compile(
 )
 _APPROXIMATE_AFTER = re.compile(r" *⟪? *[(,]?⟪? *(?:approximately|approx\.?|roughly|左右) *⟫? *\)?⟫?$", re.IGNORECASE)
 _FOOT = "'"
+# `3/4 of the cake`: a share, whatever it is a share of.
 _PART_OF = re.compile(
     r"^([\d./ %]*\d%?|\\frac *\{\d+\}\{\d+\}) *⟪? *"
     r"of (?:the|a|an|his|her|their|its) [A-Za-z]{3,}(?: [A-Za-z]{3,})? *⟫?$"
@@ -28,16 +29,19 @@ _CURRENCY = re.compile(
     r"^(?P<sign>-?) *(?:⟪ *)?(?P<unit>US *\$|\$|€|£|¥|₹|Rs\.?(?= *\d)|USD|"
     r"RMB|CNY|EUR|GBP|INR|人民币)(?: *⟫)? *(?P<rest>.+)$"
 )
+# Where a unit may begin behind a number. Every such place is tried, so `_MAX_TAILS` bounds them.
 _TAIL = re.compile(
     r"(?=/ *(?:⟪|[A-Za-z]{3}|[\u4e00-\u9fff]))|"
     r"(?<![\\A-Za-z⟪])(?=[A-Za-z⟪°%‰$€£¥₹¢Ω(\u4e00-\u9fff]|\\mu|\\Omega|"
     r"\\frac *\{[A-Za-z]+\} *\{[A-Za-z]+(?:\^\{?\d\}?)?\}$)"
 )
+# 7th, also as 7^{th}.
 _ORDINAL = re.compile(r"^(\d+) *(?:\^ *\{? *)?⟪? *(?:st|nd|rd|th) *⟫?(?: *\})?$")
 _PART = r"(\d+(?:\.\d+)?|\\frac *\{\d+\}\{\d+\}) *(⟪ *[A-Za-z.]+ *⟫|[A-Za-z]+\.?|[\u4e00-\u9fff]+|°|''|')"
 _COMPOUND = re.compile(rf"^{_PART}(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})(?: *,? *(?:⟪? *\band\b *⟫?)? *{_PART})?$")
 _WORD_AND = re.compile(r",? +and *⟫(?= *\d)")
 _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)}
+# Where `sin 30°` is an argument in degrees, and no number of degrees.
 _TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|(?<![A-Za-z])(?:sin|cos|tan|cot)|\\ln|\\log")
 _DEGREE_OF_NOTHING = re.compile(r"(?:^|[^\w})\] ]) *°")
 _MAX_TAILS = 24

@@ -99,7 +99,7 @@ def read_date(text: str) -> Date | None:
     if match := _SLASH_DATE.fullmatch(plain):
         first, second = int(match["first"]), int(match["second"])
         if (first > 12) == (second > 12) and first != second:
-            return None
+            return None  # which of them is the month depends on the country
         return _date(match["year"], min(first, second) if max(first, second) > 12 else first, str(max(first, second)))
     match = _MONTH_DAY.fullmatch(plain) or _DAY_MONTH.fullmatch(plain)
     if match:

@@ -16,9 +16,11 @@ from rayzero.rewards.math.values.exact import NotRationalError, rational_value
 from rayzero.rewards.math.values.numeric import Approximation, UndefinedError, agree, approximate
 from rayzero.rewards.math.values.tree import Apply, Constant, Node, Symbol, apply, nodes_of, number, symbols_of
 
+# 60 digits tell nearly all pairs apart that differ; those that agree so far are computed once more, with 400.
 _COARSE_DIGITS = 60
 _FINE_DIGITS = 400
 _MAX_SYMBOLS = 12
+# Fewer real points than these prove nothing: two functions may meet in two.
 _MIN_POINTS = 3
 _SCALES = (
     (Fraction(3, 2), 1), (Fraction(5, 7), 1), (Fraction(1, 9), 1), (Fraction(37, 3), 1), (Fraction(2011, 3), 1),
@@ -69,6 +71,7 @@ def proportional(first: Node, second: Node) -> Fraction | float | None:
     if not names or names != symbols_of(second) or len(names) > _MAX_SYMBOLS:
         return None
     for point in _points(names):
+        # Next to 0 a quotient is rounding alone, and its sign could turn an inequality.
         try:
             at_first, at_second = (approximate(node, _COARSE_DIGITS, point) for node in (first, second))
         except UndefinedError:

@@ -88,6 +88,7 @@ class _BoundedEvaluation:
         if node.op == "mul":
             return Approximation(values[0] * values[1], magnitudes[0] * magnitudes[1])
         if node.op == "div":
+            # A divisor that is all rounding stands for 0: dividing by it would make any number of nothing.
             if abs(values[1]) <= magnitudes[1] * mpmath.mpf(10) ** (10 - mpmath.mp.dps):
                 raise UndefinedError
             quotient = values[0] / values[1]
@@ -123,6 +124,7 @@ class _BoundedEvaluation:
                 raise UndefinedError
             return Approximation(mpmath.mpf(0), base.magnitude)
         power = mpmath.re(exponent.value)
+        # 9^9^9^9 would take all memory before any time limit is looked at.
         if abs(mpmath.log10(abs(base.value)) * abs(exponent.value)) > _MAX_LOG10:
             raise TooLargeError("a power too large")
         if rational is not None and rational.denominator == 1 and abs(rational) < 100_000:

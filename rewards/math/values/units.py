@@ -80,7 +80,7 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     (_M, "1/2", "斤"),
     (_M, "45359237/100000000", "lb lbs pound"),
     (_M, "45359237/1600000000", "oz ounce"),
-    ({"ton": 1}, "1", "ton"),
+    ({"ton": 1}, "1", "ton"),  # short, long or metric: comparable with itself alone
     (_T, "1", "s sec second 秒 秒钟"),
     (_T, "1/1000", "ms millisecond 毫秒"),
     (_T, "60", "min minute 分钟 分"),
@@ -91,6 +91,7 @@ _TABLE: tuple[tuple[dict[str, int], str, str], ...] = (
     ({"month": 1}, "12", "year yr yearold yearsold 年 岁"),
     ({"length": 3}, "1/1000", "L l liter litre 升"),
     ({"length": 3}, "1/1000000", "mL ml milliliter millilitre cc 毫升"),
+    # Of the US or imperial: comparable with its own parts alone.
     ({"gallon": 1}, "1", "gallon gal 加仑"),
     ({"gallon": 1}, "1/4", "quart qt"),
     ({"gallon": 1}, "1/8", "pint pt"),
@@ -208,6 +209,7 @@ def _word(word: str) -> Unit | None:
     if word in table:
         return table[word]
     lower = word.lower().rstrip(".")
+    # One letter counts in its own case alone: M is no metre, and K no kilo.
     if lower in table and (len(lower) > 1 or word[-1:] == "."):
         return table[lower]
     for plural in ("es", "s"):
@@ -241,7 +243,7 @@ def _known(tokens: list[re.Match[str]]) -> Unit | None:
     for token in tokens:
         if token["over"]:
             if sign == -1:
-                return None
+                return None  # a/b/c can be read in two ways
             sign, last = -1, None
         elif token["power"]:
             if last is None or abs(int(token["exponent"])) > 4:

@@ -36,7 +36,7 @@ def judge(sock: socket.socket, test: str, prelude: str, entry_point: str) -> Ver
     Only a run to the very end passes. `fault`: the test is to blame, not the program.
     """
     link = Link(sock)
-    space = Namespace(link, entry_point)
+    space = Namespace(link)
     try:
         space.names = frozenset(link.hello())
         _run(space, test, prelude, entry_point)
@@ -53,10 +53,9 @@ class Namespace(dict[str, Any]):
     """The test's globals. A name that it binds nowhere means the program's, never the program's own `abs` or `math`,
     which could make any assertion hold."""
 
-    def __init__(self, link: Link, entry_point: str) -> None:
+    def __init__(self, link: Link) -> None:
         super().__init__(__name__="__main__", __file__="/tmp/test_solution.py")
         self._link = link
-        self._entry_point = entry_point
         self.names: frozenset[str] = frozenset()
         """What the program defines."""
         self.attributes_of: frozenset[str] = frozenset()

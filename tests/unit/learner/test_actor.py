@@ -1,10 +1,12 @@
-"""The learner computes on the device that it was given: a GPU that torch sees may be another actor's."""
+"""The learner computes on the device that it was given, and makes supervised updates as they are written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,3 +48,23 @@ async def test_ranks_meet_at_an_address_of_the_nodes_family(
     assert (place.host, place.world_size) == (host, 2)
     assert place.port > 0
     assert Path(place.file).parent.stat().st_mode & 0o777 == 0o700, "a local Ray's ranks meet where no other user can"
+
+
+SOURCE = {"kind": "function", "function": "rayzero.services.data.tasks.numbers:addition_demonstrations"}
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["cold start", "stage of a pipeline"])
+async def test_supervised_updates_have_the_optimizer_that_is_written_for_them(tiny_model: Path, cold: bool) -> None:
+    own = {"learning_rate": 0.01, "decay": "linear", "floor": 0.5, "warmup_updates": 1}
+    start = {"cold_start": {"source": SOURCE, "num_updates": 3, "optimizer": own}}
+    changes: dict[str, Any] = start if cold else {"learner": {"optimizer": own}, "training": {"num_updates": 3}}
+    settings = recipe(model={"dtype": "float32"}, rollout={"sampling": {"temperature": 0.6}}, **changes)
+    actor = LearnerActor(settings, str(tiny_model))
+    await actor.start("cpu")
+    example = (np.array([1, 2], dtype=np.int32), np.array([3, 4], dtype=np.int32))
+    rows = [await actor.sft_step([example], update) for update in range(3)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.01, 0.01, 0.005])
+    assert rows[2]["loss"] < rows[0]["loss"]
+    await actor.end_sft()
+    assert actor._learner.optimizer._settings == settings.learner.optimizer
+    await actor.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -92,3 +93,16 @@ async def test_an_engine_that_cannot_be_held_fails_the_batch() -> None:
     starts = [gate.start(batch(2), name, engine.submit(name)) for name in (0, 1)]
     results = await asyncio.gather(*starts, return_exceptions=True)
     assert [str(result) for result in results] == ["the engine is dead"] * 2
+
+
+async def test_every_batch_that_waits_is_kept_from_the_garbage_collector() -> None:
+    engine = Engine()
+    gate: BatchBarrier[int] = BatchBarrier(engine.hold, patience_s=0.02)
+    batches = [GroupBatch(batch_id=f"batch {number}", size=2) for number in range(3)]
+    starts = [asyncio.create_task(gate.start(each, 0, engine.submit(n))) for n, each in enumerate(batches)]
+    await asyncio.sleep(0)
+    gc.collect()
+    assert len(gate._opening) == 3
+    assert await asyncio.wait_for(asyncio.gather(*starts), 5.0) == [0, 1, 2]
+    await asyncio.sleep(0)
+    assert not gate._opening

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.update.learner import Learner
 from rayzero.learner.update.sft import SftTrainer
 from rayzero.services.schema.config.learner import ComputeSettings
@@ -28,7 +29,8 @@ def examples(count: int = 5) -> list[SftExample]:
 
 
 def trainer(learner: Learner, rate: float = 1e-3, num_updates: int = 1, **settings: Any) -> SftTrainer:
-    compute = ComputeSettings(tokens_per_microbatch=settings.pop("tokens_per_microbatch", 8192))
+    layout = {key: settings.pop(key) for key in ("tokens_per_microbatch", "share_prompts") if key in settings}
+    compute = ComputeSettings(**layout)
     optimizer = SupervisedOptimizerSettings(learning_rate=rate, **{"decay": "constant", **settings})
     return SftTrainer(learner.policy, learner.optimizer, compute, settings=optimizer, num_updates=num_updates)
 
@@ -54,6 +56,23 @@ def test_the_split_never_changes_the_step(tiny_model: Path) -> None:
         trainer(learner, tokens_per_microbatch=budget).step(examples(), 0)
         ends.append(weights(learner))
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-6)
+
+
+def test_prompts_are_shared_where_the_recipe_says_so(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = np.arange(6, dtype=np.int32)
+    twins: list[SftExample] = [(prompt, np.array([token], dtype=np.int32)) for token in (7, 8)]
+    lengths = []
+    for shared in (True, False):
+        learner = make_learner(tiny_model)
+        scored = learner.policy.logprobs
+
+        def counted(microbatch: Microbatch, temperature: float | None = None, scored: Any = scored) -> Any:
+            lengths.append(len(microbatch.token_ids))
+            return scored(microbatch, temperature)
+
+        monkeypatch.setattr(learner.policy, "logprobs", counted)
+        trainer(learner, share_prompts=shared).step(twins, 0)
+    assert lengths[0] < lengths[1]
 
 
 def test_it_learns(tiny_model: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayzero.rewards.kinds.language import LanguageReward, count_words, thought_of
+from rayzero.rewards.kinds.language import LanguageReward, count_languages, thought_of
 from rayzero.rewards.kinds.prose import prose
 from rayzero.services.schema.messages import VerdictStatus
 from tests.unit.rewards.cases import case
@@ -150,7 +150,7 @@ def test_what_counts_as_the_thought(text: str, thought: str) -> None:
 @given(st.text(alphabet=st.sampled_from("ab中文 $`\\()[]{}<>/\n1.https:@~"), max_size=200))
 def test_prose_never_invents_words_and_never_fails(text: str) -> None:
     assert set(prose(text)) <= set(text) | {" "}
-    assert count_words(prose(text)).total() <= len(text)
+    assert count_languages(prose(text), "en").total() <= len(text)
 
 
 def test_a_megabyte_of_anything_is_linear() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from rayzero.services.pipeline.context import StageContext, StageOutcome
@@ -11,7 +12,7 @@ from rayzero.services.pipeline.job import attempt_at
 from rayzero.services.pipeline.loading import load_pipeline
 from rayzero.services.pipeline.pipeline_run import PipelineRun
 from rayzero.services.schema.config.pipeline import WRITES
-from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.errors import RayzeroError, RecipeError
 
 PIPELINE = """\
 name: r1
@@ -44,6 +45,13 @@ stages:
     kind: eval
     models: [base, cold, final]
 """
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    """What is said of a pipeline that is refused."""
+    with pytest.raises(RecipeError) as caught:
+        load_pipeline(write(folder, text), overrides)
+    return str(caught.value)
 
 
 class FakeKinds:

@@ -1,18 +1,23 @@
-"""Mistakes that `rayzero check` ends with one sentence, each with its remedy."""
+"""`rayzero check`: mistakes, each ended with one sentence and its remedy; and a machine where nothing is installed."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import struct
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rayzero.services.cli.options import DEMO
+from rayzero.services.run import plan
 from rayzero.services.run.plan import check
+from rayzero.services.schema.config import rollout
 from rayzero.services.schema.errors import RecipeError
 from tests.models import character_tokenizer
 
@@ -110,15 +115,15 @@ FROM_FUNCTION = "data.train=[{kind: function, function: 'my_source:rows', argume
 @pytest.mark.parametrize(
     ("change", "override", "sentence"),
     [
-        (nothing, FROM_FUNCTION, r"train/1: its answer, Decimal\('0'\) .* JSON .*: give text, a number"),
-        (append("train.jsonl", '{"prompt": "x", "answer": ["1", NaN]}'), "", r"train/13: its answer, \['1', nan\]"),
+        (nothing, FROM_FUNCTION, r"row 1: column 'answer' holds a Decimal, which JSON cannot: .* give it as text"),
+        (append("train.jsonl", '{"prompt": "x", "answer": ["1", NaN]}'), "", r"train.jsonl:13: .*(nan|NaN)"),
         (append("held.jsonl", json.dumps({"prompt": "1" * 90, "answer": "1"})), "evaluation.num_prompts=2",
          r"data.held_out: prompt held_out/2 has 1\d\d tokens, and rollout.max_model_tokens is 64: raise it, drop"),
         (append("train.jsonl", '{"prompt": "x", "answer": "1", "ds": "gsm8k"}'),
          "reward.rubrics={math: {r: {kind: custom, function: 'my_rewards:fine'}}}",
          r"source 'default' has no rubric"),
         (lambda place: (place / "train.jsonl").write_text('{"prompt": "x", "answer": "1", "ds": "gsm8k"}\n'),
-         "source", r"prompt train/1 has the source 'gsm8k', and reward.rubrics has none .* columns.source"),
+         "source", r"train.jsonl:1: no rubric for source 'gsm8k': add it, or `default`"),
         (without_system_role, "data.train.0.system_prompt=Be brief.",
          r"data.train.0: prompt train/1 \(roles: system, user\): .* refuses it: System role not supported"),
         (without_system_role, "data.held_out.0.system_prompt=Be brief.", r"data.held_out: prompt held_out/1 \(roles"),
@@ -158,3 +163,30 @@ def test_a_recipe_without_one_passes_beside_a_file_rewards_py(place: Path, capsy
     shown = capsys.readouterr()
     assert json.loads(shown.out)["train_prompts"] == 13
     assert "note: data.train.0: 1 of 13 prompts are too long and will be dropped: prompt train/13" in shown.err
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no engine and no GPU."""
+
+    def find_spec(name: str, *_: Any) -> None:
+        return None
+
+    def distribution(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(rollout, "distribution", distribution)
+    monkeypatch.setattr(plan, "count_gpus", lambda: 0)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_demo_is_planned_for_cpus_where_no_engine_says_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.check(DEMO, [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["memory"] is None
+
+
+@pytest.mark.usefixtures("bare")
+def test_gpus_that_are_named_are_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.check(DEMO, ["cluster.gpu_memory_bytes=85899345920"], as_json=True, gpus=2)
+    assert json.loads(capsys.readouterr().out)["memory"] is not None
