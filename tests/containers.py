@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 CHECKOUT = Path.cwd()
-TOKENS = {"RAY_AUTH_TOKEN": "ray-token", "RAYZERO_API_TOKEN": "api-token", "GRAFANA_ADMIN_PASSWORD": "password"}
+TOKENS = {
+    "RAY_AUTH_TOKEN": "ray-token", "RAYZERO_API_TOKEN": "api-token-of-the-tests", "GRAFANA_ADMIN_PASSWORD": "password",
+}  # fmt: skip
 SECRETS = {"api_token": "RAYZERO_API_TOKEN", "ray_token": "RAY_AUTH_TOKEN"}
 RAY_SERVICES = ("ray-head", "learner", "rollout-worker", "reward-worker")
 OURS = ("rayzero/train:0.1.0", "rayzero/reward:0.1.0")

@@ -45,6 +45,7 @@ class RayNodes:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         # Short: a socket's path may have 107 bytes.
         self.scratch = Path(f"/tmp/rz-{os.getpid()}")
+        self.scratch.mkdir(mode=0o700)  # Ray opens each node's own folder to every user
 
     @property
     def address(self) -> str:

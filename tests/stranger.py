@@ -14,6 +14,7 @@ import pkgutil
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ import grpc
 NOBODY = 65534
 PATIENCE_S = 1.5
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+NOISE = (b"\0" * 64, b"\xff" * 64)
 REQUESTS = (
     "GET /",
     "GET /metrics",
@@ -44,8 +46,9 @@ def ask(port: int) -> dict[str, str]:
     """`METHOD path` or a gRPC method -> status; `raw` -> how many bytes it says to noise."""
     if _says(port, HTTP2).startswith(b"\0\0"):
         return dict(_ask_grpc(port))
-    said = {request: status for request in REQUESTS if (status := _ask_http(port, request))}
-    return said or {"raw": str(max(len(_says(port, noise)) for noise in (b"\0" * 64, b"\xff" * 64)))}
+    if not _ask_http(port, REQUESTS[0]):  # no server of HTTP
+        return {"raw": str(max(len(_says(port, noise)) for noise in NOISE))}
+    return {request: status for request in REQUESTS if (status := _ask_http(port, request))}
 
 
 def methods() -> list[str]:
@@ -96,7 +99,9 @@ def main() -> None:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    print(json.dumps({port: ask(int(port)) for port in sys.argv[1:]}))
+    ports = list(map(int, sys.argv[1:]))
+    with ThreadPoolExecutor(8) as pool:
+        print(json.dumps(dict(zip(ports, pool.map(ask, ports), strict=True))))
 
 
 if __name__ == "__main__":

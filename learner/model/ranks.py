@@ -6,6 +6,7 @@ are summed, not averaged. With one rank nothing is sharded and nothing communica
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rayzero.learner.batch.batching import Microbatch
+from rayzero.services.schema import errors
 from rayzero.services.schema.addresses import family_of
 from rayzero.services.schema.messages import Rendezvous
 
@@ -74,28 +76,44 @@ class Ranks:
         return whole.cpu() if isinstance(tensor, DTensor) else whole
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, sent to all. An exception there is raised on all: they would wait for it in vain."""
+        """What rank 0 makes, sent to all. An exception there is raised on all: they would wait for it in vain.
+
+        It travels as tensors and plain values (`torch.load` with `weights_only`): peers are not to bring code.
+        """
         if self.mesh is None:
             return make()
-        outcome: list[Any] = [None, None]
+        made: T | None = None
+        failure: Exception | None = None
         if self.rank == 0:
             try:
-                outcome[0] = make()
+                made = make()
             except Exception as error:
-                outcome[1] = error
-        dist.broadcast_object_list(outcome, group=self.mesh.get_group(), group_src=0)
-        if outcome[1] is not None:
-            raise outcome[1]
-        made: T = outcome[0]
-        return made
+                failure = error
+        told = None if failure is None else [type(failure).__name__, str(failure)]
+        sent, problem = self.gather((made, told))[0]
+        if failure is not None:
+            raise failure
+        if problem is not None:
+            raise _named_error(*problem)
+        result: T = sent
+        return result
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in order."""
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in order: tensors and plain values, in tuples, lists and dicts."""
         if self.mesh is None:
             return [value]
-        values = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self.mesh.get_group())
-        return values
+        group = self.mesh.get_group()
+        packed = io.BytesIO()
+        torch.save(value, packed)
+        own = torch.frombuffer(packed.getbuffer(), dtype=torch.uint8).to(self.mesh.device_type)
+        sizes = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.full_like(sizes[0], own.numel()), group=group)
+        lengths = [int(size) for size in sizes]
+        room = torch.zeros(max(lengths), dtype=torch.uint8, device=own.device)
+        room[: own.numel()] = own
+        rooms = [torch.empty_like(room) for _ in lengths]
+        dist.all_gather(rooms, room, group=group)
+        return [_unpacked(each[:length]) for each, length in zip(rooms, lengths, strict=True)]
 
 
 ONE_RANK = Ranks()
@@ -124,6 +142,18 @@ def meeting_store(rank: int, rendezvous: Rendezvous, timeout: timedelta) -> Any:
     # Left to itself the store would listen on every interface.
     listener = socket.create_server((host, port), family=family_of(host)).detach() if rank == 0 else None
     return DISTRIBUTED.TCPStore(host, port, rendezvous.world_size, rank == 0, timeout, master_listen_fd=listener)
+
+
+def _unpacked(content: Tensor) -> Any:
+    return torch.load(io.BytesIO(content.cpu().numpy().tobytes()), map_location="cpu", weights_only=True)
+
+
+def _named_error(name: str, text: str) -> Exception:
+    """Of this process, as rank 0's: the control plane tells them apart by their kind."""
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, errors.RayzeroError):
+        return kind(text)
+    return RuntimeError(f"rank 0 failed: {name}: {text}")
 
 
 def leave() -> None:

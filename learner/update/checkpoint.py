@@ -6,7 +6,10 @@ state/part_0000.pt   masters, moments and reference, in the order in which they 
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,9 @@ PART_BYTES = 2 * 2**30
 """Tensors are written as soon as they are as large together: the host need not hold a model of them."""
 UNWRITABLE = ("I/O error", "No space left", "PytorchStreamWriter failed", "unexpected pos")
 """What safetensors and torch say where a file cannot be written: neither raises OSError."""
+
+NO_STATE = (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError, IndexError, EOFError)
+"""What is raised where a file holds something else than a learner's state; torch's own reader refuses code so."""
 
 Place = dict[str, int]
 """Where a tensor lies: {"part": number of the file, "index": place in its list}."""
@@ -60,11 +66,26 @@ def load_learner(learner: Learner, directory: Path) -> None:
     state: dict[str, Any] = {}
 
     def read() -> Any:
-        state.update(read_state(directory))
-        return outline(state)
+        with _explained(directory, RuntimeError):
+            state.update(read_state(directory))
+            return outline(state)
 
     outlined = learner.policy.ranks.from_first(read)
-    learner.load_state_dict(state or outlined)
+    with _explained(directory):
+        learner.load_state_dict(state or outlined)
+
+
+@contextlib.contextmanager
+def _explained(directory: Path, *also: type[Exception]) -> Iterator[None]:
+    """What a file that was tampered with leads to is no failure of the learner: another one would fail as well."""
+    try:
+        yield
+    except (*NO_STATE, *also) as error:
+        problem = str(error).strip().splitlines() or [""]
+        raise RunDirectoryError(
+            f"the learner's state in checkpoint {directory} is not what a learner has written "
+            f"({type(error).__name__}: {problem[0]:.200}): remove the checkpoint to go on from the one before it"
+        ) from None
 
 
 class StateParts:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from rayzero.services.fleet.local_ray import token_required
+from rayzero.services.fleet.local_ray import RAY_FOLDER, token_required
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.temporary import own_folder
 from rayzero.services.store.run_directory import write_atomically
@@ -45,7 +45,9 @@ class LocalNodes:
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         try:
-            self._head = self._start("--head", "--port", str(port), "--temp-dir", str(self._folder), "--num-cpus", "0")
+            self._head = self._start(
+                "--head", "--port", str(port), "--temp-dir", str(self._folder / RAY_FOLDER), "--num-cpus", "0"
+            )
             _wait_for(port, self._head)
             self.tend()
         except BaseException:

@@ -25,6 +25,10 @@ MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 SYSTEM_CONFIG = {"enable_metrics_collection": False}
 """Of a Ray that lives as long as one run: its own metrics would be served to every user of the machine."""
 
+RAY_FOLDER = "r"
+"""Within a private folder: Ray opens the folder that it is given to every user (mode 0777), with its sockets and the
+code that it unpacks. The name is short, for a socket's path may have 107 bytes."""
+
 LOOPBACK_ENVIRONMENT = {"VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 """Of its actors: gloo, NCCL and vLLM would look for an address that other machines can reach."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ray
 
-from rayzero.services.fleet.local_ray import SYSTEM_CONFIG, on_loopback, token_required
+from rayzero.services.fleet.local_ray import RAY_FOLDER, SYSTEM_CONFIG, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
 from rayzero.services.run.interrupts import held_from_children
 from rayzero.services.run.open_files import raise_open_files
@@ -90,7 +90,7 @@ class RaySession:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=str(self._temporary),
+                _temp_dir=str(self._temporary / RAY_FOLDER),
                 _system_config=SYSTEM_CONFIG,
             )
 

@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
             object_store_memory=80 * 2**20,
             include_dashboard=False,
             log_to_driver=False,
-            _temp_dir=directory,
+            _temp_dir=f"{directory}/r",
         )
         yield
         ray.shutdown()

@@ -23,6 +23,12 @@ RAY = {
     "services/planning/health.py",
     "services/cli/submit.py",
 }
+PICKLES = {
+    "rewards/children/fork_server.py",  # a pipe to the process's own child
+    "rewards/children/pool.py",
+    "learner/update/checkpoint.py",  # names what torch's reader raises where it refuses code
+}
+UNSAFE = {"pickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 VLLM = {"learner/broadcast/sender.py"}
 LOSS_SETTINGS = ("learner.objective.advantage", "learner.objective.losses")
 REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_training.py"}
@@ -113,6 +119,29 @@ def test_ray_stays_in_the_actors_and_their_placement() -> None:
 
 def test_torch_stays_with_those_who_compute() -> None:
     assert not where("torch", REWARD_MODELS, also=("learner/", "rollout_workers/", "services/bench/", "benchmarks/"))
+
+
+@pytest.mark.parametrize("module", sorted(UNSAFE))
+def test_nothing_that_is_read_can_bring_code(module: str) -> None:
+    """Neither from a socket, nor from a store, nor from a run directory."""
+    assert not where(module, PICKLES)
+
+
+def test_loaders_that_can_run_code_are_told_not_to() -> None:
+    wrong = []
+    for source in sources(*OURS):
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+            called = ast.unparse(node.func)
+            careless = called == "torch.load" and given.get("weights_only") != "True"
+            careless |= called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load") or "allow_pickle" in given
+            # Both pickle whatever they are given, over the process group.
+            careless |= called.endswith(("broadcast_object_list", "all_gather_object", "scatter_object_list"))
+            careless |= given.get("trust_remote_code") == "True"
+            wrong += [f"{source.path}:{node.lineno} {called}"] * careless
+    assert not wrong
 
 
 def test_vllm_stays_with_the_engines() -> None:

@@ -11,7 +11,7 @@ from typing import cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from rayzero.services.observe.api.peers import is_own
+from rayzero.services.observe.api.peers import STRANGER, is_own
 
 MAX_CONNECTIONS = 256
 MAX_OF_ONE_PEER = 64
@@ -20,8 +20,6 @@ REQUEST_S = 10.0
 """Until a request's head is there whole."""
 READING_S = 30.0
 """Without any progress, for a client that takes its answer."""
-STRANGER = "stranger"
-"""In a request's state where a process of another user of this machine sent it."""
 
 
 class Connection(H11Protocol):

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from rayzero.services.observe.api.connections import STRANGER
+from rayzero.services.observe.api.peers import STRANGER
 from rayzero.services.schema.config.observe import ApiSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.store.api_file import RUN_HEADER

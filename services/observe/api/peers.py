@@ -24,6 +24,9 @@ ANY_STATE, NO_COOKIE, REQUESTED = 0xFFFFFFFF, b"\xff" * 8, 1
 ROOT = 0
 REPLY_BYTES = 8192
 
+STRANGER = "stranger"
+"""In a request's state where a process of another user of this machine sent it."""
+
 Address = tuple[str, int]
 
 

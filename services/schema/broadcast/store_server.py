@@ -86,9 +86,7 @@ class StoreServer:
             try:
                 caller, _ = self._listener.accept()
             except OSError:
-                if self._closed:
-                    return
-                time.sleep(0.01)  # out of file descriptors, perhaps
+                time.sleep(0.01)  # closed; or out of file descriptors, for a while
                 continue
             if not self._greeting.acquire(blocking=False):
                 caller.close()

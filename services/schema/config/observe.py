@@ -22,8 +22,8 @@ class ApiSettings(Section):
     port: int = Field(default=0, ge=0, le=65535)
     """0: any that is free."""
     token_env: str = "RAYZERO_API_TOKEN"
-    """The environment variable that holds the token. Where it is set, every request must carry it
-    (`Authorization: Bearer …`); it is written nowhere."""
+    """The environment variable that holds the token, of 16 characters or more. Where it is set, every request must
+    carry it (`Authorization: Bearer …`); it is written nowhere. Where it is not, the run's own user is answered."""
     advertised_host: str | None = None
     """The name under which others reach this driver; empty: `host`, or this machine's name where that is 0.0.0.0."""
 
