@@ -83,12 +83,14 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
     errors: list[str] = []
     cause: ErrorCause | None = None
     closed: list[str] = []
+    counted: dict[str, tuple[float, float]] = {}
     for name, part in parts.items():
         score = scores[name]
         shut = [gate for gate in part.gates if not _opens(scores[gate])]
         unknown = [gate for gate in shut if scores[gate].is_error]
         if shut and not unknown:
             closed.append(name)
+            counted |= {name: (part.weight, 0.0)} if part.weight else {}
             full = full and part.weight == 0
             continue
         if part.weight == 0:
@@ -99,6 +101,7 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
             cause = cause or scores[culprit].cause
         elif score.value is not None:
             reward += part.weight * score.value
+            counted[name] = (part.weight, score.value)
             num_counted += 1
             full = full and score.status is VerdictStatus.CORRECT
     if not errors and not num_counted and not closed:
@@ -114,6 +117,7 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
         seconds=max(score.seconds for score in scores.values()),
         tests=next((score.tests for score in scores.values() if score.tests), ()),
         cause=cause,
+        parts=None if errors else counted,
     )
 
 

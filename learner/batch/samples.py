@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.services.schema.messages import Completion, Group
+from rayzero.services.schema.messages import Completion, Group, Verdict
 
 MIXED = -1
 """The version of a token that no one version would have sampled with that probability."""
@@ -46,10 +46,17 @@ class Batch:
     samples: tuple[TrainingSample, ...]
     rewards: NDArray[np.float64]
     """[S]"""
+    part_scores: NDArray[np.float64]
+    """[S, K] of each rewarded component; NaN where it does not apply. Of verdicts that do not tell their parts the
+    reward is the only one."""
+    part_weights: NDArray[np.float64]
+    """[S, K] what each score is multiplied by in the reward."""
     groups: NDArray[np.int64]
     """[S] which group each sample is of."""
     lengths: NDArray[np.int64]
     """[S] tokens of each completion."""
+    truncated: NDArray[np.bool_]
+    """[S] cut off by max_tokens."""
     rollout_logprobs: NDArray[np.float32]
     """[N]"""
     token_versions: NDArray[np.int64]
@@ -77,6 +84,7 @@ def make_batch(groups: Sequence[Group], *, stale_cache: bool = False) -> Batch:
     completions = [rollout.completion for _, _, rollout in kept]
     lengths = np.array([completion.num_tokens for completion in completions], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)])
+    scores, weights = _parts([rollout.verdict for _, _, rollout in kept])
     samples = tuple(
         _sample(row, index, group, rollout.completion, int(starts[row]))
         for row, (index, group, rollout) in enumerate(kept)
@@ -84,11 +92,22 @@ def make_batch(groups: Sequence[Group], *, stale_cache: bool = False) -> Batch:
     return Batch(
         samples=samples,
         rewards=np.array([rollout.verdict.reward for _, _, rollout in kept], dtype=np.float64),
+        part_scores=scores,
+        part_weights=weights,
         groups=np.array([index for index, _, _ in kept], dtype=np.int64),
         lengths=lengths,
+        truncated=np.array([completion.finish_reason == "length" for completion in completions], dtype=bool),
         rollout_logprobs=_joined([completion.rollout_logprobs for completion in completions]).astype(np.float32),
         token_versions=_joined([_versions(each, stale_cache) for each in completions]).astype(np.int64),
     )
+
+
+def _parts(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    parts = [{"reward": (1.0, verdict.reward)} if verdict.parts is None else verdict.parts for verdict in verdicts]
+    names = sorted({name for each in parts for name in each})
+    table = np.array([[each.get(name, (0.0, np.nan)) for name in names] for each in parts], dtype=np.float64)
+    table = table.reshape(len(parts), len(names), 2)
+    return table[:, :, 1], table[:, :, 0]
 
 
 def _sample(row: int, index: int, group: Group, completion: Completion, start: int) -> TrainingSample:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 Rewards = NDArray[np.float64]
 Advantage = Callable[[Rewards, NDArray[np.int64]], Rewards]
 AdvantageName = Literal[
-    "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised", "none"
+    "std_normalised",
+    "mean_centred",
+    "leave_one_out",
+    "batch_normalised",
+    "centred_batch_normalised",
+    "mean_normalised",
+    "component_normalised",
+    "none",
 ]
 
 _STD_FLOOR = 1e-8
@@ -48,6 +55,25 @@ def centred_batch_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rew
     return _by_group(mean_centred(rewards, groups), np.zeros_like(groups), _standardised, where=np.isfinite(rewards))
 
 
+def mean_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """(r - mean) / mean of the group (MaxRL, https://arxiv.org/abs/2602.02710): rare successes weigh more, as in
+    maximum likelihood. A group whose mean is not above 0 gets 0."""
+    return _by_group(rewards, groups, lambda r: _snapped(r - r.mean()) / r.mean() if r.mean() > _STD_FLOOR else 0 * r)
+
+
+def component_normalised(scores: Rewards, weights: Rewards, groups: NDArray[np.int64]) -> Rewards:
+    """GDPO (https://arxiv.org/abs/2601.05242): (score - mean) / std of the group for every component by itself, their
+    weighted sum, and that less its mean over its std in the batch.
+
+    scores, weights [S, K]; a score that is NaN does not apply; a completion of which none applies is no observation.
+    """
+    observed = np.isfinite(scores).any(axis=1)
+    summed = np.zeros(len(scores), dtype=np.float64)
+    for column, weight in zip(scores.T, weights.T, strict=True):
+        summed += np.where(np.isfinite(column), weight, 0.0) * std_normalised(column, groups)
+    return _by_group(summed, np.zeros_like(groups), lambda a: _standardised(a - a.mean()), where=observed)
+
+
 def none(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
     """0 for all: the KL to the reference is the only teacher (on-policy distillation)."""
     return np.zeros(len(rewards), dtype=np.float64)
@@ -59,6 +85,7 @@ ADVANTAGES: dict[AdvantageName, Advantage] = {
     "leave_one_out": leave_one_out,
     "batch_normalised": batch_normalised,
     "centred_batch_normalised": centred_batch_normalised,
+    "mean_normalised": mean_normalised,
     "none": none,
 }
 

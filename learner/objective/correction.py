@@ -65,5 +65,6 @@ CORRECTIONS: dict[str, Callable[[Tensor, Tensor, int, Any], Tensor]] = {
     "sequence_truncation": sequence_truncation,
     "icepop": icepop,
     "geometric_rejection": geometric_rejection,
+    "rollout_as_old": no_correction,
     "none": no_correction,
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 from rayzero.learner.objective.correction import correction_weights
 from rayzero.learner.objective.kl import KL_ESTIMATORS
 from rayzero.learner.objective.losses.base import Tokens
+from rayzero.learner.objective.rejection import Drift, passing
 from rayzero.services.schema.config.learner import LearnerSettings
 
 
@@ -53,24 +54,41 @@ class LossOutputs:
 
 def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutputs:
     """The objective of one micro-batch; summed over a batch's micro-batches it is the batch's objective."""
-    tokens = Tokens(
-        policy_logprobs=inputs.policy_logprobs,
-        old_logprobs=inputs.old_logprobs,
-        advantages=inputs.advantages,
-        samples=inputs.samples,
-    )
+    policy, old = inputs.policy_logprobs, inputs.old_logprobs
+    bypass = settings.correction.name == "rollout_as_old"
+    if bypass:
+        # A log-probability that is unknown says nothing of the ratio; the token's weight is 0.
+        rollout = inputs.rollout_logprobs
+        old = rollout.where(~rollout.isnan(), policy.detach())
+    tokens = Tokens(policy_logprobs=policy, old_logprobs=old, advantages=inputs.advantages, samples=inputs.samples)
     terms = settings.loss.token_losses(tokens)
-    correction = correction_weights(
-        inputs.old_logprobs, inputs.rollout_logprobs, inputs.samples, len(inputs.advantages), settings.correction
-    )
     # KL and entropy come after the correction: a token that it masks must not lose the pull to the reference as well.
+    correction = _correction(inputs, settings)
     per_token = correction * terms.values
     kl = None
     if inputs.reference_logprobs is not None:
-        kl = KL_ESTIMATORS[settings.kl.estimator](inputs.policy_logprobs, inputs.reference_logprobs)
+        kl = KL_ESTIMATORS[settings.kl.estimator](policy, inputs.reference_logprobs)
+        if settings.kl.unbiased:
+            kl = (policy - old).clamp(-20.0, 20.0).exp() * kl
         if settings.kl.place == "loss":
             per_token = per_token + settings.kl.beta * kl
     if settings.entropy_coefficient:
         per_token = per_token - settings.entropy_coefficient * inputs.entropies
     loss = torch.dot(inputs.token_weights[inputs.samples], per_token)
     return LossOutputs(loss=loss, clipped=terms.clipped, correction=correction, kl=None if kl is None else kl.detach())
+
+
+def _correction(inputs: LossInputs, settings: LearnerSettings) -> Tensor:
+    """[n] the weight of each token by `correction`, 0 where a rule of `rejection` leaves it out."""
+    rollout, count = inputs.rollout_logprobs, len(inputs.advantages)
+    weights = correction_weights(inputs.old_logprobs, rollout, inputs.samples, count, settings.correction)
+    if not settings.rejection:
+        return weights
+    unknown = rollout.isnan()
+    drift = Drift(
+        log_ratios=(inputs.old_logprobs - rollout).masked_fill(unknown, 0.0),
+        moved=(rollout - inputs.policy_logprobs.detach()).masked_fill(unknown, 0.0),
+        samples=inputs.samples,
+        advantages=inputs.advantages,
+    )
+    return weights * passing(drift, settings.rejection)

@@ -19,9 +19,10 @@ from torch import Tensor
 from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import Batch, TrainingSample, make_batch
 from rayzero.learner.model.policy import Policy
-from rayzero.learner.objective.advantage import ADVANTAGES
+from rayzero.learner.objective.advantage import ADVANTAGES, component_normalised
 from rayzero.learner.objective.loss import LossInputs, microbatch_loss
-from rayzero.learner.objective.losses.base import BatchShape
+from rayzero.learner.objective.losses.base import AGGREGATIONS, BatchShape
+from rayzero.learner.objective.losses.custom import CustomLoss, load_function
 from rayzero.learner.update import metrics, stop_conditions
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
@@ -53,6 +54,8 @@ class Learner:
         """`num_updates` is the recipe's, for the rate's decay; `max_completion_tokens` the rollout's limit;
         `stale_cache` is for `make_batch`."""
         torch.manual_seed(seed)
+        if isinstance(settings.loss, CustomLoss):
+            load_function(settings.loss.function)  # a name that cannot be imported is no news for the first update
         self.policy = policy
         self.settings = settings
         self.optimizer = MasterOptimizer(policy, settings.optimizer)
@@ -137,11 +140,8 @@ class Learner:
         phases: Phases,
     ) -> StepRecord:
         """One optimizer step on the samples `rows`."""
-        shape = BatchShape(
-            groups=batch.groups[rows], lengths=batch.lengths[rows], max_completion_tokens=self._max_completion_tokens
-        )
         token_weights = np.zeros(len(batch.samples))
-        token_weights[rows] = self.settings.loss.token_weights(shape)
+        token_weights[rows] = self._token_weights(batch, rows)
         with phases("pack"):
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
@@ -210,11 +210,17 @@ class Learner:
 
     def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
         """[S] from the rewards, shaped first where the recipe says so."""
-        rewards = batch.rewards + self.settings.loss.reward_shaping(batch.lengths, self._max_completion_tokens)
+        added = self.settings.loss.reward_shaping(batch.lengths, self._max_completion_tokens)
         kl = self.settings.kl
         if kl.place == "reward" and scores.old is not None and scores.reference is not None:
-            rewards = rewards - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)
-        return ADVANTAGES[self.settings.advantage_name](rewards, batch.groups)
+            added = added - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)
+        name = self.settings.advantage_name
+        if name == "component_normalised":
+            # What is added is a component of its own, where there is any.
+            extra = added[:, None][:, : int(added.any())]
+            columns = np.hstack([batch.part_scores, extra]), np.hstack([batch.part_weights, np.ones_like(extra)])
+            return component_normalised(*columns, batch.groups)
+        return ADVANTAGES[name](batch.rewards + added, batch.groups)
 
     def _scores(self, batch: Batch) -> Scores:
         """pi_old when several steps or the reward need it, pi_ref when beta > 0: one pass each, at the start."""
@@ -236,10 +242,25 @@ class Learner:
             reference=None if reference is None else self._of_all_ranks(reference),
         )
 
+    def _token_weights(self, batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[rows] the weight of each token of each sample of a step, all denominators included."""
+        shape = BatchShape(
+            groups=batch.groups[rows],
+            lengths=np.where(self._masked(batch), 0, batch.lengths)[rows],
+            max_completion_tokens=self._max_completion_tokens,
+        )
+        by_name = self.settings.aggregation
+        return self.settings.loss.token_weights(shape) if by_name is None else AGGREGATIONS[by_name](shape)
+
+    def _masked(self, batch: Batch) -> NDArray[np.bool_]:
+        """[S] left out of the loss."""
+        return batch.truncated & (self.settings.truncated == "mask")
+
     def _trained_rows(
         self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]
     ) -> NDArray[np.int64]:
         """Rows whose gradient is not exactly zero. Shares were counted before, so denominators keep the others."""
+        rows = rows[~self._masked(batch)[rows]]
         kl_in_loss = self.settings.kl.beta > 0 and self.settings.kl.place == "loss"
         if kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.compute.skip_neutral_groups:
             return rows

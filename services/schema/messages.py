@@ -186,6 +186,8 @@ class Verdict:
     """Per-test results of a code reward: at least `{"status": "pass" | "fail" | ..., "seconds": ...}`."""
     cause: ErrorCause | None = None
     """Of an error, and of nothing else. `reason` says it in words, of every component that failed."""
+    parts: Mapping[str, tuple[float, float]] | None = None
+    """(weight, score) of every component that the reward is the sum of; 0 behind a closed gate. None: not said."""
 
     @property
     def is_error(self) -> bool:

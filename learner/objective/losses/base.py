@@ -12,8 +12,9 @@ imported for its types alone, and tensors are computed with by their own methods
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,11 @@ class Clips(Protocol):
     @property
     def clip_high(self) -> float:
         """The ratio is cut above 1 + clip_high."""
+        ...
+
+    @property
+    def dual_clip(self) -> float | None:
+        """The value of a negative advantage is cut at so many times the advantage."""
         ...
 
 
@@ -131,26 +137,38 @@ class Loss(Section):
         return np.zeros(len(lengths))
 
 
-def clipped_ratio(log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
+def clipped_ratio(
+    log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float, dual_clip: float | None = None
+) -> tuple[Tensor, Tensor]:
     """-min(rho A, clip(rho, 1 - low, 1 + high) A) and where the clip cuts the gradient off.
 
-    PPO's surrogate, https://arxiv.org/abs/1707.06347 eq. 7. All [k] of one length; rho = exp(log_ratio).
+    PPO's surrogate, https://arxiv.org/abs/1707.06347 eq. 7. All [k] of one length; rho = exp(log_ratio). With
+    `dual_clip` c it is -max(min(…), c A) where A is negative (https://arxiv.org/abs/1912.09729 eq. 5).
     """
     # exp(20) is 5e8: a ratio beyond that is a broken token, and inf * 0 would be NaN for all.
     ratio = log_ratio.clamp(-20.0, 20.0).exp()
     free, cut = ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages
-    return -free.minimum(cut), free > cut
+    surrogate, clipped = free.minimum(cut), free > cut
+    if dual_clip is not None:
+        floor = dual_clip * advantages
+        beyond = (advantages < 0) & (surrogate < floor)
+        surrogate, clipped = surrogate.where(~beyond, floor), clipped | beyond
+    return -surrogate, clipped
 
 
 def token_surrogate(tokens: Tokens, settings: Clips) -> TokenLosses:
     """The clipped surrogate with one ratio a token: rho_t = pi_theta / pi_old of that token."""
-    values, clipped = clipped_ratio(tokens.log_ratios, tokens.token_advantages, settings.clip_low, settings.clip_high)
+    values, clipped = clipped_ratio(
+        tokens.log_ratios, tokens.token_advantages, settings.clip_low, settings.clip_high, settings.dual_clip
+    )
     return TokenLosses(values=values, clipped=clipped)
 
 
 def sequence_surrogate(log_ratios: Tensor, tokens: Tokens, settings: Clips) -> TokenLosses:
     """The clipped surrogate with one ratio a completion, [s] `log_ratios`: each of its tokens has the same value."""
-    values, clipped = clipped_ratio(log_ratios, tokens.advantages, settings.clip_low, settings.clip_high)
+    values, clipped = clipped_ratio(
+        log_ratios, tokens.advantages, settings.clip_low, settings.clip_high, settings.dual_clip
+    )
     return TokenLosses(values=values[tokens.samples], clipped=clipped[tokens.samples])
 
 
@@ -163,3 +181,25 @@ def mean_of_completions(shape: BatchShape) -> TokenWeights:
 def mean_of_tokens(shape: BatchShape) -> TokenWeights:
     """Mean over all tokens of the batch: 1 / N."""
     return np.full(len(shape.lengths), 1.0 / max(int(shape.lengths.sum()), 1))
+
+
+def mean_of_group_tokens(shape: BatchShape) -> TokenWeights:
+    """Mean over all tokens of a group, then over the groups: 1 / (groups * tokens of the group)."""
+    _, inverse = np.unique(shape.groups, return_inverse=True)
+    tokens = np.bincount(inverse, weights=shape.lengths)[inverse]
+    return np.asarray(1.0 / (shape.num_groups * np.maximum(tokens, 1)), dtype=np.float64)
+
+
+def sums_over_the_limit(shape: BatchShape) -> TokenWeights:
+    """Sum over a completion's tokens over the rollout's limit, mean over the group, then over groups."""
+    return np.asarray(1.0 / (shape.num_groups * shape.group_sizes * shape.max_completion_tokens), dtype=np.float64)
+
+
+Aggregation = Literal["completion_mean", "token_mean", "group_token_mean", "constant"]
+
+AGGREGATIONS: dict[str, Callable[[BatchShape], TokenWeights]] = {
+    "completion_mean": mean_of_completions,
+    "token_mean": mean_of_tokens,
+    "group_token_mean": mean_of_group_tokens,
+    "constant": sums_over_the_limit,
+}

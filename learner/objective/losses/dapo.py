@@ -32,6 +32,9 @@ class DapoLoss(Loss):
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.28, gt=0)
     """The ratio is clipped above at 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual clip: where the advantage is negative, the value is cut at so many times the advantage, however large the
+    ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
     overlong_tokens: int = Field(default=0, ge=0)
     """Within the last so many tokens before the rollout's max_tokens the reward falls linearly by up to 1. 0: off."""
 

@@ -20,6 +20,9 @@ class DrGrpoLoss(Loss):
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
     """The ratio is clipped above at 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual clip: where the advantage is negative, the value is cut at so many times the advantage, however large the
+    ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
     constant_tokens: int | None = Field(default=None, ge=1)
     """Every completion's sum is divided by this. Empty: the rollout's max_tokens."""
 

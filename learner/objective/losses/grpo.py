@@ -28,6 +28,9 @@ class GrpoLoss(Loss):
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
     """The ratio is clipped above at 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual clip: where the advantage is negative, the value is cut at so many times the advantage, however large the
+    ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
     ratio: Literal["token", "sequence"] = "token"
     """token: one ratio a token, averaged within each completion (DeepSeekMath). sequence: one a completion, the product
     over its tokens (as DeepSeek-R1's paper prints it)."""

@@ -27,6 +27,9 @@ class GspoLoss(Loss):
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=4e-4, gt=0)
     """The ratio is clipped above at 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual clip: where the advantage is negative, the value is cut at so many times the advantage, however large the
+    ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
 
     def token_losses(self, tokens: Tokens) -> TokenLosses:
         """-min(s A, clip(s) A), s = (prod_t pi_theta / pi_old)^(1/T) (https://arxiv.org/abs/2507.18071 eq. 5 and 7)."""

@@ -27,6 +27,9 @@ class RlooLoss(Loss):
     """The sequence ratio is clipped below at 1 - clip_low."""
     clip_high: float = Field(default=0.2, gt=0)
     """The sequence ratio is clipped above at 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual clip: where the advantage is negative, the value is cut at so many times the advantage, however large the
+    ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
 
     def token_losses(self, tokens: Tokens) -> TokenLosses:
         """-min(rho A, clip(rho) A), rho = prod_t pi_theta / pi_old of the completion.

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rayzero.learner.objective.advantage import AdvantageName
+from rayzero.learner.objective.losses.base import Aggregation
+from rayzero.learner.objective.losses.dr_grpo import DrGrpoLoss
 from rayzero.learner.objective.losses.grpo import GrpoLoss
 from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.rejection import Rejection
 
 
 class KlSettings(Section):
@@ -20,6 +23,9 @@ class KlSettings(Section):
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """k1: log ratio; k2: half its square; k3: the unbiased, non-negative form of the GRPO papers
     (http://joschu.net/blog/kl-approx.html)."""
+    unbiased: bool = False
+    """Multiply the estimate of every token by pi_theta / pi_old, gradient included: with k3 its gradient is then that
+    of the KL also where pi_old is not the policy (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556 eq. 7)."""
     place: Literal["loss", "reward"] = "loss"
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
@@ -30,6 +36,15 @@ class KlSettings(Section):
 
     @model_validator(mode="after")
     def _reference_is_used(self) -> KlSettings:
+        if self.estimator == "k1" and self.place == "loss" and self.beta > 0 and not self.unbiased:
+            raise ValueError(
+                "estimator k1 has no gradient on average where it is a loss: choose k2 or k3, set unbiased: true, or "
+                "place: reward"
+            )
+        if self.unbiased and self.place == "reward":
+            raise ValueError("unbiased is for place: loss: a reward has no gradient to correct")
+        if self.refresh_every_updates and self.beta == 0:
+            raise ValueError("refresh_every_updates is never read while beta is 0: raise beta, or leave it out")
         if self.reference is not None and self.beta == 0:
             raise ValueError("reference is never read while beta is 0: raise beta, or leave reference out")
         if self.reference is not None and self.refresh_every_updates:
@@ -73,6 +88,13 @@ class GeometricRejection(Section):
     """Upper edge of the band."""
 
 
+class RolloutAsOld(Section):
+    """pi_rollout is pi_old: the loss's ratio is pi_theta / pi_rollout, and its clip is the trust region against the
+    engine that sampled, at the first step of a batch too. Nothing is corrected besides ("bypass" elsewhere)."""
+
+    name: Literal["rollout_as_old"] = "rollout_as_old"
+
+
 class NoCorrection(Section):
     """Take the rollout's tokens as if the learner had sampled them itself."""
 
@@ -80,7 +102,8 @@ class NoCorrection(Section):
 
 
 CorrectionSettings = Annotated[
-    TokenTruncation | SequenceTruncation | IcePop | GeometricRejection | NoCorrection, Field(discriminator="name")
+    TokenTruncation | SequenceTruncation | IcePop | GeometricRejection | RolloutAsOld | NoCorrection,
+    Field(discriminator="name"),
 ]
 
 
@@ -197,6 +220,17 @@ class LearnerSettings(Section):
     """Entropy bonus a token."""
     correction: CorrectionSettings = TokenTruncation()
     """Repair of the gap between the engine that sampled and the learner's own policy at the start of the batch."""
+    rejection: tuple[Rejection, ...] = ()
+    """Rules that leave tokens and completions out, beside the correction and in any number, e.g.
+    `[{name: sequence_mask, high: 3}, {name: token_veto, low: 1.0e-4}]`."""
+    truncated: Literal["train", "mask"] = "train"
+    """Completions that max_tokens cut off: train on them like on any other, or leave their tokens out of the loss
+    (DAPO's overlong filtering). Their rewards count in their group's statistics either way; masked, they are as empty
+    completions in the denominators."""
+    aggregation: Aggregation | None = None
+    """How token losses become one: `completion_mean` (GRPO, GSPO, SAPO), `token_mean` over the batch (dapo, cispo,
+    reinforce++ here; the default of TRL and verl), `group_token_mean` (as DAPO's and CISPO's papers print it),
+    `constant`, sums over max_tokens (Dr. GRPO). Empty: as the loss has it."""
     inner_epochs: int = Field(default=1, ge=1)
     """Passes over a batch. More than one: pi_old is computed once, at the start."""
     minibatches: int = Field(default=1, ge=1)
@@ -209,6 +243,16 @@ class LearnerSettings(Section):
     """Adapters instead of full weights. Empty: train everything."""
     watch: WatchSettings = WatchSettings()
     """Limits."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> LearnerSettings:
+        if self.advantage == "none" and self.kl.beta == 0 and self.entropy_coefficient == 0:
+            raise ValueError("advantage: none with kl.beta 0 teaches nothing: raise kl.beta, or choose an advantage")
+        if self.aggregation is not None and isinstance(self.loss, DrGrpoLoss) and self.loss.constant_tokens is not None:
+            raise ValueError("aggregation and loss.constant_tokens both say what sums are divided by: give one of them")
+        if self.advantage == "none" and self.kl.place == "reward":
+            raise ValueError("advantage: none with kl.place: reward teaches nothing: set kl.place: loss")
+        return self
 
     @property
     def advantage_name(self) -> AdvantageName:

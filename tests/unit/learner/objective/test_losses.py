@@ -25,13 +25,30 @@ LOSS_SETTINGS: list[dict[str, Any]] = [
     {"name": "cispo", "clip_low": 1.0, "clip_high": 0.3},
     {"name": "rloo", "clip_low": 0.2, "clip_high": 0.2},
     {"name": "reinforce++", "clip_low": 0.1, "clip_high": 0.2},
+    {"name": "grpo", "ratio": "token", "clip_low": 0.2, "clip_high": 0.2, "dual_clip": 1.1},
+    {"name": "gspo", "clip_low": 0.05, "clip_high": 0.04, "dual_clip": 1.01},
+    {"name": "sapo", "tau_positive": 1.0, "tau_negative": 1.05},
+    {"name": "sapo", "tau_positive": 3.0, "tau_negative": 9.0},
 ]
 CORRECTIONS: list[dict[str, Any]] = [
     {"name": "token_truncation", "limit": 1.1},
     {"name": "sequence_truncation", "limit": 1.3},
     {"name": "icepop", "low": 0.8, "high": 1.25},
     {"name": "geometric_rejection", "low": 0.9, "high": 1.1},
+    {"name": "rollout_as_old"},
     {"name": "none"},
+]
+REJECTIONS: list[list[dict[str, Any]]] = [
+    [{"name": "token_mask", "low": 0.9, "high": 1.1}],
+    [{"name": "token_veto", "low": 0.85}],
+    [{"name": "sequence_mask", "high": 1.2}],
+    [{"name": "sequence_mask", "low": 0.97, "high": 1.05, "mean": True}],
+    [{"name": "off_policy_mask", "limit": 0.02}],
+    [
+        {"name": "sequence_mask", "high": 1.3},
+        {"name": "token_veto", "low": 0.8},
+        {"name": "off_policy_mask", "limit": 0.05},
+    ],
 ]
 
 
@@ -92,9 +109,8 @@ def reference_gradient(batch: objectives.Batch, advantages: list[list[float]], *
     for group in batch:
         for completion in group:
             # CISPO's weight is detached: it must not move with the policy.
-            completion["frozen_ratios"] = [
-                math.exp(a - b) for a, b in zip(completion["policy"], completion["old"], strict=True)
-            ]
+            before = completion["rollout" if kwargs["correction"]["name"] == "rollout_as_old" else "old"]
+            completion["frozen_ratios"] = [math.exp(a - b) for a, b in zip(completion["policy"], before, strict=True)]
     for group in batch:
         for completion in group:
             for t in range(len(completion["policy"])):
@@ -127,7 +143,66 @@ def test_value_and_gradient_agree_with_the_loops(loss: dict[str, Any], correctio
         assert policy.grad.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
+@pytest.mark.parametrize("rejection", REJECTIONS, ids=lambda rules: "+".join(label(rule) for rule in rules))
+@pytest.mark.parametrize("correction", [CORRECTIONS[0], {"name": "rollout_as_old"}], ids=label)
+def test_what_is_rejected_gives_no_gradient_whatever_else_corrects(
+    rejection: list[dict[str, Any]], correction: dict[str, Any]
+) -> None:
+    settings = LearnerSettings.model_validate({"correction": correction, "rejection": rejection})
+    rejected = 0
+    for seed in range(6):
+        batch = random_batch(seed)
+        advantages = objectives.batch_advantages([[c["reward"] for c in group] for group in batch], "std_normalised")
+        outputs, policy = trained_loss(batch, advantages, settings)
+        arguments: dict[str, Any] = {"loss": LOSS_SETTINGS[0], "correction": correction, "rejection": rejection}
+        assert outputs.loss.item() == pytest.approx(objectives.objective(batch, advantages, **arguments), rel=1e-9)
+        outputs.loss.backward()
+        assert policy.grad is not None
+        assert policy.grad.tolist() == pytest.approx(reference_gradient(batch, advantages, **arguments), abs=1e-8)
+        rejected += int((outputs.correction == 0).sum())
+    assert rejected > 0
+
+
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_the_unbiased_kl_agrees_with_the_loops(estimator: str) -> None:
+    kl = {"beta": 0.5, "estimator": estimator, "unbiased": True}
+    for correction in (CORRECTIONS[0], {"name": "rollout_as_old"}):
+        settings = LearnerSettings.model_validate({"kl": kl, "correction": correction})
+        batch = random_batch(7)
+        zeros = [[0.0] * len(group) for group in batch]
+        outputs, policy = trained_loss(batch, zeros, settings)
+        arguments: dict[str, Any] = {
+            "loss": LOSS_SETTINGS[0], "correction": correction, "beta": 0.5, "estimator": estimator, "unbiased": True,
+        }  # fmt: skip
+        assert outputs.loss.item() == pytest.approx(objectives.objective(batch, zeros, **arguments), rel=1e-9)
+        outputs.loss.backward()
+        assert policy.grad is not None
+        assert policy.grad.tolist() == pytest.approx(reference_gradient(batch, zeros, **arguments), abs=1e-8)
+
+
+def test_the_unbiased_kl_has_the_gradient_of_the_kl() -> None:
+    """Over a whole distribution, drawn from another one: k3 alone has not."""
+    logits = torch.tensor([0.3, -0.2, 0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    old = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    reference = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64).log()
+
+    def gradient(unbiased: bool) -> list[float]:
+        policy = logits.log_softmax(0)
+        inputs = LossInputs(
+            policy_logprobs=policy, entropies=torch.zeros(4), old_logprobs=old.log(), rollout_logprobs=old.log(),
+            reference_logprobs=reference, samples=torch.arange(4), advantages=torch.zeros(4, dtype=torch.float64),
+            token_weights=old,
+        )  # fmt: skip
+        settings = LearnerSettings.model_validate({"kl": {"beta": 1.0, "unbiased": unbiased}})
+        return torch.autograd.grad(microbatch_loss(inputs, settings).loss, logits)[0].tolist()
+
+    policy = logits.log_softmax(0)
+    exact = torch.autograd.grad((policy.exp() * (policy - reference)).sum(), logits)[0].tolist()
+    assert gradient(True) == pytest.approx(exact)
+    assert gradient(False) != pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
 def test_kl_estimators_agree_with_the_loops(estimator: str) -> None:
     settings = LearnerSettings.model_validate({"kl": {"beta": 0.5, "estimator": estimator}})
     batch, loss, correction = random_batch(7), LOSS_SETTINGS[0], {"name": "token_truncation", "limit": 2.0}
@@ -162,6 +237,11 @@ HALF, ONE = math.log(0.5), math.log(0.75)
         ({"name": "dapo"}, -1.28 / 3),
         # sqrt(1.5) = 1.2247 clipped to 1.0004: -(1.0004 - 1) / 2
         ({"name": "gspo"}, -0.0002),
+        # Dual clip 3 at a ratio of 1.5 and A = -1 does nothing; see below for where it does.
+        ({"name": "grpo", "dual_clip": 3.0}, -0.05),
+        # Gates 4 sigma(.5) = 2.4898373, 4 sigma(0) = 2, and for A = -1 4 / 1.05 sigma(0) = 1.9047619:
+        # -( (2.4898373 + 2) / 2 - 1.9047619 ) / 2
+        ({"name": "sapo"}, -0.1700784),
         # Weights 1.5, 1, 1 times log-probabilities ln .75, ln .5, ln .5: -(1.5 ln .75 + ln .5 - ln .5) / 3
         ({"name": "cispo"}, 0.14384104),
     ],
@@ -172,6 +252,18 @@ def test_hand_computed(loss: dict[str, Any], expected: float) -> None:
     settings = LearnerSettings.model_validate({"loss": loss})
     outputs, _ = trained_loss(batch, [[1.0, -1.0]], settings)
     assert outputs.loss.item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_dual_clip_bounds_what_a_negative_advantage_costs() -> None:
+    # The bad completion's token is 8 times as likely as before: -8 without, -3 with the clip, and no gradient.
+    batch = two_completions([[HALF], [HALF]], [[HALF], [HALF - math.log(8)]])
+    for dual, expected in ((None, (8 - 1) / 2), (3.0, (3 - 1) / 2)):
+        settings = LearnerSettings.model_validate({"loss": {"name": "grpo", "dual_clip": dual}})
+        outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+        outputs.loss.backward()
+        assert outputs.loss.item() == pytest.approx(expected)
+        assert policy.grad is not None and (policy.grad[1].item() == 0) is (dual is not None)
+        assert outputs.clipped.tolist() == [False, dual is not None]
 
 
 def test_kl_hand_computed() -> None:
@@ -195,7 +287,7 @@ def test_first_step_is_the_policy_gradient(loss: dict[str, Any]) -> None:
 
 
 def test_a_samplers_minus_infinity_is_bounded() -> None:
-    for correction, weight in zip(CORRECTIONS, (1.1, 1.3, 0.0, 0.0, 1.0), strict=True):
+    for correction, weight in zip(CORRECTIONS, (1.1, 1.3, 0.0, 0.0, 1.0, 1.0), strict=True):
         settings = LearnerSettings.model_validate({"correction": correction})
         batch = two_completions([[HALF, HALF], [HALF]], [[HALF, HALF], [HALF]])
         batch[0][0]["rollout"] = [HALF, -math.inf]
