@@ -127,6 +127,15 @@ class Controller:
         self.buffer.interrupt()
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to learn."""
+        return self.recipe.training.is_over(self.buffer.version, self.accuracies)
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.stopping or self.is_over
+
+    @property
     def paused(self) -> bool:
         """Whether `pause` was called and `resume` was not."""
         return not self._admission.running.is_set()
@@ -165,19 +174,19 @@ class Controller:
 
     async def _train_loop(self) -> None:
         """Batches to versions."""
-        while self.buffer.version < self.recipe.training.num_updates and not self.stopping:
+        while not self._is_ending:
             await self._admission.running.wait()
             waited = self.clock()
-            try:
-                await self._wait_for_batch()
-            except DeadlineError:
-                if not self.paused:
-                    raise
+            await self._wait_for_batch()
             async with self._boundary:
-                groups = None if self.paused or self.stopping else self.buffer.take_now()
+                groups = None if self.paused or self._is_ending else self.buffer.take_now()
                 if groups is not None:
                     await self._update(groups, waited)
         await self._evaluating.finish()
+        if self.is_over and not self.stopping:
+            self.buffer.give_up_rest()
+            if self.buffer.version not in self.accuracies:  # the goal was reached by an evaluation of an earlier one
+                await self._evaluate()
         await self._saving.finish()
         if self.saved_version != self.buffer.version:
             await self._save()
@@ -200,7 +209,8 @@ class Controller:
             try:
                 await self.buffer.wait_for_batch(self.recipe.deadlines.stall_s)
             except DeadlineError:
-                raise self._stall() from None
+                if not self.paused:
+                    raise self._stall() from None
 
     async def _update(self, groups: list[Group], waited: float) -> None:
         """One batch: update, sync, and what follows."""
@@ -213,7 +223,9 @@ class Controller:
                 with self.activity(Phase.UPDATE):
                     result = await self.learner.update(groups, version)
             updated = self.clock()
-            await self._hold_weights()
+            if self.recipe.evaluation.on_new_weights == "wait":
+                # Not where no engine serves: the evaluation then waits for one, and that one for these weights.
+                await self._evaluating.wait_while(self.rollouts.serving)
             held = self.clock()
             timings = {"wait_s": started - waited, "update_s": updated - started, "hold_s": held - updated}
             try:
@@ -227,13 +239,10 @@ class Controller:
     def _book_unserved(self, groups: list[Group], result: UpdateResult, timings: dict[str, float]) -> None:
         """An update that no engine holds, for the run ends here: made all the same, and saved with the others."""
         row = update_row(groups, result, SyncReport.unsent(result.policy_version), timings, self.buffer)
-        self._retire(groups, result.policy_version)
+        self.buffer.retire(groups, result.policy_version)
+        self._is_updating = False
         for observer in self.observers:
             observer.on_update(row, with_kl(groups, result.rollout_kl))
-
-    def _retire(self, groups: list[Group], version: int) -> None:
-        self.buffer.retire(groups, version)
-        self._is_updating = False
 
     async def _finish(
         self, groups: list[Group], result: UpdateResult, report: SyncReport, timings: dict[str, float]
@@ -255,8 +264,9 @@ class Controller:
         evaluate = self.recipe.evaluates_at(version)
         # At max_staleness 0 an evaluation has the engines to itself.
         apart = evaluate and (self.recipe.training.is_synchronous or last)
-        self._admission.is_open = not (apart or self.stopping)
-        self._retire(groups, version)
+        self._admission.is_open = not (apart or self._is_ending)
+        self.buffer.retire(groups, version)
+        self._is_updating = False
         if last:
             self.buffer.give_up_rest()
         if evaluate and not self.stopping:
@@ -264,14 +274,13 @@ class Controller:
             self._evaluating.begin(self._evaluate(version))
         if apart:
             await self._evaluating.finish()
-            self._admission.is_open = not self.stopping
+            self._admission.is_open = not self._is_ending
             self.buffer.notify()
         for observer in self.observers:
             observer.on_update(row, with_kl(groups, result.rollout_kl))
         if halt is not None:
             raise halt
-        every = self.recipe.checkpoint.every_updates
-        if last or (every and version % every == 0):
+        if last or self.recipe.saves_at(version):
             await self._begin_save()
 
     async def _join_loop(self) -> None:
@@ -310,17 +319,11 @@ class Controller:
         self._last_progress_s = self.clock()
         self.sync.canary.learn(evaluation.groups)
         self.accuracies[evaluation.policy_version] = evaluation.accuracy
+        if self.is_over:
+            self._admission.is_open = False
+            self.buffer.interrupt()
         for observer in self.observers:
             observer.on_evaluation(evaluation)
-
-    async def _hold_weights(self) -> None:
-        """An evaluation under way goes on with the weights it began with, if the recipe says so.
-
-        Not without anybody who serves: its groups then wait for a worker, and the worker for these weights.
-        """
-        if self.recipe.evaluation.on_new_weights == "wait":
-            while self._evaluating.is_running and self.rollouts.serving():
-                await self._evaluating.wait(0.25)
 
     async def _save(self) -> None:
         await self._begin_save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +14,14 @@ class SideTask:
 
     task: asyncio.Task[None] | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it was begun and has not come to its end."""
-        return self.task is not None and not self.task.done()
-
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Start `work` and return at once."""
         self.task = asyncio.create_task(work)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Until it ends, well or not, or the time is over."""
-        if self.task is not None:
-            await asyncio.wait([self.task], timeout=timeout_s)
+    async def wait_while(self, condition: Callable[[], object], poll_s: float = 0.25) -> None:
+        """Until it ends, well or not, or the condition does not hold any more."""
+        while self.task is not None and not self.task.done() and condition():
+            await asyncio.wait([self.task], timeout=poll_s)
 
     def give_up(self) -> None:
         """End it where it is; who waits in `finish` goes on."""

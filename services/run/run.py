@@ -138,7 +138,7 @@ class _Run:
                     self.controller = controller
                     view.attach(RunControl(controller))
                     progress.say("syncing the first weights and evaluating the model as it is")
-                    async with self._accompanied(controller):
+                    async with self._accompanied(controller), self._until_time_is_up(controller):
                         await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
@@ -160,6 +160,24 @@ class _Run:
             if going is not None:
                 going.cancel()
                 await asyncio.gather(going, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _until_time_is_up(self, controller: Controller) -> AsyncIterator[None]:
+        hours = self.recipe.training.max_hours
+        if hours is None:
+            yield
+            return
+
+        def stop() -> None:
+            self._warn(f"training.max_hours ({hours:g}) is over: stopping after this update")
+            controller.stop()
+
+        left_s = hours * 3600 - (time.monotonic() - self.started_s)
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), stop)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextlib.asynccontextmanager
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
@@ -307,7 +325,7 @@ class _Run:
     def _close(self, controller: Controller) -> int:
         """Summary, report, exit code."""
         version = controller.buffer.version
-        if version < self.recipe.training.num_updates or version not in controller.accuracies:
+        if not controller.is_over or version not in controller.accuracies:
             self.console.print(f"stopped at update {version}; the same command goes on from here", style="yellow")
             return INTERRUPTED
         summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)

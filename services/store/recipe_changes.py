@@ -16,7 +16,7 @@ from rayzero.services.schema.config.recipe import Recipe
 
 FREE = (
     "description", "observe", "deadlines", "checkpoint", "evaluation",
-    "training.max_group_attempts", "training.max_refills",
+    "training.max_group_attempts", "training.max_refills", "training.max_hours", "training.stop_at_accuracy",
     "rollout.num_workers", "rollout.min_workers", "rollout.max_workers", "rollout.concurrent_groups",
     "rollout.max_num_seqs", "rollout.kv_cache_bytes",
     "reward.num_workers", "reward.min_workers", "reward.max_workers", "reward.num_cpus_per_worker", "reward.max_asleep",
@@ -24,7 +24,7 @@ FREE = (
     "cluster.rollout_resources", "cluster.reward_resources", "cluster.learner_resources",
 )  # fmt: skip
 """Keys, or the sections that hold them, that change no update."""
-ENDS = ("training.num_updates",)
+ENDS = ("training.num_updates", "training.stop_at_accuracy")
 """Keys that say when a run ends: a finished one goes on where one of them is raised."""
 
 
@@ -63,7 +63,8 @@ def refusal(change: Change, new: Recipe) -> str:
 
 def extends(found: list[Change]) -> bool:
     """Whether a finished run is to go on: it is to end later."""
-    return any(change.key in ENDS and (change.now is None or change.now > change.was) for change in found)
+    ends = [change for change in found if change.key in ENDS and change.was is not None]
+    return any(change.now is None or change.now > change.was for change in ends)
 
 
 def _compare(old: Any, new: Any, key: str) -> Iterator[Change]:

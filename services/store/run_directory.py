@@ -114,7 +114,7 @@ class RunDirectory:
         self._lock = lock
 
 
-class Choice(NamedTuple):
+class ChosenRun(NamedTuple):
     """Where a run goes."""
 
     directory: RunDirectory
@@ -124,7 +124,7 @@ class Choice(NamedTuple):
     """What the user is to know of it."""
 
 
-def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fresh: bool) -> Choice:
+def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fresh: bool) -> ChosenRun:
     """The directory to use and whether the run in it is continued.
 
     The same command continues an unfinished run, also where it is to be shown, paced or placed otherwise, and a
@@ -153,20 +153,20 @@ def choose_run_directory(recipe: Recipe, root: Path, explicit: Path | None, fres
             f"{unfinished.path} holds an unfinished run of another recipe ({why}): give its recipe to go on with it, "
             f"or --fresh to begin a new run in {directory.path.name} beside it"
         )
-    return Choice(directory, False)
+    return ChosenRun(directory, False)
 
 
-def _explicit(recipe: Recipe, path: Path, fresh: bool) -> Choice:
+def _explicit(recipe: Recipe, path: Path, fresh: bool) -> ChosenRun:
     directory = RunDirectory(path)
     if directory.recipe() is None:
-        return Choice(directory, False)
+        return ChosenRun(directory, False)
     if fresh:
         raise UsageError(f"--run-dir {path} holds a run; name a new directory")
     if why := _why_not(directory, recipe):
         kind = "a finished run" if directory.is_finished() else "a run of another recipe"
         raise UsageError(f"--run-dir {path} holds {kind} ({why}); name a new directory")
     if not directory.has_checkpoint():
-        return Choice(directory, False)
+        return ChosenRun(directory, False)
     return _continued(directory, recipe)
 
 
@@ -178,9 +178,9 @@ def _why_not(directory: RunDirectory, recipe: Recipe) -> str:
     return "training.num_updates is not raised" if directory.is_finished() and not extends(found) else ""
 
 
-def _continued(directory: RunDirectory, recipe: Recipe) -> Choice:
+def _continued(directory: RunDirectory, recipe: Recipe) -> ChosenRun:
     changed = changes(directory.recipe() or {}, recipe)
-    return Choice(directory, True, tuple(f"changed since it began: {change}" for change in changed))
+    return ChosenRun(directory, True, tuple(f"changed since it began: {change}" for change in changed))
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:

@@ -130,6 +130,11 @@ class Recipe(Section):
         ends = version == 0 or version >= self.training.num_updates
         return self.evaluation.greedy == "always" or (self.evaluation.greedy == "ends" and ends)
 
+    def saves_at(self, version: int) -> bool:
+        """Whether a checkpoint is due at this version, besides the last."""
+        every = self.checkpoint.every_updates
+        return bool(every and version % every == 0)
+
     def training_sampling(self, group_id: int) -> Sampling:
         """How a training group is sampled: seeds distinct for every completion of the run, and the same again when a
         group is sampled anew after a failure."""

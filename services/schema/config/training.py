@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +18,11 @@ class TrainingSettings(Section):
 
     num_updates: int = Field(ge=1)
     """Optimizer batches until the run ends."""
+    stop_at_accuracy: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Held-out accuracy at which the run ends as after its last update. Empty: it makes all of them."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """Longest time of one command, from its start: then the update in hand is finished and saved, and the same command
+    goes on. For machines that are lent by the hour. Empty: no limit."""
     groups_per_update: int = Field(ge=1)
     """Prompts a batch."""
     group_size: int = Field(ge=2)
@@ -45,6 +51,11 @@ class TrainingSettings(Section):
     verdicts, or their rewards are all equal and `skip_uniform_groups` wants others: the run ends, and says which."""
     max_group_attempts: int = Field(default=3, ge=1)
     """How often a group is tried again when workers fail or verdicts are errors before it is dropped."""
+
+    def is_over(self, version: int, accuracies: Mapping[int, float]) -> bool:
+        """Whether a run at this version, with these held-out accuracies, is at its end."""
+        goal = self.stop_at_accuracy
+        return version >= self.num_updates or (goal is not None and max(accuracies.values(), default=0.0) >= goal)
 
     @property
     def is_synchronous(self) -> bool:

@@ -424,6 +424,27 @@ async def test_a_stop_leaves_the_evaluation_under_way_to_the_run_that_goes_on() 
     assert [found.policy_version for found in second.watcher.evaluations] == [2, 4, 6]
 
 
+@pytest.mark.parametrize("max_staleness", [0, 1])
+async def test_a_run_ends_at_the_accuracy_that_it_was_made_for(max_staleness: int) -> None:
+    run = Run(num_updates=50, max_staleness=max_staleness, stop_at_accuracy=0.9)
+    settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": settings})
+    await run.start()
+
+    def improve(row: dict[str, Any]) -> None:
+        if row["update"] == 3:
+            for worker in run.rewarders.slots:
+                worker.live_worker.rewards = [1.0]  # type: ignore[attr-defined]
+
+    run.watcher.on_row = improve
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    controller = run.controller
+    assert controller.is_over and 4 <= controller.buffer.version < 10
+    assert controller.accuracies[controller.buffer.version] == 1.0 and run.watcher.saved == [controller.buffer.version]
+    assert not controller.buffer.entries, "every group has its end in the ledger"
+
+
 async def test_a_fleet_that_gives_up_ends_the_run_with_its_cause_and_the_updates_are_saved() -> None:
     run = Run(num_updates=50, max_staleness=1)
     run.engines.max_restarts = 0
