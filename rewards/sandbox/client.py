@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rayzero.rewards.sandbox import frames, host, packages
+from rayzero.rewards.sandbox import folders, frames, host, packages
+from rayzero.rewards.sandbox.frames import job_frame
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
-from rayzero.rewards.sandbox.selftest import frame as job_frame
+from rayzero.rewards.sandbox.refusal import explain
 from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 
@@ -37,6 +37,11 @@ class SandboxRefusedError(RayzeroError):
     """This machine cannot isolate a program; the message says why and what to do."""
 
     exit_code = 2
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """`reasons`: why not, by backend."""
+        super().__init__(explain(reasons))
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +112,13 @@ class Sandbox:
     async def python(self, job: Mapping[str, Any], limits: Limits, stdin: bytes = b"") -> Outcome:
         """Run one Python job (see inside/programs.py)."""
         header = {"kind": "python", "limits": limits.to_dict()}
-        return (await self._ask(header, [job_frame(job, limits), stdin]))[0]
+        return (await self._ask(header, [job_frame(job), stdin]))[0]
 
     async def pair(
         self, program: Mapping[str, Any], test: Mapping[str, Any], limits: Limits
     ) -> tuple[Outcome, Outcome]:
         """Run a program's box and a test's box, linked. The program's outcome, then the test's."""
-        blobs = [job_frame(program, limits), job_frame(test, limits)]
+        blobs = [job_frame(program), job_frame(test)]
         outcomes = await self._ask({"kind": "pair", "limits": limits.to_dict()}, blobs)
         return outcomes[0], outcomes[-1]
 
@@ -148,6 +153,11 @@ class Sandbox:
         }  # fmt: skip
         return (await self._ask(header, list(files.values())))[0]
 
+    async def release(self, keys: Sequence[str]) -> None:
+        """Say that these artifacts are needed once less: each build that succeeded needs one release."""
+        if keys and self._writer is not None:
+            await self._ask({"kind": "release", "keys": list(keys)}, ())
+
     async def close(self) -> None:
         """End the supervisor, all boxes, and give back the scratch folder."""
         for task in self._tasks:
@@ -177,7 +187,9 @@ class Sandbox:
         self._scratch = tempfile.mkdtemp(prefix="rayzero-sandbox-", dir=parent)
         os.chmod(self._scratch, 0o755)
         os.mkdir(os.path.join(self._scratch, host.PACKAGES), 0o755)
-        config = {**vars(self._config), "scratch": self._scratch}
+        # Looked up here: the supervisor's interpreter sees no installed package, and its environment no home.
+        found = {"bwrap": host.find_bwrap(), "private": host.private_folders(), "home": host.home()}
+        config = {**vars(self._config), **found, "scratch": self._scratch}
         root = str(IMPORT_ROOT)
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
         # An empty environment: what the supervisor has, a bug of its own could show to a box.
@@ -191,7 +203,7 @@ class Sandbox:
             hello, _ = await asyncio.wait_for(frames.read(reader), START_DEADLINE_S)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
             await self._stop("it did not start")
-            raise SandboxRefusedError(f"the sandbox's supervisor did not start: {error!r}") from error
+            raise SandboxRefusedError({self._config.backend: f"its supervisor did not start: {error!r}"}) from error
         if "refused" in hello:
             await self._stop("it refused")
             raise SandboxRefusedError(hello["refused"])
@@ -240,7 +252,7 @@ class Sandbox:
             if not answer.done():
                 answer.set_result([Outcome(ended="failed", detail=f"the sandbox failed: {why}")])
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            folders.remove(self._scratch)
             self._scratch = ""
 
     @staticmethod

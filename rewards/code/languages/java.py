@@ -18,6 +18,7 @@ from rayzero.rewards.code.languages.base import (
     encoded,
     roomy,
     shell,
+    shown_folder,
 )
 from rayzero.rewards.code.languages.nodes import undefined_nodes
 from rayzero.rewards.sandbox.client import Sandbox
@@ -44,7 +45,7 @@ def jdk() -> tuple[str, tuple[str, ...]]:
     if found is None:
         raise ToolchainError("javac is not installed (apt install default-jdk-headless)")
     folder = os.path.dirname(os.path.realpath(found))
-    return folder, () if folder.startswith("/usr/") else (str(Path(folder).parent),)
+    return folder, shown_folder(str(Path(folder).parent), ("lib/modules", "lib/tools.jar"), "the JDK")
 
 
 class Java(Language):
