@@ -26,6 +26,15 @@ _HEADROOM = 1024
 """Processes that the user's other programs may start while a box runs, where the kernel counts all of them together."""
 
 
+class NoBackendError(Exception):
+    """No backend holds here."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        """`reasons`: why not, by backend."""
+        super().__init__(str(reasons))
+        self.reasons = reasons
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """Something other than Python to run. `{name}` in an argument stands for the path of that mount in the box."""

@@ -87,6 +87,8 @@ class Sandbox:
         self._scratch = ""
         self.backend = ""
         """Which one holds here; known once started."""
+        self.passed_over: Mapping[str, str] = {}
+        """Those that `auto` would rather have taken, and why they do not hold."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -207,7 +209,7 @@ class Sandbox:
         if "refused" in hello:
             await self._stop("it refused")
             raise SandboxRefusedError(hello["refused"])
-        self.backend = hello["backend"]
+        self.backend, self.passed_over = hello["backend"], hello["passed_over"]
         if self.backend == "unsafe":
             _LOG.warning("sandbox: unsafe — programs run on this machine with resource limits only, without isolation")
         loop = asyncio.get_running_loop()

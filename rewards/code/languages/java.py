@@ -78,7 +78,8 @@ class Java(Language):
         )
         limits = roomy(self.limits(build_limits))
         compiled(await sandbox.build(key, steps, limits, output="main.jar", files=files, roots=roots))
-        flags = ["-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss64m", "-cp", "{prog}/main.jar", main]
+        flags = ["-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss64m", "-Djava.io.tmpdir={tmp}"]
+        flags += ["-cp", "{prog}/main.jar", main]
         return Prepared(argv=[f"{folder}/java", *flags, *([call] if call else [])], mounts={"prog": key}, roots=roots)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from rayzero.rewards.sandbox.refusal import CONTAINER_OPTIONS
 from rayzero.services.schema.config.loader import load_recipe
 
 FILE = Path("docker-compose.yml")
@@ -58,6 +59,14 @@ def test_reward_workers_have_no_way_out_and_no_secrets_but_rays() -> None:
     assert worker["read_only"] is True and "deploy" not in worker
     assert set(worker["environment"]) == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
     assert not any(volume.startswith("models:") for volume in worker["volumes"])
+
+
+def test_reward_workers_may_make_the_namespaces_of_bubblewrap() -> None:
+    options = compose()["services"]["reward-worker"]["security_opt"]
+    assert {f"--security-opt {option}" for option in options if "unconfined" in option} == {
+        f"--security-opt {option}"
+        for option in CONTAINER_OPTIONS.removeprefix("--security-opt ").split(" --security-opt ")
+    }
 
 
 def test_nothing_is_open_to_other_machines() -> None:
