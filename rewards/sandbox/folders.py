@@ -51,7 +51,10 @@ class Folder:
 
     def has_room_left(self) -> bool:
         """Whether the disk has room for a large file more: below that no program can be blamed for failing to write."""
-        return free_bytes(self.path) > min(self.max_bytes, RESERVE_BYTES)
+        with contextlib.suppress(OSError):
+            found = os.statvfs(self.path)
+            return found.f_bavail * found.f_frsize > min(self.max_bytes, RESERVE_BYTES)
+        return False
 
     def remove(self) -> None:
         """Delete it with all that is in it. Its box must have ended."""
@@ -76,12 +79,6 @@ def make(path: str, max_bytes: int, user: int | None) -> Folder:
         os.rmdir(path)
         raise
     return folder
-
-
-def free_bytes(path: str) -> int:
-    """What is left on the disk of `path`."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
 
 
 def remove(path: str) -> None:
