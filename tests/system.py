@@ -11,6 +11,8 @@ import subprocess
 
 import pytest
 
+from rayzero.rewards.sandbox import host
+
 MAY_BE_MISSING_IN_CI = {"podman", "gpu", "kubectl"}
 """Containers within containers and GPUs are not everywhere, and Debian's kubectl is older than our kustomizations: even
 CI may skip what needs them."""
@@ -36,6 +38,8 @@ def is_there(name: str) -> bool:
             return False
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
         return "GPU " in listing.stdout
+    if name == "bwrap":  # PyPI's counts as well
+        return host.find_bwrap() is not None
     return shutil.which(name) is not None or _is_module(name)
 
 

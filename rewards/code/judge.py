@@ -129,9 +129,12 @@ class CodeJudge:
 
     async def _judge(self, program: str, spec: CodeSpec) -> CodeVerdict:
         language = find(self._languages, spec.language)
+        built: dict[str | None, Prepared] = {}
         try:
             packages = await self._sandbox.packages((*self.settings.packages, *spec.packages))
-            prepared = await self._prepare(language, program, spec)
+            prepared = await self._prepare(language, program, spec, built)
+            trial = Trial(self._sandbox, self.settings, spec, program, packages, self._checkers)
+            return _sum_up(spec, await self._try_all(trial, language, prepared))
         except BuildError as error:
             return _without_tests(VerdictStatus.WRONG, len(spec.tests), str(error))
         except SpecError as error:
@@ -140,15 +143,16 @@ class CodeJudge:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), str(error), "toolchain")
         except BuildFailure as error:
             return _without_tests(VerdictStatus.ERROR, len(spec.tests), f"could not compile: {error}", "sandbox")
-        trial = Trial(self._sandbox, self.settings, spec, program, packages, self._checkers)
-        return _sum_up(spec, await self._try_all(trial, language, prepared))
+        finally:
+            await self._sandbox.release([key for each in built.values() for key in each.mounts.values()])
 
-    async def _prepare(self, language: Language | None, program: str, spec: CodeSpec) -> list[Prepared | None]:
-        """What runs each test; built once for all stdin tests, and once for each function called. A failure of the
+    async def _prepare(
+        self, language: Language | None, program: str, spec: CodeSpec, built: dict[str | None, Prepared]
+    ) -> list[Prepared | None]:
+        """What runs each test; `built` once for all stdin tests, and once for each function called. A failure of the
         machine: twice."""
         if language is None:
             return [None] * len(spec.tests)
-        built: dict[str | None, Prepared] = {}
         for test in spec.tests:
             if isinstance(test, AssertTest):
                 raise SpecError(f"assertions are Python, not {language.name}")

@@ -23,6 +23,8 @@ _ENDINGS = {
     "wall": "time limit: asleep or waiting past the wall limit",
     "memory": "memory limit",
     "output": "output limit",
+    "processes": "process limit",
+    "files": "file limit: more or larger files than allowed",
 }
 
 

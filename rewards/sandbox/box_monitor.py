@@ -13,10 +13,12 @@ from rayzero.rewards.sandbox.processes import (
     anonymous_bytes,
     cpu_seconds,
     is_asleep,
+    machine_threads,
     proportional_bytes,
     scan,
     tree,
     waited_seconds,
+    written_bytes,
 )
 from rayzero.rewards.sandbox.runs import Run
 
@@ -26,6 +28,8 @@ YOUNG_S = 0.03
 SCAN_S = 0.1
 CROWD = 2 * (os.cpu_count() or 1) + 4
 """A run of more processes than this is held back: a fork bomb must not starve its neighbours, nor the watch itself."""
+SURGE = 64
+"""New threads on the machine within one tick that call for a look at once, where the watch alone counts them."""
 
 
 class BoxMonitor:
@@ -37,6 +41,7 @@ class BoxMonitor:
         """CPU seconds at the last look; None before the first."""
         self._task: asyncio.Task[None] | None = None
         self._next_scan = 0.0
+        self._num_threads = 0
 
     def add(self, run: Run) -> None:
         """BoxMonitor `run` from now on."""
@@ -55,12 +60,20 @@ class BoxMonitor:
             old = [run for run in self._runs if run.started and now - run.started > YOUNG_S]
             for run in old:
                 self._check_process(run, now)
-            if old and now >= self._next_scan:
+            if self._is_surging():
+                self._check_trees([run for run in self._runs if run.started])
+            elif old and now >= self._next_scan:
                 before = time.thread_time()
                 self._check_trees(old)
                 # Sleepers alone are looked at more rarely; and never spend more than a twentieth of a core on looking.
                 pause = SCAN_S if any(not run.is_parked for run in old) else 3 * SCAN_S
                 self._next_scan = time.monotonic() + max(pause, 20 * (time.thread_time() - before))
+
+    def _is_surging(self) -> bool:
+        if not any(run.box.shares_count for run in self._runs):
+            return False
+        before, self._num_threads = self._num_threads, machine_threads()
+        return 0 < before < self._num_threads - SURGE
 
     def _check_process(self, run: Run, now: float) -> None:
         used = max(0.0, cpu_seconds(run.box.pid) - run.base_cpu_s)
@@ -88,8 +101,14 @@ class BoxMonitor:
                 _hold_back(members)
             if run.seen_cpu_s > run.limits.cpu_s:
                 run.end("cpu")
+            elif run.box.shares_count and sum(each.num_threads for each in members) > run.limits.num_processes:
+                run.end("processes")
             elif _memory_used(run, members) > run.limits.memory_bytes:
                 run.end("memory")
+            elif run.box.folder is not None and not run.box.folder.has_room_left():
+                run.end("failed", "the machine's disk is full")
+            elif run.box.folder is not None and run.box.folder.is_full(sum(written_bytes(p.pid) for p in members)):
+                run.end("files")
             elif run.is_parked and idle:
                 run.park()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayzero.rewards.sandbox.bwrap import ENVIRONMENT
+from rayzero.rewards.sandbox.folders import Folder
 from rayzero.rewards.sandbox.reaper import Ended, Reaper
 from rayzero.rewards.sandbox.stdin_file import StdinFile
 
@@ -38,6 +39,10 @@ class Box:
     """Where bubblewrap says the pid of the process that it put in charge of the box."""
     group: bool = False
     """The box is a process group, not a pid namespace: killing it means killing the group."""
+    shares_count: bool = False
+    """The kernel counts its processes together with all others of the user: the watch counts them by themselves."""
+    folder: Folder | None = None
+    """Its private folder, where no namespace gives it a /tmp; bounded by the watch."""
     release: Callable[[], None] = lambda: None
     _closed: bool = field(default=False, repr=False)
 
@@ -95,9 +100,11 @@ def launch(
     passed: Sequence[int] = (),
     status: int | None = None,
     given: bytes | None = None,
+    folder: Folder | None = None,
+    shares_count: bool = False,
 ) -> Box:
-    """Start `command` as a box of which this process is the parent. `status`: see Box. `given`: its stdin, where the
-    program does not wait for a job."""
+    """Start `command` as a box of which this process is the parent. `status`, `folder`, `shares_count`: see Box.
+    `given`: its stdin, where the program does not wait for a job."""
     stdin = StdinFile()
     try:
         if given is not None:
@@ -128,7 +135,10 @@ def launch(
     for stream in (process.stdout, process.stderr):
         stream.close()
     end = reaper.expect(pid, before_reaping)
-    return Box(pid, pidfd, end, stdin, stdout, job, stderr, status, True, release)
+    return Box(
+        pid, pidfd, end, stdin, stdout, job, stderr, status, group=True, shares_count=shares_count, folder=folder,
+        release=release,
+    )  # fmt: skip
 
 
 def open_to(user: int | None, *pipes: int) -> None:

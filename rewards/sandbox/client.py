@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rayzero.rewards.sandbox import frames, host, packages
+from rayzero.rewards.sandbox import folders, frames, host, packages
+from rayzero.rewards.sandbox.frames import job_frame
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
-from rayzero.rewards.sandbox.selftest import frame as job_frame
+from rayzero.rewards.sandbox.refusal import explain
 from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 
@@ -39,6 +39,11 @@ class SandboxRefusedError(RayzeroError):
     """This machine cannot isolate a program; the message says why and what to do."""
 
     exit_code = 2
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """`reasons`: why not, by backend."""
+        super().__init__(explain(reasons))
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,8 @@ class Sandbox:
         self._scratch = ""
         self.backend = ""
         """Which one holds here; known once started."""
+        self.passed_over: Mapping[str, str] = {}
+        """Those that `auto` would rather have taken, and why they do not hold."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -113,13 +120,13 @@ class Sandbox:
     async def python(self, job: Mapping[str, Any], limits: Limits, stdin: bytes = b"") -> Outcome:
         """Run one Python job (see inside/programs.py)."""
         header = {"kind": "python", "limits": limits.to_dict()}
-        return (await self._ask(header, [job_frame(job, limits), stdin]))[0]
+        return (await self._ask(header, [job_frame(job), stdin]))[0]
 
     async def pair(
         self, program: Mapping[str, Any], test: Mapping[str, Any], limits: Limits
     ) -> tuple[Outcome, Outcome]:
         """Run a program's box and a test's box, linked. The program's outcome, then the test's."""
-        blobs = [job_frame(program, limits), job_frame(test, limits)]
+        blobs = [job_frame(program), job_frame(test)]
         outcomes = await self._ask({"kind": "pair", "limits": limits.to_dict()}, blobs)
         return outcomes[0], outcomes[-1]
 
@@ -154,6 +161,11 @@ class Sandbox:
         }  # fmt: skip
         return (await self._ask(header, list(files.values())))[0]
 
+    async def release(self, keys: Sequence[str]) -> None:
+        """Say that these artifacts are needed once less: each build that succeeded needs one release."""
+        if keys and self._writer is not None:
+            await self._ask({"kind": "release", "keys": list(keys)}, ())
+
     async def close(self) -> None:
         """End the supervisor, all boxes, and give back the scratch folder."""
         for task in self._tasks:
@@ -182,7 +194,10 @@ class Sandbox:
         self._scratch = tempfile.mkdtemp(prefix="rayzero-sandbox-", dir=parent)
         os.chmod(self._scratch, 0o755)
         os.mkdir(os.path.join(self._scratch, host.PACKAGES), 0o755)
-        config = {**vars(self._config), "scratch": self._scratch, "preload_packages": await self._preloaded()}
+        # Looked up here: the supervisor's interpreter sees no installed package, and its environment no home.
+        found = {"bwrap": host.find_bwrap(), "private": host.private_folders(), "home": host.home()}
+        preloaded = {"preload_packages": await self._preloaded()}
+        config = {**vars(self._config), **found, **preloaded, "scratch": self._scratch}
         ours, theirs = socket.socketpair()
         root = str(IMPORT_ROOT)
         command = [sys.executable, "-I", "-S", "-c", _ENTRY.format(root=root), json.dumps(config), str(theirs.fileno())]
@@ -198,11 +213,11 @@ class Sandbox:
             hello, _ = await asyncio.wait_for(frames.read(reader), deadline_s)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
             await self._stop("it did not start")
-            raise SandboxRefusedError(f"the sandbox's supervisor did not start: {error!r}") from error
+            raise SandboxRefusedError({self._config.backend: f"its supervisor did not start: {error!r}"}) from error
         if "refused" in hello:
             await self._stop("it refused")
             raise SandboxRefusedError(hello["refused"])
-        self.backend = hello["backend"]
+        self.backend, self.passed_over = hello["backend"], hello["passed_over"]
         if self.backend == "unsafe":
             _LOG.warning("sandbox: unsafe — programs run on this machine with resource limits only, without isolation")
         loop = asyncio.get_running_loop()
@@ -217,7 +232,7 @@ class Sandbox:
             return await asyncio.to_thread(packages.provide, wanted, self._scratch, self._config.python)
         except packages.PackageError as error:
             await self._stop("it has no packages")
-            raise SandboxRefusedError(str(error)) from error
+            raise SandboxRefusedError({self._config.backend: str(error)}) from error
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -258,7 +273,7 @@ class Sandbox:
             if not answer.done():
                 answer.set_result([Outcome(ended="failed", detail=f"the sandbox failed: {why}")])
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            folders.remove(self._scratch)
             self._scratch = ""
 
     @staticmethod

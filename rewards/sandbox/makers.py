@@ -10,9 +10,11 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from rayzero.rewards.sandbox.boxes import Box, BoxError, launch, open_to, read_some, spawn
+from rayzero.rewards.sandbox.folders import Folder
 from rayzero.rewards.sandbox.reaper import Ended, Reaper
 from rayzero.rewards.sandbox.stdin_file import StdinFile
 
@@ -130,7 +132,8 @@ class Zygote:
             lambda future: future.cancelled() or future.exception()
         )  # seen, even if no run waits for it
         _watch_report(report, end)
-        return Box(pid, pidfd, end, stdin, stdout, job, group=not self._namespaces)
+        apart = self._namespaces
+        return Box(pid, pidfd, end, stdin, stdout, job, group=not apart, shares_count=not apart)
 
     def close(self) -> None:
         """End the zygote, and with it every box; it makes no more."""
@@ -173,22 +176,38 @@ def _watch_report(report: socket.socket, end: asyncio.Future[Ended]) -> None:
     loop.add_reader(report.fileno(), receive)
 
 
+@dataclass(frozen=True)
+class BoxPlan:
+    """How the next box is started; the fields are those of `boxes.launch`."""
+
+    command: Sequence[str]
+    user: int | None
+    release: Callable[[], None] = lambda: None
+    passed: Sequence[int] = ()
+    shares_count: bool = False
+    folder: Folder | None = None
+
+
 class Launcher:
     """Starts a new interpreter for every box, confined by a command line that the backend writes."""
 
-    def __init__(
-        self, reaper: Reaper, plan: Callable[[], tuple[list[str], int | None, Callable[[], None], Sequence[int]]]
-    ) -> None:
-        """`plan` gives a box's command, user, what to do when it is gone, and descriptors to pass on."""
+    def __init__(self, reaper: Reaper, plan: Callable[[], BoxPlan]) -> None:
+        """`plan` is asked once a box; BoxError or OSError where there can be none."""
         self._reaper = reaper
         self._plan = plan
 
     async def make(self, memory_bytes: int) -> Box:
         """Start one."""
-        command, user, release, passed = self._plan()
+        try:
+            plan = self._plan()
+        except OSError as error:
+            raise BoxError(str(error)) from error
         job, theirs = _job_pair()
         try:
-            box = launch(self._reaper, command, user=user, channel=theirs, job=job, release=release, passed=passed)
+            box = launch(
+                self._reaper, plan.command, user=plan.user, channel=theirs, job=job, release=plan.release,
+                passed=plan.passed, shares_count=plan.shares_count, folder=plan.folder,
+            )  # fmt: skip
         except BoxError:
             job.close()
             raise

@@ -24,6 +24,7 @@ class Process:
     cpu_s: float
     """Own and of waited-for children."""
     resident_bytes: int
+    num_threads: int = 1
 
 
 def scan() -> list[Process]:
@@ -34,7 +35,8 @@ def scan() -> list[Process]:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 fields = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2].split()
                 cpu_s = sum(map(int, fields[11:15])) / _CLOCK_TICKS
-                found.append(Process(int(name), int(fields[1]), int(fields[2]), cpu_s, int(fields[21]) * _PAGE))
+                resident_bytes, num_threads = int(fields[21]) * _PAGE, int(fields[17])
+                found.append(Process(int(name), int(fields[1]), int(fields[2]), cpu_s, resident_bytes, num_threads))
     return found
 
 
@@ -53,6 +55,21 @@ def tree(processes: Iterable[Process], pid: int) -> list[Process]:
                 members[child.pid] = child
                 queue.append(child.pid)
     return list(members.values())
+
+
+def machine_threads() -> int:
+    """Processes and threads of the whole machine: one small file, read in microseconds."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/loadavg", encoding="ascii") as file:
+        return int(file.read().split()[3].partition("/")[2])
+    return 0
+
+
+def written_bytes(pid: int) -> int:
+    """What the process and its waited-for children have written to disks; 0 where the kernel does not tell."""
+    with contextlib.suppress(OSError, ValueError, KeyError), open(f"/proc/{pid}/io", encoding="ascii") as file:
+        counts = dict(line.split(": ") for line in file.read().splitlines())
+        return int(counts["write_bytes"]) - int(counts["cancelled_write_bytes"])
+    return 0
 
 
 def cpu_seconds(pid: int) -> float:

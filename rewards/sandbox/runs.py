@@ -147,7 +147,13 @@ class Run:
     def _keep(self, buffer: bytearray, chunk: bytes, cap: int) -> bool:
         """Whether there was room for all of it."""
         if buffer is self._stdout and self._sink is not None:
-            self._sink.write(chunk)
+            try:
+                self._sink.write(chunk)
+                self._sink.flush()
+            except OSError as error:  # a disk that is full; what was cut off there must never pass for whole
+                self._ended_by, self._detail = "failed", f"cannot keep what was built: {error}"
+                self.box.kill()
+                return True
             fits = self._sink.tell() <= cap
         else:
             buffer += chunk

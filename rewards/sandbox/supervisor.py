@@ -7,6 +7,7 @@ and their inputs, never an expected output. Requests, by `kind`:
     pair     a program box and a test box on one link   blobs: program job, test job
     program  another program in a box                   blobs: stdin, then files shown as `{job}`
     build    a program whose stdout becomes an artifact, mountable by its key; built once     blobs: files
+    release  the artifacts of a program that has its verdict
     ping, info
 """
 
@@ -19,14 +20,14 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rayzero.rewards.sandbox import frames, host, selftest
-from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, Preload, Program, explain
+from rayzero.rewards.sandbox import controls, folders, frames, host, selftest
+from rayzero.rewards.sandbox.artifacts import Artifacts
+from rayzero.rewards.sandbox.backends import BACKENDS, Backend, Bwrap, NoBackendError, Preload, Program
 from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
 from rayzero.rewards.sandbox.boxes import Box, BoxError, usage_of_inner
 from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
@@ -43,7 +44,7 @@ class Supervisor:
     """Serves one client."""
 
     def __init__(self, config: dict[str, Any], scratch: str) -> None:
-        """`config`: backend, python, num_workers, tmp_bytes, cache, preload, preload_packages."""
+        """`config`: backend, python, num_workers, tmp_bytes, cache, preload, preload_packages, bwrap, private, home."""
         self._config = config
         self._scratch = scratch
         self._reaper = Reaper()
@@ -58,33 +59,35 @@ class Supervisor:
         self._warm: list[Box] = []
         self._refilling: asyncio.Task[None] | None = None
         self._builds: dict[str, asyncio.Task[Outcome]] = {}
+        self._artifacts = Artifacts(scratch, config["cache"])
         self._num_jobs = 0
         self._backend: Backend | None = None
         self._boxes: BoxMaker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.passed_over: dict[str, str] = {}
+        """Backends that do not hold here, and why."""
 
     async def open(self) -> str:
-        """Choose the backend by trying each on itself; its name. BoxError with the reasons and the fix where none
-        holds."""
+        """Choose the backend by trying each on itself; its name. NoBackendError where none holds."""
         wanted = self._config["backend"]
         names = ["bwrap", "landlock"] if wanted == "auto" else [wanted]
-        errors: dict[str, str] = {}
+        means = host.Means(**{name: self._config[name] for name in ("python", "bwrap", "tmp_bytes", "private")})
         for name in names:
             folder = os.path.join(self._scratch, name)
             os.mkdir(folder, 0o755)
             try:
-                self._backend = BACKENDS[name](self._reaper, folder, self._config["python"], self._config["tmp_bytes"])
+                self._backend = BACKENDS[name](self._reaper, folder, means)
                 self._backend.preload = Preload(
                     functions=self._config["preload"], packages=self._config["preload_packages"]
                 )
                 self._boxes = await self._first_boxes(self._backend)
                 if name != "unsafe":
-                    await selftest.attack(self)
+                    await selftest.attack(self, self._config["home"])
                 return name
             except (BoxError, OSError) as error:
-                errors[name] = str(error)
+                self.passed_over[name] = str(error)
                 self._close_boxes()
-        raise BoxError(explain(errors))
+        raise NoBackendError(self.passed_over)
 
     async def _first_boxes(self, backend: Backend) -> BoxMaker:
         makers = [backend.python_boxes()]
@@ -151,13 +154,19 @@ class Supervisor:
     async def _do(self, header: dict[str, Any], blobs: list[bytes]) -> Sequence[Outcome]:
         kind = header["kind"]
         if kind == "python":
-            return [await self.python(Limits(**header["limits"]), blobs[0], blobs[1])]
+            limits = Limits(**header["limits"])
+            return [await self._checked(await self.python(limits, blobs[0], blobs[1]), limits)]
         if kind == "pair":
             return await self._pair(Limits(**header["limits"]), blobs[0], blobs[1])
         if kind == "program":
-            return [await self._program(header, Limits(**header["limits"]), blobs[0], blobs[1:])]
+            limits = Limits(**header["limits"])
+            return [await self._checked(await self._program(header, limits, blobs[0], blobs[1:]), limits)]
         if kind == "build":
             return [await self._build(header, blobs)]
+        if kind == "release":
+            for key in header["keys"]:
+                self._artifacts.release(key)
+            return []
         return [Outcome(ended="exited", detail=self._backend.name if self._backend else "")]
 
     async def take(self) -> Box:
@@ -196,6 +205,8 @@ class Supervisor:
         self._watch.add(run)
         group = self._hold(run)
         try:
+            if frame is not None and self._backend is not None:
+                frame = frames.job_frame(self._backend.rlimits(run.limits)) + frame
             outcome = await run.work(frame, stdin, link)
             inner = await usage_of_inner(run.box, self._reaper)
             outcome = run.with_cpu(outcome, inner) if inner else outcome
@@ -246,16 +257,15 @@ class Supervisor:
         self._num_jobs += 1
         folder = os.path.join(self._backend.scratch, f"job-{self._num_jobs}")
         try:
-            mounts = {name: self._artifact(key) for name, key in header["mounts"].items()}
+            mounts = {name: self._artifacts.find(key) for name, key in header["mounts"].items()}
             if files:
                 os.mkdir(folder, 0o755)
                 for name, content in zip(header["files"], files, strict=True):
                     Path(folder, name).write_bytes(content)
                 mounts["job"] = folder
             program = Program(
-                argv=header["argv"], mounts=mounts, roots=header["roots"], writes=header.get("writes", False),
-                tmp_bytes=header.get("tmp_bytes", 0),
-            )  # fmt: skip
+                argv=header["argv"], mounts=mounts, roots=header["roots"], tmp_bytes=header.get("tmp_bytes", 0)
+            )
             box = self._backend.start_program(program, limits, stdin)
             return await self._run(Run(box, limits, parked=place.park, sink=sink), None, b"")
         finally:
@@ -263,54 +273,53 @@ class Supervisor:
             if files:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _artifact(self, key: str) -> str:
-        for folder in (self._config["cache"], os.path.join(self._scratch, "artifacts")):
-            if folder and os.path.isdir(os.path.join(folder, key)):
-                return os.path.join(folder, key)
-        raise BoxError(f"no artifact {key}")
+    async def _checked(self, outcome: Outcome, limits: Limits) -> Outcome:
+        """A run that complains of the machine, and whose complaint a control shares, says nothing of the program."""
+        if not controls.complains(outcome):
+            return outcome
+        argv, own = controls.control(limits)
+        if controls.is_fine(await self._program({"argv": argv, "mounts": {}, "roots": []}, own, b"", [])):
+            return outcome
+        return replace(outcome, ended="failed", detail="the machine has no more processes or disk for programs")
 
     async def _build(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
         """Build once; who asks meanwhile waits for the same build. Failures of the machine are forgotten."""
         key = header["key"]
-        with contextlib.suppress(BoxError):
-            self._artifact(key)
-            return Outcome(ended="exited")
-        if key not in self._builds:
-            self._builds[key] = asyncio.create_task(self._build_now(header, files))
-        outcome = await asyncio.shield(self._builds[key])
-        self._builds.pop(key, None)
+        try:
+            self._artifacts.find(key)
+            outcome = Outcome(ended="exited")
+        except BoxError:
+            if key not in self._builds:
+                self._builds[key] = asyncio.create_task(self._build_now(header, files))
+            try:
+                outcome = await asyncio.shield(self._builds[key])
+            finally:
+                self._builds.pop(key, None)
+        if outcome.ended == "exited" and outcome.code == 0:
+            self._artifacts.hold(key)
         return outcome
 
     async def _build_now(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
-        shared = self._config["cache"] if header.get("keep") else None
-        parent = shared or os.path.join(self._scratch, "artifacts")
-        os.makedirs(parent, mode=0o755, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=parent, prefix=".new-")
+        outcome = await self._try_to_build(header, files)
+        if controls.complains(outcome):  # what only then was short may be there by now
+            outcome = await self._try_to_build(header, files)
+        return await self._checked(outcome, Limits(**header["limits"]))
+
+    async def _try_to_build(self, header: dict[str, Any], files: list[bytes]) -> Outcome:
+        folder = self._artifacts.begin(keep=bool(header.get("keep")))
         try:
-            target = Path(folder, header["output"])
+            target = folder / header["output"]
             target.parent.mkdir(parents=True, exist_ok=True)
             # Not through memory: a precompiled header of 100 MB would stay in this process's peak.
             with open(target, "wb") as sink:
-                outcome = await self._program(
-                    {**header, "writes": True}, Limits(**header["limits"]), b"", files, sink=sink
-                )
+                outcome = await self._program(header, Limits(**header["limits"]), b"", files, sink=sink)
             if outcome.ended == "exited" and outcome.code == 0:
-                self._publish(Path(folder), Path(parent, header["key"]), header, files)
+                given = dict(zip(header["files"], files, strict=True))
+                beside = {name: given[source] for name, source in header.get("beside", {}).items()}
+                self._artifacts.publish(folder, header["key"], header["output"], beside)
             return outcome
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    @staticmethod
-    def _publish(folder: Path, artifact: Path, header: dict[str, Any], files: list[bytes]) -> None:
-        """Put what belongs beside the output into the folder, and the folder where artifacts are found."""
-        for name, source in header.get("beside", {}).items():
-            (folder / name).write_bytes(files[header["files"].index(source)])
-        target = folder / header["output"]
-        for path in (*target.parents, target):
-            if path.is_relative_to(folder):
-                path.chmod(0o755)
-        with contextlib.suppress(OSError):  # another supervisor was first
-            os.rename(folder, artifact)
 
 
 async def _main(config: dict[str, Any], channel: int) -> None:
@@ -320,15 +329,15 @@ async def _main(config: dict[str, Any], channel: int) -> None:
     try:
         try:
             name = await supervisor.open()
-        except BoxError as error:
-            writer.write(frames.pack({"id": 0, "refused": str(error)}))
+        except NoBackendError as error:
+            writer.write(frames.pack({"id": 0, "refused": error.reasons}))
             await writer.drain()
             return
-        writer.write(frames.pack({"id": 0, "backend": name}))
+        writer.write(frames.pack({"id": 0, "backend": name, "passed_over": supervisor.passed_over}))
         await supervisor.serve(reader, writer)
     finally:
         supervisor.close()
-        shutil.rmtree(scratch, ignore_errors=True)
+        folders.remove(scratch)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -15,6 +16,8 @@ import httpx
 from rich.markup import escape
 from rich.table import Table
 
+from rayzero.rewards.sandbox.doctor import chosen_backend
+from rayzero.rewards.sandbox.refusal import fixes
 from rayzero.services.planning.machine import Machine, examine
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.errors import RunUnreachable
@@ -43,6 +46,7 @@ def doctor(recipe: Path | None, address: str | None, runs: Path, prometheus: str
     """Look and tell; 0 when nothing fails (warnings are allowed), else 1."""
     model = _model_directory(recipe)
     findings = [*check_environment(os.environ), *check_machine("here", examine(model, runs, None), None)]
+    findings += list(check_sandbox(*asyncio.run(chosen_backend())))
     if address is not None:
         findings += list(_check_cluster(address, model, runs))
     if prometheus is not None:
@@ -104,6 +108,19 @@ def _for_engines(where: str, machine: Machine) -> Iterator[Finding]:
         what = "vLLM is not compiled and PYTHONDONTWRITEBYTECODE is set: engines take twice the CPU time to start"
         fix = "make setup, or compileall of its folders, torch's and transformers' without that variable"
         yield Finding("warn", where, what, fix)
+
+
+def check_sandbox(backend: str, passed_over: Mapping[str, str]) -> Iterator[Finding]:
+    """What isolates programs of a model on this machine; `rayzero sandbox doctor` attacks each promise."""
+    fix = "; ".join(fixes(passed_over))
+    if not backend:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
+        yield Finding("warn", "here", f"programs cannot be isolated, so no code is graded here: {reasons}", fix)
+    elif passed_over:
+        reason = passed_over.get("bwrap", "")
+        yield Finding("warn", "here", f"programs are isolated by {backend}, not by bubblewrap: {reason}", fix)
+    else:
+        yield Finding("ok", "here", f"programs are isolated by {backend}")
 
 
 def check_prometheus(url: str) -> Iterator[Finding]:

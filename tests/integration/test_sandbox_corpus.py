@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +20,10 @@ from rayzero.rewards.code.languages.javascript import node
 from rayzero.rewards.code.languages.rust import toolchain as rust
 from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.services.schema.messages import VerdictStatus
-from tests.corpus.judging import judge_all
+from tests.corpus.judging import NEEDS_NAMESPACES, judge_all
 from tests.corpus.problems import Program, read
 from tests.system import needs
 
-NEEDS_NAMESPACES = {"python/multiprocessing", "python/temporary-file", "python/reads-own-status"}
-"""Honest programs that need a private /tmp or /proc, which Landlock alone does not give."""
 BACKENDS = [
     pytest.param("bwrap", marks=needs("bwrap", "g++")),
     pytest.param(
@@ -86,14 +85,15 @@ async def test_every_honest_program_passes(backend: str) -> None:
     assert not {name: v.reason for name, v in verdicts.items() if v.status is not VerdictStatus.CORRECT}
 
 
-@needs("bwrap")
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.skipif(os.geteuid() != 0, reason="every test is a plain user's already")
 @pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no interpreter that a plain user can reach")
-def test_the_same_as_a_plain_user() -> None:
-    command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3"]
+def test_the_same_as_a_plain_user_beside_a_busy_ray(backend: str) -> None:
+    command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3", backend, "4"]
     root = Path(__file__).parents[2]
-    process = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=500, env={**os.environ, "HOME": "/nonexistent"}
-    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:  # where that user can go
+        os.chmod(home, 0o777)
+        environment = {**os.environ, "HOME": home}
+        process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500, env=environment)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == {"uid": 65534, "bad": {}}

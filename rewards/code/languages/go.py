@@ -19,6 +19,7 @@ from rayzero.rewards.code.languages.base import (
     encoded,
     roomy,
     shell,
+    shown_folder,
 )
 from rayzero.rewards.code.languages.nodes import undefined_nodes
 from rayzero.rewards.sandbox.client import Sandbox
@@ -34,7 +35,7 @@ def toolchain() -> tuple[str, tuple[str, ...]]:
     if found is None:
         raise ToolchainError("go is not installed (apt install golang-go)")
     real = os.path.realpath(found)
-    return real, () if real.startswith("/usr/") else (str(Path(real).parents[1]),)
+    return real, shown_folder(str(Path(real).parents[1]), ("pkg/tool", "src/runtime"), "go")
 
 
 _NODES = {

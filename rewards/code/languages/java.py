@@ -18,6 +18,7 @@ from rayzero.rewards.code.languages.base import (
     encoded,
     roomy,
     shell,
+    shown_folder,
 )
 from rayzero.rewards.code.languages.nodes import undefined_nodes
 from rayzero.rewards.sandbox.client import Sandbox
@@ -44,7 +45,7 @@ def jdk() -> tuple[str, tuple[str, ...]]:
     if found is None:
         raise ToolchainError("javac is not installed (apt install default-jdk-headless)")
     folder = os.path.dirname(os.path.realpath(found))
-    return folder, () if folder.startswith("/usr/") else (str(Path(folder).parent),)
+    return folder, shown_folder(str(Path(folder).parent), ("lib/modules", "lib/tools.jar"), "the JDK")
 
 
 class Java(Language):
@@ -77,7 +78,8 @@ class Java(Language):
         )
         limits = roomy(self.limits(build_limits))
         compiled(await sandbox.build(key, steps, limits, output="main.jar", files=files, roots=roots))
-        flags = ["-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss64m", "-cp", "{prog}/main.jar", main]
+        flags = ["-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss64m", "-Djava.io.tmpdir={tmp}"]
+        flags += ["-cp", "{prog}/main.jar", main]
         return Prepared(argv=[f"{folder}/java", *flags, *([call] if call else [])], mounts={"prog": key}, roots=roots)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
-from rayzero.rewards.code.languages.base import BuildError, Language, Prepared, ToolchainError, encoded
+from rayzero.rewards.code.languages.base import BuildError, Language, Prepared, ToolchainError, encoded, shown_folder
 from rayzero.rewards.code.languages.nodes import undefined_nodes
 from rayzero.rewards.sandbox.client import Sandbox
 from rayzero.rewards.sandbox.limits import MIB, Limits
@@ -18,12 +19,20 @@ _DRIVER = Path(__file__).parent / "drivers" / "call.js"
 
 @cache
 def node() -> tuple[str, tuple[str, ...]]:
-    """Path of the interpreter and the folder to show with it; ToolchainError without one."""
+    """Path of the interpreter and what to show with it: the file alone, or its folder where libraries of its own lie
+    there. ToolchainError without one."""
     found = shutil.which("node") or shutil.which("nodejs")
     if found is None:
         raise ToolchainError("node is not installed (apt install nodejs)")
     real = os.path.realpath(found)
-    return real, () if real.startswith("/usr/") else (str(Path(real).parents[1]),)
+    if real.startswith("/usr/"):
+        return real, ()
+    folder = Path(real).parents[1]
+    linked = subprocess.run(["ldd", real], capture_output=True, text=True, timeout=30, check=False).stdout
+    libraries = [Path(os.path.realpath(path)) for path in re.findall(r"=> (/\S+)", linked)]
+    if any(library.is_relative_to(folder) for library in libraries):
+        return real, shown_folder(str(folder), ("lib",), "node")
+    return real, (real,)
 
 
 class JavaScript(Language):

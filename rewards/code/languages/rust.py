@@ -20,6 +20,7 @@ from rayzero.rewards.code.languages.base import (
     encoded,
     roomy,
     shell,
+    shown_folder,
 )
 from rayzero.rewards.code.languages.nodes import undefined_nodes
 from rayzero.rewards.sandbox.client import Sandbox
@@ -39,7 +40,7 @@ def toolchain() -> tuple[str, tuple[str, ...]]:
     path = f"{root}/bin/rustc"
     if shutil.which("gcc", path="/usr/bin") is None:
         raise ToolchainError("rustc needs a linker (apt install gcc)")
-    return path, () if root.startswith("/usr") else (root,)
+    return path, shown_folder(root, ("lib/rustlib",), "rust")
 
 
 _DRIVER = Path(__file__).parent / "drivers" / "call.rs"

@@ -1,8 +1,8 @@
 """Start one box without a zygote: confine this interpreter, then run a Python job in it or exec another program.
 
 argv[1] is JSON: `{"landlock": {"readable": [...], "writable": [...]} | null, "seccomp": path | null, "limits": {...},
-"exec": [argv] | null}`; argv[2] is the number of the job's socket. Used by the Landlock backend, by bubblewrap where
-user namespaces do not nest, and by `unsafe`.
+"exec": [argv] | null, "folder": path | null}`; argv[2] is the number of the job's socket. `folder` becomes its home
+and temporary folder. Used by the Landlock backend, by bubblewrap where user namespaces do not nest, and by `unsafe`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ def main() -> None:
     channel = None
     if not plan["exec"]:
         channel = socket.socket(fileno=os.dup2(int(sys.argv[2]), 3, inheritable=False))
+    if plan["folder"]:
+        os.environ.update(HOME=plan["folder"], TMPDIR=plan["folder"])
+        os.chdir(plan["folder"])
     os.closerange(3 if channel is None else 4, 256)
     confine.limit(plan["limits"])
     if seccomp:

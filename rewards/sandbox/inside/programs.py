@@ -1,7 +1,8 @@
 """Run one Python job in a box that is already confined. Everything written here may be forged by the program: it
 holds no verdict.
 
-A job is one frame: `{"mode": "stdio" | "call" | ..., "source": ..., "limits": {...}, "packages": folder, ...}`.
+A job is two frames: its rlimits `{"CPU": seconds, ...}`, set by the supervisor, and `{"mode": "stdio" | "call" | ...,
+"source": ..., "packages": folder, ...}`.
 
     stdio       the program is `__main__`, with the test's stdin and stdout
     call        the program is a module; one function is called with JSON arguments, the typed result is sent back
@@ -13,6 +14,7 @@ A job is one frame: `{"mode": "stdio" | "call" | ..., "source": ..., "limits": {
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import inspect
@@ -25,13 +27,17 @@ from typing import Any
 
 from rayzero.rewards.sandbox.inside import confine, nodes, scope, signals, wire
 
+_THREAD_STACK_BYTES = 8 << 20
+"""As outside: the main thread's stack, which is larger here, would be every thread's."""
+
 
 def run(channel: socket.socket) -> None:
     """Receive the job and do it. Never returns."""
     code = 1
     try:
-        job, link = _receive_job(channel)
-        confine.limit(job["limits"])
+        limits, job, link = _receive_job(channel)
+        confine.limit(limits)
+        _thread.stack_size(_THREAD_STACK_BYTES)
         signals.be_mortal()
         _reopen_stdio(null=job["mode"] != "stdio")
         scope.prepare()
@@ -43,13 +49,18 @@ def run(channel: socket.socket) -> None:
     _finish(code)
 
 
-def _receive_job(channel: socket.socket) -> tuple[dict[str, Any], socket.socket | None]:
+def _receive_job(channel: socket.socket) -> tuple[dict[str, Any], dict[str, Any], socket.socket | None]:
     head, descriptors, _, _ = socket.recv_fds(channel, wire.HEADER.size, 1)
     if len(head) < wire.HEADER.size:
         os._exit(0)
+    limits = _receive(channel, head)
+    job = _receive(channel, wire._receive_exactly(channel, wire.HEADER.size))
+    return limits, job, socket.socket(fileno=descriptors[0]) if descriptors else None
+
+
+def _receive(channel: socket.socket, head: bytes) -> Any:
     (length,) = wire.HEADER.unpack(head)
-    job = wire.loads(wire._receive_exactly(channel, length))
-    return job, socket.socket(fileno=descriptors[0]) if descriptors else None
+    return wire.loads(wire._receive_exactly(channel, length))
 
 
 def _reopen_stdio(null: bool) -> None:

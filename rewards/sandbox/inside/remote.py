@@ -8,19 +8,29 @@ could have returned equal values as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-if TYPE_CHECKING:
-    from rayzero.rewards.sandbox.inside.link import Link
+from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
 _READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__wrapped__", "__annotations__", "__members__"})
 
 
+class ProgramSide(Protocol):
+    """What a handle asks: the other end of a link."""
+
+    def get(self, target: Any, name: str) -> Any:
+        """An attribute of an object there."""
+
+    def call(self, target: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Call it there."""
+
+    def operate(self, name: str, *args: Any) -> Any:
+        """An operator or builtin function on objects that are there."""
+
+
 class Remote:
     """One handle. `_target`: a name of the program's module, or the number of an object there."""
 
-    def __init__(self, link: Link, target: Any, own: bool = False) -> None:
+    def __init__(self, link: ProgramSide, target: Any, own: bool = False) -> None:
         """`own`: an instance that the test itself made by calling a class by its name (`Vector(1, 2)`): what it does
         with values is what is tested."""
         self.__dict__.update(_link=link, _target=target, _own=own)

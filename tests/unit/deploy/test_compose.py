@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from rayzero.rewards.sandbox.refusal import CONTAINER_OPTIONS
 from rayzero.services.schema.config.loader import load_recipe
 
 FILE = Path("docker-compose.yml")
@@ -87,6 +88,14 @@ def test_four_runs_at_a_time_are_published_and_scraped() -> None:
     scraped = [re.search(r":(\d+)/sd", entry["url"])[1] for entry in job["http_sd_configs"]]  # type: ignore[index]
     assert scraped == ["8100", "8101", "8102", "8103"]
     assert "127.0.0.1:8100-8103:8100-8103" in compose()["services"]["ray-head"]["ports"]
+
+
+def test_reward_workers_may_make_the_namespaces_of_bubblewrap() -> None:
+    options = compose()["services"]["reward-worker"]["security_opt"]
+    assert {f"--security-opt {option}" for option in options if "unconfined" in option} == {
+        f"--security-opt {option}"
+        for option in CONTAINER_OPTIONS.removeprefix("--security-opt ").split(" --security-opt ")
+    }
 
 
 def test_nothing_is_open_to_other_machines() -> None:

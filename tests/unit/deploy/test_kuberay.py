@@ -105,7 +105,7 @@ def test_the_schema_finds_a_misspelt_key() -> None:
 
 def test_every_kustomization_names_files_that_are_there() -> None:
     for file in FOLDER.rglob("kustomization.yaml"):
-        for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+        for resource in yaml.safe_load(file.read_text(encoding="utf-8")).get("resources", ()):
             assert (file.parent / resource).exists(), f"{file}: {resource}"
 
 
@@ -267,3 +267,21 @@ def test_the_overlays_build(overlay: str) -> None:
     gpus = json.dumps(ray).count("nvidia.com/gpu")
     assert gpus == (0 if overlay.endswith("cpu-smoke") else 4)
     assert not list(Draft202012Validator(SCHEMAS["RayCluster"]).iter_errors(ray["spec"]))
+
+
+def test_the_component_for_bubblewrap_patches_the_reward_group() -> None:
+    (component,) = of_kind("Component")
+    cluster = next(found for found in of_kind("RayCluster") if "workerGroupSpecs" in found["spec"])
+    for operation in yaml.safe_load(component["patches"][1]["patch"]):
+        *parents, last = operation["path"].strip("/").split("/")
+        place: Any = cluster
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if operation["op"] == "test":
+            assert place[last] == operation["value"] == "reward"
+        place[last] = operation["value"]
+    pod = cluster["spec"]["workerGroupSpecs"][2]["template"]["spec"]
+    context = pod["containers"][0]["securityContext"]
+    assert pod["hostUsers"] is False and context["procMount"] == "Unmasked"
+    assert context["seccompProfile"] == context["appArmorProfile"] == {"type": "Unconfined"}
+    assert context["allowPrivilegeEscalation"] is False and context["capabilities"] == {"drop": ["ALL"]}

@@ -47,7 +47,9 @@ def test_a_missing_package_is_named_with_its_fix(installed: Path) -> None:
 
 
 def test_another_python_is_refused(installed: Path, tmp_path: Path) -> None:
-    other = tmp_path / "python"
+    other = tmp_path / "other" / "bin" / "python"
+    for folder in (other.parent, tmp_path / "other" / "lib" / "python3.0"):
+        folder.mkdir(parents=True)
     other.write_text("#!/bin/sh\necho 2.7\n")
     other.chmod(0o755)
     with pytest.raises(packages.PackageError, match=r"boxes run 2\.7"):

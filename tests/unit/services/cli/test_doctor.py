@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.cli.doctor import _only_rewards, check_environment, check_machine, check_prometheus, doctor
+from rayzero.services.cli.doctor import (
+    _only_rewards,
+    check_environment,
+    check_machine,
+    check_prometheus,
+    check_sandbox,
+    doctor,
+)
 from rayzero.services.planning.machine import Machine, examine
 
 WELL = Machine(
@@ -88,7 +95,22 @@ def test_this_machine_is_examined(tmp_path: Path) -> None:
     assert examine(None, tmp_path, "probe").probe_found and not examine(None, tmp_path, "other").probe_found
 
 
-def test_json_and_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_isolates_programs_is_told_with_the_reason_and_the_fix() -> None:
+    (found,) = check_sandbox("bwrap", {})
+    assert found.level == "ok" and "bwrap" in found.what
+    (found,) = check_sandbox("landlock", {"bwrap": "bwrap: Can't mount proc on /newroot/proc"})
+    assert found.level == "warn" and "Can't mount proc" in found.what and "systempaths=unconfined" in found.fix
+    (found,) = check_sandbox("", {"bwrap": "bubblewrap is not installed", "landlock": "ABI 0 is too old"})
+    assert found.level == "warn" and "too old" in found.what and "apt install bubblewrap" in found.fix
+
+
+def test_json_and_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chosen() -> tuple[str, dict[str, str]]:
+        return "bwrap", {}
+
+    monkeypatch.setattr("rayzero.services.cli.doctor.chosen_backend", chosen)
     assert doctor(None, None, tmp_path, "http://127.0.0.1:9", as_json=True) == 1
     findings = json.loads(capsys.readouterr().out)
     assert any(finding["level"] == "fail" and "Prometheus" in finding["what"] for finding in findings)
