@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 
+from rayzero.rewards.sandbox.folders import MAX_FILES
 from rayzero.rewards.sandbox.processes import (
     Process,
     anonymous_bytes,
@@ -105,6 +106,8 @@ class BoxMonitor:
                 run.end("processes")
             elif _memory_used(run, members) > run.limits.memory_bytes:
                 run.end("memory")
+            elif run.box.status is not None and _num_files(members) > MAX_FILES:
+                run.end("files")
             elif run.box.folder is not None and not run.box.folder.has_room_left():
                 run.end("failed", "the machine's disk is full")
             elif run.box.folder is not None and run.box.folder.is_full(sum(written_bytes(p.pid) for p in members)):
@@ -121,6 +124,17 @@ def _memory_used(run: Run, members: list[Process]) -> int:
     if len(members) > CROWD:
         return sum(max(0, anonymous_bytes(process.pid) - run.base_memory_bytes) for process in members)
     return proportional_bytes(members)
+
+
+def _num_files(members: list[Process]) -> int:
+    """Files in a box's own /tmp and /dev/shm, which bubblewrap can bound in size alone."""
+    inside = max((process.pid for process in members), default=0)
+    total = 0
+    for folder in ("tmp", "dev/shm"):
+        with contextlib.suppress(OSError):
+            found = os.statvfs(f"/proc/{inside}/root/{folder}")
+            total += found.f_files - found.f_ffree
+    return total
 
 
 def _hold_back(members: Iterable[Process]) -> None:

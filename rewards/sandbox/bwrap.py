@@ -39,6 +39,7 @@ def command(
     if not nested:
         args += ["--disable-userns"]
     args += [*system_mounts(), "--proc", "/proc", "--dev", "/dev"]
+    args += ["--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]  # ptys are counted for the machine
     args += ["--size", str(tmp_bytes), "--tmpfs", "/dev/shm", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
     for inside, outside in mounts.items():
         args += ["--ro-bind", outside, inside]

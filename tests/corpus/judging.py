@@ -88,6 +88,14 @@ async def judge_all(backend: str, programs: list[Program]) -> dict[str, CodeVerd
             await judge.close()
 
 
+async def judged(backend: str, programs: list[Program]) -> dict[str, CodeVerdict]:
+    """Verdicts by name. Who got no core for its time gets an ERROR that says so: it is judged once more, by itself."""
+    verdicts = await judge_all(backend, programs)
+    starved = {name for name, verdict in verdicts.items() if "the machine is overloaded" in (verdict.reason or "")}
+    again = [program for program in programs if f"{program.language} {program.name}" in starved]
+    return verdicts | (await judge_all(backend, again) if again else {})
+
+
 def main(uid: int, python: str, backend: str, every: int) -> None:
     """Drop to `uid` (the supervisor is started with `python`, which that user can reach) and judge Python programs
     beside as many threads as a Ray has."""
@@ -105,7 +113,7 @@ def main(uid: int, python: str, backend: str, every: int) -> None:
             if program.language == "python" and not (backend == "landlock" and program.name in NEEDS_NAMESPACES)
         ]
         programs = [*programs[: len(programs) - NUM_NEWEST : every], *programs[-NUM_NEWEST:]]
-        verdicts = asyncio.run(judge_all(backend, programs))
+        verdicts = asyncio.run(judged(backend, programs))
         bad |= {name: f"{v.status} {v.reason}" for name, v in verdicts.items() if v.status is not wanted}
     print(json.dumps({"uid": os.getuid(), "bad": bad}))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from rayzero.rewards.code.judge import CodeVerdict
 from rayzero.rewards.code.languages.base import ToolchainError
 from rayzero.rewards.code.languages.go import toolchain as go
 from rayzero.rewards.code.languages.java import jdk
@@ -20,7 +19,7 @@ from rayzero.rewards.code.languages.javascript import node
 from rayzero.rewards.code.languages.rust import toolchain as rust
 from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.services.schema.messages import VerdictStatus
-from tests.corpus.judging import NEEDS_NAMESPACES, judge_all
+from tests.corpus.judging import NEEDS_NAMESPACES, judged
 from tests.corpus.problems import Program, read
 from tests.system import needs
 
@@ -50,14 +49,6 @@ def sampled(programs: list[Program]) -> list[Program]:
     """Every third of those whose compiler costs seconds; their programs are run like any other's under Landlock too."""
     slow = [program for program in programs if program.language in SLOW_TO_COMPILE]
     return [program for program in programs if program.language not in SLOW_TO_COMPILE] + slow[::3]
-
-
-async def judged(backend: str, programs: list[Program]) -> dict[str, CodeVerdict]:
-    """Verdicts by name. Who got no core for its time gets an ERROR that says so: it is judged once more, by itself."""
-    verdicts = await judge_all(backend, programs)
-    starved = {name for name, verdict in verdicts.items() if "the machine is overloaded" in (verdict.reason or "")}
-    again = [program for program in programs if f"{program.language} {program.name}" in starved]
-    return verdicts | (await judge_all(backend, again) if again else {})
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:
