@@ -42,8 +42,8 @@ def run_grpo(context: StageContext) -> StageOutcome:
             raise KeyboardInterrupt
     model = publish_model(directory.file("model"), context.directory / "model")
     summary = json.loads(directory.file("summary.json").read_text(encoding="utf-8"))
-    keys = ("updates", "samples", "tokens", "accuracy_before", "accuracy_after")
-    keys += ("greedy_accuracy_before", "greedy_accuracy_after")
+    accuracies = ("accuracy_before", "accuracy_after", "greedy_accuracy_before", "greedy_accuracy_after")
+    keys = ("updates", "samples", "tokens", *accuracies)
     return StageOutcome(
         artefact=model, figures={**{key: summary.get(key) for key in keys}, "curves": curves(directory)}
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from rayzero.rollout_workers.templates import ChatTokenizer, render
-from rayzero.services.data.prompts import MixPart, PromptMix
+from rayzero.services.data.stream import MixPart, PromptMix
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import Prompt
