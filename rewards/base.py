@@ -192,8 +192,16 @@ async def score_distinct(
     """As `score_each`, but cases with equal keys are judged once and share the score."""
     if len(cases) == 1:
         return await score_each(cases, judge, deadline)
-    keys = [key(case) for case in cases]
+    keys = [_key_or_own(key, case) for case in cases]
     distinct = dict(zip(keys, cases, strict=True))
     scores = await score_each(list(distinct.values()), judge, deadline)
     by_key = dict(zip(distinct, scores, strict=True))
     return [by_key[each] for each in keys]
+
+
+def _key_or_own(key: Callable[[Case], Hashable], case: Case) -> Hashable:
+    """A case whose key cannot be made (a row holds what JSON cannot spell) is judged alone."""
+    try:
+        return key(case)
+    except Exception:
+        return object()

@@ -100,15 +100,16 @@ class ChildPool:
         if self._closed:
             raise ChildFailure(ErrorCause.START, "the child pool is closed")
         self.counts["items"] += 1
+        body = _pickled(item)
         try:
-            return await self._attempt(item)
+            return await self._attempt(body)
         except ChildFailure as failure:
             self.counts[failure.cause] += 1
             if not (retry and failure.retry) or self._closed:
                 raise
         self.counts["retried"] += 1
         try:
-            return await self._attempt(item)
+            return await self._attempt(body)
         except ChildFailure as failure:
             self.counts[failure.cause] += 1
             raise
@@ -124,12 +125,12 @@ class ChildPool:
         if self._zygote is not None:
             await self._zygote.close()
 
-    async def _attempt(self, item: Any) -> Reply:
+    async def _attempt(self, body: bytes) -> Reply:
         await self._take_slot()
         child: Child | None = None
         try:
             child = self._idle.pop() if self._idle else await self._new_child()
-            return Reply(await self._ask(child, item), child.elapsed())
+            return Reply(await self._ask(child, body), child.elapsed())
         except ChildFailure as failure:
             failure.seconds = 0.0 if child is None else child.elapsed()
             raise
@@ -139,8 +140,7 @@ class ChildPool:
                 self._running -= 1
             self._admit()
 
-    async def _ask(self, child: Child, item: Any) -> Any:
-        body = pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
+    async def _ask(self, child: Child, body: bytes) -> Any:
         child.begin(asyncio.get_running_loop().time())
         self._busy.add(child)
         if self._watcher is None or self._watcher.done():
@@ -243,3 +243,12 @@ class ChildPool:
                         child.overdrawn = True
                         self._zygote.kill(child.pid)
             self._admit()
+
+
+def _pickled(item: Any) -> bytes:
+    """ChildFailure for what a row holds and no child can be given, as a list nested a thousand times."""
+    try:
+        return pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
+    except (RecursionError, pickle.PicklingError, TypeError, ValueError, AttributeError) as error:
+        text = f"no child can be given it: {type(error).__name__}: {error}"
+        raise ChildFailure(ErrorCause.BAD_PROMPT, text, retry=False) from None

@@ -132,7 +132,7 @@ def _equal(got: Any, wanted: Any, tolerance: float, depth: int, *, mixed: bool =
 
 
 def _near(got: float, wanted: float, tolerance: float) -> bool:
-    if not math.isfinite(got) or not math.isfinite(wanted):
+    if not all(isinstance(number, int) or math.isfinite(number) for number in (got, wanted)):
         return False
     if isinstance(got, int) or isinstance(wanted, int):
         return _beside_integer(decimal.Decimal(got), decimal.Decimal(wanted), tolerance)

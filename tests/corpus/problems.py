@@ -57,6 +57,13 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {
     },
     "words": {"tests": [{"call": "shout", "args": [["a", "bé"]], "expected": ["A!", "BÉ!"]}]},
     "mean": {"tests": [{"call": "mean", "args": [[1.0, 2.0, 4.5]], "expected": 2.5}]},
+    "dict": {"tests": [{"call": "table", "args": [1], "expected": {"1": 1}}]},
+    "checker": {"tests": [{"stdin": "", "expected": "0.5"}], "checker": {
+        "custom": "def check(input, output, expected): return abs(float(output) - float(expected)) < 1e-6"}},
+    "assert_map": {"tests": [{"assert": "cases = [((1, 2), 3), ((10, -4), 6)]\n"
+                                        "assert all(map(lambda c: add(*c[0]) == c[1], cases))"}]},
+    "assert_zip": {"tests": [{"assert": "for got, want in zip(map(lambda n: add(n, n), [1, 2]), [2, 4]):\n"
+                                        "    assert got == want"}]},
     "zeroes": {"tests": [{"call": "moveZeroes", "args": [[0, 1, 0, 3]], "expected": [1, 3, 0, 0], "argument": 0}]},
     "groups": {"tests": [{"call": "group", "args": [["ab", "ba", "c"]], "expected": [["ab", "ba"], ["c"]]}],
                "checker": "unordered"},

@@ -103,6 +103,7 @@ async def test_no_answer_is_executed_and_none_that_would_be_earns_anything(
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
+@pytest.mark.filterwarnings("ignore")  # of packages that it imports
 async def test_every_task_scores_its_own_answers_and_what_it_is_told_as_it_did() -> None:
     """In a box with the wire armed as outside of it; hostile text only where nothing evaluates it here."""
     from reasoning_gym import get_score_answer_fn
@@ -127,7 +128,9 @@ async def test_every_task_scores_its_own_answers_and_what_it_is_told_as_it_did()
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
+@pytest.mark.filterwarnings("ignore")  # of packages that it imports
 async def test_no_task_executes_an_answer() -> None:
+    from reasoning_gym import get_score_answer_fn
     from reasoning_gym.factory import DATASETS
 
     with laid_bait() as bait:
@@ -136,7 +139,11 @@ async def test_no_task_executes_an_answer() -> None:
         cases = [boxed(task, bait(text), entries(task)[0]) for task in tasks for text in hostile_answers()[::4]]
         scores = await judge(cases)
         assert canary.read_text() == "canary"
-    assert not [(one.text, score) for one, score in zip(cases, scores, strict=True) if score.status == "correct"]
+    # A scorer that takes any text at all takes these as well.
+    lenient = {task for task in tasks if get_score_answer_fn(task)("nothing of the kind", entries(task)[0]) == 1}
+    right = {one.prompt.columns["reasoning_gym_task"] for one, score in zip(cases, scores, strict=True)
+             if score.status == "correct"}  # fmt: skip
+    assert right <= lenient
 
 
 def _outside(score: Any, one: Case, entry: dict[str, Any]) -> float | None:

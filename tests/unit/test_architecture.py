@@ -33,6 +33,25 @@ VLLM = {"learner/broadcast/sender.py"}
 LOSS_SETTINGS = ("learner.objective.advantage", "learner.objective.losses")
 REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_training.py"}
 
+READERS_OF_COMPLETIONS = {
+    "rewards/base.py", "rewards/scorer.py", "rewards/grading/grade.py", "services/cli/regrade.py",
+    "services/pipeline/statistics.py", "services/run/inference.py", "services/store/rollout_file.py",
+    *(f"rewards/kinds/{kind}.py" for kind in (
+        "code_reward", "columns", "format", "instructions", "json_schema", "language", "length", "llm_judge",
+        "math_reward", "reasoning_gym", "remote", "reward_model", "sql", "stated_answer")),
+}  # fmt: skip
+"""Who may touch a completion's text in a process with secrets, a network or the run directory. Each treats it as data:
+hands it on, cuts it up with linear patterns, or gives it to a child or a box that judges."""
+RUNS_TEXT = {
+    "rewards/children/fork_server.py",  # items of its own pool, and the functions that a recipe names
+    "rewards/sandbox/inside/",  # in a box
+}
+"""Who may turn text into code or objects, in all of the rewards."""
+TEXT_TO_CODE = {
+    "eval", "exec", "compile", "__import__", "importlib.import_module", "pickle.load", "pickle.loads", "marshal.loads",
+    "yaml.load", "os.system", "runpy.run_path", "runpy.run_module", "sympy.sympify", "sympify", "parse_expr",
+}  # fmt: skip
+
 
 def where(module: str, allowed: set[str], *, also: tuple[str, ...] = ()) -> list[str]:
     """Files that import `module` although they are neither in `allowed` nor below one of `also`."""
@@ -110,6 +129,31 @@ def test_nothing_imports_the_command_line() -> None:
         if name.startswith("services.cli.") and not source.path.startswith("services/cli/")
     ]
     assert not wrong
+
+
+def test_completion_text_is_touched_where_it_is_listed() -> None:
+    touching = {source.path for source in sources() if "text" in _attributes_of(source.tree, {"case", "completion"})}
+    assert touching == READERS_OF_COMPLETIONS
+
+
+def test_no_text_becomes_code_outside_of_a_box() -> None:
+    wrong = [
+        f"{source.path}:{node.lineno} calls {name}"
+        for source in sources("rewards")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in TEXT_TO_CODE
+        if not source.path.startswith(tuple(RUNS_TEXT))
+    ]
+    assert not wrong
+
+
+def _attributes_of(tree: ast.AST, names: set[str]) -> set[str]:
+    """`completion.text`, `rollout.completion.text`: attributes of what has one of these names."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).rpartition(".")[2] in names
+    }
 
 
 def test_ray_stays_in_the_actors_and_their_placement() -> None:

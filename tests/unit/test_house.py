@@ -38,6 +38,8 @@ TESTS_OF_SEVERAL = {
     "tests/unit/rewards/math/test_data_corpus.py",
     "tests/unit/rewards/math/test_mutants.py",
     "tests/unit/rewards/test_text_corpora.py",
+    "tests/unit/rewards/test_hostile_cases.py",
+    "tests/unit/rewards/test_patterns.py",
     "tests/unit/rewards/test_settings.py",
     "tests/unit/services/data/sources/test_sources.py",
     "tests/unit/services/observe/api/test_fuzz.py",

@@ -75,7 +75,7 @@ class Tripwire:
         if not isinstance(source, str):
             raise self._refusal(f"eval of a {type(source).__name__}")
         try:
-            tree = read(source)
+            tree = read(source, _symbols(more))
         except NotAnAnswerError as error:
             raise self._refusal(str(error)) from None
         code = compile(tree, "<answer>", "eval")
@@ -94,7 +94,13 @@ class Tripwire:
         return NotAnAnswerError(self.refused)
 
 
-def read(source: str) -> ast.Expression:
+def _symbols(names: Mapping[str, Any] | None) -> frozenset[str]:
+    """What a caller of sympy's parser names on purpose: `{"x": Symbol("x")}`."""
+    own = {} if names is None else dict(names)
+    return frozenset(name for name, value in own.items() if type(value).__module__ == "sympy.core.symbol")
+
+
+def read(source: str, symbols: frozenset[str] = frozenset()) -> ast.Expression:
     """The expression, of bounded size. SyntaxError where it is none, NotAnAnswerError where it is made of anything but
     literals, numbers, names of mathematics and operators."""
     if len(source) > MAX_CHARS:
@@ -103,7 +109,7 @@ def read(source: str) -> ast.Expression:
         tree = ast.parse(source.strip(), mode="eval")
         called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         for node in ast.walk(tree):
-            _check(node, FUNCTIONS if id(node) in called else CONSTANTS)
+            _check(node, FUNCTIONS if id(node) in called else CONSTANTS | symbols)
         _bits(tree.body)
     except (RecursionError, MemoryError):
         raise NotAnAnswerError("an expression nested too deeply") from None

@@ -38,7 +38,7 @@ PRELOADED = (*_PRELOADED.split(), "rayzero.rewards.sandbox.inside.serving", "ray
 
 
 @dataclasses.dataclass
-class Plan:
+class ZygotePlan:
     """How boxes are confined, and what they find imported."""
 
     tmp_bytes: int
@@ -56,9 +56,9 @@ class Plan:
 
 
 def main() -> None:
-    """Serve until the supervisor closes the socket. argv: number of that socket, then a Plan as JSON."""
+    """Serve until the supervisor closes the socket. argv: number of that socket, then a ZygotePlan as JSON."""
     orders = socket.socket(fileno=int(sys.argv[1]))
-    plan = Plan(**json.loads(sys.argv[2]))
+    plan = ZygotePlan(**json.loads(sys.argv[2]))
     seccomp = Path(plan.seccomp).read_bytes() if plan.seccomp else b""  # out of reach once this is confined
     for name in PRELOADED:
         __import__(name)
@@ -97,7 +97,7 @@ def bury() -> None:
         pass
 
 
-def keep(descriptors: list[int], plan: Plan, seccomp: bytes) -> None:
+def keep(descriptors: list[int], plan: ZygotePlan, seccomp: bytes) -> None:
     """Make the box's namespaces, fork the box into them, wait for its end and report it. Never returns."""
     report, job, stdin, stdout = descriptors
     try:
@@ -122,7 +122,7 @@ def keep(descriptors: list[int], plan: Plan, seccomp: bytes) -> None:
     os._exit(0)
 
 
-def enter(job: int, stdin: int, stdout: int, plan: Plan, seccomp: bytes) -> None:
+def enter(job: int, stdin: int, stdout: int, plan: ZygotePlan, seccomp: bytes) -> None:
     """The box: take the descriptors, give up every power, then wait for the job. Never returns."""
     try:
         if not plan.namespaces:

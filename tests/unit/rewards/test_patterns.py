@@ -1,11 +1,12 @@
 """Every regular expression of the rewards takes linear time, whatever a model writes.
 
 A pattern is searched in strings made from itself: what it repeats, repeated, ending in what makes it fail. One that
-looks slow on short strings is tried on strings eight times as long, where quadratic time is far past any bound.
+looks slow on short strings is tried on strings ten times as long, where quadratic time is far past any bound.
 """
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from tests.regex_attacks import Found, attacks, patterns_of
 from tests.source_tree import ROOT
 
-SHORT, LONG = 2_000, 16_000
-SUSPECT_S, BOUND_S = 0.003, 0.3
+SHORT, LONG = 2_000, 20_000
+SUSPECT_S, BOUND_S = 0.001, 0.1
 IN_CHILDREN = ("math/",)
 """Judged in children that are killed at their CPU limit, on answers of bounded length."""
 OF_LONG_TEXTS = ("math/reading/extract", "math/reading/unboxed")
@@ -47,12 +48,9 @@ def test_no_pattern_takes_more_than_linear_time() -> None:
 
 
 def test_the_search_finds_a_quadratic_pattern() -> None:
-    import re
-
-    quadratic = [
-        Found("here", re.compile(pattern), "search") for pattern in (r"\s+$", r"(\d+\.?\d*|x)y", r'"(\\.|[^"])*"')
-    ]
-    assert len(slow_strings(quadratic, SHORT, LONG)) == 3
+    known = [("search", r"\s+$"), ("fullmatch", r"\d+\.?\d*")]
+    quadratic = [Found("here", re.compile(pattern), call) for call, pattern in known]
+    assert len(slow_strings(quadratic, SHORT, LONG)) == len(known)
 
 
 @pytest.mark.long

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -89,3 +90,40 @@ def test_unordered_values_take_sets_and_tolerate_floats() -> None:
 def test_a_nest_too_deep_is_unequal_not_an_error() -> None:
     make: Callable[[], Any] = lambda: __import__("functools").reduce(lambda inner, _: [inner], range(500), [])  # noqa: E731
     assert not value_equal(make(), make(), LINES)
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted"),
+    [
+        ("1" * 60_000 + "x", "1.5"),
+        ("1e999999999", "1.5"),
+        ("-1e-999999999", "0.0"),
+        ("." * 5_000, ".5"),
+        ("1e5000", "1e4999"),
+    ],
+)
+def test_numbers_without_end_are_unequal_and_raise_nothing(got: str, wanted: str) -> None:
+    for checker in (FLOATS, Checker(kind="judge")):
+        assert not text_equal(got.encode(), wanted, checker)
+        assert not text_equal(wanted.encode(), got, checker)
+
+
+@pytest.mark.parametrize("kind", ["lines", "unordered", "judge"])
+def test_values_without_end_are_unequal_and_raise_nothing(kind: Any) -> None:
+    endless = [
+        {10**5000: 1},
+        {10**6000: 10**6000},
+        10**9000,
+        [math.nan],
+        [math.inf],
+        "\ud800",
+        {"\ud800": 1},
+        {True: 1},
+    ]
+    for got in endless:
+        for wanted in ({"1": 1}, [1.5], 1.5, 1, "x", None):
+            assert not value_equal(got, wanted, Checker(kind=kind))
+
+
+def test_an_expected_output_that_is_no_text_raises_nothing() -> None:
+    assert not text_equal(b"1", "\ud800", EXACT)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import socket
 from typing import Any
 
 import pytest
 
-from rayzero.rewards.sandbox.inside import errors, graph, pytest_like, scope, wire
+from rayzero.rewards.sandbox.inside import errors, graph, link, pytest_like, scope, wire
 from rayzero.rewards.sandbox.inside.assertion_text import TestFault, TestText
 
 
@@ -110,6 +111,25 @@ def test_exceptions_of_the_standard_library_are_themselves() -> None:
 def test_a_forged_exception_is_a_program_error(raised: Any) -> None:
     made = errors.Classes().error({"raised": raised, "message": "m"})
     assert isinstance(made, errors.ProgramError) and errors.is_from_program(made)
+
+
+def test_a_function_that_stops_an_iteration_ends_none_of_the_tests() -> None:
+    stop = {"raised": {"builtin": "StopIteration"}, "args": [], "message": "", "fields": {}}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = link.Link(ours)
+
+        def asked(number: int) -> bool:
+            wire.send_frame(theirs, stop)
+            return bool(made.call("f", (number,), {}))
+
+        with pytest.raises(RuntimeError):
+            all(map(asked, [1, 2]))
+        with pytest_like.raises(StopIteration):
+            asked(1)
+        wire.send_frame(theirs, stop)
+        with pytest.raises(StopIteration):  # an iterator's own end stays one
+            made.operate("next", None)
 
 
 def test_a_forged_field_hides_no_method_of_the_tests_class() -> None:

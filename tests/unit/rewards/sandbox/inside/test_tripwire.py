@@ -78,6 +78,12 @@ def test_nothing_else_is(text: str) -> None:
         tripwire.read(text)
 
 
+def test_a_symbol_that_the_caller_names_is_a_name_and_a_variable_is_none() -> None:
+    tripwire.read("x**2 + C", frozenset({"x", "C"}))
+    with pytest.raises(tripwire.NotAnAnswerError):
+        tripwire.read("x**2 + answer", frozenset({"x", "C"}))
+
+
 def run(code: str, *arguments: str) -> str:
     process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _PROLOGUE + code, *arguments], capture_output=True, text=True, timeout=120

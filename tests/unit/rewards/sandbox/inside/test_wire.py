@@ -116,6 +116,12 @@ def test_too_deep() -> None:
         b'{"$":"float","v":"1"}',
         b'{"$":"bytes","v":"zz"}',
         b'{"$":"decimal","v":"x"}',
+        b'{"$":"fraction","v":["1e10000000"]}',
+        b'{"$":"fraction","v":["1/3"]}',
+        b'{"$":"fraction","v":[0.5]}',
+        b'{"$":"fraction","v":[true,2]}',
+        b'{"$":"range","v":["1",2]}',
+        b'{"$":"decimal","v":' + b'"' + b"1" * 20_000 + b'"}',
     ],
 )
 def test_malformed_bytes_are_one_kind_of_error(data: bytes) -> None:
