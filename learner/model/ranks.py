@@ -82,7 +82,7 @@ class Ranks:
         """
         if self.mesh is None:
             return make()
-        made: T | None = None
+        made: Any = None
         failure: Exception | None = None
         if self.rank == 0:
             try:

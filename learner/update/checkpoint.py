@@ -28,7 +28,15 @@ PART_BYTES = 2 * 2**30
 UNWRITABLE = ("I/O error", "No space left", "PytorchStreamWriter failed", "unexpected pos")
 """What safetensors and torch say where a file cannot be written: neither raises OSError."""
 
-NO_STATE = (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError, IndexError, EOFError)
+NO_STATE: tuple[type[Exception], ...] = (
+    pickle.UnpicklingError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    EOFError,
+)
 """What is raised where a file holds something else than a learner's state; torch's own reader refuses code so."""
 
 Place = dict[str, int]

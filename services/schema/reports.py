@@ -1,4 +1,4 @@
-"""Switches the usage reports of the libraries off: a run calls nobody but whom its recipe names."""
+"""Switches the usage reports of the libraries off: a run connects to what its recipe names alone."""
 
 from __future__ import annotations
 

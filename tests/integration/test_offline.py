@@ -35,7 +35,7 @@ def environment(run_dir: Path) -> dict[str, str]:
     return {name: value for name, value in marked(run_dir).items() if not name.startswith(ours)}
 
 
-def test_with_loopback_alone_a_run_is_the_same_bit_for_bit_and_calls_nobody(tmp_path: Path) -> None:
+def test_with_loopback_alone_a_run_is_the_same_bit_for_bit_and_calls_no_one(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     train = shlex.join(command(inside, *CHANGES))
     # The kernel counts what had no route: a look-up, a connection, a datagram to anywhere.

@@ -74,7 +74,7 @@ def test_another_user_is_told_nothing_and_changes_nothing(
         elif any(name.startswith("/") for name in answers):
             kinds["grpc"] += 1
             told = {name for name, code in answers.items() if code != "UNAUTHENTICATED"}
-            assert told <= OPEN, f"{port}: {told}"
+            assert told <= OPEN, f"{port}: {Counter(answers.values())} {sorted(told)[:20]}"
             assert len(answers) > 2, f"{port}: only these are known: {answers}"
         elif answers.get("GET /metrics") == "200":
             kinds["figures"] += 1
@@ -94,13 +94,10 @@ def test_the_token_is_in_no_file_and_on_no_command_line(run: Path) -> None:
         for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             if line.startswith(b"RAY_AUTH_TOKEN="):
                 tokens.add(line.partition(b"=")[2].decode())
-    (token,) = tokens
-    assert len(token) == 64
-    assert not [name for pid, name in marked(str(run)) if token in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert (
-        not (Path.home() / ".ray" / "auth_token").exists() or token not in (Path.home() / ".ray/auth_token").read_text()
-    )
+    assert tokens and all(len(token) == 64 for token in tokens)  # a Ray that was too slow to start had another
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in marked(str(run))]
+    assert not [command for command in commands for token in tokens if token in command]
     session = {Path(name).parents[1] for name in unix_sockets(str(run)) if "session_" in name}
-    for folder in (run, *session):
-        found = [f for f in folder.rglob("*") if f.is_file() and token.encode() in f.read_bytes()]
-        assert found == []
+    for folder in (run, *session, Path.home() / ".ray"):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        assert not [file for file in files for token in tokens if token.encode() in file.read_bytes()]

@@ -29,7 +29,7 @@ class Connection(H11Protocol):
     """Runs while no request is being answered."""
     _reading: asyncio.TimerHandle | None = None
     owner_only = False
-    """Whether processes of other users are to be told from this user's."""
+    """Whether processes of other users are strangers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room, or turn it away."""
@@ -85,7 +85,7 @@ class Connection(H11Protocol):
 
 
 class OwnConnection(Connection):
-    """Where there is no token: this user's processes are told from others'."""
+    """Where there is no token: this user's processes alone are no strangers."""
 
     owner_only = True
 

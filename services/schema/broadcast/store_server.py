@@ -71,7 +71,7 @@ class StoreServer:
             return self._values.pop(key, None) is not None
 
     def close(self) -> None:
-        """Hang up: whoever waits gets an error."""
+        """Hang up: what waits gets an error."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

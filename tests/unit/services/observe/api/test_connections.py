@@ -78,7 +78,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("has_token", [True, False])
-async def test_hundreds_of_half_sent_requests_shut_nobody_out(
+async def test_hundreds_of_half_sent_requests_keep_no_honest_client_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_token: bool
 ) -> None:
     monkeypatch.setenv("RAYZERO_API_TOKEN", TOKEN if has_token else "")

@@ -14,9 +14,7 @@ from tests.system import LOOPBACKS
 
 
 @pytest.mark.parametrize("host", LOOPBACKS)
-def test_an_open_connection_is_this_users_and_a_closed_one_is_nobodys(
-    host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_connection_is_this_users_and_a_closed_one_is_not(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server((host, 0), family=family_of(host)) as server:
         own = server.getsockname()[:2]
         client = socket.create_connection(own)

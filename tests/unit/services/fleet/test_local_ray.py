@@ -1,0 +1,66 @@
+"""What a local Ray is started with: a token that lives as long as it, and loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from ray._private import services
+from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
+
+from rayzero.services.fleet.local_ray import on_loopback, token_required
+
+
+@pytest.fixture(autouse=True)
+def users(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment in which nothing is said of tokens; Ray reads the tests' own again in the end."""
+    with monkeypatch.context() as patch:
+        patch.delenv("RAY_AUTH_TOKEN", raising=False)
+        patch.delenv("RAY_AUTH_MODE", raising=False)
+        yield
+    with token_required():
+        pass
+
+
+def known_to_ray() -> str:
+    """The token that Ray sends from here on."""
+    assert get_authentication_mode() == AuthenticationMode.TOKEN
+    headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    return str(headers["authorization"]).removeprefix("Bearer ")
+
+
+@pytest.mark.parametrize("mode", [None, "disabled", "token"])
+def test_every_ray_has_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    """A mode that is set for a cluster opens no local Ray."""
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    tokens = set[str]()
+    for _ in range(2):
+        with token_required():
+            assert os.environ["RAY_AUTH_MODE"] == "token"
+            tokens.add(os.environ["RAY_AUTH_TOKEN"])
+            assert known_to_ray() == os.environ["RAY_AUTH_TOKEN"]
+        assert (os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN")) == (mode, None)
+    assert len(tokens) == 2 and all(len(token) == 64 for token in tokens)
+
+
+def test_the_users_token_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the-users-own")
+    with token_required():
+        assert known_to_ray() == "the-users-own"
+    assert os.environ["RAY_AUTH_TOKEN"] == "the-users-own"
+
+
+def test_after_a_local_ray_the_mode_of_a_cluster_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with token_required():
+        pass
+    assert get_authentication_mode() == AuthenticationMode.DISABLED
+
+
+def test_a_node_is_at_loopback() -> None:
+    before = services.get_node_ip_address()
+    with on_loopback():
+        assert services.get_node_ip_address() == "127.0.0.1"
+    assert services.get_node_ip_address() == before
