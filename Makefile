@@ -39,7 +39,7 @@ test-gpu: setup  ## on a machine with an NVIDIA GPU; elsewhere it fails and says
 
 lint: setup  ## what ruff and shellcheck find
 	@$(BIN)/ruff check .
-	@$(BIN)/shellcheck scripts/setup scripts/setup-system tests/gpu/*.sh .ci/run
+	@$(BIN)/shellcheck scripts/setup scripts/setup-system scripts/lock scripts/image-digests tests/gpu/*.sh .ci/run
 
 format: setup  ## rewrite the code in the house's format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -27,10 +27,11 @@ from rayzero.services.run.preflight import check_lengths, compute_device, gpus_t
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
-from rayzero.services.schema.printable import printable
+from rayzero.services.schema.printable import encodable, printable
 from rayzero.services.schema.terminal import terminal
 
 
@@ -74,7 +75,13 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
 def generate(
     model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
 ) -> None:
-    """Print completions of one prompt."""
+    """Print completions of one prompt.
+
+    Raises:
+        RayzeroError: the prompt or the model is refused, or the engine cannot start.
+    """
+    if encodable(prompt) != prompt:
+        raise UsageError(f"the prompt is not UTF-8 text: {printable(prompt)}")
     console = terminal()
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
     shape = read_shape(model_path, trained=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rayzero.services.loop.controller import Controller
 from rayzero.services.observe.progress import sparkline
 from rayzero.services.observe.text import shortened
+from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_json
 
@@ -25,8 +26,11 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
     rows = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
     version = controller.buffer.version
     link = directory.file("model")
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path("checkpoints") / f"update_{version:06d}")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("checkpoints") / f"update_{version:06d}")
+    except OSError as error:
+        raise RunDirectoryError(f"{link} cannot be written: {error.strerror}; the checkpoints are intact") from None
     summary = {
         "name": controller.recipe.name,
         "seed": controller.recipe.seed,

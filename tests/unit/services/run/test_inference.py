@@ -92,3 +92,8 @@ def test_ray_ends_when_an_engine_cannot_start(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(RayzeroError, match="no memory"):
         asyncio.run(enter())
     assert EVENTS == ["ray", "no ray"]
+
+
+def test_a_prompt_that_is_no_text_is_refused_before_anything_starts() -> None:
+    with pytest.raises(RayzeroError, match=r"the prompt is not UTF-8 text: \\udcff"):
+        inference.generate("no-such-model", "\udcff", 1, 8, 1.0, None)
