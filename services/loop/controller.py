@@ -284,7 +284,7 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        fleets = [self.runner.rollouts, self.runner.rewards]
+        fleets: list[Fleet[Any]] = [self.runner.rollouts, self.runner.rewards]
         return stalled(self.stalled_s, self.activity, self.buffer, fleets, self._drops.describe())
 
     @property
