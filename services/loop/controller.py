@@ -98,8 +98,7 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
-        version = self.buffer.version
-        if self.recipe.evaluates_at(version) and version not in self.accuracies:
+        if self.recipe.evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies:
             self._evaluating.begin(self._evaluate())
             await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
@@ -122,6 +121,7 @@ class Controller:
         """Finish the update in hand, save, and return from `run`. An evaluation is left for the run that goes on."""
         self.stopping, self._admission.is_open = True, False
         self._evaluating.give_up()
+        self._admission.running.set()
         self.buffer.interrupt()
 
     @property
