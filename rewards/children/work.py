@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +85,7 @@ class BadReturn(Exception):
 def _checked(scores: Any, number: int, name: str) -> list[float | None]:
     """One number or None for each completion. A dict would be its keys, and a pair `scores, info` two scores."""
     what = f"a {type(scores).__name__}"
-    if (
-        isinstance(scores, Iterable)
-        and hasattr(scores, "__len__")
-        and not isinstance(scores, str | bytes | Mapping | Set)
-    ):
+    if isinstance(scores, Collection) and not isinstance(scores, str | bytes | Mapping | Set):
         if len(scores) == number and not any(isinstance(score, str | bytes) for score in scores):
             try:
                 return [None if score is None else float(score) for score in scores]

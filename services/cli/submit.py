@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayzero.services.observe.text import as_size
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 from rayzero.services.schema.printable import printable
@@ -90,9 +91,46 @@ def plan_job(
     return Job(
         submission_id=submission_id or f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}",
         entrypoint=shlex.join(words),
-        runtime_env={"working_dir": str(Path.cwd()), "excludes": list(EXCLUDES), "env_vars": variables},
+        runtime_env={
+            "working_dir": str(Path.cwd()),
+            "excludes": [*EXCLUDES, *run_directories(Path.cwd(), runs)],
+            "env_vars": variables,
+        },
         entrypoint_resources={"head": 0.001} if head else {},
     )
+
+
+def run_directories(place: Path, runs: Path) -> list[str]:
+    """Where runs are kept below a directory, under whatever name: their checkpoints are not the next job's."""
+    found = {file.parent for depth in ("*", "*/*", "*/*/*") for file in place.glob(f"{depth}/run.lock")}
+    if runs.resolve().is_relative_to(place):
+        found.add(runs.resolve())
+    return sorted(str(folder.relative_to(place)) for folder in found if folder != place)
+
+
+def _why_refused(error: Exception, job: Job) -> str:
+    """Ray's last line, with what it leaves out: what is too large, or that the name is taken."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip(" .")]
+    last = lines[-1].strip(" .") if lines else type(error).__name__
+    if "413" in last or "maximum" in last.lower() or "too large" in last.lower():
+        place = Path(job.runtime_env["working_dir"])
+        largest = ", ".join(
+            f"{name} ({as_size(size)})" for size, name in largest_entries(place, job.runtime_env["excludes"])
+        )
+        return f"{last}. The largest in {place}: {largest}; name what the job does not need in .rayignore"
+    if not lines or "already exists" in str(error):
+        return f"{last}: a job called {job.submission_id} is there already; give another --name"
+    return last
+
+
+def largest_entries(place: Path, excludes: Sequence[str], count: int = 3) -> list[tuple[int, str]]:
+    """The largest files and folders at the top of a directory that would be uploaded, with their bytes."""
+    sizes = []
+    for entry in place.iterdir():
+        if not any(entry.match(pattern) for pattern in excludes):
+            files = entry.rglob("*") if entry.is_dir() else [entry]
+            sizes.append((sum(file.stat().st_size for file in files if file.is_file()), entry.name))
+    return sorted(sizes, reverse=True)[:count]
 
 
 def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
@@ -111,7 +149,7 @@ def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
             entrypoint_resources=dict(job.entrypoint_resources) or None,
         )
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"Ray at {address} refuses the job: {str(error).strip().splitlines()[-1]}") from None
+        raise UsageError(f"Ray at {address} refuses the job: {_why_refused(error, job)}") from None
     if as_json:
         print(json.dumps({"submission_id": job.submission_id, "command": job.command_line(address)}))
     else:

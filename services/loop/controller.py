@@ -99,9 +99,13 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
+<<<<<<< HEAD
         # A resumed run may have this evaluation already: once more, and its accuracy would stand there twice.
         version = self.buffer.version
         if self.recipe.evaluates_at(version) and version not in self.accuracies:
+=======
+        if self.recipe.evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies:
+>>>>>>> sturdy
             self._evaluating.begin(self._evaluate())
             await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
@@ -124,6 +128,7 @@ class Controller:
         """Finish the update in hand, save, and return from `run`. An evaluation is left for the run that goes on."""
         self.stopping, self._admission.is_open = True, False
         self._evaluating.give_up()
+        self._admission.running.set()
         self.buffer.interrupt()
 
     @property
@@ -299,7 +304,7 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        fleets = [self.runner.rollouts, self.runner.rewards]
+        fleets: list[Fleet[Any]] = [self.runner.rollouts, self.runner.rewards]
         return stalled(self.stalled_s, self.activity, self.buffer, fleets, self._drops.describe())
 
     @property

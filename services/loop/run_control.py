@@ -114,7 +114,6 @@ class RunControl:
 
     async def stop(self) -> None:
         """Finish the update in hand, save, end the run. The same command goes on from there."""
-        self.controller.resume()
         self.controller.stop()
 
     def status(self) -> RunStatus:

@@ -4,7 +4,7 @@ takes seconds to import. For what is looked at before a run starts; the engines 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -112,7 +112,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 def _chat_template(directory: Path, config: Mapping[str, Any]) -> str:
     file = directory / "chat_template.jinja"
-    given = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    if isinstance(given, Sequence) and not isinstance(given, str):
+    given: Any = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+    if isinstance(given, list):  # several by name
         given = {each["name"]: each["template"] for each in given}.get("default")
-    return given or ""
+    return str(given or "")

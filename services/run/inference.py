@@ -21,6 +21,7 @@ from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.planning.models import resolve_model
+from rayzero.services.planning.prompt_tokenizer import open_tokenizer
 from rayzero.services.run.interrupts import ended_by_signals
 from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
 from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
@@ -85,12 +86,20 @@ def generate(
     console = terminal()
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
     shape = read_shape(model_path, trained=False)
-    recipe = _generation_recipe(model, max_tokens, shape.max_positions)
+    tokenizer = open_tokenizer(model_path)
+    recipe = _generation_recipe(
+        model, max_tokens, shape.max_positions, has_turns=tokenizer is None or bool(tokenizer.chat_template)
+    )
     check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
-        sampling=Sampling(num_completions=num_completions, max_tokens=max_tokens, temperature=temperature, seed=seed),
+        sampling=Sampling(
+            num_completions=num_completions,
+            max_tokens=recipe.rollout.sampling.max_tokens,
+            temperature=temperature,
+            seed=seed,
+        ),
     )
 
     async def sample() -> None:
@@ -107,14 +116,19 @@ def generate(
     asyncio.run(sample())
 
 
-def _generation_recipe(model: str, max_tokens: int, max_positions: int) -> Recipe:
-    """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both."""
+def _generation_recipe(model: str, max_tokens: int, max_positions: int, has_turns: bool) -> Recipe:
+    """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both.
+
+    A model without a chat template (`has_turns`) goes on with the prompt as it is; half of a short one's positions are
+    the prompt's.
+    """
     content = {
         "name": "generate",
         "model": {"path": model},
         "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
         "rollout": {
-            "sampling": {"max_tokens": max_tokens},
+            "prompt_template": "chat" if has_turns else "text",
+            "sampling": {"max_tokens": max(1, min(max_tokens, max_positions // 2))},
             "max_model_tokens": min(max(1024, 2 * max_tokens), max_positions),
         },
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},

@@ -37,7 +37,7 @@ def read(settings: FunctionSource) -> Rows:
             yield Row(number=number, origin=origin, values=values)
     except RecipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"{settings.function} failed after {number} rows: {type(error).__name__}: {error}") from error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,20 +60,34 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A run at Weights & Biases, named as the recipe is."""
+    """A run at Weights & Biases. Its standard variables (WANDB_PROJECT, WANDB_NAME, WANDB_RUN_ID, …) count."""
 
     def __init__(self, recipe: Recipe, directory: Path) -> None:
-        """Continues the same run when the directory's run is continued."""
+        """Continues the same run when the directory's run is continued, and no other directory's of the same name."""
         import wandb
 
-        config = recipe.model_dump(mode="json")
+        known = directory / "wandb_run"
+        run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)
+        if known.is_file():
+            run_id = known.read_text(encoding="utf-8").strip()
+        elif (directory / "wandb").is_dir():
+            run_id = directory.name  # begun by a version that called it so
+        known.write_text(run_id, encoding="utf-8")
         self._run = wandb.init(
-            project="rayzero", name=recipe.name, id=directory.name, resume="allow", dir=str(directory), config=config
+            project=os.environ.get("WANDB_PROJECT", "rayzero"),
+            name=os.environ.get("WANDB_NAME", directory.name),
+            id=run_id,
+            resume="allow",
+            dir=str(directory),
+            config=recipe.model_dump(mode="json"),
         )
+        # By the update, not by W&B's own step, which never goes back: an evaluation may end after later updates.
+        self._run.define_metric("update")
+        self._run.define_metric("*", step_metric="update")
 
     def log(self, figures: Mapping[str, float], update: int) -> None:
-        """One step."""
-        self._run.log(dict(figures), step=update)
+        """One update's figures, in whatever order they come."""
+        self._run.log({**figures, "update": update})
 
     def close(self) -> None:
         """Upload what is left."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.cli.submit import STOP_WAIT_S, connect, follow, plan_job
+from rayzero.services.cli.submit import STOP_WAIT_S, Job, _why_refused, connect, follow, plan_job, run_directories
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 RECIPE = Path("deploy/recipes/demo.yaml")
@@ -111,3 +111,36 @@ def test_a_head_that_is_busy_or_restarts_costs_nothing(monkeypatch: pytest.Monke
 def test_waiting_has_an_end() -> None:
     with pytest.raises(DeadlineError, match="still PENDING"):
         follow(Jobs(["PENDING"], None), "j", quiet=True, deadline_s=0.01)
+
+
+def test_run_directories_are_never_uploaded_whatever_they_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "mini" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "out" / "mini" / "run.lock").touch()
+    assert run_directories(tmp_path, Path("elsewhere")) == ["elsewhere", "out/mini"]
+    assert run_directories(tmp_path, Path("/shared/runs")) == ["out/mini"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Request failed with status code 413: Maximum request body size 104857600 exceeded..", "big.bin (2 MiB)"),
+        ("\n.", "a job called mini-1 is there already; give another --name"),
+        ("Job with submission_id mini-1 already exists", "give another --name"),
+        ("no such resource", "no such resource"),
+    ],
+)
+def test_a_refusal_says_what_to_do(tmp_path: Path, said: str, shown: str) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes(2**21))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "bigger.bin").write_bytes(bytes(2**22))
+    job = Job(
+        submission_id="mini-1",
+        entrypoint="",
+        runtime_env={"working_dir": str(tmp_path), "excludes": ["runs"]},
+        entrypoint_resources={},
+    )
+    why = _why_refused(RuntimeError(said), job)
+    assert shown in why and "bigger" not in why

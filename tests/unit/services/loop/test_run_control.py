@@ -108,7 +108,7 @@ async def test_stop_ends_a_paused_run_too() -> None:
     control, going = await start(run)
     await until(run, 2)
     await control.pause()
-    await control.stop()
+    run.controller.stop()  # as a signal does
     async with asyncio.timeout(5):
         await going
     assert control.status().stopping

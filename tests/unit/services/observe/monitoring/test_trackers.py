@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -102,3 +105,48 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match=r"observe\.trackers: mlflow is not installed here: pip install mlflow"):
         check_trackers(["mlflow"])
     check_trackers([])
+
+
+class FakeWandb(ModuleType):
+    """Holds what `init` was given, and what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.begun: list[dict[str, Any]] = []
+        self.logged: list[dict[str, float]] = []
+        self.metrics: list[tuple[str, str | None]] = []
+
+    def init(self, **given: Any) -> FakeWandb:
+        self.begun.append(given)
+        return self
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.metrics.append((name, step_metric))
+
+    def log(self, row: dict[str, float]) -> None:
+        self.logged.append(row)
+
+
+def test_wandb_runs_of_one_name_stay_apart_and_late_rows_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for name in ("WANDB_PROJECT", "WANDB_NAME", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for place in ("alice", "bob", "alice"):
+        (tmp_path / place / "mini").mkdir(parents=True, exist_ok=True)
+        tracker = TRACKERS["wandb"](make_recipe(), tmp_path / place / "mini")
+    first, other, again = (given["id"] for given in wandb.begun)
+    assert first == again != other
+    assert (wandb.begun[0]["project"], wandb.begun[0]["name"]) == ("rayzero", "mini")
+    tracker.log({"loss": 1.0}, 7)
+    tracker.log({"evaluation/accuracy": 0.5}, 5)
+    assert wandb.logged == [{"loss": 1.0, "update": 7}, {"evaluation/accuracy": 0.5, "update": 5}]
+    assert ("*", "update") in wandb.metrics
+    monkeypatch.setenv("WANDB_PROJECT", "ours")
+    monkeypatch.setenv("WANDB_NAME", "second try")
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
+    (tmp_path / "new").mkdir()
+    TRACKERS["wandb"](make_recipe(), tmp_path / "new")
+    assert [wandb.begun[-1][key] for key in ("project", "name", "id")] == ["ours", "second try", "abc"]
