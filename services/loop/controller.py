@@ -99,13 +99,8 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
-<<<<<<< HEAD
         # A resumed run may have this evaluation already: once more, and its accuracy would stand there twice.
-        version = self.buffer.version
-        if self.recipe.evaluates_at(version) and version not in self.accuracies:
-=======
         if self.recipe.evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies:
->>>>>>> sturdy
             self._evaluating.begin(self._evaluate())
             await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)

@@ -95,15 +95,14 @@ def test_ray_ends_when_an_engine_cannot_start(monkeypatch: pytest.MonkeyPatch) -
     assert EVENTS == ["ray", "no ray"]
 
 
-<<<<<<< HEAD
 def test_a_prompt_that_is_no_text_is_refused_before_anything_starts() -> None:
     with pytest.raises(RayzeroError, match=r"the prompt is not UTF-8 text: \\udcff"):
         inference.generate("no-such-model", "\udcff", 1, 8, 1.0, None)
-=======
+
+
 @pytest.mark.parametrize(("positions", "max_tokens"), [(128, 64), (256, 128), (32768, 256)])
 def test_generate_fits_any_model(positions: int, max_tokens: int) -> None:
     recipe = _generation_recipe("tiny-words", 256, positions, has_turns=False)
     assert recipe.rollout.max_model_tokens <= positions
     assert recipe.rollout.sampling.max_tokens == max_tokens
     assert recipe.rollout.prompt_template == "text"
->>>>>>> sturdy
