@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rayzero.services.data.formats.columns import kind_of, parsed_text
@@ -59,23 +59,24 @@ def mapped(row: Row, settings: SourceSettings, prompt_id: str, needs_answer: boo
     )
 
 
-def plain_question(values: Values, settings: SourceSettings) -> tuple[str, str] | None:
-    """The question and the answer of a row that is nothing but two texts: what `mapped` makes of it at a fifth of the
-    time. None for every other row."""
-    columns = settings.columns
-    question, answer = values.get(columns.prompt), values.get(columns.answer or "")
-    is_plain = type(question) is str and type(answer) is str and columns.messages not in values
-    if not is_plain or not question or question.isspace() or _is_special(settings):
+def plain_questions(settings: SourceSettings) -> Callable[[Values], tuple[str, str] | None] | None:
+    """Reads the question and the answer of rows that are nothing but two texts: what `mapped` makes of them, at a fifth
+    of the time. It gives None for every other row. None where the settings ask for more than two columns."""
+    columns, instructions = settings.columns, settings.instructions
+    if settings.format or columns.answer is None or columns.answer_after or columns.source or "." in columns.messages:
         return None
-    return (
-        question if settings.instructions == "{prompt}" else settings.instructions.replace("{prompt}", question)
-    ), answer
+    prompt, messages, answer = columns.prompt, columns.messages, columns.answer
+    as_it_is = instructions == "{prompt}"
 
+    def read(values: Values) -> tuple[str, str] | None:
+        question, gold = values.get(prompt), values.get(answer)
+        if type(question) is not str or type(gold) is not str or messages in values:
+            return None
+        if not question or question.isspace():
+            return None
+        return question if as_it_is else instructions.replace("{prompt}", question), gold
 
-def _is_special(settings: SourceSettings) -> bool:
-    """More is asked of the columns than that they be mapped."""
-    columns = settings.columns
-    return bool(settings.format or columns.answer_after or columns.source or "." in columns.messages)
+    return read
 
 
 def _published(row: Row, settings: SourceSettings, prompt_id: str, problem: Problem) -> Prompt:
