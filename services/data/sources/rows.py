@@ -70,7 +70,7 @@ def plain_questions(settings: SourceSettings) -> Callable[[Values], tuple[str, s
 
     def read(values: Values) -> tuple[str, str] | None:
         question, gold = values.get(prompt), values.get(answer)
-        if type(question) is not str or type(gold) is not str or messages in values:
+        if not isinstance(question, str) or not isinstance(gold, str) or messages in values:
             return None
         if not question or question.isspace():
             return None
@@ -106,9 +106,8 @@ def _messages(settings: SourceSettings, name: str, content: Any) -> tuple[ChatMe
     if isinstance(content, str):
         if not content.strip():
             raise RowFault("blank", f"column {name!r} is blank: a prompt needs text")
-        messages = (ChatMessage(role="user", content=settings.instructions.replace("{prompt}", content)),)
-    else:
-        messages = conversation(name, content)
+        content = [{"role": "user", "content": settings.instructions.replace("{prompt}", content)}]
+    messages = conversation(name, content)
     if settings.system_prompt is not None and messages[0].role != "system":
         return (ChatMessage(role="system", content=settings.system_prompt), *messages)
     return messages
