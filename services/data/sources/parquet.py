@@ -46,7 +46,10 @@ class ParquetTable(RowTable):
         with self._named():
             self._file = parquet.ParquetFile(path, memory_map=False)
         metadata = self._file.metadata
-        self._starts: list[int] = [0, *accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))]
+        self._starts: list[int] = [
+            0,
+            *accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)),
+        ]
         self._groups: dict[int, Any] = {}
         self.num_bytes = path.stat().st_size
 
