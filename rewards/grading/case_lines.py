@@ -172,6 +172,8 @@ def _read_code(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     from rayzero.rewards.code.spec import SpecError, parse
 
     is_bare = "code" in line
+    if line.get("tests") is None and line.get("answer") is not None:
+        line = _with_spec(line)
     _text(line, "code" if is_bare else "completion")
     _text(line, "language")
     _given(line, "tests")
@@ -182,6 +184,17 @@ def _read_code(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
     except SpecError as error:
         raise BrokenLine(str(error)) from None
     return _prompt_text(line), spec, {"bare": is_bare}
+
+
+def _with_spec(line: Line) -> Line:
+    """A line whose `answer` is the spec, as a row of training data has it: an object, tests alone, or JSON text."""
+    from rayzero.rewards.kinds.code_reward import spec_of
+
+    spec = spec_of(line["answer"])
+    if spec is None:
+        raise BrokenLine("`answer` must be {language, tests}, tests, or JSON text of either")
+    rest = {name: value for name, value in line.items() if name != "answer"}
+    return {"language": "python", **rest, **spec}
 
 
 def _given(line: Line, name: str) -> Any:

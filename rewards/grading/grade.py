@@ -73,7 +73,7 @@ def run(
     if unknown := [name for name in form.fallbacks if name not in FALLBACKS]:
         return _refuse(f"--fallback {unknown[0]}: choose of {', '.join(FALLBACKS)}")
     if form.fallbacks and reward != "math":
-        return _refuse(f"--fallback is for --reward math; a line for {reward} may carry `answer_from`")
+        return _refuse("--fallback is for --reward math; lines for exact, choice and regex may carry `answer_from`")
     try:
         with InputLines(in_path) as lines, OutputLines(out_path) as output:
             bar = progress_bar(lines.count, sys.stderr.isatty() if progress is None else progress)

@@ -31,7 +31,7 @@ class ExactReward(PureReward):
         """1 or 0; a prompt without any accepted text is an error."""
         accepted = gold_texts(case.prompt.answer)
         if accepted is not None and self.settings.aliases_column:
-            accepted = [*accepted, *(gold_texts(case.prompt.columns.get(self.settings.aliases_column, [])) or [])]
+            accepted += gold_texts(case.prompt.columns.get(self.settings.aliases_column, [])) or ()
         if not accepted or not any(text.strip() for text in accepted):
             return failed(
                 ErrorCause.BAD_PROMPT, f"{case.prompt.prompt_id}: the gold answer must be a text, a number or a list"

@@ -46,7 +46,7 @@ def write_recipe(directory: Path, data: str, format_name: str | None, model: str
             f"{group.first[0]}: {group.example} ({kind}: {group.count:,}): mend or remove such rows; "
             f"rayzero data check {data} lists them all"
         )
-    recipe = _recipe(directory.name, model, proposal.recipe(), report, describe_model(model))
+    recipe = _recipe(directory.name, model, proposal.recipe(report.tasks), report, describe_model(model))
     directory.mkdir(parents=True, exist_ok=True)
     head = HEAD.format(data=data, path=path, rows=report.rows, format=report.format or "columns mapped by name")
     path.write_text(head + as_yaml(recipe), encoding="utf-8")

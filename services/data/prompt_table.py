@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
+from rayzero.services.data.formats.problem import Values
 from rayzero.services.data.keys import as_text, judged_by, question_key, short_key
 from rayzero.services.data.sources.registry import open_rows
-from rayzero.services.data.sources.rows import Row, plain_question, to_prompt
+from rayzero.services.data.sources.rows import Row, plain_questions, to_prompt
 from rayzero.services.data.sources.table import RowTable
 from rayzero.services.schema.config.data import DataSource
 from rayzero.services.schema.errors import RecipeError
@@ -33,19 +34,23 @@ SAMPLE_ROWS = 10_000
 class PromptTable:
     """The prompts of a source, or of its rows at `places`."""
 
-    def __init__(
-        self, rows: RowTable, source: DataSource, prefix: str, places: NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, rows: RowTable, source: DataSource, prefix: str) -> None:
         self.rows = rows
         self.source = source
         self._prefix = prefix
-        self._places = places
+        self._places: NDArray[np.int64] | None = None
+        self._keys: NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows) if self._places is None else len(self._places)
 
     def __getitem__(self, index: int) -> Prompt:
-        return self.of_row(self.rows[index if self._places is None else int(self._places[index])])
+        place = index if self._places is None else int(self._places[index])
+        row = self.rows[place]
+        prompt = self.of_row(row)
+        if self._keys is not None and short_key(prompt) != self._keys[place]:
+            raise RecipeError(f"{row.origin}: the file changed while the run reads it: restore it, repeat the command")
+        return prompt
 
     def __iter__(self) -> Iterator[Prompt]:
         if self._places is None:
@@ -57,9 +62,11 @@ class PromptTable:
         return to_prompt(row, self.source, f"{self._prefix}/{row.number}")
 
     def without(self, keys: NDArray[np.uint64], dropped: NDArray[np.uint64]) -> PromptTable:
-        """The prompts whose key, by row in `keys`, is none of `dropped`."""
-        kept = np.flatnonzero(~np.isin(keys, dropped))
-        return self if len(kept) == len(keys) else PromptTable(self.rows, self.source, self._prefix, kept)
+        """The prompts whose key, by row in `keys`, is none of `dropped`. From now on they must keep their keys."""
+        table = PromptTable(self.rows, self.source, self._prefix)
+        table._keys = keys
+        table._places = np.flatnonzero(~np.isin(keys, dropped))
+        return table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +116,8 @@ def examine(
         look.digest.update(f" {rows.num_bytes}".encode())
         for place in places:
             look.at(rows[int(place)])
-    elif plain_question(rows[0].values, source) is not None:
-        look.at_questions()
+    elif (plain := plain_questions(source)) is not None and plain(rows[0].values) is not None:
+        look.at_questions(plain)
     else:
         for row in rows:
             look.at(row)
@@ -141,17 +148,17 @@ class _Look:
             self._known.add(prompt.source)
         self._note(short_key(prompt), judged_by(prompt))
 
-    def at_questions(self) -> None:
+    def at_questions(self, plain: Callable[[Values], tuple[str, str] | None]) -> None:
         """All rows, of which most are plain questions: a million of them in seconds. Raises RecipeError."""
-        rows, source = self._prompts.rows, self._prompts.source
+        rows = self._prompts.rows
         check_source(self._prompts.of_row(rows[0]), rows[0].origin, self._has_rubric)  # that of every plain question
         for place, values in enumerate(rows.values()):
-            plain = plain_question(values, source)
-            if plain is None:
+            found = plain(values)
+            if found is None:
                 self.at(rows[place])
             else:
                 more = as_text(values) if len(values) > 2 else ""  # further columns, which a reward may read
-                self._note(question_key(plain[0]), plain[1] + more)
+                self._note(question_key(found[0]), found[1] + more)
 
     def _note(self, key: int, rest: str) -> None:
         self.keys.append(key)

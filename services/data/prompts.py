@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.data.keys import KEY_BITS, short_key
@@ -133,7 +134,7 @@ def _without(
         )
     if len(shared) == len(part.keys):
         raise RecipeError(f"data.train.{index}: all of its prompts are also held out: none is left to train on")
-    fingerprint = f"{part.fingerprint} without {len(shared)}"
+    fingerprint = f"{part.fingerprint} without {xxhash.xxh3_64_hexdigest(shared.tobytes())}"
     if part.places is None:
         kept = part.prompts.without(part.keys, held_out)
         return MixPart(weight=part.source.weight, prompts=kept, fingerprint=fingerprint)

@@ -31,7 +31,7 @@ def check_file(
         inspection.find_held_out(other)
     if sample:
         grade_references(inspection, sample, len(os.sched_getaffinity(0)))
-        inspection.report.recipe = proposal.recipe_lines(inspection.report.packages)
+        inspection.report.recipe = proposal.recipe_lines(inspection.report.tasks, inspection.report.packages)
     return inspection.report
 
 
@@ -43,8 +43,8 @@ def inspect(proposal: Proposal, path: str, max_rows: int | None) -> Inspection:
         kind=proposal.settings.kind,
         format=found,
         about=FORMATS[found].about if found else "",
-        recipe=proposal.recipe_lines(),
     )
     inspection = Inspection(table=proposal.table, settings=proposal.settings, task=proposal.task, report=report)
     inspection.run(max_rows)
+    report.recipe = proposal.recipe_lines(report.tasks)
     return inspection

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _ANSWERS = (
     "output",
     "label",
 )
+_TEST_KEYS = frozenset(("tests", "test_cases", "test_list", "inputs", "input_output"))
 _ASKS = {
     "box": re.compile(r"\\boxed|\bbox(?:ed)?\b", re.IGNORECASE),
     "hashes": re.compile("####"),
@@ -62,16 +64,17 @@ class Proposal:
     lines: Mapping[str, Any] = field(repr=False)
     """The source, as a recipe spells it."""
 
-    def recipe(self, packages: Sequence[str] = ()) -> dict[str, Any]:
-        """The keys `data` and `reward` of a recipe; `packages` are what programs may import."""
-        kinds = {task: self._component(task, packages) for task in self.tasks}
+    def recipe(self, tasks: Collection[str] = (), packages: Sequence[str] = ()) -> dict[str, Any]:
+        """The keys `data` and `reward` of a recipe. `tasks`: of all rows, where all were read. `packages`: what
+        programs may import."""
+        kinds = {task: self._component(task, packages) for task in tasks or self.tasks}
         names = list(kinds) if len(kinds) > 1 else ["default"]
         rubrics = {name: {"accuracy": kind} for name, kind in zip(names, kinds.values(), strict=True)}
         return {"data": {"train": [dict(self.lines)]}, "reward": {"rubrics": rubrics}}
 
-    def recipe_lines(self, packages: Sequence[str] = ()) -> str:
+    def recipe_lines(self, tasks: Collection[str] = (), packages: Sequence[str] = ()) -> str:
         """The same as text, to be pasted."""
-        return as_yaml(self.recipe(packages))
+        return as_yaml(self.recipe(tasks, packages))
 
     def _component(self, task: str, packages: Sequence[str]) -> dict[str, Any]:
         if task == "code" and packages:
@@ -196,15 +199,25 @@ def _prompt(values: Mapping[str, Any], settings: DataSource) -> Prompt | None:
 
 def _task(answers: Sequence[Any]) -> str:
     """The reward that answers without a format look like."""
-    if any(isinstance(answer, dict) for answer in answers):
+    if any(_is_tests(answer) for answer in answers):
         return "code"
     texts = [str(answer).strip() for each in answers for answer in (each if isinstance(each, list) else [each])]
-    if texts and all(text.startswith("assert") for text in texts):
-        return "code"
     if texts and all(len(text) == 1 and text in "ABCDEFGHIJ" for text in texts):
         return "choice"
     mathematical = sum(bool(re.search(r"[\d\\=^]", text)) or len(text) == 1 for text in texts)
     return "math" if 2 * mathematical >= len(texts) else "exact"
+
+
+def _is_tests(answer: Any) -> bool:
+    """Tests of programs, or JSON text of them."""
+    if isinstance(answer, str):
+        try:
+            answer = json.loads(answer) if answer.lstrip()[:1] in ("{", "[") else answer
+        except (ValueError, RecursionError):
+            return False
+    if isinstance(answer, list):
+        return any(isinstance(each, dict) or str(each).lstrip().startswith("assert ") for each in answer)
+    return isinstance(answer, dict) and bool(_TEST_KEYS & answer.keys())
 
 
 def _asks(text: str) -> str:

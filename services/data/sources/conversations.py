@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from rayzero.services.data.formats.columns import kind_of
 from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.schema.messages import ChatMessage
 from rayzero.services.schema.printable import encodable, escaped
 
-ROLES = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant"]
+ROLES = get_args(Role)
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "model": "assistant"}
 """ShareGPT's names of the roles."""
 
@@ -36,7 +37,7 @@ def _message(where: str, turn: Any) -> ChatMessage:
         role, text = turn.get("role"), turn.get("content")
     if role not in ROLES:
         raise RowFault("wrong role", f"{where} has the role {role!r}; known: {', '.join(ROLES)}")
-    return ChatMessage(role=role, content=check_text(where, _text(where, text)))
+    return ChatMessage(role=cast(Role, role), content=check_text(where, _text(where, text)))
 
 
 def check_text(where: str, text: str) -> str:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from rayzero.services.data.formats.problem import Values
 from rayzero.services.data.sources.files import files_of
 from rayzero.services.data.sources.rows import Row
 from rayzero.services.data.sources.table import RowTable, TablesInTurn
@@ -45,7 +46,10 @@ class ParquetTable(RowTable):
         with self._named():
             self._file = parquet.ParquetFile(path, memory_map=False)
         metadata = self._file.metadata
-        self._starts = [0, *accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))]
+        self._starts: list[int] = [
+            0,
+            *accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)),
+        ]
         self._groups: dict[int, Any] = {}
         self.num_bytes = path.stat().st_size
 
@@ -64,19 +68,21 @@ class ParquetTable(RowTable):
         return f"{self._path}: row {index + 1}"
 
     def __iter__(self) -> Iterator[Row]:
+        return (self._row(index, values) for index, values in enumerate(self.values()))
+
+    def values(self) -> Iterator[Values]:
+        """As the base says."""
         batches = self._file.iter_batches(batch_size=BATCH_ROWS)
-        index = 0
+        names = self._file.schema_arrow.names
         while True:
             with self._named():
                 batch = next(batches, None)
-                values = None if batch is None else batch.to_pylist()
-            if values is None:
+                columns = None if batch is None else [column.to_pylist() for column in batch.columns]
+            if columns is None:
                 return
-            for each in values:
-                yield self._row(index, each)
-                index += 1
+            yield from (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
-    def _row(self, index: int, values: dict[str, Any]) -> Row:
+    def _row(self, index: int, values: Values) -> Row:
         return Row(number=index + 1, origin=self.origin(index), values=values)
 
     def _unpacked(self, group: int) -> Any:

@@ -89,7 +89,7 @@ class TablesInTurn(RowTable):
 
     def __getitem__(self, index: int) -> Row:
         table = bisect_right(self._starts, index) - 1
-        return self._numbered(self._tables[table][index - self._starts[table]], table)
+        return self._tables[table][index - self._starts[table]]._replace(number=index + 1)
 
     def origin(self, index: int) -> str:
         """As the base says."""
@@ -97,11 +97,8 @@ class TablesInTurn(RowTable):
         return self._tables[table].origin(index - self._starts[table])
 
     def __iter__(self) -> Iterator[Row]:
-        return (self._numbered(row, number) for number, table in enumerate(self._tables) for row in table)
+        return (row._replace(number=number) for number, row in enumerate(chain.from_iterable(self._tables), start=1))
 
     def values(self) -> Iterator[Values]:
         """As the base says."""
         return chain.from_iterable(table.values() for table in self._tables)
-
-    def _numbered(self, row: Row, table: int) -> Row:
-        return row if table == 0 else row._replace(number=row.number + self._starts[table])

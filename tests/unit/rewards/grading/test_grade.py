@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from rayzero.rewards.base import Case, Context, Score, failed, scored
-from rayzero.rewards.grading.case_lines import LineForm
+from rayzero.rewards.code.spec import StdinTest, parse
+from rayzero.rewards.grading.case_lines import BrokenLine, LineForm, read_line
 from rayzero.rewards.grading.grade import run
 from rayzero.services.schema.causes import ErrorCause
 
@@ -318,6 +319,14 @@ class TestForm:
         assert (code, verdicts[0]["id"], verdicts[0]["reward"]) == (0, 4, 1.0)
         code, _ = grade(tmp_path, "math", {"id": 1, "completion": "a"}, form=form)
         assert code == 1
+
+    def test_the_answer_of_a_code_line_may_be_its_tests(self) -> None:
+        truth = '{"inputs": ["1"], "outputs": ["2"], "fn_name": null}'
+        line = {"id": 1, "completion": "x", "reward_model": {"ground_truth": truth}}
+        read = read_line(json.dumps(line).encode(), "code", LineForm({"answer": "reward_model.ground_truth"}))
+        assert parse(read.case.prompt.answer).tests == [StdinTest(stdin="1", expected="2")]
+        with pytest.raises(BrokenLine, match="`answer` must be"):
+            read_line(json.dumps({**line, "answer": "2"}).encode(), "code")
 
     @pytest.mark.parametrize(("reward", "fallback"), [("math", "guess"), ("exact", "answer_line")])
     def test_a_fallback_that_does_not_fit_is_refused(

@@ -138,3 +138,21 @@ def test_plain_rows_are_read_as_all_others_are(tmp_path: Path) -> None:
     for wrong, problem in (({"prompt": " ", "answer": "1"}, "is blank"), ({"prompt": "x", "answer": None}, "is null")):
         with pytest.raises(RecipeError, match=rf"s\.jsonl:23: .*{problem}"):
             load_prompts(data(written(tmp_path / "s.jsonl", [*rows, wrong])), 5)
+
+
+def test_a_file_that_is_written_over_while_it_is_read_is_refused_by_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "s.jsonl", ROWS[:50])
+    stream = PromptStream(load_prompts(data(path), 5)[0], seed=0, shuffle=False)
+    stream.next()
+    Path(path).write_text(Path(path).read_text().replace("What", "Whot"))
+    with pytest.raises(RecipeError, match=r"s\.jsonl:\d+: the file changed while the run reads it"):
+        stream.next()
+
+
+def test_other_held_out_questions_are_another_cursor(tmp_path: Path) -> None:
+    path = written(tmp_path / "s.jsonl", ROWS[:50])
+    prints = set()
+    for row in (ROWS[3], ROWS[4], ROWS[200]):
+        apart = written(tmp_path / "h.jsonl", [row])
+        prints.add(load_prompts(data(path, held_out=[{"kind": "jsonl", "path": apart}]), 5)[0].parts[0].fingerprint)
+    assert len(prints) == 3

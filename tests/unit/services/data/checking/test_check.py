@@ -145,6 +145,8 @@ def test_what_only_the_named_format_shows(tmp_path: Path) -> None:
          {"messages": "conversations"}, {"kind": "choice"}),
         ([{"prompt": f"Write f. {n}", "answer": {"tests": ["assert f(1) == 2"]}} for n in range(5)],
          None, {"kind": "code"}),
+        ([{"prompt": f"Write f. {n}", "answer": '{"inputs": ["1"], "outputs": ["2"]}'} for n in range(5)],
+         None, {"kind": "code"}),
     ],
 )  # fmt: skip
 def test_columns_of_no_published_format_are_told_by_their_names(
@@ -155,6 +157,12 @@ def test_columns_of_no_published_format_are_told_by_their_names(
     assert lines["data"]["train"][0].get("columns") == columns
     assert lines["reward"]["rubrics"]["default"]["accuracy"] == component
     assert not report.faults and report.usable == 5
+
+
+def test_a_task_that_comes_late_in_the_file_has_its_rubric(tmp_path: Path) -> None:
+    rows = sorted((ROWS["prime"](n) for n in range(1, 420)), key=lambda row: str(row["ability"]), reverse=True)
+    report = check_file(written(tmp_path / "rows.jsonl", rows))
+    assert set(yaml.safe_load(report.recipe)["reward"]["rubrics"]) == {"math", "code"}
 
 
 def test_prompts_that_ask_for_another_form_of_answer_get_its_fallback(tmp_path: Path) -> None:

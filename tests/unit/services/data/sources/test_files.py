@@ -42,7 +42,7 @@ def test_a_pattern_and_a_directory_are_files_in_the_order_of_their_names(tmp_pat
     (tmp_path / "part-1.jsonl").write_bytes(b"\n" + lines(1, 2))
     (tmp_path / "part-3.jsonl.gz").write_bytes(gzip.compress(lines(5)))
     (tmp_path / "README.md").write_text("no rows")
-    expected = [(2, "part-1.jsonl:2", 1), (3, "part-1.jsonl:3", 2), (3, "part-2.jsonl:1", 3), (4, "part-2.jsonl:2", 4)]
+    expected = [(1, "part-1.jsonl:2", 1), (2, "part-1.jsonl:3", 2), (3, "part-2.jsonl:1", 3), (4, "part-2.jsonl:2", 4)]
     assert opened(tmp_path / "part-?.jsonl") == expected
     assert opened(tmp_path) == [*expected, (5, "part-3.jsonl.gz:1", 5)]
     with pytest.raises(RecipeError, match=r"pattern .*none-\*\.jsonl: no file has such a name"):

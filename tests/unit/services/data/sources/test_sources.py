@@ -107,6 +107,7 @@ class TestJsonLines:
             (b'{"prompt": "\xff"}', "not UTF-8 text"),
             (b"[" * 100_000, "JSON nested too deeply"),
             (b'{"answer": ' + b"7" * 5000 + b"}", "an integer of more than 4,300 digits; write it as text"),
+            (b'{"prompt": "\\ud83d"}', ".*half a character"),
         ],
     )
     def test_a_broken_line_17_is_named(self, tmp_path: Path, line: bytes, problem: str) -> None:
