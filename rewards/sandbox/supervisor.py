@@ -79,7 +79,7 @@ class Supervisor:
                 self._backend = BACKENDS[name](self._reaper, folder, means)
                 self._boxes = await self._first_boxes(self._backend)
                 if name != "unsafe":
-                    await selftest.attack(self, self._config["home"])
+                    await selftest.attack(self, self._config["home"], name)
                 return name
             except (BoxError, OSError) as error:
                 self.passed_over[name] = str(error)
