@@ -263,7 +263,11 @@ class Launched(Backend):
 
         def plan() -> BoxPlan:
             uid, folder, release = self._lodging(self.tmp_bytes)
-            command = self._command(None, None, self._readable(), folder.path)
+            try:
+                command = self._command(None, None, self._readable(), folder.path)
+            except OSError:
+                release()
+                raise
             return BoxPlan(command, uid, release, shares_count=self.shares_count, folder=folder)
 
         return Launcher(self.reaper, plan)

@@ -106,12 +106,10 @@ class BoxMonitor:
                 run.end("processes")
             elif _memory_used(run, members) > run.limits.memory_bytes:
                 run.end("memory")
-            elif run.box.status is not None and _num_files(members) > MAX_FILES:
+            elif _overfills(run, members):
                 run.end("files")
             elif run.box.folder is not None and not run.box.folder.has_room_left():
                 run.end("failed", "the machine's disk is full")
-            elif run.box.folder is not None and run.box.folder.is_full(sum(written_bytes(p.pid) for p in members)):
-                run.end("files")
             elif run.is_parked and idle:
                 run.park()
 
@@ -126,13 +124,23 @@ def _memory_used(run: Run, members: list[Process]) -> int:
     return proportional_bytes(members)
 
 
+def _overfills(run: Run, members: list[Process]) -> bool:
+    """Whether it has more or larger files than allowed. A Python box's own mounts are bounded in both."""
+    if run.box.folder is not None:
+        return run.box.folder.is_full(sum(written_bytes(process.pid) for process in members))
+    return run.box.status is not None and _num_files(members) > MAX_FILES
+
+
 def _num_files(members: list[Process]) -> int:
     """Files in a box's own /tmp and /dev/shm, which bubblewrap can bound in size alone."""
     inside = max((process.pid for process in members), default=0)
     total = 0
     for folder in ("tmp", "dev/shm"):
         with contextlib.suppress(OSError):
-            found = os.statvfs(f"/proc/{inside}/root/{folder}")
+            place = f"/proc/{inside}/root/{folder}"
+            if os.stat(place).st_dev == os.stat("/" + folder).st_dev:
+                continue  # bubblewrap has not left the machine's own yet
+            found = os.statvfs(place)
             total += found.f_files - found.f_ffree
     return total
 

@@ -19,6 +19,7 @@ from rayzero.rewards.sandbox.processes import scan
 from rayzero.rewards.sandbox.refusal import explain, fixes
 
 PROMISES: Mapping[str, str] = {
+    "calls": "every system call that no program needs is refused",
     "read": "no file of the machine can be read, the interpreter and /usr excepted",
     "list": "no folder of the machine can be listed",
     "home": "nothing of the user's home is seen",
@@ -178,7 +179,7 @@ async def _attacks(sandbox: Sandbox, secret: str) -> list[ProbeResult]:
     findings = []
     decoy = await asyncio.create_subprocess_exec("sleep", "600", env={"SECRET": secret, "PATH": os.environ["PATH"]})
     try:
-        with selftest.bait([os.getpid(), decoy.pid, *sandbox.pids], secret, host.home()) as facts:
+        with selftest.bait([os.getpid(), decoy.pid, *sandbox.pids], secret, host.home(), sandbox.backend) as facts:
             for name in selftest.PROBES:
                 findings.append(await _timed(name, _attack(sandbox, selftest.program(facts, [name]))))
     finally:

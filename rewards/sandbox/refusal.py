@@ -11,6 +11,13 @@ CONTAINER_OPTIONS = (
 )
 POD_OPTIONS = "hostUsers: false, procMount: Unmasked, and Unconfined as seccompProfile and appArmorProfile"
 
+_SWITCHES = (
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("user.max_user_namespaces", "0", "10000"),
+)
+"""Of the kernel: name, the value that forbids user namespaces, one that allows them."""
+
 
 def explain(reasons: Mapping[str, str]) -> str:
     """`reasons`: why not, by backend."""
@@ -25,13 +32,10 @@ def fixes(reasons: Mapping[str, str]) -> list[str]:
     """What lets bubblewrap work, one a line; the first are those that the reasons themselves ask for."""
     told = " ".join(reasons.values())
     lines = []
-    with contextlib.suppress(OSError):
-        switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-        if switch.read_text().strip() == "1":
-            lines.append(
-                "Ubuntu's AppArmor forbids unprivileged user namespaces: "
-                "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-            )
+    for name, closed, cure in _SWITCHES:
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys", name.replace(".", "/")).read_text().strip() == closed:
+                lines.append(f"this machine forbids unprivileged user namespaces: sysctl {name}={cure}")
     if "mount proc" in told:
         lines.append(
             "/proc is masked here, as container engines have it by default, and bubblewrap needs one of its own:"

@@ -119,6 +119,12 @@ def refusals(*, namespaces: bool) -> Mapping[str, int]:
     return refused
 
 
+def numbered_refusals(*, namespaces: bool) -> list[tuple[int, int]]:
+    """The same by number on this machine, for a box that tries each."""
+    numbers = ARCHITECTURES[platform.machine()].numbers
+    return [(numbers[name], error) for name, error in refusals(namespaces=namespaces).items() if name in numbers]
+
+
 def _rules(arch: Architecture, namespaces: bool) -> bytes:
     rules = b"".join(_on(arch.numbers[name], body) for name, body in _by_arguments(namespaces).items())
     for name, error in refusals(namespaces=namespaces).items():

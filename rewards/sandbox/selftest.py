@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from rayzero.rewards.sandbox import seccomp
 from rayzero.rewards.sandbox.boxes import BoxError
 from rayzero.rewards.sandbox.frames import job_frame
 from rayzero.rewards.sandbox.limits import Limits, Outcome
@@ -29,6 +30,9 @@ def _each(attempt: str, name: str, values: Sequence[object]) -> str:
 
 
 PROBES: Mapping[str, str] = {
+    "calls": "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+    "for number, refusal in CALLS:\n"
+    "    if libc.syscall(number, 0, 0, 0, 0, 0, 0) != -1 or ctypes.get_errno() != refusal: win()",
     "descriptors": "found = []\nfor n in range(4, 256):\n"
     "    try: os.fstat(n); found.append(n)\n    except OSError: pass\n"
     "if found: win()",
@@ -123,28 +127,35 @@ def program(facts: Mapping[str, object], names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def bait(pids: Sequence[int], secret: str, home: str) -> Iterator[Mapping[str, object]]:
-    """What the attacks hunt for, by the names that they use: a file, one in the home, a listener, processes."""
+def bait(pids: Sequence[int], secret: str, home: str, backend: str) -> Iterator[Mapping[str, object]]:
+    """What the attacks hunt for, by the names that they use: a file, one in the home, a listener, processes; and the
+    system calls that this backend's filter refuses, with its errors."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         canary = stack.enter_context(tempfile.NamedTemporaryFile("w", dir="/tmp", prefix="rayzero-canary-"))
-        facts = {
+        os.chmod(canary.name, 0o644)
+        yield {
             "CANARY": canary.name,
-            "HOME": "",
+            "HOME": _something_in(home, stack),
             "PORT": listener.getsockname()[1],
             "SECRET": secret,
             "PIDS": [*pids],
+            "CALLS": seccomp.numbered_refusals(namespaces=backend == "bwrap"),
         }
+
+
+def _something_in(home: str, stack: contextlib.ExitStack) -> str:
+    """A file of ours in the home; where it cannot be written to, whatever lies there."""
+    with contextlib.suppress(OSError):
+        made = tempfile.NamedTemporaryFile("w", dir=home or "/nonexistent", prefix=".rayzero-canary-")  # noqa: SIM115
+        canary = stack.enter_context(made)
         os.chmod(canary.name, 0o644)
-        with contextlib.suppress(OSError):  # a home that cannot be written to
-            kept = stack.enter_context(
-                tempfile.NamedTemporaryFile("w", dir=home or "/nonexistent", prefix=".rayzero-canary-")
-            )
-            os.chmod(kept.name, 0o644)
-            facts["HOME"] = kept.name
-        yield facts
+        return canary.name
+    with contextlib.suppress(OSError, StopIteration):
+        return next(os.scandir(home or "/nonexistent")).path
+    return ""
 
 
 def verdict(outcome: Outcome) -> str:
@@ -168,7 +179,7 @@ def shortfall(outcome: Outcome) -> str:
     return f"it ended as {outcome.ended} {outcome.detail} {outcome.result[4:304].decode(errors='replace')}".strip()
 
 
-async def attack(runner: Runner, home: str) -> None:
+async def attack(runner: Runner, home: str, backend: str) -> None:
     """BoxError naming every promise that the backend does not keep."""
     limits = Limits(cpu_s=5, wall_s=15, memory_bytes=1 << 30)
 
@@ -176,7 +187,7 @@ async def attack(runner: Runner, home: str) -> None:
         job = job_frame({"mode": "stdio", "source": source})
         return await asyncio.wait_for(runner.python(limits, job, b""), 30)
 
-    with bait([os.getpid(), os.getppid()], "RAYZERO_NO_SUCH_SECRET", home) as facts:
+    with bait([os.getpid(), os.getppid()], "RAYZERO_NO_SUCH_SECRET", home, backend) as facts:
         for names in ([name for name in PROBES if name != "processes"], ["processes"]):
             if reason := verdict(await run(program(facts, names))):
                 raise BoxError(f"the self-test broke out: {reason}")

@@ -82,7 +82,7 @@ class Supervisor:
                 )
                 self._boxes = await self._first_boxes(self._backend)
                 if name != "unsafe":
-                    await selftest.attack(self, self._config["home"])
+                    await selftest.attack(self, self._config["home"], name)
                 return name
             except (BoxError, OSError) as error:
                 self.passed_over[name] = str(error)

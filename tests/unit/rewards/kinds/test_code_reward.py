@@ -76,7 +76,7 @@ async def test_a_prompt_without_tests_is_the_prompts_fault() -> None:
 
 
 async def test_where_nothing_isolates_it_refuses_at_the_start_and_never_scores() -> None:
-    reward = CodeReward(ScriptedJudge(SandboxRefusedError("no user namespaces: apt install bubblewrap")))
+    reward = CodeReward(ScriptedJudge(SandboxRefusedError({"bwrap": "bubblewrap is not installed"})))
     with pytest.raises(ActorStartError, match="apt install bubblewrap"):
         await reward.start()
     (score,) = await reward.score([case("a", answer=SPEC)], Context())
