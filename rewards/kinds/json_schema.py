@@ -74,6 +74,8 @@ def validator(_: Any) -> Callable[[list[Any]], list[Any]]:
             checker = kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
         except SchemaError as error:
             return [False, "", f"the schema is none: {error.message[:200]}"]
+        except (RecursionError, ValueError) as error:
+            return [False, "", f"the schema cannot be used: {error}"]
         try:
             value = strict_json(text)
         except (ValueError, RecursionError) as error:
@@ -82,6 +84,12 @@ def validator(_: Any) -> Callable[[list[Any]], list[Any]]:
             fault = next(iter(checker.iter_errors(value)), None)
         except (Unresolvable, re.error) as error:
             return [False, "", f"the schema cannot be used: {error}"]
+        except RecursionError:
+            try:  # a schema that refers to itself without end has no end for any value
+                next(iter(checker.iter_errors(None)), None)
+            except RecursionError:
+                return [False, "", "the schema refers to itself without end"]
+            return [False, "nested too deeply", ""]
         return [fault is None, "the schema accepts it" if fault is None else _shown(fault.json_path, fault.message), ""]
 
     return judge
