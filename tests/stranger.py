@@ -58,6 +58,7 @@ def methods() -> list[str]:
     from ray.core import generated
 
     found = ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]
+    found += [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]  # has no Python side
     for module in pkgutil.iter_modules(generated.__path__):
         if module.name.endswith("_pb2"):
             described: Any = importlib.import_module(f"{generated.__name__}.{module.name}").DESCRIPTOR
