@@ -25,6 +25,8 @@ GRPC_S = 60.0
 """For some hundred calls together, on a machine that is busy."""
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 NOISE = (b"\0" * 64, b"\xff" * 64)
+SETTINGS = b"\4"
+"""The kind of the first frame of a server that speaks HTTP/2."""
 REQUESTS = (
     "GET /",
     "GET /metrics",
@@ -46,8 +48,10 @@ REQUESTS = (
 
 def ask(port: int) -> dict[str, str]:
     """`METHOD path` or a gRPC method -> status; `raw` -> how many bytes it says to noise."""
-    if _says(port, HTTP2).startswith(b"\0\0"):
-        return dict(_ask_grpc(port))
+    if _says(port, HTTP2)[3:4] == SETTINGS:
+        said = dict(_ask_grpc(port))
+        if set(said.values()) != {"UNAVAILABLE"}:  # which is no answer of a server
+            return said
     if not _ask_http(port, REQUESTS[0]):  # no server of HTTP
         return {"raw": str(max(len(_says(port, noise)) for noise in NOISE))}
     return {request: status for request in REQUESTS if (status := _ask_http(port, request))}
@@ -58,6 +62,7 @@ def methods() -> list[str]:
     from ray.core import generated
 
     found = ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]
+    found += [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]  # has no Python side
     for module in pkgutil.iter_modules(generated.__path__):
         if module.name.endswith("_pb2"):
             described: Any = importlib.import_module(f"{generated.__name__}.{module.name}").DESCRIPTOR

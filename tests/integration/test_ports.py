@@ -18,8 +18,13 @@ from tests.listeners import Listener, listeners, marked, unix_sockets
 
 pytestmark = pytest.mark.timeout(900)
 
-OPEN = {"GET /api/healthz", "GET /api/local_raylet_healthz", "/grpc.health.v1.Health/Check"}
-"""What Ray answers without a token: that it is up (rewards/THREATS.md)."""
+OPEN = {
+    "GET /api/healthz",
+    "GET /api/local_raylet_healthz",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+}
+"""What Ray answers without a token: that it is up, and how its services are called (rewards/THREATS.md)."""
 FIGURES = ("ray_", "autoscaler_", "dashboard_", "python_", "process_", "vllm:", "vllm_")
 """How metrics begin that are served without a token."""
 
