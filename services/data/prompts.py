@@ -181,7 +181,7 @@ def _split_off(parts: Sequence[MixPart], count: int | None, num_asked: int) -> d
 
 def _place(key: str) -> float:
     """Where a key lies among all that there can be: 0 … 1."""
-    return int(key, 16) / 2 ** (4 * len(key))
+    return int(key, 16) / float(16 ** len(key))
 
 
 def _without(parts: Sequence[MixPart], held_out: dict[str, Prompt], refuse: bool) -> tuple[MixPart, ...]:

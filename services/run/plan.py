@@ -18,6 +18,7 @@ from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
+from rayzero.services.run.notes import notes
 from rayzero.services.run.preflight import (
     check_devices,
     check_lengths,
@@ -64,6 +65,8 @@ class Plan:
     epochs: float
     memory: MemoryPlan | None
     """Of the GPUs; none where everything computes on CPUs."""
+    notes: tuple[str, ...] = ()
+    """What the recipe asks for that has no effect, or another one than it seems."""
 
 
 def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
@@ -122,6 +125,7 @@ def make_plan(
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
         epochs=training.num_updates * training.groups_per_update / num_train,
         memory=memory,
+        notes=notes(recipe),
     )
 
 
@@ -232,6 +236,8 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     ):
         table.add_row(label, value)
     console.print(table)
+    for note in plan.notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
 
 
 def _print_memory(console: Console, memory: MemoryPlan) -> None:
