@@ -67,7 +67,7 @@ def component_normalised(scores: Rewards, weights: Rewards, groups: NDArray[np.i
 
     scores, weights [S, K]; a score that is NaN does not apply; a completion of which none applies is no observation.
     """
-    observed = np.isfinite(scores).any(axis=1)
+    observed: NDArray[np.bool_] = np.asarray(np.isfinite(scores).any(axis=1))
     summed = np.zeros(len(scores), dtype=np.float64)
     for column, weight in zip(scores.T, weights.T, strict=True):
         summed += np.where(np.isfinite(column), weight, 0.0) * std_normalised(column, groups)

@@ -22,6 +22,8 @@ CURVES = {
 }
 """Figures of metrics.jsonl that the report draws, and what it calls them."""
 
+ACCURACIES = ("accuracy", "greedy_accuracy")
+
 
 def run_grpo(context: StageContext) -> StageOutcome:
     """Train; continue from the last checkpoint where there is one.
@@ -42,8 +44,7 @@ def run_grpo(context: StageContext) -> StageOutcome:
             raise KeyboardInterrupt
     model = publish_model(directory.file("model"), context.directory / "model")
     summary = json.loads(directory.file("summary.json").read_text(encoding="utf-8"))
-    accuracies = ("accuracy_before", "accuracy_after", "greedy_accuracy_before", "greedy_accuracy_after")
-    keys = ("updates", "samples", "tokens", *accuracies)
+    keys = ("updates", "samples", "tokens", *(f"{kind}_{when}" for kind in ACCURACIES for when in ("before", "after")))
     return StageOutcome(
         artefact=model, figures={**{key: summary.get(key) for key in keys}, "curves": curves(directory)}
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model, local_model
+from rayzero.services.run.notes import notes
 from rayzero.services.run.preflight import (
     check_devices,
     check_lengths,
@@ -35,7 +35,6 @@ from rayzero.services.run.prompt_check import check_prompts, with_fewer_puzzles
 from rayzero.services.run.reward_check import check_custom_rewards
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.printable import printable
 from rayzero.services.schema.terminal import terminal
 
 REWARD_WORKER_BYTES = 200 * 2**20
@@ -74,6 +73,8 @@ class Plan:
     """Of the GPUs; none where everything computes on CPUs."""
     unread: tuple[str, ...] = ()
     """What of the prompts was not looked at, a sentence a source."""
+    notes: tuple[str, ...] = ()
+    """What the recipe asks for that has no effect, or another one than it seems; and what was found in the prompts."""
 
 
 def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int | None = None) -> None:
@@ -98,14 +99,12 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)
     check_lengths(recipe, shape)
-    notes: list[str] = []
-    check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, notes.append)
-    check_custom_rewards(recipe, train, notes.append)
+    seen: list[str] = []
+    check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, seen.append)
+    check_custom_rewards(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)
     plan = make_plan(recipe, shape, len(train) + unmade_train, num_held_out, num_gpus)
-    plan = replace(plan, unread=train.unread)
-    for note in notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
+    plan = replace(plan, unread=train.unread, notes=(*plan.notes, *seen))
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
@@ -149,6 +148,7 @@ def make_plan(
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
         epochs=training.num_updates * training.groups_per_update / num_train,
         memory=memory,
+        notes=notes(recipe),
     )
 
 
@@ -260,6 +260,8 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     console.print(table)
     for sentence in plan.unread:
         console.print(sentence, markup=False)
+    for note in plan.notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _print_memory(console: Console, memory: MemoryPlan) -> None:

@@ -39,6 +39,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "reward": None if verdict.is_error else verdict.reward,
             "status": verdict.status.value,
             "components": dict(verdict.components),
+            **({} if verdict.parts is None else {"parts": {name: list(part) for name, part in verdict.parts.items()}}),
             "reason": verdict.reason,
             **({"cause": verdict.cause.value} if verdict.cause is not None else {}),
             "seconds": verdict.seconds,
@@ -106,5 +107,6 @@ def _rollout(line: dict[str, Any]) -> Rollout:
             seconds=line["seconds"],
             tests=tuple(line.get("tests", ())),
             cause=_cause(line) if status is VerdictStatus.ERROR else None,
+            parts={name: tuple(part) for name, part in line["parts"].items()} if "parts" in line else None,
         ),
     )

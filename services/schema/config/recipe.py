@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from rayzero.learner.objective.losses.dapo import DapoLoss
 from rayzero.services.schema.config.answer_fit import check_answers_fit
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.cluster import ClusterSettings
@@ -92,10 +91,10 @@ class Recipe(Section):
                 "cluster.colocate: sleep takes turns, and training.max_staleness above 0 wants both at once: set it to "
                 "0, or colocate: shared"
             )
-        loss, limit = self.learner.loss, self.rollout.sampling.max_tokens
-        if isinstance(loss, DapoLoss) and loss.overlong_tokens > limit:
+        overlong, limit = getattr(self.learner.loss, "overlong_tokens", 0), self.rollout.sampling.max_tokens
+        if overlong > limit:
             raise ValueError(
-                f"learner.loss.overlong_tokens ({loss.overlong_tokens}) is more than rollout.sampling.max_tokens "
+                f"learner.loss.overlong_tokens ({overlong}) is more than rollout.sampling.max_tokens "
                 f"({limit}): every completion would be punished; give it fewer"
             )
         if self.learner.minibatches > self.training.groups_per_update:

@@ -81,6 +81,13 @@ def test_a_closed_gate_takes_a_component_out_of_the_sum_not_out_of_the_verdict()
     assert "gate closed" in shut.reason
 
 
+def test_what_the_reward_is_the_sum_of_is_told() -> None:
+    parts = {"accuracy": part(1.0, "format"), "format": part(0.1), "watched": part(0.0), "absent": part(0.5)}
+    shut = verdict(parts, accuracy=FULL, format=scored(0.5), watched=FULL, absent=scored(None))
+    assert shut.parts == {"accuracy": (1.0, 0.0), "format": (0.1, 0.5)}
+    assert sum(weight * score for weight, score in shut.parts.values()) == shut.reward
+
+
 def test_a_gate_that_does_not_apply_is_open() -> None:
     parts = {"accuracy": part(1.0, "format"), "format": part(0.1)}
     assert verdict(parts, accuracy=FULL, format=ABSENT).reward == 1.0

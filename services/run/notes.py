@@ -1,0 +1,51 @@
+"""What a recipe asks for that has no effect, or another one than its name says: told by `rayzero check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rayzero.learner.objective.losses.grpo import GrpoLoss
+from rayzero.services.schema.config.recipe import Recipe
+
+SEQUENCE_LOSSES = ("gspo", "rloo")
+
+
+def notes(recipe: Recipe) -> tuple[str, ...]:
+    """Sentences for the user; none where all is as it says."""
+    return (*_learner(recipe), *_dropping(recipe), *_evaluation(recipe))
+
+
+def _learner(recipe: Recipe) -> Iterator[str]:
+    learner = recipe.learner
+    loss, correction = learner.loss, learner.correction.name
+    if learner.steps_per_update == 1 and correction != "rollout_as_old" and loss.name != "custom":
+        yield (
+            f"one optimizer step a batch: pi_theta is pi_old, every ratio of {loss.name} is 1, and clips and gates "
+            "never act; it differs from the other losses in denominators and advantage alone. learner.minibatches, "
+            "inner_epochs or correction: {name: rollout_as_old} give them something to do"
+        )
+    of_sequences = loss.name in SEQUENCE_LOSSES or (isinstance(loss, GrpoLoss) and loss.ratio == "sequence")
+    if of_sequences and correction == "token_truncation":
+        yield (
+            f"{loss.name} has one value a completion, and learner.correction: token_truncation weighs it by the mean "
+            "of its tokens' truncated ratios: one token of ratio 4 in a hundred is hardly seen. sequence_truncation "
+            "weighs by the completion's own ratio"
+        )
+
+
+def _dropping(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    if training.num_spare_groups or (training.on_stale == "drop" and not training.is_synchronous):
+        yield (
+            "training.over_provision and on_stale: drop leave out groups that take long, mostly those with long "
+            "completions: look at length_bias in metrics.jsonl"
+        )
+
+
+def _evaluation(recipe: Recipe) -> Iterator[str]:
+    evaluation = recipe.evaluation
+    if evaluation.temperature == 0.0 and evaluation.num_completions > 1:
+        yield (
+            f"evaluation.temperature 0 gives the same answer {evaluation.num_completions} times: "
+            "num_completions: 1 measures the same"
+        )
