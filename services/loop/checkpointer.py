@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rayzero.services.loop.controller import Controller
 from rayzero.services.schema.errors import DeadlineError, RunDirectoryError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle
 from rayzero.services.store.checkpoints import accuracy_of, checkpoints_in, seal, sync_directory, version_of
 from rayzero.services.store.run_state import PackedState
+
+
+def state_of(controller: Controller) -> dict[str, Any]:
+    """What resumes with the learner's own checkpoint."""
+    return {
+        "buffer": controller.buffer.state_dict(),
+        "prompts": controller.prompts.state_dict(),
+        "accuracies": dict(controller.accuracies),
+        "num_tokens": controller.num_tokens,
+        "num_samples": controller.num_samples,
+    }
+
+
+def go_on_from(controller: Controller, state: Mapping[str, Any]) -> None:
+    """Continue from a checkpoint; the learner loads its own part."""
+    controller.buffer.load_state_dict(state["buffer"])
+    controller.prompts.load_state_dict(state["prompts"])
+    controller.accuracies = dict(state["accuracies"])
+    controller.num_tokens, controller.num_samples = state["num_tokens"], state["num_samples"]
+    controller.saved_version = controller.buffer.version
 
 
 @dataclass(slots=True)
@@ -35,7 +57,7 @@ class Checkpointer:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             (temporary / "state").mkdir(parents=True)
-            state = PackedState.of(controller.state_dict())
+            state = PackedState.of(state_of(controller))
             await self.learner.save_checkpoint(str(temporary))
             await asyncio.to_thread(state.write, temporary / "state")
             await asyncio.to_thread(seal, temporary, {"update": version, "accuracy": accuracy})

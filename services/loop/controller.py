@@ -23,7 +23,6 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Activity, Phase
 from rayzero.services.loop.admission import Admission
 from rayzero.services.loop.batch_metrics import with_kl
-from rayzero.services.loop.canary import check_kl
 from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
@@ -32,7 +31,7 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.observers import Observer, Saver
 from rayzero.services.loop.side_task import SideTask
 from rayzero.services.loop.stall import stalled
-from rayzero.services.loop.update_row import update_row
+from rayzero.services.loop.update_row import update_row, watch_update
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
@@ -253,13 +252,7 @@ class Controller:
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.num_samples += sum(len(group.rollouts) for group in groups)
         row = update_row(groups, result, report, timings, self.buffer)
-        warnings, halt = check_kl(
-            report.kl_canary, self.sync.canary.num_tokens, self.recipe.learner.watch, self.recipe.model.dtype
-        )
-        lengths, shorter = self._admission.lengths.on_update(groups)
-        row |= lengths
-        row["warnings"] += [*warnings, *shorter]
-        self.sync.canary.learn(groups)
+        halt = watch_update(row, groups, report, self._admission.lengths, self.sync.canary, self.recipe)
         last = version == self.recipe.training.num_updates
         evaluate = self.recipe.evaluates_at(version)
         # At max_staleness 0 an evaluation has the engines to itself.
@@ -346,21 +339,3 @@ class Controller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(self._admission.cancel(), *tasks, return_exceptions=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What resumes with the learner's own checkpoint."""
-        return {
-            "buffer": self.buffer.state_dict(),
-            "prompts": self.prompts.state_dict(),
-            "accuracies": dict(self.accuracies),
-            "num_tokens": self.num_tokens,
-            "num_samples": self.num_samples,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint; the learner loads its own part."""
-        self.buffer.load_state_dict(state["buffer"])
-        self.prompts.load_state_dict(state["prompts"])
-        self.accuracies = dict(state["accuracies"])
-        self.num_tokens, self.num_samples = state["num_tokens"], state["num_samples"]
-        self.saved_version = self.buffer.version

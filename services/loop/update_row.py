@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayzero.services.loop.batch_metrics import BatchFigures
+from rayzero.services.loop.canary import Canary, check_kl
 from rayzero.services.loop.group_buffer import GroupBuffer
+from rayzero.services.loop.length_bias import LengthBias
 from rayzero.services.loop.weight_sync import SyncReport
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.messages import Group, UpdateResult
 
 
@@ -40,3 +44,20 @@ def update_row(
         "num_rollout_workers": report.num_workers,
         "warnings": list(result.warnings),
     }
+
+
+def watch_update(
+    row: dict[str, Any],
+    groups: Sequence[Group],
+    report: SyncReport,
+    lengths: LengthBias,
+    canary: Canary,
+    recipe: Recipe,
+) -> RunHalted | None:
+    """Add to the row what an update's groups and its sync say of the run's health; what ends the run, if anything."""
+    warnings, halt = check_kl(report.kl_canary, canary.num_tokens, recipe.learner.watch, recipe.model.dtype)
+    figures, shorter = lengths.on_update(groups)
+    row |= figures
+    row["warnings"] += [*warnings, *shorter]
+    canary.learn(groups)
+    return halt

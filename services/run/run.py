@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from rich.markup import escape
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.canary import Canary
-from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
@@ -41,7 +42,7 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
-from rayzero.services.schema.terminal import LogFormatter
+from rayzero.services.schema.terminal import log_to
 from rayzero.services.store.checkpoints import (
     checkpoints_in,
     find_damage,
@@ -98,7 +99,7 @@ def train_in(
 ) -> int:
     """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
     directory.prepare(recipe)
-    _log_to(directory.logs / "driver.log")
+    log_to(directory.logs / "driver.log")
     try:
         return asyncio.run(_Run(recipe, prepared, directory, resume, console, sidecar=sidecar).run())
     finally:
@@ -270,7 +271,7 @@ class _Run:
                 self.console.print("no whole checkpoint: starting from the beginning", style="yellow")
             Recorder(self.directory).roll_back(-1, 0)
             return
-        restore_run(self.checkpoint, self.prepared.train_prompts.find, controller.load_state_dict)
+        restore_run(self.checkpoint, self.prepared.train_prompts.find, partial(go_on_from, controller))
         buffer = controller.buffer
         Recorder(self.directory).roll_back(buffer.version, buffer.next_group_id, buffer.entries)
         # An evaluation may have ended after the checkpoint at its version was begun.
@@ -343,10 +344,3 @@ async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-def _log_to(file: Path) -> None:
-    """The driver's own log; the terminal is the progress view's."""
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

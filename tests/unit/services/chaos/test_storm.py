@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.activity import Phase
-from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluator
 from rayzero.services.loop.group_buffer import GroupBuffer
@@ -151,7 +152,7 @@ class Driver:
         if self.checkpoint is None:
             recorder.roll_back(-1, 0)
         else:
-            restore_run(self.checkpoint, FakePrompts().find, self.controller.load_state_dict)
+            restore_run(self.checkpoint, FakePrompts().find, partial(go_on_from, self.controller))
             buffer = self.controller.buffer
             recorder.roll_back(buffer.version, buffer.next_group_id, buffer.entries)
 

@@ -12,6 +12,7 @@ import pytest
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.canary import Canary
+from rayzero.services.loop.checkpointer import go_on_from, state_of
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation, Evaluator
 from rayzero.services.loop.gpu_time_sharing import GpuTimeSharing
@@ -363,7 +364,7 @@ async def test_a_resumed_run_goes_on_where_the_other_stopped() -> None:
     first.watcher.on_row = lambda row: row["update"] == 2 and first.controller.stop()
     await first.go()
     second = Run(num_updates=4)
-    second.controller.load_state_dict(first.controller.state_dict())
+    go_on_from(second.controller, state_of(first.controller))
     await second.go()
     assert second.learner.trained == [[4, 5], [6, 7]]
     assert [row["update"] for row in second.watcher.rows] == [3, 4]
@@ -419,7 +420,7 @@ async def test_a_stop_leaves_the_evaluation_under_way_to_the_run_that_goes_on() 
     assert run.watcher.saved == [2] and set(run.controller.accuracies) == {0}
     second = Run(num_updates=6)
     second.controller.recipe = run.controller.recipe
-    second.controller.load_state_dict(run.controller.state_dict())
+    go_on_from(second.controller, state_of(run.controller))
     await second.go()
     assert [found.policy_version for found in second.watcher.evaluations] == [2, 4, 6]
 

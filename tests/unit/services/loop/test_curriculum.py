@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.data.stream import MixPart, PromptMix, PromptStream
+from rayzero.services.loop.checkpointer import state_of
 from rayzero.services.loop.curriculum import Curriculum
 from rayzero.services.schema.config.data import CurriculumSettings
 from rayzero.services.schema.messages import Group, Prompt
@@ -121,6 +122,6 @@ async def test_a_run_learns_from_its_groups_dropped_ones_too_and_saves_what_it_l
     async with asyncio.timeout(20):
         await run.controller.run()
     source.next()
-    saved = run.controller.state_dict()["prompts"]
+    saved = state_of(run.controller)["prompts"]
     assert saved["rates"] == {"train/0": 1.0, "train/1": 0.5, "train/2": 0.0, "train/3": 0.5}
     assert set(saved["turns_left"]) >= {"train/0", "train/2"}

@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from rayzero.services.data.prompts import MixPart, PromptMix, PromptStream
-from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import RecipeError, RunDirectoryError
 from rayzero.services.schema.messages import Completion, Group, Rollout, Verdict, VersionSpan
@@ -124,7 +125,7 @@ class Bomb:
 
 def restore(path: Path) -> None:
     controller = Run().controller
-    restore_run(path, controller.prompts.find, controller.load_state_dict)
+    restore_run(path, controller.prompts.find, partial(go_on_from, controller))
 
 
 async def test_no_file_of_a_checkpoint_runs_code(tmp_path: Path) -> None:
