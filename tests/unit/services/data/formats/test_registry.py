@@ -43,7 +43,9 @@ def test_every_format_is_recognized_by_its_columns(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_row_becomes_a_prompt_that_its_reward_can_judge(tmp_path: Path, name: str) -> None:
-    train, held_out = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)]}), num_held_out=4)
+    train, held_out = load_prompts(
+        DataSettings.model_validate({"train": [written(tmp_path, name)], "num_held_out": 4}), 4
+    )
     prompts = [*train, *held_out]
     assert len(prompts) == 24
     for prompt in prompts:
@@ -63,7 +65,7 @@ def test_every_row_becomes_a_prompt_that_its_reward_can_judge(tmp_path: Path, na
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_heavy_columns_do_not_travel_with_the_prompt(tmp_path: Path, name: str) -> None:
-    train, _ = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)]}), num_held_out=4)
+    train, _ = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)], "num_held_out": 4}), 4)
     assert not {column for prompt in train for column in prompt.columns} & FORMATS[name].reads
 
 
