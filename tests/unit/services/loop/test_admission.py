@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rayzero.services.loop.admission import Admission
+from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.group_buffer import GroupBuffer, GroupState
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.errors import RecipeError, WorkerError
@@ -36,7 +37,8 @@ class Entrance:
             clock=asyncio.get_running_loop().time,
         )
         self.runner = ScriptedRunner(*workers)
-        self.admission = Admission(self.recipe, FakePrompts(), self.buffer, self.runner, self._finish)
+        drops = Drops(settings)
+        self.admission = Admission(self.recipe, FakePrompts(), self.buffer, self.runner, self._finish, drops)
         self.admission.running.set()
 
     def _finish(self, group: Group, reason: DropReason | None) -> None:

@@ -18,11 +18,12 @@ async def test_the_next_waits_for_the_one_before() -> None:
 
     await side.finish()  # there is none: at once
     side.begin(work())
-    await side.wait(0.0)
-    assert side.is_running and not done
+    held = iter([True, True, False])
+    await side.wait_while(lambda: next(held), poll_s=0.0)
+    assert side.task is not None and not side.task.done() and not done
     go.set()
     await side.finish()
-    assert done == ["work"] and not side.is_running and side.task is None
+    assert done == ["work"] and side.task is None
 
 
 async def test_a_failure_is_raised_at_every_finish() -> None:
@@ -31,7 +32,7 @@ async def test_a_failure_is_raised_at_every_finish() -> None:
 
     side = SideTask()
     side.begin(work())
-    await side.wait(1.0)
+    await side.wait_while(lambda: True)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="disk is full"):
             await side.finish()

@@ -19,6 +19,7 @@ from tests.published_rows import ROWS, rows_of
 
 PARQUET = ("verl", "prime", "dapo", "open_r1", "open_instruct")
 SINGLE = {"verl": "math", "dapo": "math"}
+WRONG: tuple[Any, ...] = (None, 7, [], {}, "", "{broken")
 
 
 def written(path: Path, name: str) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def test_no_row_of_wrong_types_gets_through_or_raises_anything_else(name: str) -
     """Each column in turn is missing, null, a number, empty, or text that is no JSON."""
     for column in FORMATS[name].marks:
         top = column.partition(".")[0]
-        for wrong in (None, 7, [], {}, "", "{broken"):
+        for wrong in WRONG:
             row = {**ROWS[name](1), top: wrong}
             if name == "verl" and wrong == "{broken":
                 continue
