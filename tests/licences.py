@@ -63,8 +63,9 @@ def licence_of(name: str) -> str | None:
     classified = [
         line.rpartition(" :: ")[2] for line in said.get_all("Classifier", []) if line.startswith("License ::")
     ]
-    text = str(said.get("License-Expression") or "").strip() or ", ".join(sorted(set(classified) - {"OSI Approved"}))
-    text = text or (str(said.get("License") or "").strip().splitlines() or [""])[0]
+    (expression, *_), (named, *_) = (said.get_all(key, [""]) for key in ("License-Expression", "License"))
+    text = expression.strip() or ", ".join(sorted(set(classified) - {"OSI Approved"}))
+    text = text or (named.strip().splitlines() or [""])[0]
     text = text if text and text.upper() != "UNKNOWN" else STATED_ELSEWHERE.get(name, UNSTATED)
     return text.replace("|", "/")[:LONGEST]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.rewards.code.judge import CodeJudge
-from rayzero.rewards.sandbox import client, doctor
+from rayzero.rewards.sandbox import doctor
 from rayzero.rewards.sandbox.processes import scan
 from rayzero.services.schema.config.sandbox import SandboxSettings
 
@@ -80,7 +80,7 @@ def main() -> None:
     """Become the user, then do as asked."""
     uid, command = int(sys.argv[1]), sys.argv[2]
     if os.geteuid() == 0:
-        client.sys.executable = PYTHON
+        sys.executable = PYTHON
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)

@@ -14,8 +14,8 @@ from typing import Any
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from re import _constants as sre  # type: ignore[attr-defined]
-    from re import _parser as sre_parser  # type: ignore[attr-defined]
+    from re import _constants as sre
+    from re import _parser as sre_parser
 
 CALLS = {"compile", "match", "search", "fullmatch", "sub", "split", "findall", "finditer"}
 ALPHABET = " \n\ta1.,-_()[]{}\\\"'`*/<>=:;⟪⟫中$|&%^~#@!?+\u0661xIi"

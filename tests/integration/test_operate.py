@@ -265,7 +265,7 @@ def test_the_page_shows_the_live_run(live: Live, tmp_path: Path) -> None:
         assert [complaint for complaint in complaints if "401" not in complaint] == []  # until the token was given
 
 
-def test_the_dashboards_can_be_looked_at(scraping: Prometheus, tmp_path: Path) -> None:
+def test_the_dashboards_can_be_looked_at(live: Live, scraping: Prometheus, tmp_path: Path) -> None:
     with open_page("about:blank") as (page, complaints):
         for dashboard in DASHBOARDS:
             file = tmp_path / f"{dashboard.uid}.html"

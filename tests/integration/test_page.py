@@ -114,7 +114,7 @@ def visit_all(page: Page) -> int:
                 await drawn();
             }
         }"""
-    )  # type: ignore[no-any-return]
+    )
 
 
 def test_five_hundred_hostile_completions_are_shown_and_none_runs(
@@ -127,7 +127,8 @@ def test_five_hundred_hostile_completions_are_shown_and_none_runs(
     directory.prepare(make_recipe(num_updates=5))
     directory.release()
     recorder = Recorder(directory)
-    groups, left = [], 500
+    groups: list[Group] = []
+    left = 500
     while left > 0:
         groups.append(generated_group(rng, len(groups)))
         left -= len(groups[-1].rollouts)

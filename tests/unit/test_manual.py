@@ -66,7 +66,7 @@ def test_recipes_load(text: str) -> None:
     """A part of a recipe, or of its sections `data` and `reward`, is laid over a whole one."""
     part = yaml.safe_load(text)
     within = {"data": {key: part.pop(key) for key in ("train", "held_out") if key in part}}
-    within["reward"] = {key: part.pop(key) for key in ("rubrics",) if key in part}
+    within["reward"] = {key: BASE["reward"]["rubrics"] | part.pop(key) for key in ("rubrics",) if key in part}
     Recipe.model_validate({**BASE, **part, **{section: keys for section, keys in within.items() if keys}})
 
 

@@ -75,10 +75,8 @@ class Recipe(Section):
                 continue
             rubric = self.reward.rubric_for(source.name)
             if rubric is None:
-                raise ValueError(
-                    f"reward.rubrics: data source {source.name!r} has no rubric: add one under {source.name!r} or "
-                    "under 'default'"
-                )
+                names = " or under ".join(dict.fromkeys((repr(source.name), "'default'")))
+                raise ValueError(f"reward.rubrics: data source {source.name!r} has no rubric: add one under {names}")
             check_answers_fit(source, rubric)
         if self.cluster.learner_gpus > 1 and self.learner.compute.offload_optimizer:
             raise ValueError("learner.compute.offload_optimizer is for one learner GPU: leave it out with learner_gpus")

@@ -81,7 +81,7 @@ def test_the_sender_exports_a_buffer_once_and_keeps_none_that_was_replaced(monke
 
     monkeypatch.setattr(gpu_links, "_export", export)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: torch.Stream(device="cpu"))
-    store = Store()
+    store: Any = Store()
     link = gpu_links.IpcSender(store, {1: Peer(host="a", process=1), 2: Peer(host="a", process=2)})
     buffer = SendBuffer(torch.float32, 100)
     buffer._device = torch.zeros(10, dtype=torch.uint8)

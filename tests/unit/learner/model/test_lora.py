@@ -21,7 +21,7 @@ from rayzero.learner.update.checkpoint import load_learner, save_learner
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RecipeError
-from tests.unit.learner.update.test_learner import LENIENT, some_groups
+from tests.unit.learner.kit import LENIENT, some_groups
 
 RECIPE = {"lora": {"rank": 2, "alpha": 8}, "watch": LENIENT, "optimizer": {"learning_rate": 1e-2}}
 

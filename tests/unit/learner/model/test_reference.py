@@ -20,8 +20,7 @@ from rayzero.learner.model.reference import AdapterCopy, OtherModel, WeightCopy
 from rayzero.learner.update.checkpoint import load_learner, read_state, save_learner
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.config.learner import ComputeSettings, LearnerSettings
-from tests.unit.learner.kit import build_model
-from tests.unit.learner.update.test_learner import LENIENT, some_groups
+from tests.unit.learner.kit import LENIENT, build_model, some_groups
 
 LORA: dict[str, Any] = {"lora": {"rank": 2, "alpha": 8}}
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.errors import RecipeError
-from rayzero.services.schema.messages import Group, Rollout
+from rayzero.services.schema.messages import FinishReason, Group, Rollout
 from tests.reference import objectives
 from tests.unit.learner.kit import gradient, make_group, make_learner
 
@@ -58,7 +58,7 @@ def groups_near(learner: Learner) -> list[Group]:
         completion = rollout.completion
         scores = learner.score(group.prompt_token_ids, completion.token_ids)
         noisy = (scores + 0.12 * rng.standard_normal(len(scores))).astype(np.float32)
-        reason = "length" if index == 1 else "stop"
+        reason: FinishReason = "length" if index == 1 else "stop"
         return replace(rollout, completion=replace(completion, rollout_logprobs=noisy, finish_reason=reason))
 
     return [replace(g, rollouts=tuple(near(g, i, r) for i, r in enumerate(g.rollouts))) for g in made]
@@ -105,7 +105,7 @@ def expected_gradient(model: Path, groups: list[Group], case: dict[str, Any], na
                 completion["policy"][t] = at
                 slopes.append((sides[0] - sides[1]) / 2e-5)
             total = total + (torch.tensor(slopes) * column).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     parameters = dict(hf.named_parameters())
     return torch.cat([parameters[name].grad.flatten() for name in names])
 

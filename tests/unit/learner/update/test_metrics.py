@@ -46,10 +46,10 @@ def test_entropy_is_of_all_tokens(tiny_model: Path, sample_tokens: int) -> None:
     seen = {}
     logprobs = learner.policy.logprobs
 
-    def noted(microbatch: Microbatch, *rest: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def noted(microbatch: Microbatch, temperature: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         if not torch.is_grad_enabled():
             seen["tokens"] = microbatch.batch_tokens
-        return logprobs(microbatch, *rest)
+        return logprobs(microbatch, temperature)
 
     learner.policy.logprobs = noted  # type: ignore[method-assign]
     figures = learner.update(groups, 1).metrics

@@ -17,7 +17,7 @@ from rayzero.services.schema.config.learner import ComputeSettings
 from rayzero.services.schema.config.training import SupervisedOptimizerSettings
 from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.interfaces import SftExample
-from tests.unit.learner.update.test_learner import make_learner, some_groups, weights
+from tests.unit.learner.kit import make_learner, some_groups, weights
 
 
 def examples(count: int = 5) -> list[SftExample]:

@@ -62,7 +62,7 @@ def test_what_a_program_makes_hard_to_delete_is_deleted(folder: Folder) -> None:
 
 
 def test_without_room_on_the_disk_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders.os, "statvfs", lambda path: SimpleNamespace(f_bavail=10, f_frsize=4096))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=10, f_frsize=4096))
     with pytest.raises(OSError, match="no room left"):
         folders.make(str(tmp_path / "private"), 1 << 20, None)
     assert not (tmp_path / "private").exists()

@@ -42,7 +42,8 @@ def shared_name(label: bytes, num_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["ipc", "memory"])
 def test_the_old_mapping_is_gone_before_the_new_one_is_made(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, staging, mapped = Store(), StagingBuffer(), list[Any]()
+    store: Any = Store()
+    staging, mapped = StagingBuffer(), list[Any]()
 
     def map_it(name: Any, device: torch.device = CPU) -> torch.Tensor:
         assert not any(storage() is not None for storage in mapped), "two are mapped at a time"

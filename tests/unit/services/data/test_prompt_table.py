@@ -126,7 +126,11 @@ def test_a_source_without_a_rubric_is_refused_by_name(tmp_path: Path, count: int
 
 def test_plain_rows_are_read_as_all_others_are(tmp_path: Path) -> None:
     """The fast way says of keys, answers and faults what the slow one says."""
-    rows = [*ROWS[:20], {"prompt": " What is 1 + 1?\n", "answer": "2"}, {"prompt": "Q", "answer": 7}]
+    rows: list[dict[str, Any]] = [
+        *ROWS[:20],
+        {"prompt": " What is 1 + 1?\n", "answer": "2"},
+        {"prompt": "Q", "answer": 7},
+    ]
     random.Random(0).shuffle(rows)
     plain = data(written(tmp_path / "s.jsonl", rows))
     slow = data(

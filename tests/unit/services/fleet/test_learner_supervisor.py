@@ -185,11 +185,10 @@ async def test_what_fails_twice_for_the_same_reason_is_not_blamed_on_the_process
     shop = Workshop(tmp_path)
     await shop.supervisor.start(None)
     await shop.train(1)
-    spawn = shop.supervisor.spawn
     error = TaskFailedError("learner failed in it: ValueError: GenerationConfig is invalid: temperature")
 
     async def spawn_broken() -> FakeLearner:
-        learner = await spawn()
+        learner = await shop.spawn()
         if step == "save":  # an update would fail while the new one is brought back
             learner.failures[step] = error
         return learner
@@ -208,10 +207,9 @@ async def test_an_update_that_no_learner_can_make_ends_the_run_with_its_reason(t
     shop = Workshop(tmp_path)
     await shop.supervisor.start(None)
     error = TaskFailedError("learner failed in update: IndexError: index out of range in self")
-    spawn = shop.supervisor.spawn
 
     async def spawn_broken() -> FakeLearner:
-        learner = await spawn()
+        learner = await shop.spawn()
         learner.failures["update"] = error
         return learner
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from ray import _raylet
 from ray._private import services
-from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
 from rayzero.services.fleet.local_ray import on_loopback, token_required
+
+raylet: Any = _raylet
+"""Its stub leaves out what is said of tokens."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +29,8 @@ def users(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def known_to_ray() -> str:
     """The token that Ray sends from here on."""
-    assert get_authentication_mode() == AuthenticationMode.TOKEN
-    headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    assert raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+    headers = raylet.AuthenticationTokenLoader.instance().get_token_for_http_header()
     return str(headers["authorization"]).removeprefix("Bearer ")
 
 
@@ -56,7 +60,7 @@ def test_after_a_local_ray_the_mode_of_a_cluster_counts(monkeypatch: pytest.Monk
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with token_required():
         pass
-    assert get_authentication_mode() == AuthenticationMode.DISABLED
+    assert raylet.get_authentication_mode() == raylet.AuthenticationMode.DISABLED
 
 
 def test_a_node_is_at_loopback() -> None:

@@ -104,7 +104,7 @@ def test_the_error_is_the_spread_of_repeated_evaluations(num_completions: int) -
 def test_a_verdict_that_is_an_error_is_no_observation() -> None:
     nan = float("nan")
     found = accuracy_of(groups_of([[1, nan, nan, nan], [0, 0, 0, 1], [nan] * 4, [1, 1, 0, 0]]))
-    assert (found.num_prompts, found.mean) == (3, pytest.approx((1 + 0.25 + 0.5) / 3))
+    assert found.num_prompts == 3 and found.mean == pytest.approx((1 + 0.25 + 0.5) / 3)
 
 
 async def evaluated(temperature: float, greedy: bool) -> tuple[Evaluation, list[GroupRequest]]:

@@ -18,8 +18,9 @@ async def test_the_next_waits_for_the_one_before() -> None:
 
     await side.finish()  # there is none: at once
     side.begin(work())
-    await side.wait_while(lambda: False)
-    assert side.task is not None and not done
+    held = iter([True, True, False])
+    await side.wait_while(lambda: next(held), poll_s=0.0)
+    assert side.task is not None and not side.task.done() and not done
     go.set()
     await side.finish()
     assert done == ["work"] and side.task is None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.data.prompts import MixPart, PromptMix
+from rayzero.services.data.stream import MixPart, PromptMix
 from rayzero.services.run.prompt_length import fit_prompts
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError

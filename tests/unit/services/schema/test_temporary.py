@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rayzero.services.schema import temporary
+from rayzero.services.schema.processes import boot_id
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
 from tests.system import needs
 
@@ -83,7 +84,7 @@ def test_a_link_in_a_shared_folder_leads_nowhere(folder: Path) -> None:
     """Others may write there, too."""
     precious, fake = folder / "precious", folder / "rayzero-1-fake"
     precious.mkdir()
-    (precious / "owner").write_text(temporary.boot_id())
+    (precious / "owner").write_text(boot_id())
     fake.symlink_to(precious)
     (folder / "rayzero-2-fake").mkdir()
     (folder / "rayzero-2-fake" / "owner").symlink_to(precious / "owner")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rayzero.services.loop.checkpointer import Checkpointer
+from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
 from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.observe.browse.page import file_page
 from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex
@@ -213,7 +214,7 @@ async def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["update_000002", "update_000004", "update_000005"]
     assert latest_checkpoint(tmp_path) == tmp_path / "update_000005"
     resumed = Run().controller
-    restore_run(tmp_path / "update_000005", resumed.prompts.find, resumed.load_state_dict)
+    restore_run(tmp_path / "update_000005", resumed.prompts.find, partial(go_on_from, resumed))
     assert resumed.buffer.version == 5
 
 
@@ -342,7 +343,7 @@ def test_a_damaged_line_is_passed_over_by_readers_and_by_a_roll_back(
     assert [row["update"] for row in read_lines(file)] == [1, 3]
 
 
-HOSTILE_VALUES = {
+HOSTILE_VALUES: dict[str, Any] = {
     "surrogate": "\ud800 </script>\x1b[2J",
     "long integer": 10**5000,
     "infinity": [float("inf"), [float("nan")]],

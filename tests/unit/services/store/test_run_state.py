@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayzero.services.data.prompts import MixPart, PromptMix, PromptStream
+from rayzero.services.data.stream import MixPart, PromptMix, PromptStream
 from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.errors import RecipeError, RunDirectoryError
 from rayzero.services.schema.messages import Completion, Group, Rollout, Verdict, VersionSpan
 from rayzero.services.store.checkpoints import MANIFEST, latest_checkpoint, restore_run, seal
 from rayzero.services.store.run_state import PackedState, read_state
-from tests.fakes import FakePrompts, make_group, make_prompt
-from tests.unit.services.loop.test_controller import Events, Run
+from tests.fakes import Events, FakePrompts, make_group, make_prompt
+from tests.unit.services.loop.test_controller import Run
 from tests.unit.services.store.test_run_files import SavingLearner
 
 FAR = 2**40
@@ -148,7 +148,7 @@ async def test_whatever_is_changed_is_one_sentence_or_data(tmp_path: Path) -> No
     """A value of another type, a name less or more, a file cut or flipped: 300 times."""
     path, chance = await checkpoint(tmp_path), random.Random(0)
     text, arrays = ((path / "state" / name).read_bytes() for name in ("run.json", "run.safetensors"))
-    values = [None, -1, FAR, 1e308, "x", [], {}, [1], {"a": 1}, True, math.nan, [[[]]]]
+    values: list[Any] = [None, -1, FAR, 1e308, "x", [], {}, [1], {"a": 1}, True, math.nan, [[[]]]]
     refused = 0
     for _ in range(300):
         content = json.loads(text)

@@ -19,6 +19,7 @@ from tests.published_rows import ROWS, rows_of
 
 PARQUET = ("verl", "prime", "dapo", "open_r1", "open_instruct")
 SINGLE = {"verl": "math", "dapo": "math"}
+WRONG: tuple[Any, ...] = (None, 7, [], {}, "", "{broken")
 
 
 def written(path: Path, name: str) -> dict[str, Any]:
@@ -28,6 +29,11 @@ def written(path: Path, name: str) -> dict[str, Any]:
         return {"kind": "parquet", "path": str(path / "rows.parquet"), "format": name}
     (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {"kind": "jsonl", "path": str(path / "rows.jsonl"), "format": name}
+
+
+def data(source: dict[str, Any]) -> DataSettings:
+    """Four of its prompts are held out: a tenth of so few is less than an evaluation asks for."""
+    return DataSettings.model_validate({"train": [source], "num_held_out": 4})
 
 
 def test_the_names_are_those_of_the_recipe() -> None:
@@ -43,9 +49,7 @@ def test_every_format_is_recognized_by_its_columns(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_row_becomes_a_prompt_that_its_reward_can_judge(tmp_path: Path, name: str) -> None:
-    train, held_out = load_prompts(
-        DataSettings.model_validate({"train": [written(tmp_path, name)], "num_held_out": 4}), 4
-    )
+    train, held_out = load_prompts(data(written(tmp_path, name)), num_held_out=4)
     prompts = [*train, *held_out]
     assert len(prompts) == 24
     for prompt in prompts:
@@ -65,7 +69,7 @@ def test_every_row_becomes_a_prompt_that_its_reward_can_judge(tmp_path: Path, na
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_heavy_columns_do_not_travel_with_the_prompt(tmp_path: Path, name: str) -> None:
-    train, _ = load_prompts(DataSettings.model_validate({"train": [written(tmp_path, name)], "num_held_out": 4}), 4)
+    train, _ = load_prompts(data(written(tmp_path, name)), num_held_out=4)
     assert not {column for prompt in train for column in prompt.columns} & FORMATS[name].reads
 
 
@@ -74,7 +78,7 @@ def test_no_row_of_wrong_types_gets_through_or_raises_anything_else(name: str) -
     """Each column in turn is missing, null, a number, empty, or text that is no JSON."""
     for column in FORMATS[name].marks:
         top = column.partition(".")[0]
-        for wrong in (None, 7, [], {}, "", "{broken"):
+        for wrong in WRONG:
             row = {**ROWS[name](1), top: wrong}
             if name == "verl" and wrong == "{broken":
                 continue
