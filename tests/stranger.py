@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 
 NOBODY = 65534
-PATIENCE_S = 1.5
+PATIENCE_S = 2.5
 GRPC_S = 60.0
 """For some hundred calls together, on a machine that is busy."""
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"

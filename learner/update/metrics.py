@@ -122,14 +122,18 @@ class StepRecord:
     def _gather(self, ranks: Ranks) -> None:
         """Bring everything to the host, of all ranks: the figures, and what they stop, are the same on each."""
         columns = {name: [value.cpu() for value in values] for name, values in self._columns.items()}
-        watched = [(tokens, old.cpu(), entropies.cpu()) for tokens, old, entropies in self._watched]
-        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, self._tokens, watched))
+        # Tensors and plain values alone travel between ranks.
+        trained = [torch.from_numpy(tokens) for tokens in self._tokens]
+        watched = [(torch.from_numpy(tokens), old.cpu(), entropies.cpu()) for tokens, old, entropies in self._watched]
+        parts = ranks.gather((self.fed_tokens, [loss.cpu() for loss in self._losses], columns, trained, watched))
         self.fed_tokens = sum(fed for fed, _, _, _, _ in parts)
         self._losses = [loss for _, losses, _, _, _ in parts for loss in losses]
         names = {name: None for _, _, columns, _, _ in parts for name in columns}
         self._columns = {name: [value for _, _, c, _, _ in parts for value in c.get(name, [])] for name in names}
-        self._tokens = [token for _, _, _, tokens, _ in parts for token in tokens]
-        self._watched = [one for _, _, _, _, watched in parts for one in watched]
+        self._tokens = [tokens.numpy() for _, _, _, some, _ in parts for tokens in some]
+        self._watched = [
+            (tokens.numpy(), old, entropies) for _, _, _, _, some in parts for tokens, old, entropies in some
+        ]
 
 
 def _trained_figures(columns: dict[str, Tensor]) -> dict[str, float]:

@@ -69,6 +69,7 @@ def _recipe(name: str, model: str, lines: dict[str, Any], report: DataReport, sh
     if cache > RolloutSettings().kv_cache_bytes:
         rollout["kv_cache_bytes"] = COMPLETIONS_AT_A_TIME * cache
     held_out = max(1, min(MAX_HELD_OUT, report.usable // 5))
+    lines["data"]["num_held_out"] = held_out
     return {
         "name": name,
         "description": f"{model} on {Path(report.path).name}",

@@ -36,7 +36,14 @@ def content_digest(prompt: Prompt) -> str:
 
 def judged_by(prompt: Prompt) -> str:
     """The answer spec, the source and the further columns as one text: the same for equal ones."""
+    if isinstance(prompt.answer, str) and not prompt.columns:
+        return judged_by_text(prompt.answer, prompt.source)
     return as_text([prompt.answer, prompt.source, dict(prompt.columns)])
+
+
+def judged_by_text(answer: str, source: str) -> str:
+    """The same of a prompt that has an answer of text and no further column."""
+    return f"{answer}\x1f{source}"
 
 
 def as_text(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from rayzero.services.data.formats.problem import Values
-from rayzero.services.data.keys import as_text, judged_by, question_key, short_key
+from rayzero.services.data.keys import as_text, judged_by, judged_by_text, question_key, short_key
 from rayzero.services.data.sources.registry import open_rows
 from rayzero.services.data.sources.rows import Row, plain_questions, to_prompt
 from rayzero.services.data.sources.table import RowTable
@@ -158,7 +158,7 @@ class _Look:
                 self.at(rows[place])
             else:
                 more = as_text(values) if len(values) > 2 else ""  # further columns, which a reward may read
-                self._note(question_key(found[0]), found[1] + more)
+                self._note(question_key(found[0]), judged_by_text(found[1], self._prompts.source.name) + more)
 
     def _note(self, key: int, rest: str) -> None:
         self.keys.append(key)

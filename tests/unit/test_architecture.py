@@ -26,6 +26,7 @@ RAY = {
 PICKLES = {
     "rewards/children/fork_server.py",  # a pipe to the process's own child
     "rewards/children/pool.py",
+    "services/data/sources/rows.py",  # tries whether a row can be sent, and reads none
     "learner/update/checkpoint.py",  # names what torch's reader raises where it refuses code
 }
 UNSAFE = {"pickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
@@ -36,6 +37,7 @@ REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_tr
 READERS_OF_COMPLETIONS = {
     "rewards/base.py", "rewards/scorer.py", "rewards/grading/grade.py", "services/cli/regrade.py",
     "services/pipeline/statistics.py", "services/run/inference.py", "services/store/rollout_file.py",
+    "services/store/run_state.py",
     *(f"rewards/kinds/{kind}.py" for kind in (
         "code_reward", "columns", "format", "instructions", "json_schema", "language", "length", "llm_judge",
         "math_reward", "reasoning_gym", "remote", "reward_model", "sql", "stated_answer")),

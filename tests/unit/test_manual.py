@@ -63,9 +63,11 @@ def test_every_page_is_in_the_menu() -> None:
 
 @pytest.mark.parametrize("text", [*examples("yaml")])
 def test_recipes_load(text: str) -> None:
-    """A part of a recipe, or of its section `data`, is laid over a whole one."""
+    """A part of a recipe, or of its sections `data` and `reward`, is laid over a whole one."""
     part = yaml.safe_load(text)
-    Recipe.model_validate({**BASE, **({"data": part} if "train" in part else part)})
+    within = {"data": {key: part.pop(key) for key in ("train", "held_out") if key in part}}
+    within["reward"] = {key: part.pop(key) for key in ("rubrics",) if key in part}
+    Recipe.model_validate({**BASE, **part, **{section: keys for section, keys in within.items() if keys}})
 
 
 @pytest.mark.parametrize("text", [*examples("json")])

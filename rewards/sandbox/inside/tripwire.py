@@ -45,6 +45,10 @@ _FORBIDDEN = tuple(_EVENTS.split())
 """Beginnings of the audit events that nothing which scores has a use for."""
 
 
+WRITERS = ("_frozen_importlib", "_frozen_importlib_external", "sympy.polys.monomials")
+"""Modules that load code, or write it from numbers alone: never from a text that they are given."""
+
+
 class NotAnAnswerError(ValueError):
     """Text that is no literal, number, name or operator: it is not evaluated."""
 
@@ -63,7 +67,7 @@ class Tripwire:
         """Replace `eval` and `exec`, and hook whatever goes around them."""
         own = {"eval": self._eval, "exec": self._exec}
         # What makes classes and loads modules writes its own code: it keeps Python's functions.
-        importers = (sys.modules["_frozen_importlib"], sys.modules["_frozen_importlib_external"])
+        importers = [sys.modules[name] for name in WRITERS if name in sys.modules]
         for module in (collections, dataclasses, *importers):
             vars(module).update(own)
         trusted = frozenset(id(vars(module)) for module in (collections, dataclasses, *importers))

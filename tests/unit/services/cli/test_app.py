@@ -116,7 +116,7 @@ def test_half_a_character_in_a_prompt_is_named_with_its_line(tmp_path: Path) -> 
     prompts.write_text(prompts.read_text() + '{"prompt": "\\ud83d", "answer": "1"}\n')
     result = CliRunner().invoke(app, ["check", str(tmp_path / "recipe.yaml")])
     assert isinstance(result.exception, UsageError)
-    assert "prompts.jsonl:21: column 'prompt' holds half a character" in str(result.exception)
+    assert "prompts.jsonl:21: '\\ud83d' is half a character" in str(result.exception)
 
 
 def test_an_error_shows_what_a_terminal_would_obey(

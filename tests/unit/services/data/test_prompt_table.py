@@ -29,7 +29,8 @@ def written(path: Path, rows: list[Any] = ROWS) -> str:
 
 
 def data(path: str, **more: Any) -> DataSettings:
-    return DataSettings.model_validate({"train": [{"kind": "jsonl", "path": path}], **more})
+    counts = {} if "held_out" in more else {"num_held_out": 5}
+    return DataSettings.model_validate({"train": [{"kind": "jsonl", "path": path}], **counts, **more})
 
 
 def ids(stream: PromptStream, count: int) -> list[str]:
@@ -118,7 +119,7 @@ def test_a_source_without_a_rubric_is_refused_by_name(tmp_path: Path, count: int
     place = unseen() if count == 300 else 30
     rows[place] = {**rows[place], "topic": "poems"}
     columns = {"kind": "jsonl", "path": written(tmp_path / "l.jsonl", rows), "columns": {"source": "topic"}}
-    settings = DataSettings.model_validate({"train": [columns]})
+    settings = DataSettings.model_validate({"train": [columns], "num_held_out": 5})
     with pytest.raises(RecipeError, match="no rubric for source 'poems': add it, or `default`"):
         ids(PromptStream(load_prompts(settings, 5, {"sums"}.__contains__)[0], seed=0), 300)
 
