@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,4 +158,7 @@ def outline(value: Any) -> Any:
 
 
 def _load(file: Path, *, mmap: bool) -> Any:
-    return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    with warnings.catch_warnings():
+        # Of a file that another program pickled torch says to file an issue with it; what is said here is the error.
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
