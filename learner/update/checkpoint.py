@@ -159,5 +159,6 @@ def outline(value: Any) -> Any:
 
 def _load(file: Path, *, mmap: bool) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a file that is none of ours, which is refused right after
+        # Of a file that another program pickled torch says to file an issue with it; what is said here is the error.
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)

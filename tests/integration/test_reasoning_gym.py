@@ -84,7 +84,6 @@ async def test_the_tasks_own_score_decides() -> None:
     assert scores[3].cause == "bad-prompt"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["bwrap", "landlock"])
 async def test_no_answer_is_executed_and_none_that_would_be_earns_anything(
     backend: str, monkeypatch: pytest.MonkeyPatch

@@ -38,7 +38,6 @@ def broken(report: Any) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 def test_as_a_plain_user_beside_a_busy_ray_every_promise_holds() -> None:
     report = ask("doctor")
     assert report["machine"]["user"].startswith("uid ")
@@ -47,7 +46,6 @@ def test_as_a_plain_user_beside_a_busy_ray_every_promise_holds() -> None:
     assert not broken(report)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mask /proc")
 def test_where_proc_is_masked_the_reason_and_the_fix_are_told() -> None:
     report = ask("doctor", masked=True)
@@ -59,7 +57,6 @@ def test_where_proc_is_masked_the_reason_and_the_fix_are_told() -> None:
 
 
 @needs("g++")
-@pytest.mark.slow
 def test_a_compiler_that_cannot_fork_is_the_machines_fault() -> None:
     verdict = ask("full")
     assert verdict["status"] == "error", verdict

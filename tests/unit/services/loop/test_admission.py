@@ -140,7 +140,7 @@ async def test_a_uniform_group_is_replaced_where_the_recipe_asks_for_it() -> Non
 
 async def test_a_refused_prompt_costs_itself_and_a_failed_group_its_place() -> None:
     entrance = Entrance(max_staleness=1)
-    entrance.runner.ends = {0: PromptRefused("no such role"), 1: WorkerError("generation failed 1 times")}
+    entrance.runner.ends = {0: PromptRefused("no user turn"), 1: WorkerError("generation failed 1 times")}
     async with entrance.at_work():
         assert dict(entrance.buffer.dropped) == {DropReason.REFUSED: 1, DropReason.FAILED: 1}
         assert not entrance.finished, "there is no group to record"
