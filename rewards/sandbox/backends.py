@@ -187,8 +187,7 @@ class Bwrap(Backend):
             seccomp_fd=descriptor,
             status_fd=theirs,
         )
-        argv = fill(program.argv, {**places, "tmp": "/tmp"})
-        command += bwrap.limited(self.rlimits(limits), argv)
+        command += bwrap.limited(self.rlimits(limits), fill(program.argv, {**places, "tmp": "/tmp"}))
         return launch(
             self.reaper, command, user=self.identity.uid, passed=[descriptor, theirs], status=status, given=stdin,
             shares_count=self.shares_count,
@@ -216,6 +215,11 @@ class Launched(Backend):
         uid = self.identity.uid
         self._uids = [] if uid is None else [uid + offset for offset in range(self.identity.num_uids)]
         self._num_started = 0
+
+    @property
+    def shares_count(self) -> bool:
+        """Forks of one warm interpreter have one user, and its own processes are counted with theirs."""
+        return super().shares_count or bool(self.preload.functions)
 
     @abstractmethod
     def _confinement(self, readable: Sequence[str], folder: str | None) -> dict[str, object]:

@@ -82,7 +82,7 @@ class Supervisor:
                 )
                 self._boxes = await self._first_boxes(self._backend)
                 if name != "unsafe":
-                    await selftest.attack(self, self._config["home"], name)
+                    await selftest.attack(self, self._config["home"], name, runs_programs=not self._config["preload"])
                 return name
             except (BoxError, OSError) as error:
                 self.passed_over[name] = str(error)
