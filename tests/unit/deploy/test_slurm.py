@@ -21,8 +21,9 @@ NUM_NODES = 3
 STUBS = {
     "scontrol": 'printf "%s\\n" n0 n1 n2',
     "sleep": ":",
-    # Asked for a node's address it answers; asked for a Ray node it notes it and ends.
-    "srun": 'case "$*" in *hostname*) echo "$HEAD_IP" ;; *) printf "%s\\n" "$@" --end >>"$NOTES" ;; esac',
+    # Asked for a node's address it answers; asked for a Ray node it notes it, in a file of its own, and ends.
+    "srun": 'case "$*" in *hostname*) echo "$HEAD_IP" ;; '
+    '*) printf "%s\\n" "$@" >"$NOTES.$$.part"; mv "$NOTES.$$.part" "$NOTES.$$.node" ;; esac',
     "python": 'printf "%s\\n" "$@" >"$NOTES.train"',
 }
 
@@ -43,16 +44,20 @@ class Job:
         subprocess.run(command, env=variables | environment, check=True, timeout=60)
         # The script does not wait for the Ray nodes that it started in the background.
         give_up = time.monotonic() + 30
-        while not self.notes.exists() or self.notes.read_text().count("--end\n") < NUM_NODES:
+        while len(self.started()) < NUM_NODES:
             assert time.monotonic() < give_up, "not every node was started"
             time.sleep(0.01)
         self.train = Path(f"{self.notes}.train").read_text().splitlines()
 
+    def started(self) -> list[Path]:
+        """What each Ray node was started with."""
+        return sorted(self.notes.parent.glob(f"{self.notes.name}.*.node"))
+
     def nodes(self, num_gpus: int) -> dict[str, tuple[Node, list[str]]]:
         """The Ray nodes it starts, if each has so many GPUs, with their command lines."""
         found = {}
-        for block in self.notes.read_text().split("--end\n")[:-1]:
-            words = block.splitlines()
+        for file in self.started():
+            words = file.read_text().splitlines()
             name = words[words.index("--nodelist") + 1]
             resources = json.loads(words[words.index("--resources") + 1])
             found[name] = (Node(name=name, num_gpus=num_gpus, num_cpus=64, resources=resources), words)
