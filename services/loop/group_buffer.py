@@ -184,7 +184,7 @@ class GroupBuffer:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Let `take` return without a batch: the run is being stopped."""
+        """Let `wait_for_batch` return without a batch: the run is being stopped."""
         self._interrupted = True
         self.notify()
 

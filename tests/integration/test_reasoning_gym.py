@@ -91,7 +91,9 @@ async def test_no_answer_is_executed_and_none_that_would_be_earns_anything(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "canary-token")
     with laid_bait() as bait:
         canary = Path(bait("%CANARY%"))
-        cases = [boxed(task, bait(text), entries(task)[0]) for task in EVALUATING for text in hostile_answers()]
+        # Each task a quarter of the attacks, each attack on two tasks or more; all of all in the long test below.
+        chosen = [(task, text) for at, task in enumerate(EVALUATING) for text in hostile_answers()[at % 4 :: 4]]
+        cases = [boxed(task, bait(text), entries(task)[0]) for task, text in chosen]
         scores = await judge(cases, backend)
         assert canary.read_text() == "canary"
     # What the scorer calls no answer at all keeps the package's own token for trying.
@@ -135,7 +137,11 @@ async def test_no_task_executes_an_answer() -> None:
     with laid_bait() as bait:
         canary = Path(bait("%CANARY%"))
         tasks = sorted(set(DATASETS) - {"composite"})
-        cases = [boxed(task, bait(text), entries(task)[0]) for task in tasks for text in hostile_answers()[::4]]
+        cases = [
+            boxed(task, bait(text), entries(task)[0])
+            for task in tasks
+            for text in hostile_answers()[:: 1 if task in EVALUATING else 4]
+        ]
         scores = await judge(cases)
         assert canary.read_text() == "canary"
     # A scorer that takes any text at all takes these as well.

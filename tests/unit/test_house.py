@@ -238,6 +238,22 @@ def test_the_glossary_has_a_name_and_a_home_in_every_row() -> None:
     assert len(GLOSSARY) == sum("---" not in line and not line.startswith("| word |") for line in rows) > 40
 
 
+WHERE = re.findall(
+    r"^\| [^|]+ \| \[([\w/.]+)\]\(\.\./([\w/.]+)\) \| (.+) \|$",
+    (ROOT / "docs/where.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_every_answer_to_where_is_there() -> None:
+    assert len(WHERE) > 40
+    for shown, path, names in WHERE:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            defined = rf"^ *(?:class |(?:async )?def )?{name}\b(?: *[:=(\[]|$)"
+            assert shown == path and re.search(defined, text, re.MULTILINE), f"docs/where.md: {path} has no {name}"
+
+
 @pytest.mark.parametrize(("name", "shown", "path"), GLOSSARY)
 def test_every_name_of_the_glossary_is_defined_where_it_says(name: str, shown: str, path: str) -> None:
     assert shown == path
