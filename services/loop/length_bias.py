@@ -48,6 +48,8 @@ class LengthBias:
         self._trained.append(lengths)
         self._dropped.append(self._open)
         self._open = []
+        if not any(self._dropped):  # exactly 0, also right after a resume, when the window has just begun
+            return {"length_bias": 0.0}, []
         trained = [length for batch in self._trained for length in batch]
         begun = [*trained, *(length for batch in self._dropped for length in batch)]
         admitted = mean_length(begun)

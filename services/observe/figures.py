@@ -142,7 +142,10 @@ def _flow() -> Iterator[Figure]:
         "0 where nothing is dropped for being late.",
         "Below -0.1: dropping late groups leans the batches towards short completions.",
     )  # fmt: skip
-    yield Figure("completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun.")
+    yield Figure(
+        "completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun, over the "
+        "same updates; where late groups were dropped.",
+    )  # fmt: skip
     yield Figure("held_batches", "batches", "Whole batches that waited for a group about to be too stale.")
     yield Figure("num_rollout_workers", "workers", "Rollout workers that took the weights of this update.")
     yield Figure("warnings", "sentences", "Watched figures past their warning limit.")
@@ -156,6 +159,14 @@ def _evaluations() -> Iterator[Figure]:
         "accuracy", "share", "Held-out completions that count as accurate; completions without a verdict are left out.",
         "It falls while `reward_mean` of the training rises.",
     )  # fmt: skip
+    yield Figure(
+        "standard_error", "share", "Of the accuracy, over prompts: completions of one prompt are not independent."
+    )
+    yield Figure(
+        "greedy_accuracy", "share", "The same prompts at temperature 0, before and after a run (`evaluation.greedy`).",
+        "It stands still while `accuracy` rises: the policy only becomes sure of what it could do already.",
+    )  # fmt: skip
+    yield Figure("greedy_standard_error", "share", "Of the greedy accuracy, over prompts.")
     yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
     yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
     yield Figure("truncated_share", "share", "Held-out completions that were cut off by max_tokens.")

@@ -144,7 +144,7 @@ async def test_cancelled_request_leaves_the_engine(engine: RolloutEngine) -> Non
 
 
 async def test_long_prompt_is_refused_by_name_and_a_long_completion_ends(engine: RolloutEngine) -> None:
-    with pytest.raises(RecipeError, match=r"prompt 22 has \d+ tokens, rollout.max_model_tokens is 256"):
+    with pytest.raises(RecipeError, match=r"prompt 22 has \d+ tokens, and rollout.max_model_tokens is 256"):
         await engine.generate(request(22, content="x" * 300))
     made = await engine.generate(request(23, content="x" * 200, max_tokens=200))
     assert max(completion.num_tokens for completion in made.completions) <= 256 - len(made.prompt_token_ids)
