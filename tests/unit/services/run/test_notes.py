@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rayzero.services.run.notes import notes
+from rayzero.services.planning import machine
+from rayzero.services.run.notes import notes, slow_here
 from rayzero.services.schema.config.recipe import Recipe
 from tests.fakes import make_recipe
 
@@ -38,7 +40,7 @@ def changed(**sections: Any) -> Recipe:
     ],
 )
 def test_said(sections: dict[str, Any], words: list[str]) -> None:
-    found = notes(changed(**sections))
+    found = [note for note in notes(changed(**sections)) if "this machine" not in note]
     assert len(found) == len(words)
     for note, word in zip(found, words, strict=True):
         assert word in note
@@ -68,3 +70,24 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
 def test_what_contradicts_itself_is_refused(sections: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         changed(**sections)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "device", "is_said"),
+    [
+        ("fpu sse avx2", "bfloat16", "cpu", True),
+        ("fpu avx512f avx512_bf16", "bfloat16", "cpu", False),
+        ("fpu amx_bf16 amx_tile", "bfloat16", "cpu", False),
+        ("fpu sse avx2", "float32", "cpu", False),
+        ("fpu sse avx2", "bfloat16", "cuda", False),
+    ],
+)
+def test_bfloat16_on_a_cpu_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, dtype: str, device: str, is_said: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    recipe = changed(model={"dtype": dtype}, rollout={"device": device})
+    assert any("model.dtype=float32" in note for note in slow_here(recipe)) is is_said
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "nowhere")
+    assert not list(slow_here(recipe))
