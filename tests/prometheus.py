@@ -59,7 +59,7 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path, run_url: str, token: str, interval: str = "1s") -> Iterator[Prometheus]:
     """One that discovers a run's targets at `run_url`/sd and evaluates the committed alerts."""
-    credentials = {"authorization": {"credentials": token}}
+    credentials = {"authorization": {"type": "Bearer", "credentials": token}}
     discovery = {"url": f"{run_url}/sd", "refresh_interval": "1s", **credentials}
     job = {"job_name": "rayzero", "http_sd_configs": [discovery], **credentials}
     settings = {
