@@ -146,7 +146,7 @@ def hostile_value(rng: random.Random, depth: int = 0) -> Any:
 
 
 def hostile_verdict(rng: random.Random) -> Verdict:
-    """As a reward of somebody else's making might give it: any text, any number."""
+    """As a reward of another package might give it: any text, any number."""
     status = rng.choice(list(VerdictStatus))
     is_error = status is VerdictStatus.ERROR
     return Verdict(
