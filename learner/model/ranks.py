@@ -6,6 +6,8 @@ are summed, not averaged. With one rank nothing is sharded and nothing communica
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import io
 import socket
 from collections.abc import Callable, Sequence
@@ -150,9 +152,10 @@ def _unpacked(content: Tensor) -> Any:
 
 def _named_error(name: str, text: str) -> Exception:
     """Of this process, as rank 0's: the control plane tells them apart by their kind."""
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, errors.RayzeroError):
-        return kind(text)
+    kind = getattr(errors, name, None) or getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, errors.RayzeroError | OSError | ValueError):
+        with contextlib.suppress(TypeError):  # one that wants more than a text
+            return kind(text)
     return RuntimeError(f"rank 0 failed: {name}: {text}")
 
 

@@ -56,6 +56,7 @@ def test_where_proc_is_masked_the_reason_and_the_fix_are_told() -> None:
     assert not broken(report)
 
 
+@pytest.mark.long
 @needs("g++")
 def test_a_compiler_that_cannot_fork_is_the_machines_fault() -> None:
     verdict = ask("full")
