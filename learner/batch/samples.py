@@ -2,7 +2,7 @@
 
     Group (messages) -> TrainingSample rows + flat [N] arrays over all completion tokens -> learner/batch/batching.py
 
-Advantages and the number of groups and tokens are counted here, over the whole batch, so that no split into
+Groups and tokens are counted here, over the whole batch, so that no split into
 micro-batches or ranks can change a denominator.
 """
 

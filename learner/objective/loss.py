@@ -1,6 +1,6 @@
 """The whole objective of one micro-batch: the named loss, corrected, plus KL and entropy. This is what is trained.
 
-sum_t share_t * ( correction_t * value_t + beta * kl_t - entropy_coefficient * entropy_t )
+sum_t weight_t * ( correction_t * value_t + beta * kl_t - entropy_coefficient * entropy_t )
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class BoxMonitor:
         self._num_threads = 0
 
     def add(self, run: Run) -> None:
-        """BoxMonitor `run` from now on."""
+        """Watch `run` from now on."""
         self._runs[run] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look())
