@@ -5,6 +5,7 @@ wrong."""
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - asyncio imports it late: out of reach of a plain user by then
 import contextlib
 import ctypes
 import json
