@@ -47,7 +47,7 @@ def _batch() -> Iterator[Figure]:
     yield Figure("completion_tokens_max", "tokens", "The longest judged completion of the batch.")
     yield Figure(
         "truncated_share", "share", "Completions that were cut off by `rollout.sampling.max_tokens`.",
-        "More than a tenth: raise max_tokens, or punish length (`reward` of kind `length`, `learner.overlong_tokens`).",
+        "More than a tenth: raise max_tokens, or punish length (a reward of kind `overlong`).",
     )  # fmt: skip
     yield Figure("trained_tokens", "tokens", "Completion tokens, and each completion's prompt with them.")
 
