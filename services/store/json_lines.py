@@ -26,7 +26,7 @@ def append_lines(file: Path, rows: Sequence[dict[str, Any]], replace: bool = Fal
     content = "".join(json_text(row) + "\n" for row in rows).encode()
     try:
         if replace:
-            _replace(file, content)
+            replace_file(file, content)
         else:
             _append(file, content)
     except OSError as error:
@@ -63,7 +63,8 @@ def _append(file: Path, content: bytes) -> None:
             raise
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes) -> None:
+    """All of it or nothing: a full disk leaves the old one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)

@@ -12,6 +12,7 @@ from typing import Any
 from rayzero.services.schema.config.observe import RetentionSettings
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.store.checkpoints import checkpoints_in, version_of
+from rayzero.services.store.json_lines import replace_file
 from rayzero.services.store.run_directory import RunDirectory, write_json
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def cut_lines(file: Path, max_bytes: int | None) -> None:
     with open(file, "rb") as stream:
         stream.seek(-(max_bytes // 2), os.SEEK_END)
         stream.readline()
-        _put(file, stream.read())
+        replace_file(file, stream.read())
 
 
 def _numbered(rollouts: Path) -> list[tuple[int, Path]]:
@@ -108,9 +109,9 @@ def _cut_dropped(file: Path, removed: int) -> None:
     with open(file, "rb") as stream:
         for line in stream:
             if _newest_version(line) >= removed:
-                _put(file, line + stream.read())
+                replace_file(file, line + stream.read())
                 return
-    _put(file, b"")
+    replace_file(file, b"")
 
 
 def _newest_version(line: bytes) -> int:
@@ -119,15 +120,6 @@ def _newest_version(line: bytes) -> int:
         return max(int(span[2]) for span in row["versions"])
     except (ValueError, TypeError, LookupError, RecursionError):  # damaged: it goes with its neighbours
         return -1
-
-
-def _put(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _halve(log: Path) -> None:

@@ -72,7 +72,7 @@ def of_parts(groups: list[list[dict[str, tuple[float, float]]]]) -> list[float]:
 
 
 def test_components_are_normalised_each_by_itself() -> None:
-    """Equal sums of different components are told apart: that is what GDPO is for."""
+    """Equal sums of different components are kept apart: that is what GDPO is for."""
     # accuracy 1 0 0, format 0 1 0 with weights 1 and .5: stds sqrt(2)/3, so 1.4142 and -.7071 each; sums 1.0607, 0,
     # -1.0607, whose std is .8660.
     group = [{"a": (1.0, 1.0), "f": (0.5, 0.0)}, {"a": (1.0, 0.0), "f": (0.5, 1.0)}, {"a": (1.0, 0.0), "f": (0.5, 0.0)}]

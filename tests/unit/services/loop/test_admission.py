@@ -22,7 +22,7 @@ BOTH = (0.0, 1.0)
 
 
 class Entrance:
-    """An admission at work on a buffer whose batches nobody takes."""
+    """An admission at work on a buffer whose batches are not taken."""
 
     def __init__(self, *workers: str, **training: object) -> None:
         self.recipe = make_recipe(**training)
