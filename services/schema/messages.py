@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rayzero.services.schema.addresses import host_port
 from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.episodes import Branch, EpisodeEnd, EpisodeOutcome, ToolCall, Turn
 
 if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays and do not wait for numpy
     import numpy as np
@@ -30,8 +31,14 @@ EQUAL_WITHIN = 1e-8
 class ChatMessage:
     """One turn of a chat prompt, e.g. `ChatMessage(role="user", content="What is 2 + 2?")`."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    reasoning: str = ""
+    """What an assistant thought before it spoke, where the template keeps it apart."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn."""
+    tool_call_id: str = ""
+    """Which call a tool's message answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,16 +108,26 @@ class Completion:
 
     text: str
     token_ids: NDArray[np.int32]
-    """[T] sampled tokens, the end-of-sequence token included when it was sampled."""
+    """[T] all that follows the prompt: sampled tokens, the end-of-sequence token included when it was sampled."""
     rollout_logprobs: NDArray[np.float32]
     """[T] log-probability of each token under the distribution it was really sampled from."""
     version_spans: tuple[VersionSpan, ...]
     """Contiguous and in order; they cover [0, T). One span of length 0 for an empty completion."""
     finish_reason: FinishReason
+    is_sampled: NDArray[np.bool_] | None = None
+    """[T] False where the environment spoke: context, never trained, its log-probability NaN. None: all are sampled."""
+    turns: tuple[Turn, ...] = ()
+    """Of an episode, in order; they cover the sampled tokens."""
+    branches: tuple[Branch, ...] = ()
+    """What left this completion's context, in the order in which it did; of an episode's main completion alone."""
+    end: EpisodeEnd | None = None
+    """Why the episode is over; None: it is none."""
+    outcome: EpisodeOutcome | None = None
+    """How the environment saw it."""
 
     @property
     def num_tokens(self) -> int:
-        """T, the number of sampled tokens."""
+        """T: sampled tokens, and those of an episode's environment."""
         return len(self.token_ids)
 
     @property
