@@ -40,7 +40,7 @@ class Capacity:
     """What one reward worker may use at a time."""
 
     num_children: int
-    """Child processes that run at a time, of each component that needs them."""
+    """Child processes that run at a time, of each component that judges in children: two of them run twice as many."""
     max_asleep: int = 32
     """Children besides these that may hang without using a CPU."""
     device: Device = "cpu"

@@ -136,7 +136,7 @@ class ForkServer:
         self._exits.pop(pid, None)
 
     def kill(self, pid: int) -> None:
-        """End a child and its process group; the zygote knows whether the id is still its own."""
+        """End a child and its process group; the fork server knows whether the id is still its own."""
         with contextlib.suppress(OSError):
             self._control.send(json.dumps({"op": "kill", "pid": pid}).encode())
 
@@ -151,7 +151,7 @@ class ForkServer:
             return None
 
     async def close(self) -> None:
-        """Let the zygote end its children and itself."""
+        """Let the fork server end its children and itself."""
         self._forget()
         try:
             await asyncio.to_thread(self._process.wait, 5.0)

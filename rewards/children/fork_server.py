@@ -3,8 +3,8 @@
     pool ──spawn──► fork server (imports the work once, stays single-threaded) ──fork──► child ◄──items── pool
 
 A fork of a process that has imported already costs milliseconds, so that a killed child is cheap to replace; and it is
-forked from a small, idle process of its own, never from the caller with its threads, sockets and secrets. Only the
-fork server kills children, by process ids that it has not reaped yet: an id can never mean another process.
+forked from a small, idle process of its own, never from the caller with its threads, sockets and secrets. The server
+alone kills children, by process ids that it has not reaped yet: an id can never mean another process.
 
 Wire, pool ↔ fork server: one JSON object a datagram (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back
 come `{"exit": pid, "status": …}`). Pool → child: frames of pickle; child → pool: frames of JSON, since what ran in a

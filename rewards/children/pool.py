@@ -40,7 +40,7 @@ class ChildPool:
     `target` is `module:factory`; the factory gets `argument` once a child and returns the function that is called with
     every item. Items and argument are pickled on their way in, results are JSON. The modules in `preload` are imported
     once, before children are forked; they must not start threads. `warm_up` names a generator function whose steps the
-    zygote takes when children begin to be replaced, or, with `warm_first`, before it forks any.
+    fork server takes when children begin to be replaced, or, with `warm_first`, before it forks any.
 
     Children have no variable that looks like a secret, except those named in `environment`.
 
@@ -78,7 +78,7 @@ class ChildPool:
         self.counts: Counter[str] = Counter()
         """Items and failures so far: `items`, `retried`, `killed`, `forked` and one key a cause."""
         self._hello = pickle.dumps((argument, memory_bytes))
-        self._zygote: ForkServer | None = None
+        self._fork_server: ForkServer | None = None
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._running = 0
@@ -115,15 +115,15 @@ class ChildPool:
             raise
 
     async def close(self) -> None:
-        """End every child and the zygote. Items under way fail."""
+        """End every child and the fork server. Items under way fail."""
         self._closed = True
         if self._watcher is not None:
             self._watcher.cancel()
         for child in (*self._idle, *self._busy):
             child.hang_up()
         self._idle.clear()
-        if self._zygote is not None:
-            await self._zygote.close()
+        if self._fork_server is not None:
+            await self._fork_server.close()
 
     async def _attempt(self, body: bytes) -> Reply:
         await self._take_slot()
@@ -168,10 +168,10 @@ class ChildPool:
         return reply["result"]
 
     async def _new_child(self) -> Child:
-        if self._zygote is None or not self._zygote.alive:
-            self._zygote = ForkServer(self.target, self.preload, self.warm_up, self.warm_first, self.environment)
+        if self._fork_server is None or not self._fork_server.alive:
+            self._fork_server = ForkServer(self.target, self.preload, self.warm_up, self.warm_first, self.environment)
         self.counts["forked"] += 1
-        child = await self._zygote.fork()
+        child = await self._fork_server.fork()
         try:
             async with asyncio.timeout(START_DEADLINE_S):
                 hello = await child.exchange(self._hello)
@@ -186,12 +186,12 @@ class ChildPool:
                 raise ChildFailure(ErrorCause.START, f"the child for {self.target} died while it started") from None
             raise
         child.pid = hello["pid"]
-        self._zygote.greet(child.pid)
+        self._fork_server.greet(child.pid)
         return child
 
     async def _epitaph(self, child: Child) -> str:
-        assert self._zygote is not None
-        status = await self._zygote.exit_status(child.pid)
+        assert self._fork_server is not None
+        status = await self._fork_server.exit_status(child.pid)
         if status is None:
             return "the child process went away"
         if status < 0:
@@ -201,8 +201,8 @@ class ChildPool:
 
     def _kill(self, child: Child) -> None:
         self.counts["killed"] += 1
-        if self._zygote is not None:
-            self._zygote.kill(child.pid)
+        if self._fork_server is not None:
+            self._fork_server.kill(child.pid)
         child.hang_up()
 
     async def _take_slot(self) -> None:
@@ -237,11 +237,11 @@ class ChildPool:
                 if child.looks_asleep(now) != child.asleep:
                     child.asleep = not child.asleep
                     self._running += -1 if child.asleep else 1
-                if self.cpu_s is not None and self._zygote is not None:
+                if self.cpu_s is not None and self._fork_server is not None:
                     child.look_at = min(child.look_at, now + max(FIRST_LOOK_S, self.cpu_s - child.used_s))
                     if child.used_s >= self.cpu_s:
                         child.overdrawn = True
-                        self._zygote.kill(child.pid)
+                        self._fork_server.kill(child.pid)
             self._admit()
 
 

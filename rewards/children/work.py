@@ -1,6 +1,6 @@
 """What child processes do: factories that `ChildPool` names, each returning the function for one item.
 
-Imports little: this runs in every child. The heavy modules come by `preload`, once, in the zygote.
+Imports little: this runs in every child. The heavy modules come by `preload`, once, in the fork server.
 """
 
 from __future__ import annotations

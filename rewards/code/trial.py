@@ -90,7 +90,8 @@ class Trial:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the tests that failed have had the share of all: those that pass are within limits of their own."""
+        """Whether the failed tests have used up `sandbox.total_factor` limits of one test. A test that passed does not
+        count: its own limit bounds it."""
         factor = self._settings.total_factor
         return self._used_cpu_s > factor * self._limits.cpu_s or self._used_wall_s > factor * self._limits.wall_s
 

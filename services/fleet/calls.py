@@ -4,9 +4,9 @@
     table (here)                                  its deadline; the learner's: which ranks take it, what a failure means
     actor (learner/actor.py, …)                   the work
 
-`services/fleet/remote.py`, `learner_ranks.py` and `learner_keeper.py` are callers: each inherits the table and says in
-one method, `take`, how a call of it is made. A new call is a method of the Protocol, a line here and the actor's
-method; the type checker then finds what is still missing.
+`services/fleet/remote.py`, `learner_ranks.py` and `learner_supervisor.py` are callers: each inherits the table and says
+in one method, `take`, how a call of it is made. A caller has no `def` of its own for a call: this table is it. A new
+call is a method of the Protocol, a line here and the actor's method; the type checker then finds what is missing.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ class Admission:
     _aborting: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """What the buffer gives up is called back."""
-        self.buffer.on_give_up = self._give_up
+        """The work on a group that the buffer drops early is ended."""
+        self.buffer.on_early_drop = self._end_work
 
     async def run(self) -> None:
         """Prompts to tasks: as many as the staleness bound has room for."""
@@ -62,7 +62,7 @@ class Admission:
             ):
                 while self.buffer.num_free > 0 and self.buffer.num_needed(total) > 0:
                     entries.append(self.buffer.admit(self.prompts.next()))
-            self._carry_all([entry for entry in entries if not entry.given_up])
+            self._carry_all([entry for entry in entries if not entry.dropped_for])
             entries = []
             await self.buffer.wait_for_change()
 
@@ -106,13 +106,13 @@ class Admission:
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)
 
-    def _give_up(self, entry: Entry) -> None:
+    def _end_work(self, entry: Entry) -> None:
         """A group has left the buffer untrained: it is not begun, or its engine ends it.
 
         One that is being scored comes to its end by itself: its completions are paid for and worth recording.
         """
         if entry.state is GroupState.READY and entry.group is not None:
-            self._dropped(entry.group, entry.given_up)
+            self._finish_untrained(entry.group, entry.dropped_for)
         elif entry.state is GroupState.WAITING and entry.group_id in self._carrying:
             self._carrying[entry.group_id].cancel()
         elif entry.state is GroupState.GENERATING:
@@ -131,7 +131,7 @@ class Admission:
             self._drop(entry, DropReason.FAILED, str(error))
             return
         except GroupAborted as aborted:
-            self.lengths.on_drop(aborted.completions, entry.given_up)
+            self.lengths.on_drop(aborted.completions, entry.dropped_for)
             return
         except PromptRefused as error:
             # A prompt that the model cannot be given costs itself, not the run.
@@ -139,15 +139,15 @@ class Admission:
             self._drop(entry, DropReason.TOO_LONG if too_long else DropReason.REFUSED, str(error))
             return
         self.prompts.learn(group)
-        reason = entry.given_up or self._reason_to_drop(group)
+        reason = entry.dropped_for or self._reason_to_drop(group)
         if reason is None:
             self.buffer.commit(entry, group)
             self.on_finish(group, None)
         else:
             self._drop(entry, reason)
-            self._dropped(group, reason)
+            self._finish_untrained(group, reason)
 
-    def _dropped(self, group: Group, reason: DropReason | None) -> None:
+    def _finish_untrained(self, group: Group, reason: DropReason | None) -> None:
         self.lengths.on_drop((rollout.completion for rollout in group.rollouts), reason)
         self.on_finish(group, reason)
 

@@ -109,7 +109,7 @@ class Controller:
             for task in done:
                 task.result()
         except RunHalted as halt:
-            self.buffer.give_up_batch(str(halt))
+            self.buffer.drop_batch(str(halt))
             await self._save()
             raise
         except RayzeroError as error:
@@ -183,7 +183,7 @@ class Controller:
                     await self._update(groups, waited)
         await self._evaluating.finish()
         if self.is_over and not self.stopping:
-            self.buffer.give_up_rest()
+            self.buffer.drop_rest()
             if self.buffer.version not in self.accuracies:  # the goal was reached by an evaluation of an earlier one
                 await self._evaluate()
         await self._saving.finish()
@@ -261,7 +261,7 @@ class Controller:
         self.buffer.retire(groups, version)
         self._is_updating = False
         if last:
-            self.buffer.give_up_rest()
+            self.buffer.drop_rest()
         if evaluate and not self.stopping:
             await self._evaluating.finish()
             self._evaluating.begin(self._evaluate(version))

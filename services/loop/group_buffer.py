@@ -49,8 +49,8 @@ class Entry:
     group: Group | None = None
     oldest_version: int = 0
     """Of the group's tokens, once there is one."""
-    given_up: DropReason | None = None
-    """Why, once it was."""
+    dropped_for: DropReason | None = None
+    """Why it was dropped while its work went on, or after that was done; None: it is live."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class GroupBuffer:
     clock: Callable[[], float]
     num_spare: int = 0
     """X, groups that are live beyond those which can be trained on."""
-    on_give_up: Callable[[Entry], None] = lambda entry: None
+    on_early_drop: Callable[[Entry], None] = lambda entry: None
     """Called for a group that is dropped while a worker still has it, or after it was finished."""
     version: int = 0
     next_group_id: int = 0
@@ -150,7 +150,7 @@ class GroupBuffer:
         for entry in batch:
             self.move(entry, GroupState.TRAINING, "learner")
         if self.num_spare:
-            self._give_up_spare()
+            self._drop_spare()
         return [entry.group for entry in batch if entry.group is not None]
 
     def retire(self, groups: Iterable[Group], new_version: int) -> None:
@@ -161,7 +161,7 @@ class GroupBuffer:
         self.version = new_version
         if self.drop_stale:
             for entry in [entry for entry in self.entries.values() if self._deadline(entry) < new_version]:
-                self._give_up(entry, DropReason.STALE)
+                self._drop_early(entry, DropReason.STALE)
         self.notify()
 
     async def wait_for_change(self) -> None:
@@ -169,12 +169,12 @@ class GroupBuffer:
         self._changed.clear()
         await self._changed.wait()
 
-    def give_up_rest(self) -> None:
+    def drop_rest(self) -> None:
         """The last update is made: what was begun to spare is not needed."""
         for entry in list(self.entries.values()):
-            self._give_up(entry, DropReason.OVER_PROVISIONED)
+            self._drop_early(entry, DropReason.OVER_PROVISIONED)
 
-    def give_up_batch(self, detail: str) -> None:
+    def drop_batch(self, detail: str) -> None:
         """The batch that was taken cannot be trained on, for what `detail` says: retire its groups untrained."""
         for entry in [entry for entry in self.entries.values() if entry.state is GroupState.TRAINING]:
             self.drop(entry, DropReason.HALTED, detail)
@@ -243,18 +243,18 @@ class GroupBuffer:
             if group is not None:
                 self._ready_with(entry, group)
 
-    def _give_up(self, entry: Entry, reason: DropReason) -> None:
-        entry.given_up = reason
+    def _drop_early(self, entry: Entry, reason: DropReason) -> None:
+        entry.dropped_for = reason
         self.drop(entry, reason)
-        self.on_give_up(entry)
+        self.on_early_drop(entry)
 
-    def _give_up_spare(self) -> None:
+    def _drop_spare(self) -> None:
         """No later update may use a group that is due now; those that are still on their way go first."""
         due = [e for e in self.entries.values() if self._deadline(e) <= self.version and e.state != GroupState.TRAINING]
         # A finished group costs nothing more, and its batch may still want it.
         due.sort(key=lambda entry: entry.state is GroupState.READY)
         for entry in due[: self.num_spare]:
-            self._give_up(entry, DropReason.OVER_PROVISIONED)
+            self._drop_early(entry, DropReason.OVER_PROVISIONED)
 
     def _ready_with(self, entry: Entry, group: Group) -> None:
         entry.group, entry.oldest_version = group, group.oldest_version
@@ -293,7 +293,7 @@ class GroupBuffer:
             if not stale:
                 return batch
             for entry in stale:
-                self._give_up(entry, DropReason.STALE)
+                self._drop_early(entry, DropReason.STALE)
         return None
 
     def _is_feasible(self) -> bool:

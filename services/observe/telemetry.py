@@ -83,7 +83,7 @@ def _learning() -> Iterator[Metric]:
 
 
 def _flow() -> Iterator[Metric]:
-    yield Metric("counter", "groups", "Finished groups by end: mixed, uniform, dropped", ("outcome",))
+    yield Metric("counter", "groups", "Groups by their end: trained on (mixed, uniform) or dropped", ("outcome",))
     yield Metric("counter", "groups_dropped", "Groups retired untrained, by reason", ("reason",))
     yield Metric("counter", "prompts_passed_over", "Turns of prompts that the curriculum passed over", ("why",))
     yield Metric("counter", "tokens_trained", "Completion tokens trained on")

@@ -104,7 +104,7 @@ def _add_views(app: FastAPI, view: RunView) -> None:
 
     @app.get("/v1/queues")
     async def queues() -> dict[str, Any]:
-        """Live groups by state, the longest wait of each, view, drops."""
+        """Live groups by state, the longest wait of each, room, drops."""
         return dict(view.status().get("queues", {}))
 
     @app.get("/v1/weights")

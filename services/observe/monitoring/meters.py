@@ -123,7 +123,6 @@ class Meters:
 
     def on_drop(self, group: Group, reason: DropReason) -> None:
         """A finished group is retired untrained."""
-        self._labelled("groups", outcome="dropped").inc()
         self._labelled("tokens_dropped", reason=reason.value).inc(group.num_tokens)
         self._observe_group(group)
 
@@ -194,6 +193,10 @@ class Meters:
         dropped.clear()
         for reason, count in buffer.dropped.items():
             dropped.labels(reason=reason.value).inc(count)
+        # Of the buffer, not of `on_drop`: a group that is dropped before it was finished never comes there.
+        ended = self._labelled("groups", outcome="dropped")
+        ended.reset()
+        ended.inc(buffer.dropped.total())
         passed = self._metrics["prompts_passed_over"]
         passed.clear()
         for why, count in controller.prompts.counts().items():

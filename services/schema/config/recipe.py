@@ -62,8 +62,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.training.num_updates * self.training.groups_per_update >= 2**31:
-            raise ValueError("training: more than 2^31 groups")
+        training = self.training
+        if training.num_updates * training.groups_per_update * training.group_size >= EVALUATION_SEEDS:
+            raise ValueError("training: more than 2^31 completions, each of which needs a seed of its own")
         longest = self.data.max_prompt_tokens
         if longest is not None and longest >= self.rollout.max_model_tokens:
             raise ValueError(

@@ -42,7 +42,7 @@ class SandboxSettings(Section):
     num_processes: int = Field(default=64, ge=1, le=4096)
     """Processes and threads a test."""
     output_kb: int = Field(default=64, ge=1, le=65536)
-    """Captured KiB a test; a test whose expected output is long gets four times its length."""
+    """Captured KiB a test; a test whose expected output is long gets eight times its length."""
     file_mb: int = Field(default=64, ge=1, le=4096)
     """Largest file, and the size of the private /tmp, in MiB."""
     compile_time_s: float = Field(default=15.0, gt=0, le=600)

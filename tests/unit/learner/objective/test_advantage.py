@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,10 @@ def test_hand_computed(name: AdvantageName, expected: list[float]) -> None:
 @pytest.mark.parametrize("name", ["std_normalised", "mean_centred", "leave_one_out", "mean_normalised"])
 def test_nothing_to_compare_gives_zero(name: AdvantageName) -> None:
     assert compute(name, [[0.7], [1, 1, 1], [0.1 + 0.2, 0.3], [NAN, 5], [NAN, NAN]]) == [0.0] * 10
+
+
+def test_every_name_that_a_recipe_may_give_is_computed() -> None:
+    assert {*ADVANTAGES, "component_normalised"} == set(get_args(AdvantageName))
 
 
 @pytest.mark.parametrize("name", list(ADVANTAGES))

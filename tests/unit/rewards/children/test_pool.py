@@ -202,12 +202,12 @@ async def test_cancelling_an_item_kills_its_child_and_frees_its_slot() -> None:
         assert pool._taken == pool._running == 0
 
 
-async def test_a_dead_zygote_is_replaced() -> None:
+async def test_a_dead_fork_server_is_replaced() -> None:
     async with pool_of() as pool:
         await result_of(pool, "echo", 0)
-        assert pool._zygote is not None
-        pool._zygote._process.kill()
-        pool._zygote._process.wait()
+        assert pool._fork_server is not None
+        pool._fork_server._process.kill()
+        pool._fork_server._process.wait()
         assert await result_of(pool, "echo", 1) == 1
 
 
@@ -225,7 +225,7 @@ async def test_a_child_is_renewed_after_its_items() -> None:
         assert len(set(pids)) == 3
 
 
-async def test_the_zygote_warms_up_once_children_are_replaced() -> None:
+async def test_the_fork_server_warms_up_once_children_are_replaced() -> None:
     async with pool_of(num_children=1, warm_up=f"{MODULE}:warm_up_steps") as pool:
         assert await result_of(pool, "warmth", 0) == 0
         await failure_of(pool, "exit", 1)

@@ -162,7 +162,7 @@ async def test_a_group_that_the_buffer_gives_up_is_aborted_at_its_engine() -> No
     entrance = Entrance(max_staleness=1)
     async with entrance.at_work():
         entry = entrance.buffer.entries[2]
-        entrance.buffer._give_up(entry, DropReason.OVER_PROVISIONED)
+        entrance.buffer._drop_early(entry, DropReason.OVER_PROVISIONED)
         await entrance.settle()
         assert entrance.runner.hangs[2].is_set()
         assert ("dropped", 2) in entrance.ledger

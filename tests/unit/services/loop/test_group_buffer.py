@@ -176,15 +176,15 @@ async def test_state_keeps_finished_groups_and_the_prompts_of_others() -> None:
 
 
 async def test_a_batch_does_not_wait_for_as_many_stragglers_as_were_begun_to_spare() -> None:
-    given_up: list[int] = []
+    dropped: list[int] = []
     buffer, ledger = make_buffer(max_staleness=1, num_spare=1)
-    buffer.on_give_up = lambda entry: given_up.append(entry.group_id)
+    buffer.on_early_drop = lambda entry: dropped.append(entry.group_id)
     entries = [buffer.admit(make_prompt(index)) for index in range(5)]
     assert buffer.num_free == 0
     for entry in entries[2:4]:
         finish(buffer, entry)
     batch = buffer.take_now()
-    assert batch is not None and not given_up, "the late ones may still be used by the next batch"
+    assert batch is not None and not dropped, "the late ones may still be used by the next batch"
     buffer.retire(batch, 1)
     for index in (5, 6):
         finish(buffer, buffer.admit(make_prompt(index)))
@@ -194,7 +194,7 @@ async def test_a_batch_does_not_wait_for_as_many_stragglers_as_were_begun_to_spa
     finish(buffer, entries[4], version=0)
     batch = buffer.take_now()
     assert batch is not None and [group.group_id for group in batch] == [0, 4]
-    assert given_up == [1] and ("dropped", 1, {"version": 1, "reason": "over-provisioned"}) in ledger
+    assert dropped == [1] and ("dropped", 1, {"version": 1, "reason": "over-provisioned"}) in ledger
 
 
 @given(

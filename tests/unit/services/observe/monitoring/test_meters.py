@@ -57,6 +57,7 @@ async def test_drops_and_errors_are_counted_under_their_fixed_words(tmp_path: Pa
     meters.on_drop(make_group(1, rewards=(1.0, float("nan"))), DropReason.VERDICT_ERRORS)
     found = values(meters.exposition(watched.run.controller).decode())
     assert found["rayzero_groups_dropped_total", (("reason", "failed"),)] == 1
+    assert found["rayzero_groups_total", (("outcome", "dropped"),)] == 1, "also one that was never finished"
     assert found["rayzero_tokens_dropped_total", (("reason", "verdict errors"),)] == 6
     assert found["rayzero_verdict_errors_total", (("cause", "exception"),)] == 1
 
