@@ -1,34 +1,19 @@
-"""`rayzero runs ls | compare`: runs side by side, from what they left on disk."""
+"""`rayzero runs ls`: every run on disk, one line each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from rayzero.services.cli.client import find_directory, live_run
+from rayzero.services.cli.client import live_run
 from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
-
-COMPARED = (
-    "reward_mean",
-    "train_accuracy",
-    "entropy",
-    "kl_rollout",
-    "grad_norm",
-    "completion_tokens_mean",
-    "truncated_share",
-    "staleness_mean",
-    "update_s",
-    "sync_s",
-    "wait_s",
-)
 
 BEST_IS = "best: the highest of a run's evaluations, by the prompts that chose it; greedy: at temperature 0"
 
@@ -58,7 +43,7 @@ def list_runs(runs: Path, as_json: bool) -> None:
             name.removeprefix("accuracy_"), no_wrap=True, justify="left" if name in ("run", "state") else "right"
         )
     for row in rows:
-        table.add_row(*(escape(_show(row[name])) for name in names))
+        table.add_row(*(escape(shown(row[name])) for name in names))
     console = terminal()
     console.print(table if rows else f"no runs below {runs}")
     if rows:
@@ -87,47 +72,6 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
     }
 
 
-def compare_runs(a: str, b: str, runs: Path, as_json: bool) -> None:
-    """What two recipes set differently, and what came of it (means of the last ten updates)."""
-    first, second = (RunDirectory(find_directory(run, runs)) for run in (a, b))
-    settings = dict(differences(first.recipe() or {}, second.recipe() or {}))
-    figures = {name: [_recent(directory, name) for directory in (first, second)] for name in COMPARED} | {
-        f"held-out accuracy, {label}": [describe(directory)[name] for directory in (first, second)]
-        for label, name in (
-            ("before", "accuracy_before"),
-            ("best (chosen by it)", "accuracy_best"),
-            ("last", "accuracy_last"),
-            ("greedy, before", "greedy_before"),
-            ("greedy, last", "greedy_last"),
-        )
-    }
-    if as_json:
-        print(json.dumps({"settings": settings, "figures": figures}))
-        return
-    console = terminal()
-    for title, rows in (("settings that differ", settings), ("means of the last ten updates", figures)):
-        table = Table(title=title)
-        for name in ("", first.path.name, second.path.name):
-            table.add_column(name, overflow="fold")
-        for name, values in rows.items():
-            table.add_row(name, *(escape(_show(value)) for value in values))
-        console.print(table if rows else f"{title}: none")
-
-
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Every dotted key at which two plain structures differ, with both values."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in [*old, *(name for name in new if name not in old)]:
-            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
-    elif old != new:
-        yield key, [old, new]
-
-
-def _recent(directory: RunDirectory, name: str) -> float | None:
-    rows = read_lines(directory.file("metrics.jsonl"))[-10:]
-    values = [row[name] for row in rows if row.get(name) is not None]
-    return sum(values) / len(values) if values else None
-
-
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A figure of a table."""
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -205,14 +205,14 @@ def ls(runs: Runs = RUNS, json: AsJson = False) -> None:
     list_runs(runs, as_json=json)
 
 
-@runs_commands.command("compare", epilog="Example: rayzero runs compare demo demo-2")
+@runs_commands.command("compare", epilog="Example: rayzero runs compare demo demo-2 --html compared.html")
 def compare(
-    a: Annotated[str, typer.Argument(help="A run.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Two runs or more.")],
     runs: Runs = RUNS,
     json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with their curves over each other.")] = None,
 ) -> None:
-    """What two recipes set differently, and what came of it."""
-    from rayzero.services.cli.run_list import compare_runs
+    """What their recipes set differently, and what came of it."""
+    from rayzero.services.cli.compare import compare_runs
 
-    compare_runs(a, b, runs, as_json=json)
+    compare_runs(names, runs, as_json=json, html=html)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.cli.client import find_directory
-from rayzero.services.observe.api import views
+from rayzero.services.cli.page_data import page_data
 from rayzero.services.observe.browse.page import file_page
 from rayzero.services.observe.browse.rollout_index import Filter, RolloutIndex, Sort
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
@@ -19,7 +19,6 @@ from rayzero.services.observe.text import shortened
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.plain import json_text
 from rayzero.services.schema.terminal import terminal
-from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 
 Format = Literal["table", "jsonl", "html"]
@@ -46,7 +45,7 @@ def samples(
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
         if form == "html":
             out = out or Path(f"{directory.path.name}-rollouts.html")
-            write_atomically(out, file_page(page_data(directory, index, summaries, groups)))
+            write_atomically(out, file_page(page_data(directory, wanted, sort, summaries, groups)))
             print(f"{out}: {len(groups)} of {total} groups", file=sys.stderr)
         elif form == "jsonl":
             _write("".join(json_text(group) + "\n" for group in groups.values()), out)
@@ -56,40 +55,6 @@ def samples(
             print(f"{len(groups)} of {total} groups", file=sys.stderr)
     finally:
         index.close()
-
-
-def page_data(
-    directory: RunDirectory, index: RolloutIndex, summaries: list[dict[str, Any]], groups: dict[str, Any]
-) -> dict[str, Any]:
-    """What the page of a finished run holds: what the API would have answered about these groups."""
-    recipe = directory.recipe() or {}
-    rows, evaluations = (read_lines(directory.file(name)) for name in ("metrics.jsonl", "evaluations.jsonl"))
-    kept = {name: sorted({str(summary[name]) for summary in summaries}) for name in ("kind", "source", "worker")}
-    last = rows[-1] if rows else {}
-    return {
-        "status": {
-            "run": recipe.get("name", directory.path.name),
-            "description": recipe.get("description", ""),
-            "phase": "finished" if directory.is_finished() else "not running",
-            "update": last.get("update", 0),
-            "num_updates": recipe["training"]["num_updates"],
-            "figures": last,
-            "accuracies": {row["update"]: row["accuracy"] for row in evaluations},
-            "tokens_per_s": views.tokens_per_s(rows),
-            "seconds_left": None,
-            "events": [],
-        },
-        "rows": {"rows": rows, "evaluations": evaluations},
-        "choices": {
-            **kept,
-            "version": sorted({summary["version"] for summary in summaries}),
-            "finish_reason": sorted({r["finish_reason"] for s in summaries for r in s["rollouts"]}),
-            "num_rollouts": sum(len(summary["rollouts"]) for summary in summaries),
-            "num_groups": len(summaries),
-        },
-        "summaries": summaries,
-        "groups": groups,
-    }
 
 
 def _table(group: dict[str, Any]) -> Table:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rayzero.services.loop.evaluation import Evaluation
+from rayzero.services.observe.run_health import SEVERITY, examine
 from rayzero.services.observe.text import as_clock
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
@@ -33,6 +34,9 @@ class ProgressView:
         self.row: dict[str, Any] = {}
         self.accuracies: list[tuple[int, float]] = []
         self.rewards: deque[float] = deque(maxlen=60)
+        self.rows: list[Mapping[str, Any]] = []
+        self.evaluations: list[Mapping[str, Any]] = []
+        self.health = examine(())
         self.recent: deque[tuple[float, int, float]] = deque(maxlen=8)
         self.phase = "starting"
         self._phase_since = time.monotonic()
@@ -73,6 +77,8 @@ class ProgressView:
         """One update is done."""
         self.row = row
         self.rewards.append(row["reward_mean"])
+        self.rows.append(row)
+        self._examine()
         self.recent.append((time.monotonic(), row["update"], row["completion_tokens"]))
         self._bar.update(self._task, completed=row["update"])
         self.set_phase(f"training · update {row['update']}")
@@ -84,6 +90,8 @@ class ProgressView:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
         self.accuracies.append((evaluation.policy_version, evaluation.accuracy))
+        self.evaluations.append(evaluation.figures())
+        self._examine()
         if self._live is None:
             greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
             error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.1%}"
@@ -100,6 +108,15 @@ class ProgressView:
     def set_phase(self, phase: str) -> None:
         """Set the phase without a line of its own."""
         self.phase, self._phase_since = phase, time.monotonic()
+
+    def _examine(self) -> None:
+        """Where no panel stands, a line when it gets worse."""
+        before, self.health = self.health, examine(self.rows, self.evaluations)
+        if self._live is None and SEVERITY[self.health.level] > SEVERITY[before.level]:
+            worst = self.health.findings[0]
+            self.console.print(
+                f"{worst.level}: {worst.text}; see {worst.page}", style=worst.level.value, soft_wrap=True, markup=False
+            )
 
     def _tokens_per_s(self) -> float:
         if len(self.recent) < 2:
@@ -149,7 +166,12 @@ class ProgressView:
             ("accuracy  ", "dim"),
             ("  ".join(f"{update}: {value:.0%}" for update, value in self.accuracies[-9:]), "green"),
         )
-        return Lines(self._bar, table, curve, accuracy, status)
+        health = Text.assemble(
+            ("● ", self.health.level.value), (self.health.line, "bold" if self.health.findings else "")
+        )
+        for finding in self.health.findings[:1]:
+            health.append(f"  see {finding.page}", "dim")
+        return Lines(self._bar, health, table, curve, accuracy, status)
 
 
 def _entropy(row: dict[str, Any]) -> str:

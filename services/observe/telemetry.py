@@ -45,6 +45,7 @@ def _run() -> Iterator[Metric]:
     yield Metric("counter", "nonfinite_figures", "Figures of updates that were not finite")
     yield Metric("gauge", "last_update_timestamp_seconds", "When the last update was done")
     yield Metric("gauge", "last_checkpoint_timestamp_seconds", "When the last checkpoint was written")
+    yield Metric("gauge", "last_evaluation_timestamp_seconds", "When the last evaluation was done")
     yield Metric("gauge", "start_timestamp_seconds", "When this process began")
     yield Metric("gauge", "stall_limit_seconds", "The recipe's deadlines.stall_s")
     yield Metric("gauge", "stalled_seconds", "How long nothing was finished, or the learner has waited for groups")
@@ -137,3 +138,27 @@ def reference() -> str:
         for metric in CATALOGUE
     ]
     return "\n".join(["| metric | type | labels | what it is |", "|---|---|---|---|", *rows]) + "\n"
+
+
+ROW_GAUGES = {
+    "reward_mean": "reward_mean",
+    "reward_std": "reward_std",
+    "train_accuracy": "train_accuracy_ratio",
+    "completion_tokens_mean": "completion_tokens_mean",
+    "length_bias": "length_bias_ratio",
+    "truncated_share": "truncated_ratio",
+    "uniform_group_share": "uniform_groups_ratio",
+    "advantage_abs_mean": "advantage_abs_mean",
+    "loss": "loss",
+    "entropy": "entropy_nats",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "kl_rollout": "kl_rollout_nats",
+    "kl_canary": "kl_canary_nats",
+    "kl_reference": "kl_reference_nats",
+    "clip_fraction": "clipped_ratio",
+    "ratio_outside": "outside_ratio",
+    "ess": "effective_sample_ratio",
+    "logprob_gap_max": "logprob_gap_max_nats",
+}
+"""Figure of a row in metrics.jsonl -> gauge of the catalogue."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rayzero.services.cli.compare import compare_runs
 from rayzero.services.cli.samples import samples
 from rayzero.services.observe.browse.rollout_index import Filter
 from rayzero.services.observe.recorder import Recorder
@@ -20,6 +22,7 @@ from tests.browser import open_page
 from tests.fakes import make_completion, make_group, make_recipe
 from tests.hostile_cases import hostile_group as generated_group
 from tests.system import needs
+from tests.unit.services.observe.test_run_health import rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -94,6 +97,79 @@ def test_filters_pages_and_comparison(page_file: Path) -> None:
         text = page.text_content(".sides") or ""
         assert "at 0" in text and "at 5" in text and "changed" in text
         assert complaints == []
+
+
+def recorded(directory: RunDirectory, figures: Sequence[Mapping[str, object]]) -> None:
+    """A run on disk with these rows and an evaluation at every tenth update."""
+    directory.prepare(make_recipe(num_updates=len(figures)))
+    recorder = Recorder(directory)
+    for row in figures:
+        update = int(str(row["update"]))
+        recorder.on_update(dict(row) | {"time_s": 10 * update, "completion_tokens": 6},
+                           [make_group(update, version=update - 1)])  # fmt: skip
+    held_out = [{"update": at, "accuracy": 0.3 + 0.005 * at, "greedy_accuracy": 0.6} for at in (0, 20, 40)]
+    append_lines(directory.file("evaluations.jsonl"), held_out, replace=True)
+    directory.release()
+
+
+def serious_faults(page: Page) -> list[str]:
+    """What axe-core finds of serious faults for people who use a screen reader or a keyboard."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {each['help']}" for each in found if each["impact"] in ("serious", "critical")]
+
+
+def test_a_runs_health_its_advice_and_its_curves_are_read_by_mouse_and_by_keyboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    run, out = RunDirectory(tmp_path / "run"), tmp_path / "page.html"
+    recorded(run, rows(reward_mean=lambda done: 0.8 - 0.7 * max(0.0, done - 0.5), truncated_share=0.2))
+    samples(str(run.path), tmp_path, Filter(status="wrong"), "spread", 20, "html", out, None)
+    with open_page(out.as_uri()) as (page, complaints):
+        page.wait_for_selector("#groups button")
+        order, verdict = (page.input_value(f"select[name={name}]") for name in ("sort", "status"))
+        assert (order, verdict) == ("spread", "wrong"), "as it was asked for"
+        assert (page.text_content("#health") or "").startswith("red")
+        assert "holds the policy back" not in page.inner_text("#health")
+        page.locator("#health summary").first.click()
+        assert "holds the policy back" in page.inner_text("#health"), "what to do is there, without a network"
+        curve = page.locator("#curves svg").first
+        curve.focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        assert "reward_mean at 1: 0.8" in (page.text_content("#tip") or "")
+        page.keyboard.press("Escape")
+        page.locator("#smoothing").fill("0.9")
+        assert page.locator("#curves svg").first.locator("polyline[stroke-opacity]").count() == 1
+        box = page.locator("#curves svg").first.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 40)
+        page.mouse.up()
+        assert page.locator("#whole").is_visible() and "from 0.8" in (curve.get_attribute("aria-label") or "")
+        page.click("#whole")
+        assert page.locator("#whole").is_hidden()
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert serious_faults(page) == []
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "a phone scrolls down alone"
+        assert complaints == []
+
+
+def test_the_curves_of_runs_lie_over_each_other(tmp_path: Path) -> None:
+    recorded(RunDirectory(tmp_path / "one"), rows())
+    recorded(RunDirectory(tmp_path / "two"), rows(entropy=0.2))
+    compare_runs(["one", "two"], tmp_path, as_json=False, html=tmp_path / "both.html")
+    with open_page((tmp_path / "both.html").as_uri()) as (page, complaints):
+        assert page.inner_text("#legend").split() == ["▬", "one", "▬", "two"]
+        assert page.inner_text("h1") == "one beside two"
+        label = page.locator("#curves svg").nth(1).get_attribute("aria-label") or ""
+        assert "one: entropy from 0.9 to 0.4" in label and "two: entropy from 0.2 to 0.2" in label
+        assert page.locator("#browser").is_hidden() and serious_faults(page) == [] and complaints == []
 
 
 def visit_all(page: Page) -> int:

@@ -17,6 +17,7 @@ from rayzero.services.observe.browse.rollout_index import RolloutIndex
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.monitoring.meters import Meters
 from rayzero.services.observe.monitoring.trackers import Tracking
+from rayzero.services.observe.run_health import examine
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
@@ -129,6 +130,8 @@ class RunView:
             controller = self.control.controller
             status |= {
                 "paused": controller.paused,
+                "stalled_s": round(controller.stalled_s, 1),
+                "stall_limit_s": self.recipe.deadlines.stall_s,
                 "stopping": controller.stopping,
                 "workers": views.workers(controller),
                 "fleets": views.fleets(controller),
@@ -136,6 +139,7 @@ class RunView:
                 "weights": views.weights(controller),
                 "waits": views.bottleneck(self.rows, controller),
             }
+        status["health"] = examine(self.rows, self.evaluations, status).plain()
         return status
 
     def targets(self, address: str) -> list[dict[str, Any]]:

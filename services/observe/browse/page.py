@@ -34,7 +34,7 @@ def content_security_policy(mode: Mode) -> str:
     connect = "'self'" if mode == "live" else "'none'"
     ancestors = "; frame-ancestors 'none'" if mode == "live" else ""  # a meta tag may not say it
     return (
-        f"default-src 'none'; script-src 'sha256-{_csp_digest(_asset('page.js'))}'; "
+        f"default-src 'none'; script-src 'sha256-{_csp_digest(_script())}'; "
         f"style-src 'sha256-{_csp_digest(_asset('page.css'))}'; connect-src {connect}; img-src data:; "
         f"base-uri 'none'; form-action 'none'{ancestors}"
     )
@@ -45,7 +45,7 @@ def _page(mode: Mode, data: dict[str, Any] | None) -> str:
     parts = {
         "@@policy@@": content_security_policy(mode) if mode == "file" else "",
         "@@style@@": _asset("page.css"),
-        "@@script@@": _asset("page.js"),
+        "@@script@@": _script(),
         "@@data@@": embedded,
     }
     page = _asset("page.html")
@@ -54,6 +54,10 @@ def _page(mode: Mode, data: dict[str, Any] | None) -> str:
     for place, text in parts.items():
         page = page.replace(place, text, 1)
     return page
+
+
+def _script() -> str:
+    return _asset("curves.js") + _asset("page.js")
 
 
 @cache

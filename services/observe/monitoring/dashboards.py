@@ -12,8 +12,14 @@ from typing import Any
 
 import yaml
 
+from rayzero.services.observe.figures import EVALUATION_FIGURES, UPDATE_FIGURES
 from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS, SELECTED, Dashboard, Panel
+from rayzero.services.observe.telemetry import ROW_GAUGES
 
+WORRIES = {gauge: figure for figure in UPDATE_FIGURES for name, gauge in ROW_GAUGES.items() if figure.name == name} | {
+    "evaluation_accuracy_ratio": next(figure for figure in EVALUATION_FIGURES if figure.name == "accuracy")
+}
+"""The recorded figure behind a gauge."""
 SCHEMA_VERSION = 39
 GRID_WIDTH = 24
 RAY = ("Ray", "rayDefaultDashboard")
@@ -46,7 +52,7 @@ def as_grafana(dashboard: Dashboard) -> dict[str, Any]:
         "timezone": "browser",
         "time": {"from": "now-1h", "to": "now"},
         "links": _links(dashboard),
-        "annotations": {"list": [_restarts()]},
+        "annotations": {"list": list(_annotations())},
         "templating": {"list": [_data_source(), _run_variable()]},
         "panels": list(_placed(dashboard.panels)),
     }
@@ -94,7 +100,7 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
         "id": number,
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.help,
+        "description": _description(panel),
         "datasource": source,
         "fieldConfig": {"defaults": {"unit": panel.unit, "custom": custom}, "overrides": []},
         "options": options,
@@ -133,15 +139,37 @@ def _run_variable() -> dict[str, Any]:
     }
 
 
-def _restarts() -> dict[str, Any]:
+def _annotations() -> Iterator[dict[str, Any]]:
+    """What a curve may bend at. Weight syncs come with every update, so they are there and not shown."""
+    restarted, role = f"changes(rayzero_worker_restarts_total{SELECTED}[1m]) > 0", "{{role}} worker of {{run}} replaced"
+    yield _annotation("workers replaced", restarted, "orange", role)
+    for name, metric, color in (
+        ("evaluations", "last_evaluation_timestamp_seconds", "green"),
+        ("checkpoints", "last_checkpoint_timestamp_seconds", "blue"),
+    ):
+        done = f"changes(rayzero_{metric}{SELECTED}[1m]) > 0"
+        yield _annotation(name, done, color, f"{name.removesuffix('s')} of {{{{run}}}}")
+    synced = f"increase(rayzero_sync_seconds_count{SELECTED}[1m]) > 0"
+    yield _annotation("weight syncs", synced, "purple", "weights of {{run}} sent", enable=False)
+
+
+def _annotation(name: str, expression: str, color: str, title: str, enable: bool = True) -> dict[str, Any]:
     return {
-        "name": "workers replaced",
+        "name": name,
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
-        "enable": True,
-        "iconColor": "orange",
-        "target": {"refId": "replaced", "expr": f"changes(rayzero_worker_restarts_total{SELECTED}[1m]) > 0"},
-        "titleFormat": "{{role}} worker of {{run}} replaced",
+        "enable": enable,
+        "iconColor": color,
+        "target": {"refId": name.replace(" ", "-"), "expr": expression},
+        "titleFormat": title,
     }
+
+
+def _description(panel: Panel) -> str:
+    """Its own words, and when to worry about the figures that it shows, from the catalogue of figures."""
+    queries = " ".join(query for query, _ in panel.targets)
+    shown = [figure for gauge, figure in WORRIES.items() if f"rayzero_{gauge}{{" in queries]
+    told = [f"{figure.meaning} {figure.worry}".strip() for figure in shown if figure.worry or not panel.help]
+    return "\n".join(filter(None, (panel.help, *told)))
 
 
 def write_kubernetes(alerts: Path, folder: Path) -> list[Path]:

@@ -17,35 +17,12 @@ from rayzero.services.fleet.slots import SlotState
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.loop.group_buffer import GroupState
-from rayzero.services.observe.telemetry import CATALOGUE
+from rayzero.services.observe.telemetry import CATALOGUE, ROW_GAUGES
 from rayzero.services.schema.causes import DropReason, ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.messages import Group
 
 KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
-
-ROW_GAUGES = {
-    "reward_mean": "reward_mean",
-    "reward_std": "reward_std",
-    "train_accuracy": "train_accuracy_ratio",
-    "completion_tokens_mean": "completion_tokens_mean",
-    "length_bias": "length_bias_ratio",
-    "truncated_share": "truncated_ratio",
-    "uniform_group_share": "uniform_groups_ratio",
-    "advantage_abs_mean": "advantage_abs_mean",
-    "loss": "loss",
-    "entropy": "entropy_nats",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "kl_rollout": "kl_rollout_nats",
-    "kl_canary": "kl_canary_nats",
-    "kl_reference": "kl_reference_nats",
-    "clip_fraction": "clipped_ratio",
-    "ratio_outside": "outside_ratio",
-    "ess": "effective_sample_ratio",
-    "logprob_gap_max": "logprob_gap_max_nats",
-}
-"""Figure of a row in metrics.jsonl -> gauge of the catalogue."""
 
 OF_WORKERS = (
     "workers",
@@ -120,6 +97,7 @@ class Meters:
         oldest, newest = evaluation.versions
         self._metrics["evaluation_versions"].set(newest - oldest + 1)
         self._metrics["evaluation_reward_mean"].set(evaluation.reward_mean)
+        self._metrics["last_evaluation_timestamp_seconds"].set(time.time())
 
     def on_drop(self, group: Group, reason: DropReason) -> None:
         """A finished group is retired untrained."""

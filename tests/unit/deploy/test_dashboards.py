@@ -52,6 +52,17 @@ def test_every_metric_but_a_few_is_on_a_dashboard() -> None:
     }
 
 
+def test_panels_say_when_to_worry_and_curves_are_annotated() -> None:
+    panels = {panel["title"]: panel for dashboard in DASHBOARDS for panel in as_grafana(dashboard)["panels"]}
+    told = [title for title, panel in panels.items() if panel["description"]]
+    assert len(told) >= 20, told
+    assert "the policy has collapsed" in next(p["description"] for t, p in panels.items() if "ntropy" in t)
+    for dashboard in DASHBOARDS:
+        marks = {each["name"]: each["target"]["expr"] for each in as_grafana(dashboard)["annotations"]["list"]}
+        assert list(marks) == ["workers replaced", "evaluations", "checkpoints", "weight syncs"]
+        assert all(re.search(r"rayzero_\w+", query)[0] in KNOWN for query in marks.values())  # type: ignore[index]
+
+
 def test_panels_do_not_overlap_and_fit_the_grid() -> None:
     for dashboard in DASHBOARDS:
         taken: set[tuple[int, int]] = set()

@@ -120,75 +120,6 @@ const file = {
 
 const source = embedded === null ? live : file;
 
-// --- curves ----------------------------------------------------------------------------------------------------
-
-const CURVES = [
-  ["Reward, held-out accuracy", [["reward_mean", "--accent"]], "evaluations"],
-  ["Entropy (nats a token)", [["entropy", "--accent"]]],
-  ["KL sampler to learner; scored by both at equal weights", [["kl_rollout", "--accent"], ["kl_canary", "--second"]]],
-  ["Gradient norm", [["grad_norm", "--accent"]]],
-  ["Tokens a completion", [["completion_tokens_mean", "--accent"]]],
-  ["Length bias: trained against begun", [["length_bias", "--bad"]]],
-  ["Share cut off", [["truncated_share", "--bad"]]],
-  ["Share of uniform groups", [["uniform_group_share", "--odd"]]],
-  ["Seconds: waits, update, sync", [["wait_s", "--odd"], ["update_s", "--accent"], ["sync_s", "--second"]]],
-];
-const WIDTH = 300, HEIGHT = 120, LEFT = 34, BOTTOM = 14;
-
-function drawCurves(rows, evaluations) {
-  $("curves").replaceChildren(...CURVES.map(([title, lines, extra]) => curve(title, lines, rows, extra ? evaluations : [])));
-}
-
-function curve(title, lines, rows, evaluations) {
-  const series = lines.map(([name, color]) => ({ name, color, points: thin(rows.filter((r) => Number.isFinite(r[name])).map((r) => [r.update, r[name]])) }));
-  if (evaluations.length) series.push({ name: "held-out accuracy", color: "--good", dots: true, points: evaluations.map((e) => [e.update, e.accuracy]) });
-  const likeliest = evaluations.filter((e) => Number.isFinite(e.greedy_accuracy));
-  if (likeliest.length) series.push({ name: "greedy", color: "--odd", dots: true, points: likeliest.map((e) => [e.update, e.greedy_accuracy]) });
-  const all = series.flatMap((line) => line.points);
-  const caption = el("figcaption", {}, title, el("span", {}, latest(series)));
-  if (!all.length) return el("figure", {}, caption, el("p", { class: "soft" }, "nothing yet"));
-  const [x0, x1] = [Math.min(...all.map((p) => p[0])), Math.max(...all.map((p) => p[0]))];
-  let [low, high] = [Math.min(...all.map((p) => p[1])), Math.max(...all.map((p) => p[1]))];
-  if (low === high) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
-  const x = (value) => LEFT + ((value - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - 4);
-  const y = (value) => 6 + (1 - (value - low) / (high - low)) * (HEIGHT - BOTTOM - 8);
-  const image = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${latest(series)}` });
-  for (const value of [low, high]) {
-    image.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }), label(0, y(value) + 3, figure(value, 2)));
-  }
-  image.append(label(LEFT, HEIGHT - 2, x0), label(WIDTH - 20, HEIGHT - 2, x1));
-  for (const line of series) {
-    const color = `var(${line.color})`;
-    const points = line.points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ");
-    image.append(svg("polyline", { points, stroke: color }));
-    if (line.dots || line.points.length === 1) for (const [a, b] of line.points) image.append(svg("circle", { cx: x(a), cy: y(b), r: 2.5, fill: color }));
-  }
-  image.addEventListener("mousemove", (event) => {
-    const box = image.getBoundingClientRect();
-    const at = x0 + ((((event.clientX - box.left) / box.width) * WIDTH - LEFT) / (WIDTH - LEFT - 4)) * (x1 - x0);
-    const near = series.map((line) => [line.name, line.points.reduce((best, p) => (Math.abs(p[0] - at) < Math.abs(best[0] - at) ? p : best), line.points[0])]);
-    showTip(event, near.filter(([, p]) => p).map(([name, p]) => `${name} at ${p[0]}: ${figure(p[1])}`).join("\n"));
-  });
-  image.addEventListener("mouseleave", hideTip);
-  return el("figure", {}, caption, image);
-}
-
-function latest(series) {
-  return series.filter((line) => line.points.length).map((line) => (series.length > 1 ? `${line.name.replace(/_s$|_mean$|held-out /, "")} ` : "") + figure(line.points.at(-1)[1])).join(" · ");
-}
-
-function label(x, y, text) {
-  const node = svg("text", { x, y });
-  node.textContent = text;
-  return node;
-}
-
-function thin(points, most = 400) {
-  if (points.length <= most) return points;
-  const step = points.length / most;
-  return [...Array.from({ length: most - 1 }, (_, i) => points[Math.floor(i * step)]), points.at(-1)];
-}
-
 // --- the run at a glance ---------------------------------------------------------------------------------------
 
 function showStatus(status) {
@@ -212,6 +143,17 @@ function showStatus(status) {
     ["who waits", status.waits ?? "–"],
   ];
   $("glance").replaceChildren(...glance.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+function showHealth(health) {
+  if (!health) return;
+  const item = (finding) => el("li", {}, el("details", {}, el("summary", {}, el("span", { class: `badge ${finding.level}` }, finding.level), finding.text),
+    el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
+  const open = new Set([...document.querySelectorAll("#health details[open] summary")].map((node) => node.textContent));
+  $("health").className = health.level;
+  $("health").replaceChildren(el("span", { class: `badge ${health.level}` }, health.level), el("span", {}, health.findings.length ? "" : health.line),
+    el("ul", {}, ...health.findings.map(item)));
+  for (const details of document.querySelectorAll("#health details")) details.open = open.has(details.querySelector("summary").textContent);
 }
 
 function showWorkers(workers = []) {
@@ -249,6 +191,7 @@ async function poll() {
   try {
     const status = await source.status();
     showStatus(status);
+    showHealth(status.health);
     showWorkers(status.workers);
     showQueues(status.queues);
     showEvents(status.events);
@@ -257,7 +200,7 @@ async function poll() {
     if (news.rows.length || news.evaluations.length !== known.evaluations.length) {
       known.rows.push(...news.rows);
       known.evaluations = news.evaluations;
-      drawCurves(known.rows, known.evaluations);
+      drawCurves([{ run: status.run, ...known }]);
       if (news.rows.length && known.rows.length > news.rows.length) refreshTotal();
     }
     say("");
@@ -277,7 +220,8 @@ function askForToken() {
 
 // --- rollouts --------------------------------------------------------------------------------------------------
 
-const query = { kind: "", version: "", source: "", worker: "", status: "", finish_reason: "", max_reward: "", prompt_id: "", sort: "newest", limit: PAGE, offset: 0 };
+const given = Object.fromEntries(Object.entries(embedded?.query ?? {}).map(([name, value]) => [name, value ?? ""]));
+const query = { kind: "", version: "", source: "", worker: "", status: "", finish_reason: "", max_reward: "", prompt_id: "", sort: "newest", ...given, limit: PAGE, offset: 0 };
 const SORTS = [["newest", "newest"], ["oldest", "oldest"], ["spread", "most disagreement"], ["longest", "longest"], ["lowest", "lowest reward"], ["highest", "highest reward"], ["kl", "highest KL"], ["unlikely", "least likely tokens"]];
 
 function select(name, title, options) {
@@ -405,12 +349,22 @@ function tokens(rollout, other) {
 
 // --- begin -----------------------------------------------------------------------------------------------------
 
+/** A page of several runs has no state of one of them at its top. */
+function showNames(names) {
+  document.title = `${names.join(", ")} · rayzero`;
+  $("run").textContent = names.join(" beside ");
+  for (const id of ["description", "progress", "health", "glance"]) $(id).hidden = true;
+}
+
 async function start() {
   $("live").hidden = false;
   if (source === live) poll();
   else {
     showStatus(embedded.status);
-    drawCurves(embedded.rows.rows, embedded.rows.evaluations);
+    showHealth(embedded.status.health);
+    drawCurves([embedded.rows, ...embedded.others]);
+    $("browser").hidden = !embedded.summaries.length;
+    if (embedded.others.length) showNames([embedded.rows, ...embedded.others].map((each) => each.run));
     for (const id of ["workers", "queues", "events"]) $(id).parentElement.hidden = true;
   }
   try {

@@ -17,7 +17,7 @@ import pytest
 
 from rayzero.services.cli.changes import parse_targets
 from rayzero.services.cli.client import RunAddress, RunClient, find_directory, find_run
-from rayzero.services.cli.run_list import describe, differences
+from rayzero.services.cli.run_list import describe
 from rayzero.services.schema.errors import RunUnreachable, UsageError
 from rayzero.services.store.api_file import LiveRun
 from rayzero.services.store.run_directory import RunDirectory
@@ -175,8 +175,3 @@ def test_targets_are_read_or_refused() -> None:
     for wrong in (["rollout"], ["rollout=-1"], ["learner=2"], ["rollout=1", "rollout=2"], ["rollout=two"]):
         with pytest.raises(UsageError, match="write it as"):
             parse_targets(wrong)
-
-
-def test_differences_name_the_key_and_both_values() -> None:
-    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 5}
-    assert dict(differences(old, new)) == {"a.c": [2, 4], "d": [3, None], "e": [None, 5]}

@@ -35,7 +35,10 @@ def test_the_recipe_passes_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(checked.output)["held_out_prompts"] == 4
 
 
-def test_a_prompt_longer_than_the_model_leaves_room_for_the_answer(tmp_path: Path) -> None:
+def test_a_prompt_longer_than_the_model_leaves_room_for_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))  # no tokenizer there: nothing is measured in tokens
     data = written(tmp_path / "rows.jsonl", [{"prompt": "x" * 90_000 + str(n), "answer": "1"} for n in range(10)])
     new(str(tmp_path / "long"), "--data", data)
     checked = CliRunner().invoke(app, ["check", str(tmp_path / "long" / "recipe.yaml")])

@@ -1,0 +1,67 @@
+"""What the page of runs on disk holds: what the API would have answered about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayzero.services.observe.api import views
+from rayzero.services.observe.browse.rollout_index import Filter, Sort
+from rayzero.services.observe.run_health import examine
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.run_directory import RunDirectory
+
+Summaries = Sequence[Mapping[str, Any]]
+
+
+def page_data(
+    directory: RunDirectory,
+    wanted: Filter,
+    sort: Sort,
+    summaries: Summaries,
+    groups: Mapping[str, Any],
+    others: Sequence[RunDirectory] = (),
+) -> dict[str, Any]:
+    """Of `directory`, with these groups in the order and under the filters that were asked for; the curves of `others`
+    lie over its own."""
+    recipe, curves = directory.recipe() or {}, curves_of(directory)
+    rows, evaluations = curves["rows"], curves["evaluations"]
+    kept = {name: sorted({str(summary[name]) for summary in summaries}) for name in ("kind", "source", "worker")}
+    last = rows[-1] if rows else {}
+    return {
+        "status": {
+            "run": recipe.get("name", directory.path.name),
+            "description": recipe.get("description", ""),
+            "phase": "finished" if directory.is_finished() else "not running",
+            "update": last.get("update", 0),
+            "num_updates": recipe["training"]["num_updates"],
+            "figures": last,
+            "accuracies": {row["update"]: row["accuracy"] for row in evaluations},
+            "greedy_accuracies": {
+                row["update"]: row["greedy_accuracy"] for row in evaluations if "greedy_accuracy" in row
+            },
+            "tokens_per_s": views.tokens_per_s(rows),
+            "seconds_left": None,
+            "events": [],
+            "health": examine(rows, evaluations).plain(),
+        },
+        "query": {"sort": sort, **dataclasses.asdict(wanted)},
+        "rows": curves,
+        "others": [curves_of(each) for each in others],
+        "choices": {
+            **kept,
+            "version": sorted({summary["version"] for summary in summaries}),
+            "finish_reason": sorted({r["finish_reason"] for s in summaries for r in s["rollouts"]}),
+            "num_rollouts": sum(len(summary["rollouts"]) for summary in summaries),
+            "num_groups": len(summaries),
+        },
+        "summaries": summaries,
+        "groups": groups,
+    }
+
+
+def curves_of(directory: RunDirectory) -> dict[str, Any]:
+    """A run's name and its rows."""
+    rows, evaluations = (read_lines(directory.file(name)) for name in ("metrics.jsonl", "evaluations.jsonl"))
+    return {"run": directory.path.name, "rows": rows, "evaluations": evaluations}

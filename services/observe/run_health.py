@@ -1,0 +1,220 @@
+"""Whether a run is well: green, yellow or red, each with its reason and the page that says what to do.
+
+Read from what is recorded (metrics.jsonl, evaluations.jsonl) and, of a live run, from its status: the terminal, the
+page, `rayzero status` and a finished run's file say the same of the same figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from typing import Any
+
+from rayzero.services.observe.guide import GUIDE, advice
+
+Row = Mapping[str, Any]
+
+WINDOW = 8
+"""Updates that a mean is taken over: single batches say little."""
+MOVED = 0.05
+"""Rewards and shares nearer than this count as equal."""
+
+
+class Level(StrEnum):
+    """From well to broken; a run is as well as its worst finding."""
+
+    GREEN = "green"
+    YELLOW = "yellow"
+    """Worth a look soon."""
+    RED = "red"
+    """It will not come right by itself."""
+
+
+SEVERITY = {Level.GREEN: 0, Level.YELLOW: 1, Level.RED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """One thing that is wrong with a run, in a sentence."""
+
+    level: Level
+    text: str
+    topic: str
+    """A heading of the guide, as in a link."""
+
+    @property
+    def page(self) -> str:
+        """Where it stands what to do."""
+        return f"{GUIDE}#{self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All findings, the worst first."""
+
+    findings: tuple[Symptom, ...]
+    summary: str
+    """Of a run that is well: how it goes."""
+
+    @property
+    def level(self) -> Level:
+        """The worst one's."""
+        return self.findings[0].level if self.findings else Level.GREEN
+
+    @property
+    def line(self) -> str:
+        """In one line: the worst finding, and how many others there are."""
+        if not self.findings:
+            return self.summary
+        others = len(self.findings) - 1
+        return self.findings[0].text + (f" ({others} more)" if others else "")
+
+    def plain(self) -> dict[str, Any]:
+        """As the API gives it."""
+        found = [
+            {"level": each.level.value, "text": each.text, "page": each.page, "advice": advice(each.topic)}
+            for each in self.findings
+        ]
+        return {"level": self.level.value, "line": self.line, "findings": found}
+
+
+def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mapping[str, Any] | None = None) -> Health:
+    """The health of a run from its rows; `status` is a live run's, with `stalled_s`, `stall_limit_s` and `fleets`."""
+    found = [*_standing_still(status or {}), *_workers(status or {}, bool(rows))]
+    for rule in RULES if rows else ():
+        found += rule(rows)
+    found += _held_out(rows, evaluations)
+    found.sort(key=lambda finding: -SEVERITY[finding.level])
+    return Health(tuple(found), _summary(rows, evaluations))
+
+
+def _mean(rows: Sequence[Row], name: str) -> float:
+    values = [float(row[name]) for row in rows if row.get(name) is not None and math.isfinite(float(row[name]))]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _standing_still(status: Mapping[str, Any]) -> Iterator[Symptom]:
+    waited, limit = float(status.get("stalled_s") or 0.0), float(status.get("stall_limit_s") or math.inf)
+    if waited > 0.25 * limit:
+        level = Level.RED if waited > 0.6 * limit else Level.YELLOW
+        text = f"nothing has moved for {waited:.0f} s; at {limit:.0f} s the run ends itself with a report"
+        yield Symptom(level, text, "it-stands-still")
+
+
+def _workers(status: Mapping[str, Any], is_running: bool) -> Iterator[Symptom]:
+    for role, fleet in (status.get("fleets") or {}).items():
+        missing = fleet["target"] - fleet["serving"]
+        if is_running and missing > 0:
+            level = Level.RED if fleet["serving"] == 0 else Level.YELLOW
+            coming = f", {fleet['coming']} on the way" if fleet["coming"] else ""
+            text = f"{fleet['serving']} of {fleet['target']} {role} workers serve{coming}"
+            yield Symptom(level, text, "workers-are-missing")
+
+
+def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
+    recent = rows[-WINDOW:]
+    if len(rows) < 3:
+        return
+    accuracy, uniform = _mean(recent, "train_accuracy"), _mean(recent, "uniform_group_share")
+    if _mean(recent, "reward_std") < 1e-6:
+        text = f"every completion of the last {len(recent)} updates has the same reward: nothing can be learnt"
+        yield Symptom(Level.RED, text, "no-reward-differs")
+    elif uniform > 0.8 and accuracy < 0.2:
+        text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
+        yield Symptom(Level.YELLOW, text, "too-hard")
+
+
+def _fall(rows: Sequence[Row]) -> Iterator[Symptom]:
+    """A reward that was learnt and lost again."""
+    if len(rows) < 2 * WINDOW:
+        return
+    sums = [0.0, *accumulate(float(row["reward_mean"]) for row in rows)]
+    means = [(after - before) / WINDOW for before, after in zip(sums, sums[WINDOW:], strict=False)]
+    best = max(range(len(means)), key=lambda at: means[at])
+    gained, lost = means[best] - means[0], means[best] - means[-1]
+    if lost > max(2 * MOVED, 0.3 * abs(means[best]), 0.5 * gained):
+        at = rows[best + WINDOW - 1]["update"]
+        text = f"the reward fell from {means[best]:.2f} (up to update {at}) to {means[-1]:.2f}"
+        yield Symptom(Level.RED, text, "the-reward-fell")
+
+
+def _entropy(rows: Sequence[Row]) -> Iterator[Symptom]:
+    early, recent = _mean(rows[:WINDOW], "entropy"), _mean(rows[-WINDOW:], "entropy")
+    accuracy = _mean(rows[-WINDOW:], "train_accuracy")
+    if len(rows) > WINDOW and recent < 0.1 * early and recent < 0.1 and accuracy < 0.9:
+        text = f"entropy fell from {early:.2f} to {recent:.3f} nats with {accuracy:.0%} right: no exploration is left"
+        yield Symptom(Level.YELLOW, text, "entropy-collapse")
+
+
+def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
+    recent = rows[-WINDOW:]
+    cut = _mean(recent, "truncated_share")
+    if cut > 0.1:
+        level = Level.RED if cut > 0.5 else Level.YELLOW
+        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
+    if len(rows) > 2 * WINDOW:
+        early = rows[:WINDOW]
+        grown = _mean(recent, "completion_tokens_mean") / max(1.0, _mean(early, "completion_tokens_mean"))
+        if grown > 2 and _mean(recent, "reward_mean") - _mean(early, "reward_mean") < MOVED:
+            text = f"completions are {grown:.1f} times as long as at the start, for no more reward"
+            yield Symptom(Level.YELLOW, text, "length-blow-up")
+    bias = recent[-1].get("length_bias")
+    if bias is not None and bias < -0.1:
+        text = f"completions that are trained on are {-bias:.0%} shorter than those begun: late groups are dropped"
+        yield Symptom(Level.YELLOW, text, "short-completions-are-preferred")
+
+
+def _verdicts(rows: Sequence[Row]) -> Iterator[Symptom]:
+    recent = rows[-WINDOW:]
+    errors = sum(row.get("verdict_errors") or 0 for row in recent)
+    judged = sum(row.get("samples") or 0 for row in recent)
+    share = errors / (errors + judged) if errors else 0.0
+    if share > 0.02:
+        level = Level.RED if share > 0.2 else Level.YELLOW
+        yield Symptom(level, f"{share:.0%} of the completions got no verdict: rewards fail", "rewards-fail")
+
+
+def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
+    for warning in rows[-1].get("warnings") or ():
+        yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree")
+    if rows[-1].get("nonfinite_logprobs"):
+        text = f"{rows[-1]['nonfinite_logprobs']:.0f} tokens have a log-probability that is not finite"
+        yield Symptom(Level.YELLOW, text, "engine-and-learner-disagree")
+
+
+def _held_out(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Symptom]:
+    if len(evaluations) < 2:
+        return
+    best, last = max(evaluations, key=lambda row: row["accuracy"]), evaluations[-1]
+    error = last.get("standard_error")
+    error = error if error is not None and math.isfinite(error) else 0.0
+    if best["accuracy"] - last["accuracy"] > max(2 * MOVED, 3 * error):
+        rising = len(rows) > WINDOW and _mean(rows[-WINDOW:], "reward_mean") >= _mean(rows[:WINDOW], "reward_mean")
+        why = ", while the training reward did not: the reward has a hole" if rising else ""
+        text = f"held-out accuracy fell from {best['accuracy']:.0%} to {last['accuracy']:.0%}{why}"
+        yield Symptom(Level.RED, text, "held-out-accuracy-fell")
+
+
+RULES: tuple[Callable[[Sequence[Row]], Iterator[Symptom]], ...] = (
+    _rewards,
+    _fall,
+    _entropy,
+    _lengths,
+    _verdicts,
+    _mismatch,
+)
+
+
+def _summary(rows: Sequence[Row], evaluations: Sequence[Row]) -> str:
+    if not rows:
+        return "no update has been made yet"
+    first, last = _mean(rows[:WINDOW], "reward_mean"), _mean(rows[-WINDOW:], "reward_mean")
+    way = "rose" if last - first > MOVED else "fell" if first - last > MOVED else "stays"
+    course = f"the reward {way} from {first:.2f} to {last:.2f}" if way != "stays" else f"the reward stays at {last:.2f}"
+    solved = _mean(rows[-WINDOW:], "uniform_group_share") > 0.8 and _mean(rows[-WINDOW:], "train_accuracy") > 0.8
+    if solved:
+        return f"{course}; most prompts are solved: harder ones would teach more"
+    return f"{course}; held-out accuracy {evaluations[-1]['accuracy']:.0%}" if evaluations else course

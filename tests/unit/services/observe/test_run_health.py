@@ -1,0 +1,103 @@
+"""The health of runs of every kind: what is found, how bad it is, and that the guide has a heading for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from rayzero.services.observe.guide import advice
+from rayzero.services.observe.run_health import Level, examine
+
+FLEETS = {"rollout": {"target": 2, "serving": 2, "coming": 0, "draining": 0, "restarts": 0}}
+
+
+def rows(number: int = 40, **figures: Any) -> list[dict[str, Any]]:
+    """Updates of a run that learns, but for `figures`: a value, or a function of the share of the run that is done."""
+    healthy: dict[str, Any] = {
+        "reward_mean": lambda done: 0.2 + 0.6 * done,
+        "reward_std": 0.4,
+        "train_accuracy": lambda done: 0.2 + 0.6 * done,
+        "uniform_group_share": 0.3,
+        "entropy": lambda done: 0.9 - 0.5 * done,
+        "completion_tokens_mean": 100.0,
+        "truncated_share": 0.01,
+        "verdict_errors": 0,
+        "samples": 64,
+        "length_bias": 0.0,
+        "nonfinite_logprobs": 0,
+        "warnings": (),
+    }
+    given = healthy | figures
+    return [
+        {"update": index + 1} | {name: of(index / (number - 1)) if callable(of) else of for name, of in given.items()}
+        for index in range(number)
+    ]
+
+
+def held_out(*accuracies: float) -> list[dict[str, float]]:
+    return [{"update": 10 * i, "accuracy": value, "standard_error": 0.02} for i, value in enumerate(accuracies)]
+
+
+def test_a_run_that_learns_is_green_and_says_how_it_goes() -> None:
+    health = examine(rows(), held_out(0.2, 0.5, 0.8))
+    assert health.level is Level.GREEN and not health.findings
+    assert health.line == "the reward rose from 0.25 to 0.75; held-out accuracy 80%"
+
+
+def test_a_solved_task_is_no_fault() -> None:
+    solved = rows(reward_mean=1.0, train_accuracy=0.99, uniform_group_share=0.95, entropy=0.01)
+    health = examine(solved, held_out(0.5, 0.99))
+    assert health.level is Level.GREEN and "solved" in health.line
+
+
+@pytest.mark.parametrize(
+    ("figures", "level", "topic"),
+    [
+        ({"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0}, "red", "no-reward-differs"),
+        ({"reward_mean": 0.02, "train_accuracy": 0.02, "uniform_group_share": 0.9}, "yellow", "too-hard"),
+        ({"reward_mean": lambda done: 0.8 - 0.7 * max(0.0, done - 0.5)}, "red", "the-reward-fell"),
+        ({"entropy": lambda done: max(0.02, 1 - 2 * done), "train_accuracy": 0.4}, "yellow", "entropy-collapse"),
+        ({"truncated_share": 0.2}, "yellow", "completions-are-cut-off"),
+        ({"truncated_share": 0.7}, "red", "completions-are-cut-off"),
+        ({"completion_tokens_mean": lambda done: 100 + 400 * done, "reward_mean": 0.3}, "yellow", "length-blow-up"),
+        ({"length_bias": -0.2}, "yellow", "short-completions-are-preferred"),
+        ({"verdict_errors": 4}, "yellow", "rewards-fail"),
+        ({"verdict_errors": 40}, "red", "rewards-fail"),
+        ({"warnings": ("engine and learner differ",)}, "yellow", "engine-and-learner-disagree"),
+        ({"nonfinite_logprobs": 3}, "yellow", "engine-and-learner-disagree"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_and_has_its_advice(figures: dict[str, Any], level: str, topic: str) -> None:
+    health = examine(rows(**figures))
+    found = {finding.topic: finding.level.value for finding in health.findings}
+    assert found.get(topic) == level, health
+    assert health.level.value == max(found.values(), key=["green", "yellow", "red"].index), "as well as the worst"
+    assert len(advice(topic)) > 40 and "`" not in advice(topic)
+    assert health.plain()["findings"][0]["page"].startswith("docs/guides/debugging.md#")
+
+
+def test_held_out_accuracy_that_falls_under_a_rising_reward_is_a_hole_in_the_reward() -> None:
+    (finding,) = examine(rows(), held_out(0.3, 0.6, 0.4)).findings
+    assert finding.level is Level.RED and "the reward has a hole" in finding.text
+    assert advice(finding.topic)
+    assert not examine(rows(), held_out(0.3, 0.6, 0.56)).findings, "within its error"
+
+
+def test_a_live_run_that_stands_still_or_lacks_workers() -> None:
+    status: dict[str, Any] = {"stalled_s": 200, "stall_limit_s": 600, "fleets": FLEETS}
+    (finding,) = examine(rows(), (), status).findings
+    assert finding.level is Level.YELLOW and "at 600 s the run ends itself" in finding.text and advice(finding.topic)
+    assert examine(rows(), (), status | {"stalled_s": 500}).level is Level.RED
+    fewer = {"rollout": FLEETS["rollout"] | {"serving": 1, "coming": 1}}
+    (finding,) = examine(rows(), (), {"fleets": fewer}).findings
+    assert finding.text == "1 of 2 rollout workers serve, 1 on the way" and advice(finding.topic)
+    assert examine(rows(), (), {"fleets": {"rollout": FLEETS["rollout"] | {"serving": 0}}}).level is Level.RED
+    assert not examine([], (), {"fleets": fewer}).findings, "a run that starts lacks nothing"
+
+
+def test_few_or_broken_figures_are_no_fault() -> None:
+    assert examine([]).line == "no update has been made yet"
+    assert not examine([{"update": 1, "reward_mean": 0.0}]).findings
+    assert not examine(rows(entropy=None, truncated_share=math.nan, reward_std=math.nan)).findings
