@@ -26,11 +26,19 @@ from rayzero.services.schema.reports import send_no_reports
 
 app = typer.Typer(
     name="rayzero",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+FIRST_STEPS = """\
+rayzero trains language models with GRPO on verifiable rewards. Three commands to begin with:
+
+  rayzero new mine --data rows.jsonl    write a recipe for a file of questions and answers
+  rayzero check mine/recipe.yaml        hold it against this machine, before anything starts
+  rayzero train mine/recipe.yaml        train; the same command goes on after an interruption
+
+No data yet: the quickstart trains a small model on two CPU cores (make demo in a checkout).
+rayzero --help lists all commands; rayzero --install-completion completes them on Tab."""
 
 sandbox = typer.Typer(no_args_is_help=True, help="The sandbox that runs model-written programs.")
 app.add_typer(bench, name="bench")
@@ -175,13 +183,17 @@ def sandbox_doctor(json: AsJson = False) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     """Train language models with GRPO on verifiable rewards: an actor-learner service on Ray."""
     if version:
         from importlib import metadata
 
         typer.echo(metadata.version("rayzero"))
         raise typer.Exit()
+    if context.invoked_subcommand is None:
+        typer.echo(FIRST_STEPS)
 
 
 @app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")

@@ -137,3 +137,11 @@ def test_a_full_disk_under_standard_output_is_one_sentence() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: standard output cannot be written: No space left on device" in done.stderr
+
+
+def test_without_arguments_three_commands_that_exist_are_shown() -> None:
+    shown = CliRunner().invoke(app, [])
+    assert shown.exit_code == 0
+    named = re.findall(r"^  rayzero (\w+)", shown.output, re.MULTILINE)
+    assert named == ["new", "check", "train"]
+    assert all(CliRunner().invoke(app, [name, "--help"]).exit_code == 0 for name in named)
