@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import ATTENTION_NAME
-from rayzero.learner.model.lora import adapters, inject, merged_weights
+from rayzero.learner.model.lora import adapter_shapes, adapters, inject, merged_weights
 from rayzero.learner.model.pretrained import load_model
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
@@ -131,6 +131,12 @@ class Policy:
         Where ranks shard the model all of them must go through it.
         """
         return self.named_weights() if self.adapter_scaling is None else adapters(self.model, self.dtype)
+
+    def sent_outline(self) -> list[tuple[str, torch.Size]]:
+        """Names and whole shapes of `sent_weights`, in its order. Puts nothing together: any rank may ask alone."""
+        if self.adapter_scaling is not None:
+            return adapter_shapes(self.model)
+        return [(name, weight.shape) for name, weight in self.model.named_parameters()]
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory that `from_pretrained` and vLLM load as they are, tokenizer included."""

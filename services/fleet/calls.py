@@ -123,6 +123,7 @@ class LearnerCalls:
     prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", AskedRanks.ALL, OnFailure.RETRY)
     open_transfer = Call(LearnerHandle.open_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RETRY)
     accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
-    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
+    # What is streamed is put together on the way, by all ranks.
+    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.ALL, OnFailure.RESTART)
     # A learner that is dead has aborted it already; who waits in the transfer finds out.
     abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RAISE)

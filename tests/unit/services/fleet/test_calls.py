@@ -52,7 +52,7 @@ def test_a_table_has_every_call_of_its_protocol_and_the_actors_take_it(
 
 def test_a_call_that_is_no_ranks_own_goes_to_all_of_them() -> None:
     own = {name for name, call in calls_of(LearnerCalls).items() if call.ranks is AskedRanks.FIRST}
-    assert own == {"open_transfer", "accept_transfer", "broadcast_weights", "abort_transfer"}
+    assert own == {"open_transfer", "accept_transfer", "abort_transfer"}
 
 
 class Rank(RemoteLearner):
@@ -77,12 +77,12 @@ async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> No
     learner: LearnerHandle = LearnerRanks([Rank(0, events), Rank(1, events)])
     assert learner.pid == 100 and learner.revivals == 0
     assert await learner.prepare_weights(3) == 0  # type: ignore[comparison-overlap]
-    await learner.broadcast_weights()
+    await learner.open_transfer(2)
     await learner.save_checkpoint(directory="somewhere")
     assert events == [
         f"0.prepare_weights {deadlines.sync_s:g}",
         f"1.prepare_weights {deadlines.sync_s:g}",
-        f"0.broadcast_weights {deadlines.sync_s:g}",
+        f"0.open_transfer {deadlines.sync_s:g}",
         f"0.save_checkpoint {deadlines.checkpoint_s:g}",
         f"1.save_checkpoint {deadlines.checkpoint_s:g}",
     ]
