@@ -186,6 +186,7 @@ class LearnerActor:
             deadline_s=recipe.deadlines.sync_s,
             device=policy.device,
             transport=recipe.cluster.weight_transport,
+            overlaps=not (recipe.cluster.shares_gpu and policy.ranks.world_size > 1),
         )
 
     @property

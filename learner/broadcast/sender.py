@@ -35,14 +35,17 @@ class WeightSender:
         share_memory: bool = True,
         device: torch.device | str = "cpu",
         transport: Transport = "auto",
+        overlaps: bool = True,
     ) -> None:
         """`dtype` is the engines'; `host` the address at which receivers reach this process; `device` the learner's.
+        `overlaps`: a streamed bucket is put together while the one before is on its way. Not where the ranks that do so
+        are on the receivers' GPUs: the kernels of both would wait for each other.
 
         Each receiver is served by the fastest link that there is (services/schema/broadcast/transport.py), or by
         `transport`. With `share_memory` off, receivers on this machine are treated as if they were elsewhere.
         """
         self._host, self._deadline_s = host, deadline_s
-        self._share_memory, self._transport = share_memory, transport
+        self._share_memory, self._transport, self._overlaps = share_memory, transport, overlaps
         # With its number: NCCL tells cuda from cuda:0.
         self._device = torch.zeros(0, device=device).device
         bucket_bytes = bucket_bytes or BUCKET_BYTES[self._device.type]
@@ -146,6 +149,8 @@ class WeightSender:
                 group.await_taken(version, index - NUM_ROOMS)
             stream.fill(index, tensors)
             on_the_way.append(sending.submit(group.send_bucket, stream, index))
+            if not self._overlaps:
+                on_the_way[index].result()
         for index in range(max(stream.num_buckets - NUM_ROOMS, 0), stream.num_buckets):
             on_the_way[index].result()
             group.await_taken(version, index)

@@ -76,6 +76,11 @@ def adapters(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor
             yield from zip(halves(_plain(name)), _factors(adapted[name], dtype), strict=True)
 
 
+def base_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    """(Hugging Face name, whole shape) of what `merged_weights` yields, in its order."""
+    return [(_plain(name), weight.shape) for name, weight in model.named_parameters() if ".lora_" not in name]
+
+
 def adapter_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
     """(name on the wire, whole shape) of what `adapters` yields, in its order."""
     adapted = _adapted(model)

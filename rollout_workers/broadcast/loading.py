@@ -47,6 +47,8 @@ class WeightLoading:
         """Held from the pause to the end of it."""
         self._calls, self._settings, self._load, self._requests = calls, settings, load, requests
         self._receive_s = 0.0
+        self.cache_sleeps = False
+        """Whether the engine's memory for keys and values is still given up: it wakes when it has weights again."""
         self._paused_at: float | None = None
         """Since when the engine stands still, on the monotonic clock; None: it does not."""
         self._streaming = False
@@ -157,6 +159,9 @@ class WeightLoading:
         try:
             if clear_cache:
                 self._load.on_new_weights(preempted=mode == "keep")
+            if self.cache_sleeps:
+                await self._calls.in_time(self._calls.ready().wake_up(["kv_cache"]), "wake up")
+                self.cache_sleeps = False
             await self._calls.in_time(self._calls.ready().resume_generation(), "resume the engine")
             return time.monotonic() - self._paused_at
         finally:

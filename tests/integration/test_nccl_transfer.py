@@ -78,7 +78,7 @@ def test_buckets_are_streamed_and_a_receiver_that_stops_is_named() -> None:
     nccl._deadline_s = SHORT_S
     manifest = sender.announce([(name, tensor.shape) for name, tensor in weights()], 3)
     going = begin(first.take, manifest)
-    hang_broadcast(nccl)
+    hang_broadcast(nccl, 3 * SHORT_S)
     silent.group.announce(3)  # and then never takes part
     with pytest.raises(WeightSyncError, match=r"rank 2 \(host node-., GPU GPU-., .*\) did not take version 3"):
         sender.stream(weights(3))
@@ -198,10 +198,10 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
         await pair.end()
 
 
-def hang_broadcast(link: sending_links.NcclSender) -> None:
+def hang_broadcast(link: sending_links.NcclSender, seconds: float = 0.3) -> None:
     """As NCCL does when a peer is gone: `synchronize` does not return."""
     assert link._slot._communicator is not None
-    link._slot._communicator.broadcast = lambda *_: time.sleep(0.3)  # type: ignore[method-assign]
+    link._slot._communicator.broadcast = lambda *_: time.sleep(seconds)  # type: ignore[method-assign]
 
 
 def end(sender: WeightSender, groups: list[ReceiverGroup]) -> None:

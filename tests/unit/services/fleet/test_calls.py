@@ -12,6 +12,7 @@ from benchmarks.null_actors import NullEngine, NullLearner, NullRewards
 from rayzero.learner.actor import LearnerActor
 from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.fleet import learner_ranks
 from rayzero.services.fleet.calls import AskedRanks, Call, Caller, LearnerCalls, OnFailure, RewardCalls, RolloutCalls
 from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
@@ -88,7 +89,33 @@ async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> No
     ]
 
 
-async def test_the_first_rank_that_fails_ends_the_call_of_the_others() -> None:
+async def test_a_batch_is_put_where_all_ranks_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[Any] = []
+
+    async def in_object_store(value: Any) -> str:
+        put.append(value)
+        return f"reference {len(put)}"
+
+    monkeypatch.setattr(learner_ranks, "in_object_store", in_object_store)
+    given: list[Any] = []
+
+    class Noting(Rank):
+        async def call(self, method: str, *args: Any, deadline_s: float, **kwargs: Any) -> Any:
+            given.append(args)
+
+    groups = [make_group(0)]
+    learner = LearnerRanks([Noting(0, Events()), Noting(1, Events())])
+    await learner.update(groups, 1)
+    await learner.prepare_weights(1)
+    assert put == [groups]
+    assert given == [("reference 1", 1)] * 2 + [(1,)] * 2
+
+
+async def test_the_first_rank_that_fails_ends_the_call_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def in_object_store(value: Any) -> Any:
+        return value
+
+    monkeypatch.setattr(learner_ranks, "in_object_store", in_object_store)
     events = Events()
     learner = LearnerRanks([Rank(0, events, hangs="update"), Rank(1, events, fails="update")])
     async with asyncio.timeout(5):
