@@ -112,12 +112,17 @@ class LearnerActor:
         self._sender.abort()
 
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """Copy the policy into the send buffer; it may change as soon as this returns. Only rank 0's is sent."""
+        """Say what will be sent, and have it ready: the whole policy in the send buffer, or, where it is streamed,
+        nothing but its outline."""
         return await self._run(self._prepare, policy_version)
 
     async def broadcast_weights(self) -> None:
-        """Send what was prepared, beside whatever the learner's own thread does."""
-        await asyncio.to_thread(self._sender.broadcast)
+        """Send what was prepared, beside whatever the learner's own thread does; or stream the policy in that thread.
+        Where ranks shard it all of them take part, and rank 0 sends."""
+        if self._streams:
+            await self._run(self._stream)
+        else:
+            await asyncio.to_thread(self._sender.broadcast)
 
     async def shutdown(self) -> None:
         """Leave the transfer group; the process may then be killed."""
@@ -181,15 +186,28 @@ class LearnerActor:
             deadline_s=recipe.deadlines.sync_s,
             device=policy.device,
             transport=recipe.cluster.weight_transport,
+            overlaps=not (recipe.cluster.shares_gpu and policy.ranks.world_size > 1),
         )
+
+    @property
+    def _streams(self) -> bool:
+        """Whether weights are put together while they are sent: no GPU may be able to hold all of them, or no engine
+        takes them before it can load them."""
+        return self._learner.policy.ranks.world_size > 1 or self._recipe.rollout.loads_in_pause
 
     def _prepare(self, policy_version: int) -> WeightManifest:
         policy = self._learner.policy
-        if policy.ranks.rank == 0:
+        if not self._streams:
             return self._sender.prepare(policy.sent_weights(), policy_version, policy.adapter_scaling)
+        return self._sender.announce(policy.sent_outline(), policy_version, policy.adapter_scaling)
+
+    def _stream(self) -> None:
+        policy = self._learner.policy
+        if policy.ranks.rank == 0:
+            self._sender.stream(policy.sent_weights())
+            return
         for _ in policy.sent_weights():
             pass  # Putting shards together takes all ranks.
-        return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=())
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args))

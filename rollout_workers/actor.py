@@ -26,6 +26,7 @@ class RolloutActor(RolloutEngine):
             seed=recipe.seed % 2**32,
             settings=recipe.rollout,
             sleeps=recipe.cluster.takes_turns,
+            weights_come_whole=recipe.learner.lora is None,
         )
         super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)
 

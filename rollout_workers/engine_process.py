@@ -59,6 +59,8 @@ class EngineSpec:
     """Of the weights on disk."""
     sleeps: bool = False
     """Whether it shares its GPU with the learner by turns."""
+    weights_come_whole: bool = True
+    """Whether each sync brings all weights, not adapters alone."""
 
     @property
     def device(self) -> str:

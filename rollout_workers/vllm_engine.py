@@ -147,12 +147,16 @@ class RolloutEngine:
         return await self._weights.apply(policy_version)
 
     async def sleep(self) -> None:
-        """Leave the GPU's memory to the learner: weights to the host, keys and values given up. Requests are held."""
-        await self._calls.in_time(self._calls.ready().sleep(level=1, mode="keep"), "go to sleep")
+        """Leave the GPU's memory to the learner: keys and values are given up, and so are the weights where the next
+        ones come whole; else they go to the host. Requests are held."""
+        level = 2 if self._spec.weights_come_whole else 1
+        await self._calls.in_time(self._calls.ready().sleep(level=level, mode="keep"), "go to sleep")
 
     async def wake(self) -> None:
-        """Take the memory again, and go on."""
-        await self._calls.in_time(self._calls.ready().wake_up(), "wake up")
+        """Take the memory again, and go on; where the weights were given up, only when new ones are loaded."""
+        tags = ["weights"] if self._spec.weights_come_whole else None
+        await self._calls.in_time(self._calls.ready().wake_up(tags), "wake up")
+        self._weights.cache_sleeps = self._spec.weights_come_whole
 
     def stats(self) -> RolloutStats:
         """How busy the engine is, as of its last step."""

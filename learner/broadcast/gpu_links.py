@@ -16,6 +16,7 @@ from functools import partial
 import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
 from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
 from rayzero.services.schema.broadcast.store import Store
@@ -45,30 +46,41 @@ class NcclSender:
         with self._explained("the NCCL library does not answer"):
             unique_id = self._slot.new_id(deadline_s)
         store.set(NCCL_KEY, unique_id.hex())
-        with self._explained("did not connect over NCCL", connected_key):
+        with self._explained("did not connect over NCCL", lambda rank: store.check([connected_key(rank)])):
             probe = torch.zeros(1, dtype=torch.uint8, device=device)
             self._slot.connect(unique_id, 0, 1 + len(peers), probe, deadline_s)
 
     def send(self, buffer: SendBuffer) -> None:
         """See `SendingLink`."""
-        version = int(buffer.policy_version or 0)
-        with self._explained(f"did not take version {version} over NCCL", lambda rank: received_key(version, rank)):
-            # On another stream than the buffer was filled on; but to fill it ends with a wait for its digests.
-            self._slot.broadcast(buffer.memory, self._deadline_s)
+        # On another stream than the buffer was filled on; but to fill it ends with a wait for its digests.
+        self._broadcast(buffer.memory, int(buffer.policy_version or 0), 1)
+
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """See `SendingLink`."""
+        assert stream.manifest is not None
+        self._broadcast(stream.bucket(index), stream.manifest.policy_version, index + 1)
+
+    def _broadcast(self, memory: torch.Tensor, version: int, count: int) -> None:
+        """The `count`th message of a version."""
+
+        def has_it(rank: int) -> bool:
+            key = received_key(version, rank)
+            return self._store.check([key]) and int(self._store.get(key)) >= count
+
+        with self._explained(f"did not take version {version} over NCCL", has_it):
+            self._slot.broadcast(memory, self._deadline_s)
 
     def close(self) -> None:
         """See `SendingLink`."""
         self._slot.close()
 
     @contextmanager
-    def _explained(self, what: str, key: Callable[[int], str] | None = None) -> Iterator[None]:
-        """`key` is what a rank sets in the store when it got through."""
+    def _explained(self, what: str, is_through: Callable[[int], bool] = lambda rank: True) -> Iterator[None]:
+        """`is_through`: whether a rank says that it got through; those that do not are named."""
         try:
             yield
         except TimeoutError:
-            names = ", ".join(
-                peer.named(rank) for rank, peer in self._peers.items() if key and not self._store.check([key(rank)])
-            )
+            names = ", ".join(peer.named(rank) for rank, peer in self._peers.items() if not is_through(rank))
             raise WeightSyncError(f"{names} {what} in {self._deadline_s:g} s".strip()) from None
         except Exception as error:
             raise WeightSyncError(f"NCCL failed: {error}") from None
@@ -85,13 +97,22 @@ class IpcSender:
 
     def send(self, buffer: SendBuffer) -> None:
         """See `SendingLink`."""
-        if self._exported is None or self._exported() is not buffer.memory:
-            self._exported = weakref.ref(buffer.memory)
+        self._offer(buffer.memory, int(buffer.policy_version or 0))
+
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """See `SendingLink`. To fill a bucket ends with a wait for its digests, so it is there."""
+        if index == 0:
+            assert stream.manifest is not None
+            self._offer(stream.memory, stream.manifest.policy_version)
+
+    def _offer(self, memory: torch.Tensor, version: int) -> None:
+        if self._exported is None or self._exported() is not memory:
+            self._exported = weakref.ref(memory)
             # torch counts references across processes: one export for every process that will let go of it.
-            self._handles = {rank: _export(buffer.memory) for rank in self._peers}
-        torch.cuda.current_stream(buffer.memory.device).synchronize()
+            self._handles = {rank: _export(memory) for rank in self._peers}
+        torch.cuda.current_stream(memory.device).synchronize()
         for rank, handle in self._handles.items():
-            self._store.set(ipc_key(int(buffer.policy_version or 0), rank), handle)
+            self._store.set(ipc_key(version, rank), handle)
 
     def close(self) -> None:
         """Receivers that have mapped the buffer keep it until they let go."""

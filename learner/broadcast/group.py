@@ -13,10 +13,19 @@ from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
 from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
+from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
 from rayzero.services.schema.broadcast.store_server import StoreServer
 from rayzero.services.schema.broadcast.transport import Peer, Route, Transport, choose_link, links_text
-from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, joined_key, ready_key
+from rayzero.services.schema.broadcast.wire import (
+    LINKS_KEY,
+    PROBE_KEY,
+    bucket_key,
+    digests_text,
+    joined_key,
+    ready_key,
+    taken_key,
+)
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous
 
@@ -48,6 +57,9 @@ class SenderGroup:
         self._store.set(PROBE_KEY, str(self._probe.name))
         self._peers: dict[int, Peer] = {}
         self._links: list[SendingLink] = []
+        self._mapped_links: list[SendingLink] = []
+        self._mapped_by: list[int] = []
+        """Receivers that look at what is sent where it lies."""
         self._aborted = threading.Event()
         self.rendezvous = Rendezvous(
             host=host,
@@ -71,7 +83,11 @@ class SenderGroup:
         self._store.set(LINKS_KEY, links_text(links))
         for kind in Route:
             if served := {rank: peer for rank, peer in self._peers.items() if links[rank] is kind}:
-                self._links.append(self._connected(kind, served))
+                link = self._connected(kind, served)
+                self._links.append(link)
+                if kind in (Route.MEMORY, Route.IPC):
+                    self._mapped_links.append(link)
+                    self._mapped_by += served
 
     def await_ready(self, policy_version: int) -> None:
         """The handshake before a broadcast: a receiver that is not there is named now, not waited for within it.
@@ -95,12 +111,39 @@ class SenderGroup:
         for link in self._links:
             link.send(buffer)
 
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """Give every receiver one bucket of a streamed broadcast. Raises as `send`."""
+        assert stream.manifest is not None
+        for link in self._mapped_links:
+            link.send_bucket(stream, index)
+        self._store.set(bucket_key(stream.manifest.policy_version, index), digests_text(stream.digests(index)))
+        for link in self._links:
+            if link not in self._mapped_links:
+                link.send_bucket(stream, index)
+
+    def await_taken(self, policy_version: int, index: int) -> None:
+        """Wait until no receiver looks at a streamed bucket where it lies any more.
+
+        Raises:
+            WeightSyncError: names the ranks that do not say so.
+        """
+        keys = {rank: taken_key(policy_version, index, rank) for rank in self._mapped_by}
+        self._wait_for(keys, f"did not take bucket {index} of version {policy_version}")
+        for key in keys.values():
+            self._store.delete_key(key)
+
+    def forget(self, policy_version: int, num_buckets: int) -> None:
+        """All receivers are done with a streamed version: its digests are not asked for any more."""
+        for index in range(num_buckets):
+            self._store.delete_key(bucket_key(policy_version, index))
+
     def abort(self) -> None:
         """From another thread: end the wait for receivers that have not answered."""
         self._aborted.set()
 
     def close(self) -> None:
-        """Hang up. Receivers that still wait get an error."""
+        """Hang up. Receivers that still wait get an error, and so does who waits for them here."""
+        self._aborted.set()
         self._probe.close()
         links, self._links = self._links, []
         for link in links:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.store import Store, as_torch_store
 from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, buffer_key
 from rayzero.services.schema.errors import WeightSyncError
@@ -28,6 +29,12 @@ class SendingLink(Protocol):
         """
         ...
 
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """The same of one bucket of a streamed broadcast. Links whose receivers map the rooms only see to it that it
+        lies there; they are told by the transfer group, and say when they are done with it.
+        """
+        ...
+
     def close(self) -> None:
         """Hang up; also from another thread, to end a `send` that waits for the dead."""
         ...
@@ -43,6 +50,13 @@ class MemorySender:
         """See `SendingLink`."""
         buffer.host_buckets  # noqa: B018 - a GPU's weights are copied to the host here
         self._store.set(buffer_key(int(buffer.policy_version or 0)), str(buffer.host_name))
+
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """See `SendingLink`."""
+        stream.host_bucket(index)
+        if index == 0:
+            assert stream.manifest is not None
+            self._store.set(buffer_key(stream.manifest.policy_version), str(stream.host.name))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -65,11 +79,18 @@ class GlooSender:
 
     def send(self, buffer: SendBuffer) -> None:
         """See `SendingLink`."""
+        for bucket in buffer.host_buckets:
+            self._broadcast(bucket)
+
+    def send_bucket(self, stream: BucketStream, index: int) -> None:
+        """See `SendingLink`."""
+        self._broadcast(stream.host_bucket(index))
+
+    def _broadcast(self, bucket: torch.Tensor) -> None:
         options = DISTRIBUTED.BroadcastOptions()
         options.rootRank = 0
         try:
-            for bucket in buffer.host_buckets:
-                self._group.broadcast([bucket], options).wait()
+            self._group.broadcast([bucket], options).wait()
         except RuntimeError as error:
             raise WeightSyncError(f"the broadcast broke off, a receiver has died or hangs: {error}") from None
 

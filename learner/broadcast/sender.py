@@ -1,25 +1,26 @@
-"""The learner's end of the weight broadcast: cast, lay out in buckets, digest, announce, send."""
+"""The learner's end of the weight broadcast: cast, lay out in buckets, digest, announce, send; or stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.group import SenderGroup
+from rayzero.learner.broadcast.stream import BucketStream, Outline
 from rayzero.services.schema.broadcast.nccl import Nccl
 from rayzero.services.schema.broadcast.transport import Transport
+from rayzero.services.schema.broadcast.wire import BUCKET_BYTES, NUM_ROOMS
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
-DEFAULT_BUCKET_BYTES = 64 * 2**20
-"""Loopback gloo is fastest between 16 and 128 MiB; one bucket is verified while the next one arrives."""
-
 
 class WeightSender:
-    """Sends the policy to all receivers at once: open, accept, then prepare and broadcast for every version.
+    """Sends the policy to all receivers at once: open, accept, then for every version prepare and broadcast; or, where
+    there is no room for all of it, announce and stream.
 
     Blocks: call it from a thread where an event loop must go on. Not thread-safe.
     """
@@ -30,22 +31,29 @@ class WeightSender:
         *,
         host: str = "127.0.0.1",
         deadline_s: float = 300.0,
-        bucket_bytes: int = DEFAULT_BUCKET_BYTES,
+        bucket_bytes: int | None = None,
         share_memory: bool = True,
         device: torch.device | str = "cpu",
         transport: Transport = "auto",
+        overlaps: bool = True,
     ) -> None:
         """`dtype` is the engines'; `host` the address at which receivers reach this process; `device` the learner's.
+        `overlaps`: a streamed bucket is put together while the one before is on its way. Not where the ranks that do so
+        are on the receivers' GPUs: the kernels of both would wait for each other.
 
         Each receiver is served by the fastest link that there is (services/schema/broadcast/transport.py), or by
         `transport`. With `share_memory` off, receivers on this machine are treated as if they were elsewhere.
         """
         self._host, self._deadline_s = host, deadline_s
-        self._share_memory, self._transport = share_memory, transport
+        self._share_memory, self._transport, self._overlaps = share_memory, transport, overlaps
         # With its number: NCCL tells cuda from cuda:0.
         self._device = torch.zeros(0, device=device).device
+        bucket_bytes = bucket_bytes or BUCKET_BYTES[self._device.type]
         self._buffer = SendBuffer(dtype, bucket_bytes)
+        self._stream = BucketStream(dtype, bucket_bytes, self._device)
         self._group: SenderGroup | None = None
+        self._streamed: tuple[int, int] | None = None
+        """Version and number of buckets that this group was streamed last."""
 
     def open(self, num_receivers: int) -> Rendezvous:
         """Choose where the transfer group meets, on a port of its own. Ends the group before it, if any."""
@@ -58,7 +66,7 @@ class WeightSender:
             device=self._device,
             transport=self._transport,
             share_memory=self._share_memory,
-            num_bytes=self._buffer.memory.numel(),
+            num_bytes=self._stream.manifest.num_bytes if self._stream.manifest else self._buffer.memory.numel(),
         )
         return self._group.rendezvous
 
@@ -102,11 +110,56 @@ class WeightSender:
             group.await_ready(self._buffer.policy_version)
             group.send(self._buffer)
 
+    def announce(self, outline: Outline, policy_version: int, adapter_scaling: float | None = None) -> WeightManifest:
+        """Say what `stream` will send: names and shapes of whole tensors, in order. See `prepare`."""
+        return self._stream.announce(outline, policy_version, adapter_scaling)
+
+    def stream(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Send what was announced, bucket after bucket: the next is made while one is on its way.
+
+        `tensors` (any dtype, whole and on the learner's device) are gone through to their end, even when a receiver is
+        lost on the way: other ranks take part in putting each together, and would wait.
+
+        Raises:
+            WeightSyncError: as `broadcast`.
+        """
+        remaining = iter(tensors)
+        try:
+            # The group is closed first: it ends what the thread waits for.
+            with ThreadPoolExecutor(1, "weights-send") as sending, self._closing_on_failure() as group:
+                self._send_buckets(group, remaining, sending)
+        finally:
+            for _ in remaining:
+                pass
+
+    def _send_buckets(
+        self, group: SenderGroup, tensors: Iterator[tuple[str, torch.Tensor]], sending: ThreadPoolExecutor
+    ) -> None:
+        stream, manifest = self._stream, self._stream.manifest
+        if manifest is None:
+            raise WeightSyncError("nothing to stream: announce weights first")
+        version, on_the_way = manifest.policy_version, list[Future[None]]()
+        group.await_ready(version)
+        if self._streamed is not None:
+            group.forget(*self._streamed)  # who is ready for this version is done with the one before
+        self._streamed = version, stream.num_buckets
+        for index in range(stream.num_buckets):
+            if index >= NUM_ROOMS:
+                on_the_way[index - NUM_ROOMS].result()
+                group.await_taken(version, index - NUM_ROOMS)
+            stream.fill(index, tensors)
+            on_the_way.append(sending.submit(group.send_bucket, stream, index))
+            if not self._overlaps:
+                on_the_way[index].result()
+        for index in range(max(stream.num_buckets - NUM_ROOMS, 0), stream.num_buckets):
+            on_the_way[index].result()
+            group.await_taken(version, index)
+
     def close(self) -> None:
         """Leave the transfer group."""
         if self._group is not None:
             self._group.close()
-            self._group = None
+            self._group = self._streamed = None
 
     @contextmanager
     def _closing_on_failure(self) -> Iterator[SenderGroup]:

@@ -76,6 +76,22 @@ def adapters(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor
             yield from zip(halves(_plain(name)), _factors(adapted[name], dtype), strict=True)
 
 
+def base_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    """(Hugging Face name, whole shape) of what `merged_weights` yields, in its order."""
+    return [(_plain(name), weight.shape) for name, weight in model.named_parameters() if ".lora_" not in name]
+
+
+def adapter_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    """(name on the wire, whole shape) of what `adapters` yields, in its order."""
+    adapted = _adapted(model)
+    return [
+        (name, getattr(adapted[weight], part)[_ADAPTER].weight.shape)
+        for weight, _ in model.named_parameters()
+        if weight in adapted
+        for name, part in zip(halves(_plain(weight)), ("lora_A", "lora_B"), strict=True)
+    ]
+
+
 def _linear_layers(model: Any) -> set[str]:
     """What the linear layers of the decoder layers are called."""
     return {

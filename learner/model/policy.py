@@ -17,10 +17,12 @@ from torch import Tensor
 
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import ATTENTION_NAME
-from rayzero.learner.model.lora import adapters, inject, merged_weights
-from rayzero.learner.model.pretrained import load_model
+from rayzero.learner.model.lora import adapter_shapes, adapters, base_shapes, inject, merged_weights
+from rayzero.learner.model.pretrained import load_model, load_outline
+from rayzero.learner.model.rank_loading import ShardReader
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
+from rayzero.learner.model.saving import save_weights
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
@@ -67,7 +69,7 @@ class Policy:
         self._pair_cost = _pair_cost(self.model)
         self._num_parameters = int(sum(p.numel() for p in self.model.parameters()))
         self._split_masters(self.model)
-        self._shard(self._scorer)
+        self._shard(self._scorer, self.path)
         self._reference: Reference | None = None
 
     def logprobs(self, microbatch: Microbatch, temperature: float | None = None) -> tuple[Tensor, Tensor]:
@@ -132,18 +134,34 @@ class Policy:
         """
         return self.named_weights() if self.adapter_scaling is None else adapters(self.model, self.dtype)
 
+    def sent_outline(self) -> list[tuple[str, torch.Size]]:
+        """Names and whole shapes of `sent_weights`, in its order. Puts nothing together: any rank may ask alone."""
+        if self.adapter_scaling is not None:
+            return adapter_shapes(self.model)
+        return self._outline()
+
+    def _outline(self) -> list[tuple[str, torch.Size]]:
+        """Names and whole shapes of `named_weights`, in its order."""
+        if self._lora is not None:
+            return base_shapes(self.model)
+        return [(name, weight.shape) for name, weight in self.model.named_parameters()]
+
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory that `from_pretrained` and vLLM load as they are, tokenizer included."""
-        weights = {}
-        for name, weight in self.named_weights():
-            if self.ranks.rank == 0:
-                # One whole tensor at a time on a GPU: the model may be too large for one.
-                weights[name] = weight if self.ranks.mesh is None else weight.cpu()
-        if self.ranks.rank != 0:
+        directory, writes = Path(directory), self.ranks.rank == 0
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True)
+        if self.ranks.mesh is None:
+            self.model.save_pretrained(directory, state_dict=dict(self.named_weights()))
+        else:
+            # One whole tensor at a time on a GPU, and a file's at a time on the host: it may be too large for either.
+            save_weights(self.named_weights(), self._outline(), self.dtype, directory, writes=writes)
+        if not writes:
             return
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory, state_dict=weights)
+        if self.ranks.mesh is not None:
+            self.model.config.architectures = [type(self.model).__name__]
+            self.model.config.save_pretrained(directory)
+            self.model.generation_config.save_pretrained(directory)
         for name in _COPIED_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, directory / name)
@@ -162,7 +180,7 @@ class Policy:
         self._reference.load_state(state)
 
     def _build(self, *, proven: bool) -> TokenScorer:
-        model = load_model(self.path, proven=proven)
+        model = self._load(self.path, "model.path", proven=proven)
         if self._lora is not None:
             inject(model, self._lora, self._seed)
         model.config.dtype = self.dtype
@@ -175,9 +193,26 @@ class Policy:
                 layer.training = True
         return self._scorer_of(model)
 
+    def _load(self, path: Path, key: str, *, proven: bool) -> Any:
+        """The model of a directory, in fp32; without memory where every rank will read its own part of the weights."""
+        if self.ranks.mesh is not None and self._lora is None:
+            model = load_outline(path, key=key, proven=proven)
+            if self._reader(path).reads(model):
+                return model
+        return load_model(path, key=key, proven=proven)
+
+    def _reader(self, path: Path) -> ShardReader:
+        return ShardReader(path, self.ranks.rank, self.ranks.world_size, self.device)
+
     def _scorer_of(self, model: Any) -> TokenScorer:
         model.set_attn_implementation(ATTENTION_NAME)
-        return self._compiled(TokenScorer(model.to(self.device), self.compute.head_chunk_tokens))
+        if any(parameter.is_meta for parameter in model.parameters()):
+            for module in model.modules():
+                for name, buffer in module._buffers.items():
+                    module._buffers[name] = buffer if buffer is None else buffer.to(self.device)
+        else:
+            model = model.to(self.device)
+        return self._compiled(TokenScorer(model, self.compute.head_chunk_tokens))
 
     def _compiled(self, scorer: TokenScorer) -> TokenScorer:
         pays = self.device.type == "cuda"
@@ -196,8 +231,19 @@ class Policy:
                 self.masters[name] = parameter.detach().to(where, copy=True)
             parameter.data = parameter.data.to(self.dtype)
 
-    def _shard(self, scorer: TokenScorer) -> None:
-        self.ranks.shard(scorer, list(scorer.model.model.layers), self.dtype)
+    def _shard(self, scorer: TokenScorer, path: Path) -> None:
+        """`path`: of the weights that are read now, where the model is without memory."""
+        if self.ranks.mesh is None:
+            return
+        model, fill = scorer.model, None
+        if any(parameter.is_meta for parameter in model.parameters()):
+            reader = self._reader(path)
+            reader.reads(model)
+            fill = reader.fill
+        parts = list(model.model.layers)
+        if model.lm_head.weight is not model.get_input_embeddings().weight:
+            parts.append(model.get_input_embeddings())  # the head alone is large enough to put together
+        self.ranks.shard(scorer, parts, self.dtype, fill)
 
     def _new_reference(self) -> Reference:
         if self._reference_path is not None:
@@ -213,12 +259,12 @@ class Policy:
             return self._compiled(copy.deepcopy(self._scorer).requires_grad_(False).eval())
         # What FSDP has wrapped cannot be copied: load and shard once more.
         reference = self._build(proven=False).requires_grad_(False).eval()
-        self._shard(reference)
+        self._shard(reference, self.path)
         return reference
 
     def _other_model(self, path: Path) -> TokenScorer:
         """Another model, frozen, in the compute dtype: it needs no masters."""
-        model = load_model(path, key="learner.kl.reference", proven=self.ranks.rank == 0)
+        model = self._load(path, "learner.kl.reference", proven=self.ranks.rank == 0)
         vocabulary = self.model.config.vocab_size
         if model.config.vocab_size != vocabulary:
             raise RecipeError(
@@ -230,7 +276,7 @@ class Policy:
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(self.dtype)
         scorer = self._scorer_of(model).requires_grad_(False).eval()
-        self._shard(scorer)
+        self._shard(scorer, path)
         return scorer
 
 

@@ -8,23 +8,27 @@ not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from rayzero.learner.batch.batching import Microbatch, lay_out
 from rayzero.learner.batch.samples import TrainingSample
 from rayzero.learner.model.attention import ATTENTION_NAME
+from rayzero.learner.model.rank_loading import build_without_memory
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.errors import RecipeError
 
 TOLERANCE = 5e-3
 """Largest gap of a log-probability, in nats. Both sides compute in fp32 and differ by 1e-6 to 1e-4, the latter where a
 deep model is fed random tokens; a factor or a cap that is left out makes tenths."""
+PROVEN_LAYERS = 8
+"""Of a model that is too large to be read by one rank: no family's layers take turns over more."""
 _PROMPT_LENGTHS = (3, 7, 7)
 _LENGTH = 13
 """Tokens of each compared sequence, its prompt included: 39 in all."""
@@ -37,20 +41,46 @@ def load_model(path: Path, *, key: str = "model.path", proven: bool = True) -> A
     Raises:
         RecipeError: it cannot be loaded, or the learner would compute something else than it does.
     """
+    model = _supported(path, key, lambda: _read(path))
+    if proven:
+        prove(model, key)
+    return model
+
+
+def load_outline(path: Path, *, key: str = "model.path", proven: bool = True) -> Any:
+    """The same without its weights: for ranks that read their own parts of them. `proven`: its first layers are.
+
+    Raises:
+        RecipeError: as `load_model`.
+    """
+    model = _supported(path, key, lambda: build_without_memory(path))
+    if proven:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        kinds = getattr(config, "layer_types", None)
+        config.num_hidden_layers = min(config.num_hidden_layers, PROVEN_LAYERS)
+        if kinds:
+            config.layer_types = kinds[: config.num_hidden_layers]
+        prove(_supported(path, key, lambda: _read(path, config=config)), key)
+    return model
+
+
+def _read(path: Path, **options: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, local_files_only=True, generation_config=GenerationConfig(), **options
+    )
+
+
+def _supported(path: Path, key: str, load: Callable[[], Any]) -> Any:
     if not (path / "config.json").is_file():
         raise RecipeError(f"{key}: {path} holds no config.json: give a directory in Hugging Face format")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, local_files_only=True, generation_config=GenerationConfig()
-        )
+        model = load()
     except (OSError, ValueError) as error:
         raise RecipeError(f"{key}: {path} cannot be loaded: {error}") from error
     inner = getattr(model, "model", None)
     if not hasattr(model, "lm_head") or not hasattr(inner, "layers"):
         raise RecipeError(f"{key}: {type(model).__name__} is not supported: docs/models.md lists what is")
     model.generation_config = _ends_alone(model.config)
-    if proven:
-        prove(model, key)
     return model
 
 

@@ -41,12 +41,22 @@ class Ranks:
     world_size: int = 1
     mesh: DeviceMesh | None = None
 
-    def shard(self, scorer: nn.Module, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
-        """Shard fp32 parameters; forward and backward compute in `dtype`, gradients are summed in fp32."""
+    def shard(
+        self,
+        scorer: nn.Module,
+        parts: Sequence[nn.Module],
+        dtype: torch.dtype,
+        fill: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        """Shard fp32 parameters, each of `parts` by itself and what is left of `scorer` together; forward and backward
+        compute in `dtype`, gradients are summed in fp32. `fill` makes the parameters of a part before it is sharded.
+        """
         if self.mesh is None:
             return
         precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for module in (*layers, scorer):
+        for module in (*parts, scorer):
+            if fill is not None:
+                fill(module)
             # The root too: left whole after a forward pass without gradient, it would miss the next step or copy.
             sharded = fully_shard(module, mesh=self.mesh, mp_policy=precision, reshard_after_forward=True)
             # Denominators are global already: dividing by the number of ranks would shrink every gradient.

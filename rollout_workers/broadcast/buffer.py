@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +102,7 @@ class StagingBuffer:
     def __init__(self) -> None:
         self._own = torch.empty(0, dtype=torch.uint8)
         self._manifest: WeightManifest | None = None
-        self._buckets: tuple[torch.Tensor, ...] = ()
+        self._buckets: list[torch.Tensor] = []
         self._specs: dict[int, list[TensorSpec]] = {}
         """By bucket."""
         self._layout: tuple[Extent, ...] = ()
@@ -150,37 +150,56 @@ class StagingBuffer:
         """
         if memory.numel() != manifest.num_bytes:
             raise WeightSyncError(f"{memory.numel()} bytes were sent, the manifest announces {manifest.num_bytes}")
+        self.expect(manifest)
+        self._buckets = list(torch.split(memory, list(manifest.bucket_bytes)))
+        return tuple(self._buckets)
+
+    def expect(self, manifest: WeightManifest) -> None:
+        """Without memory: `place` says of each bucket where it lies."""
         self._manifest = manifest
-        self._buckets = torch.split(memory, list(manifest.bucket_bytes))
+        self._buckets = [torch.empty(0, dtype=torch.uint8)] * len(manifest.bucket_bytes)
         self._specs = {bucket: [] for bucket in range(len(self._buckets))}
         for spec in manifest.tensors:
             self._specs[spec.bucket].append(spec)
         layout = tuple(map(_extent, manifest.tensors))
         if layout != self._layout:
             self._layout = layout
-        return self._buckets
+
+    def place(self, bucket: int, memory: torch.Tensor) -> None:
+        """Where one bucket [bytes] uint8 lies, until the next one does."""
+        self._buckets = [torch.empty(0, dtype=torch.uint8)] * len(self._buckets)
+        self._buckets[bucket] = memory
+
+    def keep(self, bucket: int, memory: torch.Tensor) -> None:
+        """Copy one bucket [bytes] uint8 into the room that it has since `lay_out`."""
+        self._buckets[bucket].copy_(memory)
 
     def let_go(self) -> None:
         """Forget what is staged, so that memory of others which it lies in can be unmapped."""
-        self._manifest, self._buckets, self._specs = None, (), {}
+        self._manifest, self._buckets, self._specs = None, [], {}
 
     @property
     def memory(self) -> torch.Tensor:
         """[num_bytes] uint8: its own."""
         return self._own
 
-    def verify_bucket(self, bucket: int) -> None:
-        """Hold every tensor of a filled bucket against the manifest.
+    def verify_bucket(self, bucket: int, digests: Sequence[str] | None = None) -> None:
+        """Hold every tensor of a filled bucket against the manifest; or against `digests`, which came with it.
 
         Raises:
             WeightSyncError: names the tensors whose bytes differ from what was announced.
         """
         specs = self._specs[bucket]
-        if specs and specs[0].checksum.startswith(PREFIX):
+        announced = [spec.checksum for spec in specs] if digests is None else list(digests)
+        if len(announced) != len(specs):
+            raise WeightSyncError(
+                f"bucket {bucket} has {len(specs)} tensors, and {len(announced)} digests came with it"
+            )
+        if announced and announced[0].startswith(PREFIX):
             found = self._sums(bucket)
         else:
             found = [digest(self._bytes_of(spec)) for spec in specs]
-        broken = [spec.name for spec, checksum in zip(specs, found, strict=True) if checksum != spec.checksum]
+        broken = [spec.name for spec, ours, theirs in zip(specs, found, announced, strict=True) if ours != theirs]
         if broken:
             raise WeightSyncError(f"bytes differ from what the learner announced: {_named(broken)}")
 

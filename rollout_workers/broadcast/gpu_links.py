@@ -6,7 +6,7 @@ The counterpart of learner/broadcast/gpu_links.py. NCCL's waits are bounded here
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,7 +17,7 @@ from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.broadcast.nccl import Nccl, NcclCommunicator, NcclLibrary
 from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
 from rayzero.services.schema.broadcast.store import Store
-from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key
+from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key, room_of
 from rayzero.services.schema.messages import WeightManifest
 
 
@@ -38,10 +38,19 @@ class NcclReceiver:
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
         """See `ReceivingLink`. Messages are not buckets: all buckets are there when the last message is."""
         staging.lay_out(manifest, self._device)
-        with self._aborted(deadline_s):
-            self._slot.broadcast(staging.memory, deadline_s)
-        self._store.set(received_key(manifest.policy_version, self._rank), "")
+        self._broadcast(staging.memory, manifest.policy_version, 1, deadline_s)
         yield from range(len(manifest.bucket_bytes))
+
+    def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
+        """See `ReceivingLink`."""
+        self._broadcast(room, manifest.policy_version, index + 1, deadline_s)
+        return room
+
+    def _broadcast(self, memory: torch.Tensor, version: int, count: int, deadline_s: float) -> None:
+        """The `count`th message of a version."""
+        with self._aborted(deadline_s):
+            self._slot.broadcast(memory, deadline_s)
+        self._store.set(received_key(version, self._rank), str(count))
 
     def close(self) -> None:
         """See `ReceivingLink`."""
@@ -64,16 +73,26 @@ class IpcReceiver:
 
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
         """See `ReceivingLink`."""
+        staging.use(manifest, self._map(manifest, deadline_s, staging.let_go))
+        yield from range(len(manifest.bucket_bytes))
+
+    def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
+        """See `ReceivingLink`."""
+        mapped: torch.Tensor = room_of(self._map(manifest, deadline_s), index, manifest.bucket_bytes[index])
+        return mapped
+
+    def _map(
+        self, manifest: WeightManifest, deadline_s: float, let_go: Callable[[], None] = lambda: None
+    ) -> torch.Tensor:
         key = ipc_key(manifest.policy_version, self._rank)
         self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
         handle = self._store.get(key)
         if self._mapped is None or self._mapped[0] != handle:
             # Let go of the one before, so that the learner can free it: the GPU may have no room for both.
             self._mapped = None
-            staging.let_go()
+            let_go()
             self._mapped = (handle, _map(handle, self._device))
-        staging.use(manifest, self._mapped[1])
-        yield from range(len(manifest.bucket_bytes))
+        return self._mapped[1]
 
     def close(self) -> None:
         """See `ReceivingLink`."""

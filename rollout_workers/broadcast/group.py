@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,7 +16,16 @@ from rayzero.rollout_workers.broadcast.gpu_links import IpcReceiver, NcclReceive
 from rayzero.rollout_workers.broadcast.links import GlooReceiver, MemoryReceiver, ReceivingLink
 from rayzero.services.schema.broadcast.store_client import StoreClient
 from rayzero.services.schema.broadcast.transport import Peer, Route, parse_links, rank_within
-from rayzero.services.schema.broadcast.wire import LINKS_KEY, PROBE_KEY, SharedBufferName, joined_key, ready_key
+from rayzero.services.schema.broadcast.wire import (
+    LINKS_KEY,
+    PROBE_KEY,
+    SharedBufferName,
+    bucket_key,
+    joined_key,
+    parse_digests,
+    ready_key,
+    taken_key,
+)
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
@@ -69,6 +79,32 @@ class ReceiverGroup:
         assert self._link is not None
         with self._explained("did not get its weights in time"):
             yield from self._link.take(manifest, staging, deadline_s, keep=keep)
+
+    @property
+    def maps(self) -> bool:
+        """Whether it reads what the learner has where it lies there: it needs no room of its own for buckets."""
+        return self.kind in (Route.MEMORY, Route.IPC)
+
+    def take_bucket(
+        self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float
+    ) -> tuple[torch.Tensor, list[str]]:
+        """One bucket of a streamed broadcast, [bytes] uint8 (see `ReceivingLink`), and its digests. Buckets come in
+        order; `release` each. Raises as `take`."""
+        link = self._link
+        if link is None:
+            raise WeightSyncError(f"{self._where} has left it")
+        give_up = time.monotonic() + deadline_s
+        key = bucket_key(manifest.policy_version, index)
+        with self._explained(f"did not get bucket {index} of {len(manifest.bucket_bytes)} in time"):
+            self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
+            digests = parse_digests(self._store.get(key))
+            return link.take_bucket(manifest, index, room, give_up - time.monotonic()), digests
+
+    def release(self, manifest: WeightManifest, index: int) -> None:
+        """Nothing of a bucket is looked at any more."""
+        if self.maps:
+            with self._explained("lost the learner"):
+                self._store.set(taken_key(manifest.policy_version, index, self.rank), "")
 
     def close(self) -> None:
         """Hang up. Peers that still wait for this one get an error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import torch.distributed
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.addresses import address_towards
 from rayzero.services.schema.broadcast.store import Store, as_torch_store
-from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, SharedBufferName, buffer_key
+from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, SharedBufferName, buffer_key, room_of
 from rayzero.services.schema.messages import Rendezvous, WeightManifest
 
 DISTRIBUTED: Any = torch.distributed
@@ -35,6 +35,13 @@ class ReceivingLink(Protocol):
         """
         ...
 
+    def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
+        """One bucket of a streamed broadcast, whose digests are there: [bytes] uint8 in `room`, or at the learner's.
+
+        Raises as `take`.
+        """
+        ...
+
     def close(self) -> None:
         """Hang up. Peers that still wait for this one get an error."""
         ...
@@ -49,20 +56,31 @@ class MemoryReceiver:
 
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
         """See `ReceivingLink`."""
+        mapped = self._map(manifest, deadline_s, staging.let_go)
+        if keep:
+            # Loaded only in the pause, when the learner may be writing the next version already.
+            staging.fill(manifest, mapped)
+        else:
+            staging.use(manifest, mapped)
+        yield from range(len(manifest.bucket_bytes))
+
+    def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
+        """See `ReceivingLink`."""
+        mapped: torch.Tensor = room_of(self._map(manifest, deadline_s), index, manifest.bucket_bytes[index])
+        return mapped
+
+    def _map(
+        self, manifest: WeightManifest, deadline_s: float, let_go: Callable[[], None] = lambda: None
+    ) -> torch.Tensor:
         key = buffer_key(manifest.policy_version)
         self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
         name = SharedBufferName.parse(self._store.get(key).decode())
         if self._mapped is None or self._mapped[0] != name:
             # Let go of the one before: its memory is freed with its last mapping.
             self._mapped = None
-            staging.let_go()
+            let_go()
             self._mapped = (name, _map(name))
-        if keep:
-            # Loaded only in the pause, when the learner may be writing the next version already.
-            staging.fill(manifest, self._mapped[1])
-        else:
-            staging.use(manifest, self._mapped[1])
-        yield from range(len(manifest.bucket_bytes))
+        return self._mapped[1]
 
     def close(self) -> None:
         """See `ReceivingLink`."""
@@ -93,6 +111,14 @@ class GlooReceiver:
             self._group.set_timeout(timedelta(seconds=max(give_up - time.monotonic(), 0.001)))
             self._group.broadcast([bucket], options).wait()
             yield index
+
+    def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
+        """See `ReceivingLink`."""
+        options = DISTRIBUTED.BroadcastOptions()
+        options.rootRank = 0
+        self._group.set_timeout(timedelta(seconds=max(deadline_s, 0.001)))
+        self._group.broadcast([room], options).wait()
+        return room
 
     def close(self) -> None:
         """See `ReceivingLink`."""

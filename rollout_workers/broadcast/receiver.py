@@ -9,6 +9,7 @@ own, into a staging buffer while the engine generates, and leaves to the pause w
 How the bytes come, from the host or from a GPU, is the transfer group's affair (links.py, gpu_links.py). Where adapters
 alone come, the thread adds them to the weights of the model's directory (adapters.py), and only those are loaded.
 
+An engine that has no room for a whole broadcast beside its weights takes it in the pause, bucket by bucket (intake.py).
 Where the layers are plain and the device is a CPU, loading and repacking happen in the thread, too (double_buffer.py),
 and the pause only exchanges one set of weights for the other.
 
@@ -18,7 +19,7 @@ vLLM's own lock-step holds: start, update and finish run in the engine's main th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,9 @@ from rayzero.rollout_workers.broadcast.adapters import AdapterMerge, BaseWeights
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
 from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
+from rayzero.rollout_workers.broadcast.intake import BucketIntake
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
+from rayzero.rollout_workers.broadcast.pending_layers import detach_pending
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
 from rayzero.services.schema.broadcast.manifest import parse_manifest
@@ -61,7 +64,7 @@ class JoinInfo(WeightTransferInitInfo):
     rank: int
     deadline_s: float
     num_bytes: int
-    """Of the broadcasts to come, as far as is known."""
+    """Of the broadcasts to come, as far as is known; 0 where they are not staged."""
     secret: str = field(repr=False)
     """Of the store there."""
 
@@ -71,6 +74,10 @@ class LoadInfo(WeightTransferUpdateInfo):
     """Which staged version to load."""
 
     policy_version: int
+    manifest: str = ""
+    """Of a streamed broadcast that is taken now, in the pause, and loaded as it comes; empty: it is staged already."""
+    deadline_s: float = 0.0
+    """Of that."""
 
 
 class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
@@ -89,6 +96,8 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._thread, self._checker, self._packer = (lone_thread(name, device) for name in ("receive", "check", "pack"))
         self._packing: list[Future[None]] = []
         self._staging = StagingBuffer()
+        self._intake = BucketIntake(device)
+        self._streams = self._is_open = False
         self._adapters = AdapterMerge(
             BaseWeights(Path(self.model_config.model), self.model_config.dtype, aliases),
             [name for name, _ in model.named_modules()],
@@ -130,14 +139,19 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
 
     def start_weight_update(self) -> None:
         """Make the layers ready to be loaded anew. From here to `finish_weight_update` the engine cannot generate."""
+        self.loaded_version = None
+        if self._streams:
+            return  # the layers are made ready when the broadcast begins, which it may do again
         if self._staged_version is None:
             raise WeightSyncError("nothing is staged: receive weights first")
-        self.loaded_version = None
         if self._double_buffer is None:
             initialize_layerwise_reload(self._reloaded)
 
     def receive_weights(self, update_info: LoadInfo) -> None:
-        """Load what is staged (vLLM's name for the phase; the bytes are here already)."""
+        """Load what is staged (vLLM's name for the phase; the bytes are here already), or a broadcast as it comes."""
+        if update_info.manifest:
+            self._stream(parse_manifest(update_info.manifest), update_info.deadline_s)
+            return
         if self._staged_version != update_info.policy_version:
             raise WeightSyncError(f"asked to load version {update_info.policy_version}, staged {self._staged_version}")
         if self._double_buffer is None:
@@ -147,6 +161,8 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
 
     def finish_weight_update(self) -> None:
         """Give the layers their new weights."""
+        if self._streams and self._loading_version is None:
+            raise WeightSyncError("the broadcast was not taken whole: its layers hold two versions")
         if self._double_buffer is None:
             finalize_layerwise_reload(self._reloaded, self.model_config)
             if self._reloaded is self.model:
@@ -157,7 +173,49 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         if self._loading_version is not None and self._manifest is not None:
             self._adapters.loaded(self._manifest)
             self._merged = {}
+        self._is_open = False
         self.loaded_version, self._loading_version = self._loading_version, None
+
+    def begin_stream(self) -> None:
+        """What is loaded next comes in the pause, bucket by bucket."""
+        self._streams = True
+
+    def _stream(self, manifest: WeightManifest, deadline_s: float) -> None:
+        """Take one broadcast in the engine's own thread, and load each bucket as it is proven.
+
+        What fails is told by `status`: an exception here would leave the answers of an engine's other processes unread.
+        Until a broadcast has been taken whole no version is loaded, and `finish_weight_update` refuses.
+        """
+        self._loading_version, self._work = None, Future()
+        try:
+            self._stream_whole(manifest, time.monotonic() + deadline_s)
+        except Exception as error:
+            self._work.set_exception(error)
+            return
+        self._loading_version, self._manifest = manifest.policy_version, manifest
+        self._work.set_result(None)
+
+    def _stream_whole(self, manifest: WeightManifest, give_up: float) -> None:
+        if self._group is None:
+            raise WeightSyncError("not in a transfer group: join first")
+        check_manifest(manifest, self._expected, self._dtype)
+        self._intake.reserve(self._group, manifest)
+        self._staging.expect(manifest)
+        self._reloaded, self._merged, self._staged_version = self.model, {}, None
+        if self._is_open:
+            # A broadcast that broke off has left layers half loaded: they begin again.
+            finalize_layerwise_reload(self.model, self.model_config)
+        initialize_layerwise_reload(self.model)
+        self._is_open = True
+        self._group.announce(manifest.policy_version)
+        self._intake.take(self._group, manifest, give_up, self._load_bucket)
+
+    def _load_bucket(self, index: int, bucket: torch.Tensor, digests: Sequence[str]) -> None:
+        self._staging.place(index, bucket)
+        self._staging.verify_bucket(index, digests)
+        with disable_mtp_completeness_check():
+            self.model.load_weights(self._staging.tensors(index))
+        detach_pending(self.model, bucket)
 
     def shutdown(self) -> None:
         """Leave the transfer group. vLLM also calls this when the engine ends."""
@@ -188,22 +246,27 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         rendezvous = Rendezvous(host=info.host, port=info.port, world_size=info.world_size, secret=info.secret)
         self._staging.let_go()  # what it views may be the old group's
         self._group = ReceiverGroup(rendezvous, rank, info.deadline_s, self.device)
-        if self._group.kind is Route.NCCL:
+        if self._group.kind is Route.NCCL and info.num_bytes:
             self._staging.reserve(info.num_bytes, self.device)  # what there is no room for fails now, not in mid-run
 
     def _receive(self, manifest: WeightManifest, deadline_s: float) -> None:
         give_up = time.monotonic() + deadline_s
         if self._group is None:
             raise WeightSyncError("not in a transfer group: join first")
-        self._staged_version, self._merged, self._reloaded = None, {}, self.model
+        self._staged_version, self._merged, self._reloaded, self._streams = None, {}, self.model, False
         check_manifest(manifest, self._expected, self._dtype)
         if self._can_double_buffer and self._double_buffer is None:
             self._double_buffer = DoubleBuffer(self.model)
         if self._double_buffer is not None:
             self._double_buffer.begin()
+        if manifest.streamed:
+            self._intake.reserve(self._group, manifest)
         self._group.announce(manifest.policy_version)
         try:
-            self._take_all(manifest, self._group, give_up)
+            if manifest.streamed:
+                self._take_stream(manifest, self._group, give_up)
+            else:
+                self._take_all(manifest, self._group, give_up)
             if manifest.adapter_scaling is not None:
                 self._merge(manifest)
             if self._double_buffer is not None:
@@ -229,6 +292,22 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             wait(taken)
         for future in taken:
             future.result()
+
+    def _take_stream(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> None:
+        """The same of a streamed broadcast: into the double buffer as it comes, or into memory for the pause."""
+        aside = self._double_buffer is not None and manifest.adapter_scaling is None
+        if aside:
+            self._staging.expect(manifest)
+        else:
+            self._staging.lay_out(manifest, self.device)
+
+        def consume(index: int, bucket: torch.Tensor, digests: Sequence[str]) -> None:
+            (self._staging.place if aside else self._staging.keep)(index, bucket)
+            self._staging.verify_bucket(index, digests)
+            if aside:
+                self._load_aside(self._staging.tensors(index))
+
+        self._intake.take(group, manifest, give_up, consume)
 
     def _take(self, bucket: int, *, load: bool) -> None:
         """Hold a bucket against the manifest, and load it into the double buffer, while the next one arrives."""
@@ -273,6 +352,10 @@ class WeightReceiver:
     def begin_receive(self, manifest: str, deadline_s: float) -> None:
         """Start taking a broadcast; the manifest is text, since vLLM's own wire carries plain data only."""
         self.weight_transfer_engine.begin_receive(parse_manifest(manifest), deadline_s)
+
+    def begin_stream(self) -> None:
+        """See `StagedWeightTransferEngine.begin_stream`."""
+        self.weight_transfer_engine.begin_stream()
 
     def transfer_status(self) -> dict[str, Any]:
         """See `StagedWeightTransferEngine.status`."""

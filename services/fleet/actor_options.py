@@ -23,11 +23,13 @@ def with_threads(options: Mapping[str, Any], num_threads: int) -> dict[str, Any]
 
 
 def hiding_gpus(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same options; an actor without GPUs sees none.
+    """The same options; an actor without GPUs sees none, or those of others that its options name.
 
     Ray lets it see all of its node's: it would compute on one that another has reserved.
     """
-    return dict(options) if options.get("num_gpus") else _with_environment(options, {VISIBLE_DEVICES: ""})
+    shared = options.get(VISIBLE_DEVICES, "")
+    options = {name: value for name, value in options.items() if name != VISIBLE_DEVICES}
+    return options if options.get("num_gpus") else _with_environment(options, {VISIBLE_DEVICES: shared})
 
 
 def _with_environment(options: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:

@@ -63,6 +63,9 @@ class Call(Generic[P, T]):
     deadline: DeadlineKey
     ranks: AskedRanks = AskedRanks.ALL
     on_failure: OnFailure = OnFailure.RAISE
+    shares_first: bool = False
+    """Its first argument is large: where several ranks take the call, it goes to Ray's object store once, and each node
+    fetches it once."""
 
     @property
     def name(self) -> str:
@@ -113,16 +116,17 @@ class RewardCalls:
 class LearnerCalls:
     """Calls on the learner."""
 
-    update = Call(LearnerHandle.update, "update_s", AskedRanks.ALL, OnFailure.RETRY)
+    update = Call(LearnerHandle.update, "update_s", AskedRanks.ALL, OnFailure.RETRY, shares_first=True)
     logprobs = Call(LearnerHandle.logprobs, "update_s", AskedRanks.ALL, OnFailure.RETRY)
     # What supervised steps have learnt is in no checkpoint yet: a new learner could not go on with them.
-    sft_step = Call(LearnerHandle.sft_step, "update_s", AskedRanks.ALL, OnFailure.RAISE)
+    sft_step = Call(LearnerHandle.sft_step, "update_s", AskedRanks.ALL, OnFailure.RAISE, shares_first=True)
     end_sft = Call(LearnerHandle.end_sft, "update_s", AskedRanks.ALL, OnFailure.RAISE)
     save_checkpoint = Call(LearnerHandle.save_checkpoint, "checkpoint_s", AskedRanks.ALL, OnFailure.RETRY)
     load_checkpoint = Call(LearnerHandle.load_checkpoint, "checkpoint_s", AskedRanks.ALL, OnFailure.RETRY)
     prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", AskedRanks.ALL, OnFailure.RETRY)
     open_transfer = Call(LearnerHandle.open_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RETRY)
     accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
-    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
+    # What is streamed is put together on the way, by all ranks.
+    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.ALL, OnFailure.RESTART)
     # A learner that is dead has aborted it already; who waits in the transfer finds out.
     abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RAISE)

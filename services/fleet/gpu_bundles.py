@@ -63,11 +63,17 @@ class Bundle:
 
 def bundles_of(recipe: Recipe, roles: Sequence[str], gpus_per_node: int) -> tuple[Bundle, ...]:
     """LearnerHandle first, in bundles of a whole node where it is larger than one; then one bundle an engine, and one a
-    reward worker where they have GPUs."""
+    reward worker where they have GPUs. Where learner and engines share several GPUs, one bundle for each engine."""
     cluster, rollout = recipe.cluster, recipe.rollout
     rewards = recipe.reward.num_workers if REWARD in roles and recipe.reward.num_gpus_per_worker else 0
     bundles = [reward_bundle(recipe)] * rewards
-    if cluster.shares_gpu and (LEARNER in roles or ENGINE in roles):
+    if cluster.shares_gpu and cluster.learner_gpus > 1 and LEARNER in roles:
+        # The ranks on an engine's GPUs and the engine: it has them from the ranks, for Ray knows no half of several.
+        size = rollout.tensor_parallel_size
+        both = Counter(cluster.learner_resources) + Counter(cluster.rollout_resources)
+        shared = Bundle(roles=(LEARNER, ENGINE), num_gpus=size, num_cpus=size + 1, resources=tuple(both.items()))
+        return (*[shared] * rollout.num_workers, *bundles)
+    if cluster.shares_gpu and cluster.learner_gpus == 1 and (LEARNER in roles or ENGINE in roles):
         # Both take their part of it, also where they name the same resource.
         both = Counter(cluster.learner_resources) + Counter(cluster.rollout_resources)
         shared = Bundle(roles=(LEARNER, ENGINE), num_gpus=1, num_cpus=2, resources=tuple(both.items()))

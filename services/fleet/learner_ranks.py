@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from rayzero.services.fleet.calls import AskedRanks, Call, LearnerCalls, P, T
-from rayzero.services.fleet.remote import RemoteLearner
+from rayzero.services.fleet.remote import RemoteLearner, in_object_store
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle
 
@@ -29,7 +30,10 @@ class LearnerRanks(LearnerCalls):
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """All ranks at once, or rank 0 alone, as the table says."""
         ranks = self._ranks if call.ranks is AskedRanks.ALL else self._ranks[:1]
-        tasks = [asyncio.create_task(rank.take(call, *args, **kwargs)) for rank in ranks]
+        given: Any = args
+        if call.shares_first and args:
+            given = (await in_object_store(args[0]), *args[1:])
+        tasks = [asyncio.create_task(rank.take(call, *given, **kwargs)) for rank in ranks]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [task.exception() for task in tasks if task.done() and task.exception() is not None]

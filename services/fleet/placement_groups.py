@@ -41,7 +41,10 @@ class GpuReservation:
         self._free = {
             role: [index for index, bundle in enumerate(bundles) if role in bundle.roles] for role in (ENGINE, REWARD)
         }
-        self._shared = recipe.cluster.shares_gpu
+        self._shared = recipe.cluster.shares_gpu and recipe.cluster.learner_gpus == 1
+        self._gpus_of_ranks: dict[int, str] = {}
+        """GPUs as their node numbers them, by the learner's rank."""
+        self._known = asyncio.Condition()
 
     @classmethod
     async def reserve(cls, recipe: Recipe, roles: Sequence[str]) -> GpuReservation:
@@ -66,10 +69,22 @@ class GpuReservation:
 
     def learner_cores(self, rank: int) -> int:
         """Cores of the rank's node for each of the ranks there."""
-        index, bundle = self._bundle_of(rank)
-        placed_on = ray.util.placement_group_table(self._group)["bundles_to_node_id"][index]
-        cores = next((node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["NodeID"] == placed_on), 1.0)
-        return max(1, int(cores // bundle.num_gpus))
+        index, _ = self._bundle_of(rank)
+        places = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
+        ranks = sum(
+            bundle.num_gpus
+            for other, bundle in enumerate(self._bundles)
+            if LEARNER in bundle.roles and places[other] == places[index]
+        )
+        on_it = [node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["NodeID"] == places[index]]
+        cores = next(iter(on_it), 1.0)
+        return max(1, int(cores // ranks))
+
+    async def share_gpus_of(self, gpus: Sequence[str]) -> None:
+        """The GPUs that the learner's ranks, in order, were given: engines on the same ones are placed now."""
+        async with self._known:
+            self._gpus_of_ranks = dict(enumerate(gpus))
+            self._known.notify_all()
 
     async def take(self, role: str) -> tuple[dict[str, Any], Callable[[], None]]:
         """Options of one engine or reward worker, and what gives its GPUs back. Beyond those that the run started with,
@@ -79,9 +94,31 @@ class GpuReservation:
         free, marks = self._free[role], dict(bundle.resources)
         if free:
             index = free.pop(0)
-            return _in_bundle(self._group, index, size, marks), lambda: free.append(index)
+            options, give_back = _in_bundle(self._group, index, size, marks), lambda: free.append(index)
+            if LEARNER in self._bundles[index].roles and not self._shared:
+                try:
+                    options |= {"num_gpus": 0, VISIBLE_DEVICES: await self._gpus_in(index)}
+                except BaseException:
+                    give_back()
+                    raise
+            return options, give_back
         group = await _placement_group(self._recipe, [bundle])
         return _in_bundle(group, 0, size, marks), lambda: ray.util.remove_placement_group(group)
+
+    async def _gpus_in(self, index: int) -> str:
+        """GPUs of the learner's ranks in a bundle, once the ranks are placed."""
+        first = sum(int(bundle.num_gpus) for bundle in self._bundles[:index] if LEARNER in bundle.roles)
+        ranks = range(first, first + int(self._bundles[index].num_gpus))
+        deadline_s = self._recipe.deadlines.actor_start_s
+        try:
+            async with asyncio.timeout(deadline_s), self._known:
+                await self._known.wait_for(lambda: all(rank in self._gpus_of_ranks for rank in ranks))
+        except TimeoutError:
+            raise ActorStartError(
+                f"an engine shares the GPUs of the learner's ranks {ranks.start} to {ranks.stop - 1}, and they were "
+                f"not placed within {deadline_s:g} s"
+            ) from None
+        return ",".join(self._gpus_of_ranks[rank] for rank in ranks)
 
     def _bundle_of(self, rank: int) -> tuple[int, Bundle]:
         for index, bundle in enumerate(self._bundles):

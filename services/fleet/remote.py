@@ -75,6 +75,11 @@ class RemoteActor:
             release()
 
 
+async def in_object_store(value: Any) -> Any:
+    """A reference that stands for `value` in calls; off the event loop, for a batch takes a while to be written."""
+    return await asyncio.to_thread(ray.put, value)
+
+
 class RemoteRolloutWorker(RolloutCalls, RemoteActor):
     """A `RolloutWorker` on Ray."""
 

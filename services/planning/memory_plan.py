@@ -8,10 +8,12 @@ besides is the rule of thumb in CONTEXT_BYTES and USABLE.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape
 from rayzero.services.schema.broadcast.digest import SCRATCH_BYTES
+from rayzero.services.schema.broadcast.wire import BUCKET_BYTES, NUM_ROOMS
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 
@@ -63,6 +65,11 @@ class MemoryPlan:
     """Of the learner's host, for what is offloaded."""
     activation_checkpointing: bool
     offload_optimizer: bool
+    weight_loading: Literal["auto", "staged", "streamed"] = "auto"
+    """`rollout.weight_loading`, chosen where the recipe leaves it open and one GPU holds an engine."""
+    longest_sequence: int | None = None
+    """Tokens of the longest sequence that the learner has room for, one to a micro-batch: it is computed on one GPU,
+    whole. None: nothing is learnt on GPUs."""
 
     def check(self) -> None:
         """Refuse what cannot fit.
@@ -102,8 +109,39 @@ def plan_memory(recipe: Recipe, shape: ModelShape, gpu_bytes: int) -> MemoryPlan
         for checkpointing, offload in choices
         if compute.activation_checkpointing in (None, checkpointing) and compute.offload_optimizer in (None, offload)
     ]
-    plans = [_plan(recipe, shape, gpu_bytes, checkpointing, offload) for checkpointing, offload in wanted]
-    return next((plan for plan in plans if all(gpu.fits for gpu in plan.gpus)), plans[-1])
+    plans = [
+        _plan(_loading_weights(recipe, loading), shape, gpu_bytes, checkpointing, offload)
+        for loading in _loadings(recipe)
+        for checkpointing, offload in wanted
+    ]
+    chosen = next((plan for plan in plans if all(gpu.fits for gpu in plan.gpus)), plans[-1])
+    return replace(chosen, longest_sequence=_longest_sequence(recipe, shape, gpu_bytes, chosen))
+
+
+def _loadings(recipe: Recipe) -> tuple[Literal["auto", "staged", "streamed"], ...]:
+    """How engines may take new weights in, the best first."""
+    rollout = recipe.rollout
+    is_open = rollout.weight_loading == "auto" and rollout.tensor_parallel_size == 1 and recipe.learner.lora is None
+    return ("staged", "streamed") if is_open else (rollout.weight_loading,)
+
+
+def _loading_weights(recipe: Recipe, loading: str) -> Recipe:
+    return recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"weight_loading": loading})})
+
+
+def _longest_sequence(recipe: Recipe, shape: ModelShape, gpu_bytes: int, plan: MemoryPlan) -> int:
+    """By halving: what a micro-batch takes grows with its tokens."""
+    recipe = _loading_weights(recipe, plan.weight_loading)
+
+    def fits(tokens: int) -> bool:
+        gpus = _plan(recipe, shape, gpu_bytes, plan.activation_checkpointing, plan.offload_optimizer, tokens).gpus
+        return all(gpu.fits for gpu in gpus if "learner" in gpu.role)
+
+    low, high = 0, shape.max_positions
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def with_plan(recipe: Recipe, plan: MemoryPlan) -> Recipe:
@@ -112,17 +150,20 @@ def with_plan(recipe: Recipe, plan: MemoryPlan) -> Recipe:
         "activation_checkpointing": plan.activation_checkpointing, "offload_optimizer": plan.offload_optimizer,
     }  # fmt: skip
     compute = recipe.learner.compute.model_copy(update=chosen)
+    recipe = _loading_weights(recipe, plan.weight_loading)
     return recipe.model_copy(update={"learner": recipe.learner.model_copy(update={"compute": compute})})
 
 
-def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offload: bool) -> dict[str, int]:
-    """Bytes on each GPU of the learner, by what they are."""
+def learner_parts(
+    recipe: Recipe, shape: ModelShape, checkpointing: bool, offload: bool, num_tokens: int | None = None
+) -> dict[str, int]:
+    """Bytes on each GPU of the learner, by what they are; with micro-batches of `num_tokens`, where they are given."""
     learner, ranks, dtype = recipe.learner, recipe.cluster.learner_gpus, recipe.model.dtype
     lora_rank = None if learner.lora is None else learner.lora.rank
     trained = shape.num_parameters if lora_rank is None else shape.num_adapter_parameters(lora_rank)
-    tokens = min(
-        learner.compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens
-    )
+    longest = recipe.rollout.max_model_tokens  # a sequence is never cut: a longer one is a micro-batch by itself
+    budget = max(learner.compute.tokens_per_microbatch, longest)
+    tokens = num_tokens or min(budget, recipe.training.samples_per_update * longest)
     rows = learner.compute.head_chunk_tokens
     # Rows that the recipe names: the generic head, which fp32 takes, holds three copies of them.
     logits = rows * shape.vocab_size * 4 * (1 if dtype == "bfloat16" else 3) if rows else LOGITS_BYTES
@@ -134,6 +175,9 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
     else:
         # Sharded, fp32 parameters are the masters, and a part is gathered in bf16 as it is needed, the next beside it.
         parts = {"weights": 2 * _gathered(shape, dtype), "fp32 masters": 4 * shape.num_parameters // ranks}
+    if ranks > 1:
+        # A part's gradient before it is dealt out: as it was computed, and in fp32, in which it is summed.
+        parts["gradients on their way"] = _gathered(shape, dtype) + _gathered(shape, "float32")
     parts |= {"gradients": 4 * state, "moments": 8 * state}
     if learner.kl.beta > 0:
         # With adapters the policy's own weights are the reference's, too, and a copy of the adapters is held.
@@ -146,8 +190,7 @@ def learner_parts(recipe: Recipe, shape: ModelShape, checkpointing: bool, offloa
     return parts | {
         "activations": activations,
         "logits": logits + head * (4 + DTYPE_BYTES[dtype]),
-        # Shards are put together before they are copied.
-        "send buffer": shape.sync_bytes(dtype, lora_rank) * (1 if ranks == 1 else 2),
+        "send buffer": _send_buffer(recipe, shape),
         "digests": SCRATCH_BYTES,
         "NCCL": NCCL_BYTES if _over_nccl(recipe) else 0,
         "CUDA": CONTEXT_BYTES,
@@ -167,9 +210,7 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
     return {
         "weights": weights // shards,
         "keys and values": rollout.kv_cache_bytes,
-        # Whole tensors come to each of the GPUs that share an engine, or are made there from adapters, and wait there
-        # for the pause.
-        "staging": shape.weight_bytes(dtype) if over_nccl or recipe.learner.lora is not None else 0,
+        "staging": _staging(recipe, shape),
         "loading": _loading(recipe, shape),
         "digests": SCRATCH_BYTES if recipe.cluster.weight_transport != "gloo" else 0,
         "NCCL": NCCL_BYTES if over_nccl else 0,
@@ -180,7 +221,36 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
 
 
 def _over_nccl(recipe: Recipe) -> bool:
-    return not recipe.cluster.shares_gpu and recipe.cluster.weight_transport != "gloo"
+    """By CUDA IPC go the weights of one engine's GPU at most, the one that rank 0 is on."""
+    alone = recipe.cluster.shares_gpu and recipe.cluster.learner_gpus == 1
+    return not alone and recipe.cluster.weight_transport != "gloo"
+
+
+def _send_buffer(recipe: Recipe, shape: ModelShape) -> int:
+    """Of rank 0. Streamed: two buckets, and a tensor that was put together beside them."""
+    dtype, lora = recipe.model.dtype, recipe.learner.lora
+    whole = shape.sync_bytes(dtype, None if lora is None else lora.rank)
+    if recipe.cluster.learner_gpus == 1 and not recipe.rollout.loads_in_pause:
+        return whole
+    together = 0 if recipe.cluster.learner_gpus == 1 else shape.largest_tensor * DTYPE_BYTES[dtype]
+    return min(whole, _rooms(recipe, shape)) + min(whole, together)
+
+
+def _staging(recipe: Recipe, shape: ModelShape) -> int:
+    """Of each GPU of an engine: whole tensors come there, or are made there from adapters, and wait for the pause."""
+    whole = shape.weight_bytes(recipe.model.dtype)
+    if recipe.learner.lora is not None:
+        return whole
+    if not _over_nccl(recipe):
+        return 0 if recipe.rollout.loads_in_pause or recipe.cluster.learner_gpus == 1 else whole
+    if recipe.rollout.loads_in_pause:
+        return min(whole, _rooms(recipe, shape))
+    return whole + (0 if recipe.cluster.learner_gpus == 1 else min(whole, _rooms(recipe, shape)))
+
+
+def _rooms(recipe: Recipe, shape: ModelShape) -> int:
+    """Two buckets of a streamed broadcast; the largest tensor has one by itself."""
+    return NUM_ROOMS * max(BUCKET_BYTES["cuda"], shape.largest_tensor * DTYPE_BYTES[recipe.model.dtype])
 
 
 def _loading(recipe: Recipe, shape: ModelShape) -> int:
@@ -192,25 +262,34 @@ def _loading(recipe: Recipe, shape: ModelShape) -> int:
     # Quantized: the new layer as it came, in 8 bits, and in fp32 while it is scaled.
     layer = fused * (size + 1 + 4 if recipe.rollout.quantization is not None else size)
     merged = 0 if recipe.learner.lora is None else 8 * shape.hidden_size * shape.intermediate_size
-    return max(table, layer, merged)
+    # Streamed: what vLLM keeps of a layer of which a part is still to come outlives its bucket, as whole tensors.
+    waiting = 2 * shape.hidden_size * shape.intermediate_size * size if recipe.rollout.loads_in_pause else 0
+    return max(table, layer, merged) + waiting
 
 
-def _plan(recipe: Recipe, shape: ModelShape, gpu_bytes: int, checkpointing: bool, offload: bool) -> MemoryPlan:
-    learner, engine = learner_parts(recipe, shape, checkpointing, offload), engine_parts(recipe, shape)
+def _plan(
+    recipe: Recipe, shape: ModelShape, gpu_bytes: int, checkpointing: bool, offload: bool, num_tokens: int | None = None
+) -> MemoryPlan:
+    learner, engine = learner_parts(recipe, shape, checkpointing, offload, num_tokens), engine_parts(recipe, shape)
     cluster, rollout = recipe.cluster, recipe.rollout
     if not cluster.shares_gpu:
         roles = [("learner", cluster.learner_gpus, learner)]
         roles.append(("engine", rollout.num_workers * rollout.tensor_parallel_size, engine))
     else:
-        roles = [("learner and engine", 1, _together(learner, engine, asleep=cluster.takes_turns))]
+        both = _together(learner, engine, asleep=cluster.takes_turns)
+        roles = [("learner and engine", cluster.learner_gpus, both)]
     gpus = [GpuPlan(role=role, count=count, parts=parts, capacity=gpu_bytes) for role, count, parts in roles]
     lora = recipe.learner.lora
     trained = shape.num_parameters if lora is None else shape.num_adapter_parameters(lora.rank)
     host = 16 * trained if offload else 0
-    if cluster.takes_turns:
-        host += engine["weights"]
+    if cluster.takes_turns and lora is not None:
+        host += engine["weights"]  # else they are discarded: the next ones come whole
     return MemoryPlan(
-        gpus=tuple(gpus), host_bytes=host, activation_checkpointing=checkpointing, offload_optimizer=offload
+        gpus=tuple(gpus),
+        host_bytes=host,
+        activation_checkpointing=checkpointing,
+        offload_optimizer=offload,
+        weight_loading=rollout.weight_loading,
     )
 
 
@@ -228,6 +307,7 @@ def _together(learner: Mapping[str, int], engine: Mapping[str, int], *, asleep: 
 
 
 def _gathered(shape: ModelShape, dtype: str) -> int:
-    """The largest part that FSDP puts together: a layer, or what is outside the layers."""
-    head = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
-    return max(head, (shape.num_parameters - head) // shape.num_layers) * DTYPE_BYTES[dtype]
+    """The largest part that FSDP puts together: a layer, the embedding, or the head."""
+    table = shape.vocab_size * shape.hidden_size
+    layers = shape.num_parameters - table * (1 if shape.tied_embeddings else 2)
+    return max(table, layers // shape.num_layers) * DTYPE_BYTES[dtype]

@@ -111,6 +111,11 @@ class ModelShape:
         return self.num_layers * rank * sum(inputs + outputs for inputs, outputs in self._linear_sizes)
 
     @property
+    def largest_tensor(self) -> int:
+        """Values of the largest one: a table of the vocabulary, or a matrix."""
+        return max(self.vocab_size * self.hidden_size, *(inputs * outputs for inputs, outputs in self._linear_sizes))
+
+    @property
     def _linear_sizes(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of the matrices of one layer."""
         h, m = self.hidden_size, self.intermediate_size

@@ -44,4 +44,12 @@ PUBLISHED: Mapping[str, ModelShape] = {
         hidden_size=4096, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128, intermediate_size=14336,
         vocab_size=128256, max_positions=131072, tied_embeddings=False, attention_bias=False, qk_norm=False,
     ),
+    "Qwen/Qwen3-8B": _qwen3(
+        hidden_size=4096, num_layers=36, num_heads=32, num_kv_heads=8, head_dim=128, intermediate_size=12288,
+        vocab_size=151936, max_positions=40960,
+    ),
+    "meta-llama/Llama-3.1-70B": ModelShape(
+        hidden_size=8192, num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128, intermediate_size=28672,
+        vocab_size=128256, max_positions=131072, tied_embeddings=False, attention_bias=False, qk_norm=False,
+    ),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import ray
 
 from rayzero.services.fleet.actor_options import hiding_gpus, thread_environment, with_threads
-from rayzero.services.fleet.gpu_bundles import ENGINE, REWARD, ROLES, reward_cpus
+from rayzero.services.fleet.gpu_bundles import ENGINE, LEARNER, REWARD, ROLES, reward_cpus
 from rayzero.services.fleet.learner_ranks import first_of
 from rayzero.services.fleet.local_ray import LOOPBACK_ENVIRONMENT
 from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes
@@ -83,9 +83,7 @@ class Placement:
     async def _gpu_learner(self, recipe: Recipe, options: dict[str, Any]) -> LearnerHandle:
         from rayzero.learner.actor import LearnerActor
 
-        shape, num_gpus = read_shape(self.model_path), recipe.cluster.learner_gpus
-        if (plan := check_memory(recipe, shape, num_gpus)) is not None:
-            recipe = with_plan(recipe, plan)
+        recipe = self._planned(recipe)
         slots = await self._reserved()
         ranks, arguments = [], (recipe, str(self.model_path))
         for rank in range(recipe.cluster.learner_gpus):
@@ -97,6 +95,8 @@ class Placement:
             if len(ranks) > 1:
                 deadline_s = recipe.deadlines.actor_start_s
                 meeting = await ranks[0].call("meeting_point", len(ranks), deadline_s=deadline_s)
+            if recipe.cluster.shares_gpu and len(ranks) > 1:
+                await slots.share_gpus_of([await self._gpu_of(each) for each in ranks])
             await asyncio.gather(
                 *(self._started(each, options, self.device, rank, meeting) for rank, each in enumerate(ranks))
             )
@@ -105,11 +105,32 @@ class Placement:
             raise
         return first_of(ranks)
 
+    def _planned(self, recipe: Recipe) -> Recipe:
+        """With what the memory plan has chosen, the same for learner and engines."""
+        if LEARNER not in self.roles:
+            return recipe  # engines alone are sent nothing
+        plan = check_memory(recipe, read_shape(self.model_path), recipe.cluster.learner_gpus)
+        return recipe if plan is None else with_plan(recipe, plan)
+
+    async def _gpu_of(self, rank: RemoteActor) -> str:
+        """The GPU that a rank was given, as its node numbers it."""
+        deadline_s = self.recipe.deadlines.actor_start_s
+        reference = rank.handle.__ray_call__.remote(reserved_gpu)
+        try:
+            gpu: str = await asyncio.wait_for(asyncio.wrap_future(reference.future()), deadline_s)
+        except TimeoutError:
+            raise ActorStartError(f"{rank.name} was not placed within {deadline_s:g} s") from None
+        except ray.exceptions.RayError as error:
+            raise ActorLostError(f"{rank.name} was lost: {str(error).strip().splitlines()[-1][:500]}") from None
+        return gpu
+
     async def rollout_worker(self, name: str) -> RemoteRolloutWorker:
         """A rollout worker, its engine up."""
         from rayzero.rollout_workers.actor import RolloutActor, engine_environment
 
         recipe = on_device(self.recipe, self.device)
+        if self.device == "cuda":
+            recipe = self._planned(recipe)
         options = {
             "num_cpus": 1,
             "resources": recipe.cluster.rollout_resources,
@@ -246,6 +267,12 @@ async def despite_losses(start: Callable[[], Awaitable[T]]) -> T:
             logger.warning("%s; started again in %g s", str(error).splitlines()[0], wait_s)
             await asyncio.sleep(wait_s)
     return await start()
+
+
+def reserved_gpu(_actor: object) -> str:
+    """Runs in the actor's process: the one GPU that Ray gave it."""
+    (gpu,) = ray.get_gpu_ids()
+    return str(gpu)
 
 
 def redirect_output(_actor: object, path: str) -> tuple[int, str]:

@@ -188,7 +188,7 @@ def _engine(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plann
         count=rollout.num_workers,
         placed=_where(recipe.cluster.rollout_resources),
         num_cpus=1,
-        num_gpus=(0.5 if shared else rollout.tensor_parallel_size) if plan else 0,
+        num_gpus=rollout.tensor_parallel_size * (0.5 if shared else 1) if plan else 0,
         resources=recipe.cluster.rollout_resources,
         memory_bytes=memory,
     )
@@ -281,8 +281,11 @@ def _print_memory(console: Console, memory: MemoryPlan) -> None:
         for name, used in (
             ("activations recomputed", memory.activation_checkpointing),
             ("optimizer on the host", memory.offload_optimizer),
+            ("engines load weights bucket by bucket", memory.weight_loading == "streamed"),
         )
         if used
     ]
+    if memory.longest_sequence is not None:
+        console.print(f"longest sequence that the learner has room for: {memory.longest_sequence:,} tokens")
     if chosen:
         console.print(f"so that it fits: {', '.join(chosen)} ({as_size(memory.host_bytes)} of the host)")

@@ -158,7 +158,7 @@ def gpus_wanted(recipe: Recipe, num_gpus: int) -> int:
     if compute_device(recipe, num_gpus) == "cpu":
         return rewards
     if recipe.cluster.shares_gpu:
-        return 1 + rewards
+        return recipe.cluster.learner_gpus + rewards
     return recipe.cluster.learner_gpus + recipe.rollout.num_workers * recipe.rollout.tensor_parallel_size + rewards
 
 

@@ -144,7 +144,8 @@ class LearnerHandle(Protocol):
         ...
 
     async def prepare_weights(self, policy_version: int) -> WeightManifest:
-        """Cast, lay out and digest the current weights for one broadcast."""
+        """Lay out the current weights for one broadcast; cast and digest them, where they are not made while they are
+        sent. They stay as they are until it is over."""
         ...
 
     async def broadcast_weights(self) -> None:

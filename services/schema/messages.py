@@ -279,7 +279,8 @@ class TensorSpec:
     offset_bytes: int
     num_bytes: int
     checksum: str
-    """xxh3_64 of the tensor's bytes, hexadecimal."""
+    """xxh3_64 of the tensor's bytes, hexadecimal; or what a GPU computes (services/schema/broadcast/digest.py). Empty
+    in a streamed broadcast, where a bucket's digests come with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,6 +297,13 @@ class WeightManifest:
     adapter_scaling: float | None = None
     """alpha / rank where the tensors are adapters alone, named by services/schema/broadcast/adapters.py: the receiver
     adds them to the model's own weights. None: they are all of the weights."""
+    streamed: bool = False
+    """Whether buckets are made while they are sent, two at a time: neither end holds the whole broadcast."""
+
+    @property
+    def largest_bucket_bytes(self) -> int:
+        """Of a room that any bucket fits in."""
+        return max(self.bucket_bytes, default=0)
 
     @property
     def num_bytes(self) -> int:

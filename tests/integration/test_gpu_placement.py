@@ -192,6 +192,26 @@ async def test_learner_and_engine_share_one_gpu_and_a_mark_that_both_name(model:
     await end(*both)
 
 
+async def test_ranks_and_engines_of_several_gpus_share_a_node_and_each_engine_sees_its_ranks_gpus(
+    model: Path, tmp_path: Path
+) -> None:
+    run = placement(
+        model, tmp_path, rollout={"num_workers": 2, "max_workers": 2, "tensor_parallel_size": 2},
+        cluster={"learner_gpus": 4, "colocate": "sleep"}, training={"max_staleness": 0},
+    )  # fmt: skip
+    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
+    ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
+    given = [rank.gpus[0] for rank in ranks]
+    assert len({(rank.node, rank.gpus[0]) for rank in ranks}) == 4 and all(len(rank.gpus) == 1 for rank in ranks)
+    seen = {(place.node, place.environment["CUDA_VISIBLE_DEVICES"]) for place in slots}
+    assert seen == {(ranks[0].node, ",".join(given[:2])), (ranks[2].node, ",".join(given[2:]))}
+    assert all(place.gpus == () for place in slots), "they are the ranks', as far as Ray knows"
+    await engines[0].shutdown()
+    again = await run.rollout_worker("rollout-2")
+    assert (await slot(again)).environment["CUDA_VISIBLE_DEVICES"] == slots[0].environment["CUDA_VISIBLE_DEVICES"]
+    await end(policy, engines[1], again)
+
+
 async def test_reward_workers_have_the_gpus_they_reserved_and_see_no_others(model: Path, tmp_path: Path) -> None:
     on_gpus = {"num_workers": 2, "num_gpus_per_worker": 0.5}
     run = placement(model, tmp_path, reward=on_gpus, rollout={"device": "cpu"})

@@ -26,6 +26,7 @@ from tests import gloo_for_nccl
 from tests.integration.test_weight_sync import SETTINGS, Pair, serves_adapters
 from tests.models import build_tiny_model
 from tests.unit.rollout_workers.broadcast.test_group import begin, meet, receive, weights
+from tests.unit.rollout_workers.broadcast.test_intake import Receiver
 
 DEADLINE_S = 15.0
 SHORT_S = 0.5
@@ -60,6 +61,30 @@ def test_broadcast_arrives_version_after_version() -> None:
                 assert name == sent_name
                 assert torch.equal(tensor, sent.bfloat16())
     end(sender, groups)
+
+
+def test_buckets_are_streamed_and_a_receiver_that_stops_is_named() -> None:
+    sender = WeightSender(torch.bfloat16, deadline_s=DEADLINE_S, bucket_bytes=5000)
+    first, silent = (Receiver(group) for group in meet(sender, 2))
+    for version in (1, 2):
+        manifest = sender.announce([(name, tensor.shape) for name, tensor in weights()], version)
+        received = [begin(receiver.take, manifest) for receiver in (first, silent)]
+        sender.stream(weights(version))
+        for future, receiver in zip(received, (first, silent), strict=True):
+            future.result(DEADLINE_S)
+            assert all(torch.equal(receiver.tensors[name], sent.bfloat16()) for name, sent in weights(version))
+    nccl = sender._opened._links[0]
+    assert isinstance(nccl, sending_links.NcclSender)
+    nccl._deadline_s = SHORT_S
+    manifest = sender.announce([(name, tensor.shape) for name, tensor in weights()], 3)
+    going = begin(first.take, manifest)
+    hang_broadcast(nccl, 3 * SHORT_S)
+    silent.group.announce(3)  # and then never takes part
+    with pytest.raises(WeightSyncError, match=r"rank 2 \(host node-., GPU GPU-., .*\) did not take version 3"):
+        sender.stream(weights(3))
+    silent.group.close()
+    going.exception(DEADLINE_S)
+    end(sender, [first.group, silent.group])
 
 
 def test_receiver_that_never_connects_is_named_with_host_and_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,10 +198,10 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
         await pair.end()
 
 
-def hang_broadcast(link: sending_links.NcclSender) -> None:
+def hang_broadcast(link: sending_links.NcclSender, seconds: float = 0.3) -> None:
     """As NCCL does when a peer is gone: `synchronize` does not return."""
     assert link._slot._communicator is not None
-    link._slot._communicator.broadcast = lambda *_: time.sleep(0.3)  # type: ignore[method-assign]
+    link._slot._communicator.broadcast = lambda *_: time.sleep(seconds)  # type: ignore[method-assign]
 
 
 def end(sender: WeightSender, groups: list[ReceiverGroup]) -> None:

@@ -11,17 +11,31 @@ One broadcast, on the keys of a store that the learner (rank 0) serves (store.py
                                          from a dead one, a missing key can
     rank 0:   buffer/{version}           where the buckets lie, for receivers on the same machine
               ipc/{version}/{rank}       the CUDA handle of the same, for receivers on the same GPU
-    nccl:     received/{version}/{rank}  it has all of it; who has not is named when the deadline has passed
+    nccl:     received/{version}/{rank}  it has so many messages; who has not all is named when the deadline has passed
+
+In a streamed broadcast buckets come one after the other, by turns in two rooms, and so do their digests:
+
+    rank 0:   bucket/{version}/{index}   the digests of its tensors, in order; where the room is mapped: it is filled
+    mapped:   taken/{version}/{index}/{rank}   what was in the room is no longer looked at: fill it again
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+BUCKET_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
+"""By the learner's device. Loopback gloo is fastest between 16 and 128 MiB; NCCL wants more at a time."""
 
 ALIGNMENT_BYTES = 64
 """Tensors start on cache lines, so that a view of the staging buffer is as good as a tensor of its own."""
+
+NUM_ROOMS = 2
+"""Buckets of a streamed broadcast that lie anywhere at a time: one is made, or arrives, while the one before is sent on
+or loaded."""
 
 GROUP_PREFIX = "group"
 """Prefix of the gloo group's own keys in the store."""
@@ -47,7 +61,7 @@ def connected_key(rank: int) -> str:
 
 
 def received_key(policy_version: int, rank: int) -> str:
-    """Set by a receiver that has taken a whole NCCL broadcast."""
+    """Set by a receiver when it has taken an NCCL broadcast, or a bucket of one: how many messages it has."""
     return f"received/{policy_version}/{rank}"
 
 
@@ -64,6 +78,26 @@ def buffer_key(policy_version: int) -> str:
 def ready_key(policy_version: int, rank: int) -> str:
     """Set by a receiver that is about to take a broadcast."""
     return f"ready/{policy_version}/{rank}"
+
+
+def bucket_key(policy_version: int, index: int) -> str:
+    """Set by rank 0 when a streamed bucket is made: its digests, as `digests_text` writes them."""
+    return f"bucket/{policy_version}/{index}"
+
+
+def taken_key(policy_version: int, index: int, rank: int) -> str:
+    """Set by a receiver that maps rank 0's rooms when it is done with a streamed bucket."""
+    return f"taken/{policy_version}/{index}/{rank}"
+
+
+def digests_text(digests: Iterable[str]) -> str:
+    """How a bucket's digests stand in the store."""
+    return json.dumps(list(digests))
+
+
+def parse_digests(text: str | bytes) -> list[str]:
+    """The inverse of `digests_text`."""
+    return [str(digest) for digest in json.loads(text)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +141,12 @@ class Extent:
     bucket: int
     offset_bytes: int
     num_bytes: int
+
+
+def room_of(memory: Any, index: int, num_bytes: int) -> Any:
+    """Where bucket `index` of a streamed broadcast lies in `memory` [n] uint8: NUM_ROOMS rooms of equal size."""
+    start = index % NUM_ROOMS * (memory.numel() // NUM_ROOMS)
+    return memory[start : start + num_bytes]
 
 
 def plan_buckets(sizes_bytes: Iterable[int], bucket_bytes: int) -> tuple[tuple[Extent, ...], tuple[int, ...]]:

@@ -44,8 +44,10 @@ class ClusterSettings(Section):
     """GPUs of the learner. More than one: FSDP2 shards weights, gradients and moments over them, on one node where they
     fit."""
     colocate: Literal["no", "shared", "sleep"] = "no"
-    """Learner and engine on one GPU. `shared`: both stay in its memory, and rollout.kv_cache_bytes decides who has
-    what. `sleep`: the engine gives its keys and values up and moves its weights to the host while the learner works."""
+    """Learner and engines on the same GPUs: one and one, or, with learner_gpus above 1, the learner's ranks and as many
+    GPUs of engines. `shared`: both stay in their memory, and rollout.kv_cache_bytes decides who has what. `sleep`: the
+    engines give keys and values up while the learner works, and their weights, too: those that come next replace them.
+    Where adapters alone come, the weights are moved to the host meanwhile."""
     weight_transport: Transport = "auto"
     """How weights reach the engines. `auto`: `ipc` on the learner's own GPU, `nccl` between GPUs, shared memory or
     `gloo` where one of the two is a CPU. `gloo`: over the host also between GPUs, where NCCL does not work."""
@@ -60,7 +62,7 @@ class ClusterSettings(Section):
 
     @property
     def shares_gpu(self) -> bool:
-        """Learner and engine are on one GPU."""
+        """Learner and engines are on the same GPUs."""
         return self.colocate != "no"
 
     @property
@@ -92,10 +94,8 @@ class ClusterSettings(Section):
 
     @model_validator(mode="after")
     def _one_gpu_is_one_gpu(self) -> ClusterSettings:
-        if self.shares_gpu and self.learner_gpus > 1:
-            raise ValueError("colocate puts learner and engine on one GPU: leave learner_gpus at 1")
         if self.shares_gpu and self.weight_transport == "nccl":
             raise ValueError("nccl refuses two ranks on one GPU: leave weight_transport at auto where colocate is on")
-        if not self.shares_gpu and self.weight_transport == "ipc":
+        if self.weight_transport == "ipc" and not (self.shares_gpu and self.learner_gpus == 1):
             raise ValueError("ipc needs learner and engine on one GPU: set colocate, or leave weight_transport at auto")
         return self

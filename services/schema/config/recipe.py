@@ -83,8 +83,19 @@ class Recipe(Section):
             raise ValueError("learner.compute.offload_optimizer is for one learner GPU: leave it out with learner_gpus")
         if self.cluster.shares_gpu and self.rollout.device != "cuda":
             raise ValueError("cluster.colocate is for a GPU: set rollout.device: cuda, or leave colocate out")
-        if self.cluster.shares_gpu and self.rollout.num_workers * self.rollout.tensor_parallel_size > 1:
-            raise ValueError("cluster.colocate is for one learner and one engine on a GPU: set rollout.num_workers: 1")
+        engine_gpus = self.rollout.num_workers * self.rollout.tensor_parallel_size
+        if self.cluster.shares_gpu and engine_gpus != self.cluster.learner_gpus:
+            raise ValueError(
+                "cluster.colocate puts engines on the learner's GPUs, all of them: rollout.num_workers times "
+                f"rollout.tensor_parallel_size is {engine_gpus}, and cluster.learner_gpus is "
+                f"{self.cluster.learner_gpus}: make them equal"
+            )
+        several = self.cluster.shares_gpu and self.cluster.learner_gpus > 1
+        if several and self.rollout.max_workers > self.rollout.num_workers:
+            raise ValueError(
+                "cluster.colocate with several GPUs has no GPU for an engine more: set rollout.max_workers to "
+                f"rollout.num_workers ({self.rollout.num_workers})"
+            )
         if self.cluster.takes_turns and not self.training.is_synchronous:
             raise ValueError(
                 "cluster.colocate: sleep takes turns, and training.max_staleness above 0 wants both at once: set it to "

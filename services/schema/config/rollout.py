@@ -72,6 +72,12 @@ class RolloutSettings(Section):
     `keep_stale` no one version would give a token that log-probability, so it is left out of the watched KL at equal
     versions. All this is for runs that overlap generation and learning (max_staleness ≥ 1): in synchronous runs
     nothing is running."""
+    weight_loading: Literal["auto", "staged", "streamed"] = "auto"
+    """Where new weights are until they are loaded. `staged`: whole beside the old ones, received while the engine
+    generates; the pause is only for loading. `streamed`: the engine pauses, and loads them bucket by bucket as they
+    come, which takes two buckets' memory however large the model is. `auto`: streamed where several GPUs share an
+    engine, which stands still for a broadcast anyway, and where a GPU has no room for both; else staged. Adapters are
+    always staged."""
     canary_every_syncs: int = Field(default=10, ge=0)
     """After every so many syncs, and before a new worker serves, learner and engine score the same tokens; an engine
     that does not agree is replaced. Where generation and learning overlap one engine, in turn, scores them after every
@@ -110,6 +116,11 @@ class RolloutSettings(Section):
         """`max_num_batched_tokens`, with the device's default; never fewer than one for each completion."""
         default = 8192 if self.engine_device == "cuda" else max(4096, self.max_model_tokens)
         return self.max_num_batched_tokens or max(default, self.num_seqs)
+
+    @property
+    def loads_in_pause(self) -> bool:
+        """`weight_loading`, with `auto` as it is before the memory plan has looked at it."""
+        return self.weight_loading == "streamed" or (self.weight_loading == "auto" and self.tensor_parallel_size > 1)
 
     @property
     def num_groups(self) -> int:

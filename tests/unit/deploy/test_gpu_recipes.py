@@ -31,6 +31,8 @@ def nodes(number: int, num_gpus: int) -> list[Node]:
         ("qwen_0.5b_1gpu", nodes(1, 1), nodes(1, 0)),
         ("qwen_0.6b_node", nodes(1, 8), nodes(1, 7)),
         ("qwen_4b_cluster", nodes(3, 8), nodes(2, 8)),
+        ("qwen_8b_node", nodes(1, 8), nodes(1, 7)),
+        ("llama_70b_cluster", nodes(8, 8), nodes(7, 8)),
     ],
 )
 def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Node], too_small: list[Node]) -> None:
@@ -42,13 +44,16 @@ def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Nod
     plan = make_plan(recipe, shape, 1000, 100, num_gpus)
     assert plan.memory is not None
     assert sum(gpu.count for gpu in plan.memory.gpus) == num_gpus
+    assert (plan.memory.longest_sequence or 0) >= recipe.rollout.max_model_tokens
     assert sum(actor.count * actor.num_gpus for actor in plan.actors) == num_gpus
     fit(machine, bundles_of(recipe, (LEARNER, ENGINE), int(machine[0].num_gpus)))
     with pytest.raises(ActorStartError, match="needs"):
         fit(too_small, bundles_of(recipe, (LEARNER, ENGINE), 8))
 
 
-@pytest.mark.parametrize("name", ["qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "r1_qwen_gpu"])
+@pytest.mark.parametrize(
+    "name", ["qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "qwen_8b_node", "llama_70b_cluster", "r1_qwen_gpu"]
+)
 def test_engines_that_compile_have_time_to_start(name: str) -> None:
     file = RECIPES / f"{name}.yaml"
     recipes = load_pipeline(file).recipes.values() if is_pipeline(file) else [load_recipe(file)]

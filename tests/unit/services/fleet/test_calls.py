@@ -12,6 +12,7 @@ from benchmarks.null_actors import NullEngine, NullLearner, NullRewards
 from rayzero.learner.actor import LearnerActor
 from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
+from rayzero.services.fleet import learner_ranks
 from rayzero.services.fleet.calls import AskedRanks, Call, Caller, LearnerCalls, OnFailure, RewardCalls, RolloutCalls
 from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
@@ -52,7 +53,7 @@ def test_a_table_has_every_call_of_its_protocol_and_the_actors_take_it(
 
 def test_a_call_that_is_no_ranks_own_goes_to_all_of_them() -> None:
     own = {name for name, call in calls_of(LearnerCalls).items() if call.ranks is AskedRanks.FIRST}
-    assert own == {"open_transfer", "accept_transfer", "broadcast_weights", "abort_transfer"}
+    assert own == {"open_transfer", "accept_transfer", "abort_transfer"}
 
 
 class Rank(RemoteLearner):
@@ -77,18 +78,44 @@ async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> No
     learner: LearnerHandle = LearnerRanks([Rank(0, events), Rank(1, events)])
     assert learner.pid == 100 and learner.revivals == 0
     assert await learner.prepare_weights(3) == 0  # type: ignore[comparison-overlap]
-    await learner.broadcast_weights()
+    await learner.open_transfer(2)
     await learner.save_checkpoint(directory="somewhere")
     assert events == [
         f"0.prepare_weights {deadlines.sync_s:g}",
         f"1.prepare_weights {deadlines.sync_s:g}",
-        f"0.broadcast_weights {deadlines.sync_s:g}",
+        f"0.open_transfer {deadlines.sync_s:g}",
         f"0.save_checkpoint {deadlines.checkpoint_s:g}",
         f"1.save_checkpoint {deadlines.checkpoint_s:g}",
     ]
 
 
-async def test_the_first_rank_that_fails_ends_the_call_of_the_others() -> None:
+async def test_a_batch_is_put_where_all_ranks_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[Any] = []
+
+    async def in_object_store(value: Any) -> str:
+        put.append(value)
+        return f"reference {len(put)}"
+
+    monkeypatch.setattr(learner_ranks, "in_object_store", in_object_store)
+    given: list[Any] = []
+
+    class Noting(Rank):
+        async def call(self, method: str, *args: Any, deadline_s: float, **kwargs: Any) -> Any:
+            given.append(args)
+
+    groups = [make_group(0)]
+    learner = LearnerRanks([Noting(0, Events()), Noting(1, Events())])
+    await learner.update(groups, 1)
+    await learner.prepare_weights(1)
+    assert put == [groups]
+    assert given == [("reference 1", 1)] * 2 + [(1,)] * 2
+
+
+async def test_the_first_rank_that_fails_ends_the_call_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def in_object_store(value: Any) -> Any:
+        return value
+
+    monkeypatch.setattr(learner_ranks, "in_object_store", in_object_store)
     events = Events()
     learner = LearnerRanks([Rank(0, events, hangs="update"), Rank(1, events, fails="update")])
     async with asyncio.timeout(5):

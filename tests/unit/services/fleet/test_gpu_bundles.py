@@ -46,6 +46,16 @@ def test_bundles_of_a_recipe() -> None:
     assert both.request == {"GPU": 1, "CPU": 2, "node": 2, "rollout": 1}, "each of the two takes its own"
 
 
+def test_engines_on_the_learners_gpus_have_a_bundle_each_with_its_ranks() -> None:
+    node = recipe(
+        cluster={"learner_gpus": 8, "colocate": "shared", "learner_resources": {"node": 1}},
+        rollout={"num_workers": 2, "max_workers": 2, "tensor_parallel_size": 4},
+    )
+    assert sizes(bundles_of(node, BOTH, 8)) == [("learner+engine", 4)] * 2
+    assert bundles_of(node, BOTH, 8)[0].request == {"GPU": 4, "CPU": 5, "node": 1}
+    assert sizes(bundles_of(node, (ENGINE,), 8)) == [(ENGINE, 4)] * 2, "engines alone have GPUs of their own"
+
+
 def test_reward_workers_have_bundles_where_they_have_gpus() -> None:
     rewards = {"num_workers": 3, "num_gpus_per_worker": 0.5, "num_cpus_per_worker": 2}
     local = recipe(reward=rewards)

@@ -56,8 +56,10 @@ def test_sharding_offloading_and_adapters_by_hand() -> None:
     four = learner_parts(recipe(cluster={"learner_gpus": 4}), LLAMA, checkpointing=True, offload=False)
     assert four["fp32 masters"] == four["gradients"] == LLAMA_PARAMETERS
     assert four["moments"] == 2 * LLAMA_PARAMETERS
-    assert four["send buffer"] == 2 * 2 * LLAMA_PARAMETERS
-    assert four["weights"] == 2 * 2 * 2 * 128256 * 4096, "the head and the embedding are gathered together, twice over"
+    table = 2 * 128256 * 4096
+    assert four["send buffer"] == 3 * table, "two buckets of the largest tensor, and one put together"
+    assert four["weights"] == 2 * table, "head and embedding are gathered by themselves, the next beside it"
+    assert four["gradients on their way"] == 3 * table, "as it was computed, and in fp32"
     assert four["activations"] == 2 * 8192 * (32 * 4096 + 17 * 4096 + 4 * 14336)
     offloaded = learner_parts(recipe(), LLAMA, checkpointing=True, offload=True)
     assert (offloaded["fp32 masters"], offloaded["gradients"], offloaded["moments"]) == (0, 0, 0)
@@ -86,7 +88,16 @@ def test_engine_by_hand() -> None:
     assert parts["activations"] == 8192 * (4 * 4096 + 2 * 14336) * 2 + 3 * 128 * 128256 * 4
     shared = engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)
     assert shared["weights"] == LLAMA_PARAMETERS // 2
-    assert shared["staging"] == parts["staging"], "whole tensors come to every GPU of an engine"
+    table = 2 * 128256 * 4096
+    assert shared["staging"] == 2 * table, "two buckets, whatever the model's size"
+    sharded = engine_parts(recipe(cluster={"learner_gpus": 4}), LLAMA)
+    assert sharded["staging"] == parts["staging"] + 2 * table, "buckets arrive, and are staged beside generation"
+    streamed = recipe(rollout={"weight_loading": "streamed"})
+    assert engine_parts(streamed, LLAMA)["staging"] == 2 * table
+    assert learner_parts(streamed, LLAMA, True, True)["send buffer"] == 2 * table
+    assert engine_parts(streamed, QWEN3)["staging"] == 2 * 2 * 1024 * 151936
+    flat = replace(QWEN3, vocab_size=1000)
+    assert engine_parts(streamed, flat)["staging"] == 2 * 2**28, "two buckets of their usual size"
     assert engine_parts(recipe(cluster={"weight_transport": "gloo"}), LLAMA)["staging"] == 0
     merged = recipe(cluster={"weight_transport": "gloo"}, learner={"lora": {"rank": 8}})
     assert engine_parts(merged, LLAMA)["staging"] == 2 * LLAMA_PARAMETERS, "adapters are merged on the engine's GPU"
@@ -101,7 +112,8 @@ def test_what_an_engine_needs_at_its_first_sync_is_counted() -> None:
     assert parts["loading"] == 2 * table, "the head, made anew beside itself"
     assert (parts["digests"], parts["NCCL"]) == (40 * 2**20, GIB // 2)
     assert learner_parts(recipe(), LLAMA, True, True)["NCCL"] == GIB // 2
-    assert engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)["loading"] == table // 2
+    waiting = 2 * fused
+    assert engine_parts(recipe(rollout={"tensor_parallel_size": 4}), LLAMA)["loading"] == table // 2 + waiting
     shallow = replace(LLAMA, vocab_size=1000)
     assert engine_parts(recipe(), shallow)["loading"] == 2 * fused
     assert engine_parts(recipe(rollout={"quantization": "fp8_per_block"}), shallow)["loading"] == 7 * fused
@@ -140,6 +152,74 @@ def test_what_is_chosen_so_that_the_learner_fits(shape: ModelShape, gib: int, ch
     assert (compute.activation_checkpointing, compute.offload_optimizer) == chosen
 
 
+def test_an_engine_with_no_room_for_two_models_takes_buckets_in_its_pause() -> None:
+    qwen8b = PUBLISHED["Qwen/Qwen3-8B"]
+    roomy = recipe(rollout={"kv_cache_bytes": 8 * GIB})
+    assert plan_memory(roomy, qwen8b, 79 * GIB).weight_loading == "staged"
+    full = recipe(rollout={"kv_cache_bytes": 50 * GIB}, cluster={"learner_gpus": 8})
+    plan = plan_memory(full, qwen8b, 79 * GIB)
+    plan.check()
+    assert plan.weight_loading == "streamed" == with_plan(full, plan).rollout.weight_loading
+    asked = recipe(rollout={"kv_cache_bytes": 50 * GIB, "weight_loading": "staged"}, cluster={"learner_gpus": 8})
+    assert "engine needs" in refusal(plan_memory(asked, qwen8b, 79 * GIB))
+    assert plan_memory(recipe(rollout={"tensor_parallel_size": 2}), qwen8b, 79 * GIB).weight_loading == "auto"
+
+
+def test_what_a_sync_takes_does_not_grow_with_the_model() -> None:
+    sharded = {"cluster": {"learner_gpus": 40}, "rollout": {"tensor_parallel_size": 8}}
+    small, large = (PUBLISHED[f"meta-llama/Llama-3.1-{size}B"] for size in (8, 70))
+    deep = replace(small, num_layers=10 * small.num_layers)
+    for parts in (lambda s: learner_parts(recipe(**sharded), s, True, False)["send buffer"],
+                  lambda s: engine_parts(recipe(**sharded), s)["staging"]):  # fmt: skip
+        assert parts(deep) == parts(small)
+        assert parts(large) == 2 * parts(small), "only with its largest tensor"
+
+
+def test_the_longest_sequence_is_the_last_that_fits() -> None:
+    llama = PUBLISHED["meta-llama/Llama-3.1-70B"]
+    sharded = recipe(cluster={"learner_gpus": 40}, rollout={"tensor_parallel_size": 8, "max_model_tokens": 5120})
+    longest = plan_memory(sharded, llama, 79 * GIB).longest_sequence
+    assert longest is not None and 5120 < longest < llama.max_positions
+
+    def fits(tokens: int) -> bool:
+        asked = recipe(
+            cluster={"learner_gpus": 40},
+            rollout={"tensor_parallel_size": 8, "max_model_tokens": tokens},
+            learner={"compute": {"tokens_per_microbatch": 64}},
+        )
+        return plan_memory(asked, llama, 79 * GIB).gpus[0].fits
+
+    assert fits(longest) and not fits(longest + 1), "a sequence is not cut, whatever a micro-batch is to hold"
+    assert plan_memory(recipe(), SMALL, 79 * GIB).longest_sequence == SMALL.max_positions
+
+
+def test_learner_and_engines_on_all_gpus_of_a_node_take_turns() -> None:
+    qwen8b = PUBLISHED["Qwen/Qwen3-8B"]
+    node = recipe(
+        cluster={"learner_gpus": 8, "colocate": "sleep"},
+        rollout={"num_workers": 4, "max_workers": 4, "tensor_parallel_size": 2},
+        training={"max_staleness": 0},
+    )
+    plan = plan_memory(node, qwen8b, 79 * GIB)
+    plan.check()
+    (gpu,) = plan.gpus
+    assert (gpu.role, gpu.count, plan.host_bytes) == ("learner and engine", 8, 0)
+    assert gpu.parts["engine's NCCL"] == gpu.parts["learner's NCCL"] == GIB // 2
+    for wrong in ({"num_workers": 3, "max_workers": 3}, {"num_workers": 8, "max_workers": 8}):
+        with pytest.raises(ValueError, match=r"all of them: .* make them equal"):
+            recipe(
+                cluster={"learner_gpus": 8, "colocate": "sleep"},
+                rollout={"tensor_parallel_size": 2} | wrong,
+                training={"max_staleness": 0},
+            )
+    with pytest.raises(ValueError, match=r"set rollout\.max_workers to rollout\.num_workers \(4\)"):
+        recipe(
+            cluster={"learner_gpus": 8, "colocate": "sleep"},
+            rollout={"num_workers": 4, "tensor_parallel_size": 2},
+            training={"max_staleness": 0},
+        )
+
+
 def refusal(plan: MemoryPlan) -> str:
     with pytest.raises(RecipeError) as refused:
         plan.check()
@@ -147,7 +227,7 @@ def refusal(plan: MemoryPlan) -> str:
 
 
 def test_what_cannot_fit_is_refused_with_figures_and_remedies() -> None:
-    text = refusal(plan_memory(recipe(rollout={"kv_cache_bytes": GIB}), LLAMA, 40 * GIB))
+    text = refusal(plan_memory(recipe(rollout={"kv_cache_bytes": GIB}), LLAMA, 24 * GIB))
     assert text.startswith("learner needs ")
     assert "weights 15.0" in text
     assert "cluster.learner_gpus" in text
