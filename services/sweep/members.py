@@ -78,7 +78,7 @@ class Member:
         rows = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
         figures = {
             f"{when} {name}": float(rows[update][key])
-            for key, name in {**RUN_FIGURES, **{each: each for each in rows[0] if each.startswith("pass@")}}.items()
+            for key, name in {**RUN_FIGURES, "pass_at_k": f"pass@{rows[0].get('num_completions')}"}.items()
             for when, update in (("before", 0), ("after", summary["updates"]))
             if rows.get(update, {}).get(key) is not None
         }
