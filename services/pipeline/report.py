@@ -21,7 +21,7 @@ from rayzero.services.store.run_directory import write_atomically, write_json
 
 FIRST = ("accuracy", "greedy")
 LAST = ("format", "language", "length")
-SHARES = ("accuracy", "greedy", "pass@", "majority@", "format", "language")
+SHARES = ("accuracy", "greedy", "in format", "pass@", "majority@", "format", "language")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}img,svg{max-width:100%;height:auto}small{color:#666}"""

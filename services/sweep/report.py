@@ -65,7 +65,7 @@ def cell(name: str, values: Sequence[float]) -> str:
     """`84.1 ± 2.0 (83.2, 84.9, 84.2)`."""
     if not values:
         return "–"
-    scale, form = (100, ".1f") if name.rpartition(" ")[2].startswith(SHARES) else (1, ".1f")
+    scale, form = (100, ".1f") if any(word in name for word in SHARES) else (1, ".1f")
     if len(values) == 1:
         return f"{scale * values[0]:{form}}"
     joint = over_runs(values)
