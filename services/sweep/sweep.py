@@ -8,10 +8,12 @@ A sweep goes on by the same command, inside the members that were interrupted; v
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from rayzero.services.pipeline.precision import settled as settled_pipeline
 from rayzero.services.run import precision
 from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.schema.config.loader import load_recipe, read_document
-from rayzero.services.schema.errors import RayzeroError, UsageError
+from rayzero.services.schema.errors import RayzeroError, RunDirectoryError, UsageError
 from rayzero.services.store.run_directory import write_json
 from rayzero.services.sweep.grid import Combination, combinations
 from rayzero.services.sweep.members import Member
@@ -47,13 +49,33 @@ class Sweep:
     interrupted: bool = False
 
     def run(self, jobs: int) -> int:
-        """Train what is not done, `jobs` at a time, and report; the exit code."""
+        """Train what is not done, `jobs` at a time, and report; the exit code.
+
+        Raises:
+            RunDirectoryError: another process is at this sweep.
+        """
+        with self._locked():
+            return self._run_left(jobs)
+
+    def _run_left(self, jobs: int) -> int:
         left = [member for member in self.members if not member.is_done]
         if len(left) < len(self.members):
             self._say(f"{len(self.members) - len(left)} of {len(self.members)} are done already")
         if left:
             asyncio.run(self._run(left, jobs))
         return self._close()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Two sweeps in one directory would each start what the other has begun."""
+        with open(self.directory / "sweep.lock", "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunDirectoryError(
+                    f"{self.directory} is in use by another rayzero sweep; stop it or choose another --out"
+                ) from None
+            yield
 
     async def _run(self, left: Sequence[Member], jobs: int) -> None:
         answer_signals(self._on_signal)

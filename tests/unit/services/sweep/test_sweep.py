@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rayzero.services.schema.errors import RecipeError, UsageError
+from rayzero.services.schema.errors import RecipeError, RunDirectoryError, UsageError
 from rayzero.services.sweep import sweep
 from rayzero.services.sweep.members import Member
 from rayzero.services.sweep.sweep import Sweep, open_sweep
@@ -73,6 +73,12 @@ def test_the_same_command_goes_on_and_seeds_may_be_added(tmp_path: Path, ran: li
     found.run(jobs=1)
     assert ran == ["seed-1", "seed-3"]
     assert "2 of 4 are done already" in said.getvalue()
+
+
+def test_two_at_one_sweep_are_refused(tmp_path: Path, ran: list[str]) -> None:
+    with opened(tmp_path, SEEDS)[0]._locked(), pytest.raises(RunDirectoryError, match="in use by another"):
+        opened(tmp_path, SEEDS)[0].run(jobs=1)
+    assert not ran
 
 
 def test_all_compute_in_the_dtype_that_it_began_in(tmp_path: Path, ran: list[str]) -> None:
