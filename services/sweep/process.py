@@ -21,6 +21,8 @@ class MemberProcess:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._waiting: signal.Signals | None = None
+        """What was sent before there was a process."""
 
     async def run(self, command: Sequence[str], log: Path) -> int:
         """Start it and wait for its end, its output in `log`; the exit code.
@@ -36,12 +38,15 @@ class MemberProcess:
             except OSError as error:
                 raise RayzeroError(f"{command[0]} cannot be started: {error.strerror}") from None
         try:
+            if self._waiting is not None:
+                self.send(self._waiting)
             return await self._process.wait()
         finally:
             await self._end()
 
     def send(self, number: signal.Signals) -> None:
         """Hand a signal on; to one that has ended it does nothing."""
+        self._waiting = number
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)

@@ -39,6 +39,15 @@ async def test_it_is_handed_signals_and_its_output_is_kept(tmp_path: Path) -> No
     process.send(signal.SIGINT)  # to one that has ended: nothing
 
 
+async def test_a_signal_that_comes_before_it_is_there_reaches_it(tmp_path: Path) -> None:
+    process = MemberProcess()
+    process.send(signal.SIGTERM)
+    assert (
+        await asyncio.wait_for(process.run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log"), 30)
+        != 0
+    )
+
+
 async def test_it_ends_with_what_waits_for_it(tmp_path: Path) -> None:
     process, log = MemberProcess(), tmp_path / "log"
     going = asyncio.create_task(process.run([sys.executable, "-c", STOPS], log))
