@@ -85,6 +85,22 @@ def time_to_reward(
     compare(recipe, overrides or [], options)
 
 
+@commands.command("learning", epilog="Example: rayzero bench learning zero")
+def learning(
+    name: Annotated[str, typer.Argument(help="zero (R1-Zero in small), r1 (all its stages) or demo.", metavar="NAME")],
+    out: Annotated[Path | None, typer.Option(help="Where the runs go; by default runs/learning-NAME.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds that run side by side.")] = 1,
+) -> None:
+    """What a shipped recipe learns: three seeds, and from them the manual's table, figure and JSON.
+
+    Writes docs/results, docs/images and docs/benchmarks.md of the checkout. The same command goes on where it was
+    interrupted.
+    """
+    from benchmarks.learning import run
+
+    raise typer.Exit(run(name, out, jobs))
+
+
 @commands.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
 def scale(
     engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,

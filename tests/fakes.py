@@ -40,7 +40,7 @@ def make_recipe(**training: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "fake",
-            "model": {"path": "fake"},
+            "model": {"path": "fake", "dtype": "bfloat16"},
             "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
             "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
             "training": {"num_updates": 3, "groups_per_update": 2, "group_size": 2, **training},

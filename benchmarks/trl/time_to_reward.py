@@ -26,6 +26,7 @@ from benchmarks.trl.reward_report import SeedRun, notes, summarise, table_rows, 
 from rayzero.services.bench.table import machine
 from rayzero.services.pipeline.report import markdown
 from rayzero.services.planning.models import resolve_model
+from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import count_gpus, gpus_wanted
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
@@ -148,7 +149,7 @@ def _wanted_runs(recipe: Path, overrides: Sequence[str], options: Options) -> li
     """Recipes by seed, and the runs of them that are finished in `out`."""
     found: list[tuple[Recipe, Path | None]] = []
     for seed in options.seeds:
-        wanted = load_recipe(recipe, [*overrides, f"seed={seed}"])
+        wanted = settled(load_recipe(recipe, [*overrides, f"seed={seed}"]))
         found.append((wanted, _finished_run(wanted, options.out)))
     return found
 

@@ -80,6 +80,30 @@ def check(
         run(recipe, overrides or [], as_json=json, gpus=gpus)
 
 
+@app.command(
+    epilog="Example: rayzero sweep deploy/recipes/demo.yaml seed=0,1,2 learner.optimizer.learning_rate=1e-5,2e-5"
+)
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="A recipe or a pipeline.", metavar="RECIPE")],
+    grid: Annotated[
+        list[str],
+        typer.Argument(
+            help="What varies, e.g. seed=0,1,2; a key with one value is the same for all.", metavar="KEY=A,B..."
+        ),
+    ],
+    jobs: Annotated[int, typer.Option(min=1, help="How many run side by side.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The sweep's directory; by default runs/<name>-sweep.")] = None,
+) -> None:
+    """Train every combination; one table and one figure. The same command goes on where it was interrupted.
+
+    Seeds of one setting are shown as a mean with its interval. Exit 1: a member failed; the others are shown.
+    """
+    from rayzero.services.schema.terminal import terminal
+    from rayzero.services.sweep.sweep import run
+
+    raise typer.Exit(run(recipe, grid, out, jobs, terminal()))
+
+
 @app.command(epilog="Example: rayzero replay runs/demo --updates 5")
 def replay(
     run: RunDirectoryPath,

@@ -11,6 +11,7 @@ from rayzero.services.data.checking.report import DataReport
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
 from rayzero.services.schema.config.loader import load_recipe
+from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import UsageError
 
@@ -65,7 +66,7 @@ def _recipe(name: str, model: str, lines: dict[str, Any], report: DataReport, sh
     prompt = max(256, -(-longest // CHARACTERS_A_TOKEN // 256) * 256)
     window = min(prompt + completion, shape.max_positions)
     rollout = {"sampling": {"max_tokens": min(completion, window // 2)}, "max_model_tokens": window}
-    cache = window * shape.kv_bytes_per_token("bfloat16")
+    cache = window * shape.kv_bytes_per_token("float32")  # which auto may be
     if cache > RolloutSettings().kv_cache_bytes:
         rollout["kv_cache_bytes"] = COMPLETIONS_AT_A_TIME * cache
     held_out = max(1, min(MAX_HELD_OUT, report.usable // 5))
@@ -74,7 +75,7 @@ def _recipe(name: str, model: str, lines: dict[str, Any], report: DataReport, sh
         "name": name,
         "description": f"{model} on {Path(report.path).name}",
         "seed": 0,
-        "model": {"path": model, "dtype": "bfloat16"},
+        "model": {"path": model, "dtype": AUTO},
         **lines,
         "rollout": rollout,
         "learner": {"loss": {"name": "grpo"}, "optimizer": {"learning_rate": 1.0e-6}},

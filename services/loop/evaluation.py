@@ -41,8 +41,16 @@ class Evaluation:
         return accuracy_of(self.greedy_groups) if self.greedy_groups else None
 
     def figures(self) -> dict[str, float]:
-        """Accuracy and its error, as sampled and greedy, by the names that files and tables give them."""
+        """Accuracy and its error, as sampled and greedy, and pass@k where a prompt had several answers; by the names
+        that files and tables give them."""
         figures = {"accuracy": self.accuracy, "standard_error": self.standard_error}
+        any_of, k = pass_at_k(self.groups)
+        if k > 1:
+            figures |= {
+                "pass_at_k": any_of.mean,
+                "pass_at_k_standard_error": any_of.standard_error,
+                "num_completions": k,
+            }
         if (greedy := self.greedy) is not None:
             figures |= {"greedy_accuracy": greedy.mean, "greedy_standard_error": greedy.standard_error}
         return figures
@@ -119,6 +127,14 @@ class Evaluator:
 def accuracy_of(groups: Sequence[Group]) -> Estimate:
     """Accuracy over prompts: of each the mean of its completions with a verdict; without one it does not count."""
     return estimate([mean([float(is_accurate(r)) for r in group.judged]) for group in groups if group.judged])
+
+
+def pass_at_k(groups: Sequence[Group]) -> tuple[Estimate, int]:
+    """Share of prompts with an accurate one among their k completions, and k; of the prompts whose k all have a
+    verdict."""
+    k = max((len(group.judged) for group in groups), default=0)
+    full = [group.judged for group in groups if len(group.judged) == k]
+    return estimate([float(any(is_accurate(r) for r in rollouts)) for rollouts in full]), k
 
 
 def is_accurate(rollout: Rollout) -> bool:

@@ -167,6 +167,13 @@ def _evaluations() -> Iterator[Figure]:
         "It stands still while `accuracy` rises: the policy only becomes sure of what it could do already.",
     )  # fmt: skip
     yield Figure("greedy_standard_error", "share", "Of the greedy accuracy, over prompts.")
+    yield Figure(
+        "pass_at_k", "share",
+        "Prompts with a right one among their `num_completions` answers, where they have several (pass@k).",
+        "It falls while `accuracy` rises: the policy forgets ways that led to right answers.",
+    )  # fmt: skip
+    yield Figure("pass_at_k_standard_error", "share", "Of it, over prompts.")
+    yield Figure("num_completions", "completions", "k: answers a prompt, where they are several.")
     yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
     yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
     yield Figure("truncated_share", "share", "Held-out completions that were cut off by max_tokens.")

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 SHOWN = ("accuracy", "format", "language", "length")
+CURVES = {
+    "accuracy": "accuracy",
+    "length": "tokens a completion",
+    "language": "share of words in the language asked for",
+}
+HELD_OUT = "held_out"
+"""Where a stage's curves hold those of the held-out prompts."""
 SMOOTHED = 5
 """Updates that a point of a curve averages: a batch has few prompts."""
 
 
 def draw(
     results: Mapping[str, Mapping[str, Any]],
-    curves: Mapping[str, Mapping[str, Sequence[Any]]],
+    curves: Mapping[str, Mapping[str, Any]],
     png: Path,
     svg: Path,
 ) -> None:
@@ -25,7 +32,7 @@ def draw(
 
     verifiable = {model: _most_figures(by_source) for model, by_source in results.items()}
     names = [name for name in SHOWN if any(name in figures for figures in verifiable.values())]
-    drawn = [name for name in ("accuracy", "length") if curves]
+    drawn = [name for name in CURVES if any(name in curve for curve in curves.values())]
     figure = pyplot.figure(figsize=(12, 8 if names and drawn else 4), layout="constrained")
     try:
         rows = figure.subfigures(2 if names and drawn else 1, 1, squeeze=False)[:, 0]
@@ -68,10 +75,15 @@ def _bars(axis: Any, name: str, results: Mapping[str, Mapping[str, Any]]) -> Non
         axis.set_xlim(0, 1)
 
 
-def _lines(axis: Any, name: str, curves: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+def _lines(axis: Any, name: str, curves: Mapping[str, Mapping[str, Any]]) -> None:
+    """Lines of the training batches, as sampled; dots of the held-out prompts."""
     for stage, curve in curves.items():
-        if name in curve:
-            axis.plot(curve["update"], smoothed(curve[name]), label=stage)
+        if name not in curve:
+            continue
+        (line,) = axis.plot(curve["update"], smoothed(curve[name]), label=stage)
+        held_out = curve.get(HELD_OUT) or {}
+        if name in held_out:
+            axis.plot(held_out["update"], held_out[name], "o", markersize=4, color=line.get_color())
     axis.set_xlabel("update")
-    axis.set_title("training accuracy" if name == "accuracy" else "tokens a completion")
+    axis.set_title(CURVES[name] + ": training, and held-out as dots")
     axis.legend(fontsize=7)

@@ -72,6 +72,11 @@ class PipelineDirectory:
         """The directory of a stage with these settings and inputs."""
         return StageDirectory(self.path / "stages" / name / fingerprint)
 
+    def content(self) -> dict[str, Any] | None:
+        """The recipe that it keeps; None in a new directory."""
+        file = self.path / "pipeline.yaml"
+        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+
     def has_others(self, name: str, fingerprint: str) -> bool:
         """Whether the stage was begun with other settings or inputs."""
         return any(path.name != fingerprint for path in (self.path / "stages" / name).glob("*/"))

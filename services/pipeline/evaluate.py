@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from rayzero.services.pipeline.statistics import ALL, figures_by_source
 from rayzero.services.run.inference import workers
 from rayzero.services.run.preflight import prepare
 from rayzero.services.schema.config.pipeline import EvalStage
+from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.messages import Group
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.rollout_file import rollout_lines
@@ -39,7 +42,27 @@ def run_eval(context: StageContext) -> StageOutcome:
         results[name] = json.loads(file.read_text(encoding="utf-8"))
     artefact = context.directory / "results.json"
     write_json(artefact, results)
+    if unmet := unmet_expectations(settings, results):
+        raise RayzeroError(f"not as expected: {'; '.join(unmet)}: see {artefact}, or change the stage's `expect`")
     return StageOutcome(artefact=artefact, figures={"results": results, **_headline(results)})
+
+
+def unmet_expectations(settings: EvalStage, results: Mapping[str, Any]) -> list[str]:
+    """Every figure that lies outside of its bounds, or is not there, in words."""
+    found = []
+    for model, figures in settings.expect.items():
+        by_source = results[model]
+        measured = by_source[ALL if ALL in by_source else next(iter(by_source))]
+        for name, bounds in figures.items():
+            value = measured[name]["mean"] if isinstance(measured.get(name), Mapping) else None
+            if value is None or not math.isfinite(value):
+                known = ", ".join(key for key, each in measured.items() if isinstance(each, Mapping))
+                found.append(f"{model}: there is no {name}; there are: {known}")
+            elif bounds.min is not None and value < bounds.min:
+                found.append(f"{model}: {name} is {value:.3f}, less than {bounds.min:g}")
+            elif bounds.max is not None and value > bounds.max:
+                found.append(f"{model}: {name} is {value:.3f}, more than {bounds.max:g}")
+    return found
 
 
 async def _measure(context: StageContext, name: str, model: Path) -> dict[str, Any]:

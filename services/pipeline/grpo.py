@@ -22,6 +22,8 @@ CURVES = {
 }
 """Figures of metrics.jsonl that the report draws, and what it calls them."""
 
+MIN_EVALUATIONS = 3
+"""Of a curve on held-out prompts."""
 ACCURACIES = ("accuracy", "greedy_accuracy")
 
 
@@ -43,11 +45,22 @@ def run_grpo(context: StageContext) -> StageOutcome:
         if train_in(directory, recipe, prepared, resume, context.console) == INTERRUPTED:
             raise KeyboardInterrupt
     model = publish_model(directory.file("model"), context.directory / "model")
+    held_out = held_out_curve(directory)
     summary = json.loads(directory.file("summary.json").read_text(encoding="utf-8"))
     keys = ("updates", "samples", "tokens", *(f"{kind}_{when}" for kind in ACCURACIES for when in ("before", "after")))
     return StageOutcome(
-        artefact=model, figures={**{key: summary.get(key) for key in keys}, "curves": curves(directory)}
+        artefact=model,
+        figures={**{key: summary.get(key) for key in keys}, "curves": curves(directory), "held_out": held_out},
     )
+
+
+def held_out_curve(directory: RunDirectory) -> dict[str, list[Any]] | None:
+    """By update: accuracy and length on the held-out prompts; None where only both ends were measured."""
+    rows = read_lines(directory.file("evaluations.jsonl"))
+    if len(rows) < MIN_EVALUATIONS:
+        return None
+    names = {"update": "update", "accuracy": "accuracy", "length": "completion_tokens_mean"}
+    return {name: [row.get(key) for row in rows] for name, key in names.items()}
 
 
 def curves(directory: RunDirectory) -> dict[str, list[Any]]:

@@ -14,8 +14,10 @@ from rayzero.services.pipeline.fingerprints import fingerprints
 from rayzero.services.pipeline.kinds import KINDS
 from rayzero.services.pipeline.loading import LoadedPipeline, check_servers, check_tokenizers
 from rayzero.services.pipeline.pipeline_run import PipelineRun
+from rayzero.services.pipeline.precision import settled
 from rayzero.services.pipeline.report import collect, print_report, write_report
 from rayzero.services.run.ray_session import RaySession
+from rayzero.services.schema.config.pipeline import Pipeline
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
 
@@ -26,6 +28,8 @@ def run_pipeline(loaded: LoadedPipeline, run_dir: Path | None, until: str | None
     Raises:
         RayzeroError: a stage failed, or the pipeline is refused; names the stage.
     """
+    directory = directory_of(loaded.pipeline, run_dir)
+    loaded = settled(loaded, directory, say=lambda text: console.print(text, style="dim"))
     attempt = attempt_at(loaded, run_dir, console)
     pipeline = loaded.pipeline
     console.print(f"[bold]{escape(pipeline.name)}[/bold]  {escape(pipeline.description)}")
@@ -58,16 +62,22 @@ def attempt_at(
     loaded: LoadedPipeline, run_dir: Path | None, console: Console, kinds: Mapping[str, StageKind] = KINDS
 ) -> PipelineRun:
     """The pipeline in its directory; nothing is started or written."""
-    pipeline = loaded.pipeline
-    default = Path("runs") / (pipeline.name + (f"-seed{pipeline.seed}" if pipeline.seed else ""))
+    directory = directory_of(loaded.pipeline, run_dir)
+    loaded = settled(loaded, directory)
     return PipelineRun(
         graph=loaded.graph,
         recipes=loaded.recipes,
         fingerprints=fingerprints(loaded.graph, loaded.recipes),
-        directory=PipelineDirectory(run_dir or default),
+        directory=directory,
         kinds=kinds,
         console=console,
     )
+
+
+def directory_of(pipeline: Pipeline, run_dir: Path | None) -> PipelineDirectory:
+    """Where a pipeline goes: by its name, and its seed if any, unless the user says where."""
+    default = Path("runs") / (pipeline.name + (f"-seed{pipeline.seed}" if pipeline.seed else ""))
+    return PipelineDirectory(run_dir or default)
 
 
 def whole_recipe(recipes: Mapping[str, Recipe]) -> Recipe:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rayzero.services.fleet.gpu_bundles import reward_gpus
 from rayzero.services.observe.text import as_count, as_rough_time
 from rayzero.services.pipeline.loading import LoadedPipeline
+from rayzero.services.pipeline.precision import settled
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
 from rayzero.services.run.plan import Plan, make_plan
@@ -77,6 +78,7 @@ def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> N
         RecipeError: a stage asks for what its model or the machine cannot hold.
     """
     num_gpus = gpus_there(loaded.recipes[loaded.graph.order[0]])
+    loaded = settled(loaded, say=lambda text: None if as_json else console.print(text, style="dim"))
     plans = [plan_stage(loaded, name, num_gpus) for name in loaded.graph.order]
     if as_json:
         print(json.dumps([asdict(plan) for plan in plans], indent=2))

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rayzero.services.pipeline.charts import draw
+from rayzero.services.pipeline.charts import HELD_OUT, draw
 from rayzero.services.store.run_directory import write_atomically, write_json
 
 FIRST = ("accuracy", "greedy")
 LAST = ("format", "language", "length")
-SHARES = ("accuracy", "greedy", "pass@", "majority@", "format", "language")
+SHARES = ("accuracy", "greedy", "in format", "pass@", "majority@", "format", "language")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}img,svg{max-width:100%;height:auto}small{color:#666}"""
@@ -35,8 +35,8 @@ class Report:
     """Rows of `PipelineRun.summary`."""
     results: Mapping[str, Mapping[str, Any]]
     """By model, by source: the figures of services/pipeline/statistics.py. Of several evaluations the last counts."""
-    curves: Mapping[str, Mapping[str, Sequence[Any]]]
-    """By RL stage."""
+    curves: Mapping[str, Mapping[str, Any]]
+    """By RL stage: of the training batches, and under `held_out` of the held-out prompts, if they were asked."""
 
 
 def collect(stages: Sequence[Mapping[str, Any]]) -> Report:
@@ -45,7 +45,11 @@ def collect(stages: Sequence[Mapping[str, Any]]) -> Report:
     results: dict[str, Mapping[str, Any]] = {}
     for row in done:
         results |= row["figures"].get("results", {})
-    curves = {row["stage"]: row["figures"]["curves"] for row in done if "accuracy" in row["figures"].get("curves", {})}
+    curves = {
+        row["stage"]: {**row["figures"]["curves"], HELD_OUT: row["figures"].get(HELD_OUT)}
+        for row in done
+        if "accuracy" in row["figures"].get("curves", {})
+    }
     return Report(stages=stages, results=results, curves=curves)
 
 

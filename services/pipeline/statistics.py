@@ -16,6 +16,8 @@ from rayzero.services.loop.evaluation import accuracy_of, is_accurate, mean
 from rayzero.services.schema.messages import Group, Rollout
 
 ALL = "all"
+FORMAT = "format"
+"""The component that says whether an answer was worked out first, where a rubric has it."""
 
 
 def pass_at(k: int, num_correct: int, num_completions: int) -> float:
@@ -46,7 +48,8 @@ def figures_by_source(
     """By source, and for all together under `all` where there are several: every figure as an estimate.
 
     `accuracy` is pass@1, `greedy` that of `greedy_groups`; `pass@k`, `majority@k` for the k completions of a prompt;
-    `length` in tokens; then the scores of `components`. Verdicts that are errors count for nothing, and are counted.
+    `length` in tokens; `in format`: accuracy of the completions in format alone, where that is scored; then the scores
+    of `components`. Verdicts that are errors count for nothing, and are counted.
     """
     sources = list(dict.fromkeys(group.prompt.source for group in groups))
     wanted: list[str | None] = [*([None] if len(sources) > 1 else []), *sources]
@@ -79,6 +82,11 @@ def _figures(
         passes = [pass_at(k, sum(is_accurate(r) for r in rollouts), k) for rollouts in full]
         figures[f"pass@{k}"] = estimate(passes).to_dict()
         figures[f"majority@{k}"] = estimate([_majority(rollouts, answer_of) for rollouts in full]).to_dict()
+    if FORMAT in components:
+        formed = [[r for r in rollouts if r.verdict.components.get(FORMAT, 0.0) >= 1.0] for rollouts in kept]
+        figures["in format"] = estimate(
+            [mean([float(is_accurate(r)) for r in each]) for each in formed if each]
+        ).to_dict()
     for name in components:
         scores = [[r.verdict.components[name] for r in rollouts if name in r.verdict.components] for rollouts in kept]
         if any(scores):

@@ -24,6 +24,7 @@ from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.prompt_tokenizer import open_tokenizer
 from rayzero.services.run.interrupts import ended_by_signals
 from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
+from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.schema.config.loader import load_recipe, validate_recipe
@@ -42,8 +43,9 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     Raises:
         RayzeroError: the recipe or model is refused, or an actor cannot start.
     """
-    recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
     console = terminal(stderr=as_json)
+    given = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
+    recipe = settled(given, say=lambda text: console.print(text, style="dim"))
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
 
     async def measure() -> Evaluation:
@@ -63,6 +65,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         "num_completions": recipe.evaluation.num_completions,
         "num_errors": result.num_errors,
         "temperature": recipe.evaluation.temperature,
+        "dtype": recipe.model.dtype,
     }
     if as_json:
         print(json.dumps(figures, indent=2))
@@ -87,9 +90,8 @@ def generate(
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
     shape = read_shape(model_path, trained=False)
     tokenizer = open_tokenizer(model_path)
-    recipe = _generation_recipe(
-        model, max_tokens, shape.max_positions, has_turns=tokenizer is None or bool(tokenizer.chat_template)
-    )
+    has_turns = tokenizer is None or bool(tokenizer.chat_template)
+    recipe = settled(_generation_recipe(model, max_tokens, shape.max_positions, has_turns))
     check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,

@@ -20,8 +20,8 @@ def slow_here(recipe: Recipe) -> Iterator[str]:
     """What this machine computes much slower than it could."""
     if recipe.rollout.engine_device == "cpu" and recipe.model.dtype == "bfloat16" and not has_bfloat16():
         yield (
-            "this machine's CPU has no instructions for bfloat16: with model.dtype=float32 a run is several times as "
-            "fast here"
+            "this machine's CPU has no instructions for bfloat16, in which model.dtype has the run compute: with "
+            "model.dtype=float32, which auto would choose, it is several times as fast here"
         )
 
 

@@ -21,6 +21,7 @@ from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, lear
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model, local_model
 from rayzero.services.run.notes import notes
+from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import (
     check_devices,
     check_lengths,
@@ -89,6 +90,8 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     elif gpus is None and _nothing_says_which_device(recipe):
         recipe = on_device(recipe, "cpu")  # else a laptop that only grades would be asked for GPUs
     num_gpus = gpus_there(recipe) if gpus is None else gpus
+    seen: list[str] = []
+    recipe = settled(recipe, say=seen.append, num_gpus=num_gpus)
     check_devices(recipe, num_gpus)
     check_observation(recipe)
     asked = recipe.evaluation.num_prompts
@@ -99,7 +102,6 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path)
     check_lengths(recipe, shape)
-    seen: list[str] = []
     check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, seen.append)
     check_custom_rewards(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.estimate import Z95
 from rayzero.services.observe.progress import sparkline
 from rayzero.services.observe.text import shortened
 from rayzero.services.schema.errors import RunDirectoryError
@@ -18,6 +19,15 @@ from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_json
 
 SHOWN_COMPLETIONS = 4
+ENDS = ("standard_error", "greedy_accuracy", "greedy_standard_error", "pass_at_k", "pass_at_k_standard_error")
+"""Of evaluations.jsonl: what summary.json has of both ends besides the accuracy."""
+SHIPPED_TASKS = "rayzero.services.data.tasks."
+OWN_PROBLEM = """
+Your own problem next: a file of prompts, each with its answer,
+    {"prompt": "What is 17 + 25? Put the answer in \\boxed{}.", "answer": "42"}
+    rayzero data check prompts.jsonl          # what of it can be trained on
+    rayzero new mine --data prompts.jsonl     # a recipe for it, mine/recipe.yaml, to read and change
+    rayzero train mine/recipe.yaml"""
 
 
 def write_summary(directory: RunDirectory, controller: Controller, seconds: float) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "best_of_evaluations": len(accuracies),
         **{
             f"{name}_{when}": rows.get(update, {}).get(name)
-            for name in ("standard_error", "greedy_accuracy", "greedy_standard_error")
+            for name in ENDS
             for when, update in (("before", 0), ("after", version))
         },
         "dropped_groups": controller.buffer.dropped_counts(),
@@ -62,7 +72,7 @@ def print_report(console: Console, directory: RunDirectory, summary: dict[str, A
     console.print(_figures(evaluations[first], evaluations[last], summary))
     console.print(_completions(directory, first, last))
     curve = [row["accuracy"] for row in evaluations.values()]
-    console.print("± is one standard error, over prompts", style="dim")
+    console.print("± is half of a 95 % interval, over prompts", style="dim")
     console.print(f"held-out accuracy  {sparkline(curve)}  {' → '.join(f'{value:.0%}' for value in curve)}")
     for what, where in (
         ("trained model", summary["model"]),
@@ -71,6 +81,14 @@ def print_report(console: Console, directory: RunDirectory, summary: dict[str, A
         ("summary", directory.file("summary.json")),
     ):
         console.print(f"[dim]{what:>14}[/dim]  {escape(str(where))}", soft_wrap=True)
+    if _is_of_shipped_tasks(directory):
+        console.print(OWN_PROBLEM, soft_wrap=True, markup=False)
+
+
+def _is_of_shipped_tasks(directory: RunDirectory) -> bool:
+    """Whether all that it was trained on are tasks that come with rayzero: its user has yet to train on their own."""
+    train = ((directory.recipe() or {}).get("data") or {}).get("train") or [{}]
+    return all(str(source.get("function", "")).startswith(SHIPPED_TASKS) for source in train)
 
 
 def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, Any]) -> Table:
@@ -81,10 +99,15 @@ def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, A
     rows = (
         ("accuracy, as sampled", "accuracy", ".1%"),
         ("accuracy, greedy", "greedy_accuracy", ".1%"),
+        (f"right in one of {before.get('num_completions', 1)} (pass@k)", "pass_at_k", ".1%"),
         ("reward", "reward_mean", ".3f"),
         ("tokens a completion", "completion_tokens_mean", ".1f"),
     )
-    errors = {"accuracy": "standard_error", "greedy_accuracy": "greedy_standard_error"}
+    errors = {
+        "accuracy": "standard_error",
+        "greedy_accuracy": "greedy_standard_error",
+        "pass_at_k": "pass_at_k_standard_error",
+    }
     for label, key, form in rows:
         if key in before and key in after:
             cells = [_with_error(row[key], row.get(errors.get(key, "")), form) for row in (before, after)]
@@ -93,7 +116,7 @@ def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, A
 
 
 def _with_error(value: float, error: float | None, form: str) -> str:
-    return format(value, form) + ("" if error is None or math.isnan(error) else f" ± {error:{form}}")
+    return format(value, form) + ("" if error is None or math.isnan(error) else f" ± {Z95 * error:{form}}")
 
 
 def _completions(directory: RunDirectory, first: int, last: int) -> Table:

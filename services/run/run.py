@@ -35,6 +35,7 @@ from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
 from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
+from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.run.report import print_report, write_summary
@@ -82,8 +83,9 @@ def train(
     console = run_console()
     recipe = load_recipe(recipe_path, overrides)
     require_engines(recipe.cluster)
-    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     directory, resume, notes = choose_run_directory(recipe, runs_root, explicit, fresh)
+    recipe = settled(recipe, say=partial(console.print, style="dim"), kept=directory.recipe() if resume else None)
+    prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"))
     for note in notes:
         console.print(note, style="dim", soft_wrap=True, markup=False)
     return train_in(directory, recipe, prepared, resume, console, sidecar)

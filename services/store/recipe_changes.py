@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.recipe import Recipe
 
 FREE = (
@@ -44,7 +45,10 @@ def changes(old: Mapping[str, Any], new: Recipe) -> list[Change]:
     """Every key that differs between a run's recipe, as it was written down, and another."""
     with contextlib.suppress(ValidationError):  # of a version with other keys: these differ
         old = Recipe.model_validate(old).model_dump(mode="json")
-    return list(_compare(old, new.model_dump(mode="json"), ""))
+    now = new.model_dump(mode="json")
+    if new.model.dtype == AUTO:  # it keeps what the run has
+        now["model"]["dtype"] = old.get("model", {}).get("dtype")
+    return list(_compare(old, now, ""))
 
 
 def refusal(change: Change, new: Recipe) -> str:

@@ -8,11 +8,16 @@ from pydantic import Field
 
 from rayzero.services.schema.config.base import Section
 
+AUTO = "auto"
+
 
 class ModelSettings(Section):
     """The policy: where it comes from and what it computes in."""
 
     path: str = Field(min_length=1)
     """A directory in Hugging Face format, a hub id, or a name built in: `smollm2-135m-instruct`, `tiny-addition`."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the learner and the engines compute in: one setting, for mismatched precisions look like off-policy data."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What the learner and the engines compute in: one setting, for mismatched precisions look like off-policy data.
+    `auto`: bfloat16 on GPUs and on CPUs that have instructions for it, float32 on CPUs that have none; chosen when a
+    run begins, by the machine that the command runs on, and written into the run's recipe.yaml. A run that goes on
+    keeps what it has."""

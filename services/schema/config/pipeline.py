@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.data import DataSource
@@ -129,6 +129,15 @@ class OnPolicyDistillStage(StageSettings):
     """A name of `models`, or a stage that writes a model, with the student's tokenizer."""
 
 
+class Bounds(Section):
+    """Between what a figure is expected."""
+
+    min: float | None = None
+    """Not less. Empty: no bound."""
+    max: float | None = None
+    """Not more. Empty: no bound."""
+
+
 class EvalStage(StageSettings):
     """pass@1, pass@k and majority@k by source, with confidence intervals.
 
@@ -138,6 +147,15 @@ class EvalStage(StageSettings):
     kind: Literal["eval"] = "eval"
     models: tuple[str, ...] = Field(min_length=1)
     """What is measured, in the report's order: names of `models`, or stages that write a model."""
+    expect: dict[str, dict[str, Bounds]] = Field(default_factory=dict)
+    """By model, by figure (`accuracy`, `greedy`, `pass@16`, …, as the report calls them): where it must lie for the
+    pipeline to go on, e.g. `{pretrain: {greedy: {max: 0.15}}}`. Of all sources together."""
+
+    @model_validator(mode="after")
+    def _expects_what_it_measures(self) -> EvalStage:
+        for model in self.expect.keys() - set(self.models):
+            raise ValueError(f"expect.{model}: it is none of `models` ({', '.join(self.models)})")
+        return self
 
 
 Stage = Annotated[
@@ -169,8 +187,9 @@ class Pipeline(Section):
     """Of every stage."""
     models: dict[StageName, str] = Field(min_length=1)
     """What stages may start from, by name: directories, hub ids or built-in names. One is called `base`."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What learners and engines compute in."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What learners and engines compute in; `auto` as `model.dtype` has it, one for all stages: float32 where one of
+    them computes on CPUs without bfloat16. It is chosen once, and kept in the run's pipeline.yaml."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     """Keys of a recipe that all stages share."""
     stages: dict[StageName, Stage] = Field(min_length=1)

@@ -66,7 +66,7 @@ def planned_bytes(model: Path, tokens: int) -> int:
     it."""
     recipe = Recipe.model_validate({
         "name": "shards",
-        "model": {"path": str(model)},
+        "model": {"path": str(model), "dtype": "bfloat16"},
         "data": {"train": [{"kind": "jsonl", "path": "unused.jsonl"}]},
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
         "training": {"num_updates": 1, "groups_per_update": 16, "group_size": GROUP_SIZE},

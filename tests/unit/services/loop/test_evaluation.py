@@ -148,6 +148,9 @@ async def test_greedy_answers_are_measured_besides() -> None:
     assert evaluation.figures() == {
         "accuracy": 0.5,
         "standard_error": 0.0,
+        "pass_at_k": 1.0,
+        "pass_at_k_standard_error": 0.0,
+        "num_completions": 2,
         "greedy_accuracy": 1.0,
         "greedy_standard_error": 0.0,
     }

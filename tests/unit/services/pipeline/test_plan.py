@@ -65,8 +65,8 @@ def test_decoding_is_bound_by_reading_or_by_computing() -> None:
         hidden_size=64, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=64, intermediate_size=64, vocab_size=100,
         max_positions=128, tied_embeddings=True, attention_bias=False, qk_norm=False,
     )  # fmt: skip
-    recipe = load_pipeline(RECIPES / "r1_zero_tiny_cpu.yaml").recipes["zero"]
-    read = 2 * shape.num_parameters + 256 * 32 * 2 * 64 * 2  # bfloat16
+    recipe = load_pipeline(RECIPES / "r1_zero_tiny_cpu.yaml", ["dtype=bfloat16"]).recipes["zero"]
+    read = 2 * shape.num_parameters + 256 * 48 * 2 * 64 * 2  # bfloat16
     computed = 2 * shape.num_parameters * 256
     expected = 256 / max(read / 42e9, computed / 0.2e12) * 0.3
     assert decode_rate(shape, recipe, CPU) == pytest.approx(expected)

@@ -21,7 +21,7 @@ SMALL_PARAMETERS, LLAMA_PARAMETERS = 494_032_768, 8_030_261_248
 def recipe(**sections: Any) -> Recipe:
     content: dict[str, Any] = {
         "name": "plan",
-        "model": {"path": "x"},
+        "model": {"path": "x", "dtype": "bfloat16"},
         "data": {"train": [{"kind": "function", "function": "rayzero.services.data.tasks.numbers:number_after"}]},
         "reward": {"rubrics": {"default": {"accuracy": {"kind": "math"}}}},
         "training": {"num_updates": 1, "groups_per_update": 64, "group_size": 8},

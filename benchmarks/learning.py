@@ -1,0 +1,130 @@
+"""`rayzero bench learning NAME`: what a shipped recipe learns, over three seeds, as docs/benchmarks.md has it.
+
+    sweep of the recipe ─► docs/results/learning_NAME.json ─► docs/images/learning_NAME.png, the page's table
+
+The seeds were fixed before the first run; every run of the settings in the repository is in the file. The same command
+goes on where it was interrupted, and makes table and figure again where all runs are done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rayzero.services.bench.checkout import ROOT
+from rayzero.services.bench.table import machine
+from rayzero.services.pipeline.report import markdown
+from rayzero.services.planning.machine import own_version
+from rayzero.services.schema.errors import RayzeroError, UsageError
+from rayzero.services.schema.terminal import terminal
+from rayzero.services.store.run_directory import write_atomically, write_json
+from rayzero.services.sweep.report import cell
+from rayzero.services.sweep.sweep import open_sweep
+
+SEEDS = "0,1,2"
+
+
+class Claim(NamedTuple):
+    """A recipe of which the manual says what it learns."""
+
+    recipe: str
+    figures: tuple[str, ...]
+    """The table's columns, where they were measured: as a pipeline's report calls them."""
+
+
+CLAIMS: Mapping[str, Claim] = {
+    "zero": Claim("r1_zero_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "format", "in format", "length")),
+    "r1": Claim("r1_tiny_cpu.yaml", ("greedy", "accuracy", "pass@4", "language", "length")),
+    "demo": Claim("demo.yaml", ("greedy", "accuracy", "pass@8", "length")),
+}
+HEADS = {
+    "greedy": "greedy, %",
+    "accuracy": "T = 1, %",
+    "format": "worked out, %",
+    "in format": "T = 1 where worked out, %",
+    "language": "in English, %",
+    "length": "tokens",
+}
+
+
+def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
+    """Train what is not trained yet, write the results and remake the page's table; the exit code.
+
+    Raises:
+        UsageError: there is no such name.
+        RayzeroError: the page has no place for the table.
+    """
+    if name not in CLAIMS:
+        raise UsageError(f"rayzero bench learning {name}: there is no such claim; there are: {', '.join(CLAIMS)}")
+    console = terminal()
+    recipe = root / "deploy/recipes" / CLAIMS[name].recipe
+    sweep = open_sweep(recipe, [f"seed={SEEDS}"], out or Path("runs") / f"learning-{name}", console)
+    if code := sweep.run(jobs):
+        return code
+    found = json.loads((sweep.directory / "sweep.json").read_text(encoding="utf-8"))
+    results = {
+        "name": name,
+        "command": f"rayzero bench learning {name}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "rayzero": own_version(),
+        "dtype": found["dtype"],
+        "recipe": found["content"],
+        "members": found["members"],
+    }
+    (root / "docs/results").mkdir(exist_ok=True)
+    write_json(results_file(name, root), results)
+    shutil.copyfile(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
+    page = root / "docs/benchmarks.md"
+    write_atomically(page, with_table(page.read_text(encoding="utf-8"), results))
+    console.print(f"{results_file(name, root)}, {page}", soft_wrap=True, markup=False)
+    return 0
+
+
+def results_file(name: str, root: Path = ROOT) -> Path:
+    """Where the repository keeps the results of a claim."""
+    return root / f"docs/results/learning_{name}.json"
+
+
+def with_table(page: str, results: Mapping[str, Any]) -> str:
+    """The page with the claim's table made anew, between its two marks.
+
+    Raises:
+        RayzeroError: the marks are not there.
+    """
+    mark = f"<!-- learning: {results['name']} -->\n"
+    parts = page.split(mark)
+    if len(parts) != 3:
+        raise RayzeroError(f"docs/benchmarks.md has no place for the table: write {mark.strip()} above and below it")
+    return mark.join((parts[0], table(results), parts[2]))
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """How it was measured, and a row for every model or end of a run."""
+    members = results["members"]
+    names = list(dict.fromkeys(name for member in members for name in member["figures"]))
+    measured = dict.fromkeys(name.partition(" ")[0] for name in names)
+    wanted = [figure for figure in CLAIMS[results["name"]].figures if any(_is(name, figure) for name in names)]
+    rows = [["", *(HEADS.get(figure, f"{figure}, %") for figure in wanted)]]
+    for who in measured:
+        rows.append([who, *(cell(figure, _values(members, f"{who} {figure}")) for figure in wanted)])
+    minutes = ", ".join(f"{member['seconds'] / 60:.0f}" for member in members)
+    seeds = ", ".join(str(member["values"]["seed"]) for member in members)
+    return (
+        f"`{results['command']}`, {results['date']}, {results['machine']}, {results['dtype']}; seeds {seeds} took "
+        f"{minutes} minutes. A mean over the seeds ± half of its 95 % interval (Student's t), then each seed:\n\n"
+        + "\n".join(markdown(rows))
+        + "\n"
+    )
+
+
+def _is(name: str, figure: str) -> bool:
+    return name.partition(" ")[2] == figure
+
+
+def _values(members: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [member["figures"][name] for member in members if name in member["figures"]]

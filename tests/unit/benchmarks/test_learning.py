@@ -1,0 +1,72 @@
+"""What the shipped recipes learn: the manual's tables are those of the results in the repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.learning import CLAIMS, results_file, run, table, with_table
+from rayzero.services.schema.config.loader import read_document
+from rayzero.services.schema.errors import RayzeroError, UsageError
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs/benchmarks.md"
+RESULTS: dict[str, Any] = {
+    "name": "zero", "command": "rayzero bench learning zero", "date": "2026-01-02", "machine": "m", "dtype": "float32",
+    "members": [
+        {
+            "values": {"seed": str(seed)}, "seconds": 300.0,
+            "figures": {"pretrain greedy": 0.02, "pretrain length": 23.0, "zero greedy": 0.9 + 0.04 * seed},
+        }
+        for seed in (0, 1)
+    ],
+}  # fmt: skip
+MADE = [name for name in CLAIMS if results_file(name, ROOT).is_file()]
+
+
+def test_a_row_is_a_model_and_only_what_was_measured_has_a_column() -> None:
+    lines = table(RESULTS).splitlines()
+    assert "float32; seeds 0, 1 took 5, 5 minutes" in lines[0]
+    assert lines[2:] == [
+        "|  | greedy, % | tokens |",
+        "|---|---:|---:|",
+        "| pretrain | 2.0 ± 0.0 (2.0, 2.0) | 23.0 ± 0.0 (23.0, 23.0) |",
+        "| zero | 92.0 ± 25.4 (90.0, 94.0) | – |",
+    ]
+
+
+def test_a_page_without_a_place_for_it_is_refused() -> None:
+    mark = "<!-- learning: zero -->\n"
+    assert with_table(f"a\n{mark}old{mark}b", RESULTS) == f"a\n{mark}{table(RESULTS)}{mark}b"
+    with pytest.raises(RayzeroError, match="learning: zero"):
+        with_table("a", RESULTS)
+
+
+def test_what_nothing_is_claimed_of_is_refused() -> None:
+    with pytest.raises(UsageError, match="there are: zero, r1, demo"):
+        run("everything", None, 1)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_manual_says_what_the_results_say(name: str) -> None:
+    results = json.loads(results_file(name, ROOT).read_text(encoding="utf-8"))
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_table(page, results) == page, f"rayzero bench learning {name} makes table and figure anew"
+    assert [member["values"]["seed"] for member in results["members"]] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_results_are_of_the_recipe_as_it_is(name: str) -> None:
+    results = json.loads(results_file(name, ROOT).read_text(encoding="utf-8"))
+    now, _ = read_document(ROOT / "deploy/recipes" / CLAIMS[name].recipe)
+    assert without_words(results["recipe"]) == without_words(now), "measure it again"
+
+
+def without_words(value: Any) -> Any:
+    """Plain data without descriptions: these may change."""
+    if isinstance(value, dict):
+        return {key: without_words(inner) for key, inner in value.items() if key != "description"}
+    return [without_words(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,51 @@
+"""How a run ends on the terminal: both ends with their intervals, and the way to the reader's own problem."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rayzero.services.run.report import print_report
+from rayzero.services.store.json_lines import append_lines
+from rayzero.services.store.run_directory import RunDirectory, write_json
+from tests.fakes import make_recipe
+
+SUMMARY = {"updates": 3, "samples": 12, "seconds": 61.0, "model": "runs/fake/model"}
+
+
+def said_of(folder: Path, evaluations: list[dict[str, Any]], data: dict[str, Any] | None = None) -> str:
+    directory = RunDirectory(folder / "fake")
+    directory.rollouts.mkdir(parents=True)
+    recipe = make_recipe().model_dump(mode="json")
+    write_json(directory.file("recipe.yaml"), {**recipe, **({} if data is None else {"data": data})})  # JSON is YAML
+    append_lines(directory.file("evaluations.jsonl"), evaluations)
+    said = io.StringIO()
+    print_report(Console(file=said, width=150), directory, SUMMARY)
+    return said.getvalue()
+
+
+def evaluation(update: int, **figures: Any) -> dict[str, Any]:
+    return {"update": update, "accuracy": 0.25, "standard_error": 0.02, "reward_mean": 0.2, **figures}
+
+
+def test_all_three_accuracies_have_their_intervals(tmp_path: Path) -> None:
+    more = {"greedy_accuracy": 0.5, "greedy_standard_error": 0.05, "pass_at_k": 0.75, "pass_at_k_standard_error": 0.01}
+    said = said_of(tmp_path, [evaluation(at, **more, num_completions=8) for at in (0, 3)])
+    for line in ("accuracy, as sampled", "25.0% ± 3.9%", "50.0% ± 9.8%", "right in one of 8 (pass@k)", "75.0% ± 2.0%"):
+        assert line in said
+    assert "half of a 95 % interval" in said
+
+
+def test_what_was_not_measured_has_no_row(tmp_path: Path) -> None:
+    said = said_of(tmp_path, [evaluation(0), evaluation(3)])
+    assert "pass@k" not in said and "greedy" not in said
+
+
+def test_who_trained_on_a_shipped_task_is_shown_the_way_to_their_own(tmp_path: Path) -> None:
+    rows = [evaluation(0), evaluation(3)]
+    assert "rayzero new mine --data prompts.jsonl" in said_of(tmp_path, rows)
+    own = {"train": [{"kind": "jsonl", "path": "mine.jsonl"}]}
+    assert "rayzero new" not in said_of(tmp_path / "own", rows, own)
