@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from rayzero.services.schema.interfaces import LearnerHandle, RewardWorker, RolloutWorker
+from rayzero.services.schema.interfaces import EnvironmentWorker, LearnerHandle, RewardWorker, RolloutWorker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +108,12 @@ class RewardCalls:
     """Calls on a reward worker. A worker that fails one is replaced by its fleet."""
 
     score = Call(RewardWorker.score, "score_s")
+
+
+class EnvironmentCalls:
+    """Calls on an environment worker. A worker that fails one is replaced by its fleet."""
+
+    run_episode = Call(EnvironmentWorker.run_episode, "group_s")
 
 
 class LearnerCalls:

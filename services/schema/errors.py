@@ -57,6 +57,14 @@ class TaskFailedError(WorkerError):
     """What it was asked raised an error in it; the worker itself lives."""
 
 
+class EngineFailed(RayzeroError):
+    """The engine that an episode ran at failed, not the worker that drove it: the group is given to another engine."""
+
+
+class EnvironmentFailed(RayzeroError):
+    """An environment could not do what it must: it did not start, its process died, or get_reward raised."""
+
+
 class DeadlineError(RayzeroError):
     """A wait ran out: says who waited for whom, for what and how long."""
 

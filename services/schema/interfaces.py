@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.messages import (
+    ChatMessage,
     Completion,
     Group,
     GroupCompletions,
@@ -86,6 +88,39 @@ class RolloutWorker(Worker, Protocol):
 
     async def wake(self) -> None:
         """Take it again, and go on."""
+        ...
+
+
+class SessionHost(Protocol):
+    """What drives an episode asks of the engine: a session holds the tokens, and gives one turn after the other."""
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """Render the prompt and begin a session; its name.
+
+        Raises:
+            PromptRefused: the model's template cannot render it, or it leaves no room.
+        """
+        ...
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """What the model says next, after the whole conversation that followed the prompt."""
+        ...
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """End the session: what it recorded."""
+        ...
+
+
+class EnvironmentWorker(Worker, Protocol):
+    """One actor that runs episodes: the user's environments in processes of their own."""
+
+    async def run_episode(self, request: EpisodeRequest, engine: SessionHost) -> EpisodeRecord:
+        """Drive one episode to its end at an engine; the record, with how it went.
+
+        Raises:
+            EngineFailed: the engine failed, not this worker.
+            PromptRefused: the model cannot be given the prompt.
+        """
         ...
 
 

@@ -207,7 +207,7 @@ class Meters:
     def _read_workers(self, controller: Controller) -> None:
         for name in OF_WORKERS:
             self._metrics[name].clear()  # a worker that has left leaves no figures behind
-        for fleet in (controller.rollouts, controller.runner.rewards):
+        for fleet in controller.runner.fleets:
             self._labelled("workers_target", role=fleet.role).set(fleet.target)
             self._labelled("worker_restarts", role=fleet.role).inc(fleet.restarts)
             for state in SlotState:
