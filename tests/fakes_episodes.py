@@ -8,13 +8,16 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rayzero.rewards.environments.session import Session
 from rayzero.services.schema.config.environment import PythonEnvironment
 from rayzero.services.schema.episodes import (
     EpisodeEnd,
+    EpisodeOutcome,
     EpisodeRecord,
     EpisodeRequest,
     SessionTurn,
@@ -22,7 +25,9 @@ from rayzero.services.schema.episodes import (
     Turn,
 )
 from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.interfaces import SessionHost
 from rayzero.services.schema.messages import ChatMessage, Completion, Prompt, Sampling, VersionSpan
+from tests.fakes import Events, FakeRolloutWorker
 
 Speaker = Callable[[EpisodeRequest, Sequence[ChatMessage]], ChatMessage]
 
@@ -108,6 +113,65 @@ class FakeSessions:
     def _live(self) -> None:
         if self.dead:
             raise WorkerError("the engine is dead")
+
+
+class FakeEngine(FakeRolloutWorker):
+    """A rollout worker with sessions."""
+
+    def __init__(self, name: str, events: Events, speak: Speaker) -> None:
+        super().__init__(name, events)
+        self.sessions = FakeSessions(speak)
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """As a rollout worker's."""
+        self._step("open")
+        self.sessions.version = self.version
+        return await self.sessions.open_episode(request)
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """As a rollout worker's."""
+        self._step("turn")
+        return await self.sessions.turn(session, messages)
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """As a rollout worker's."""
+        self._step("close")
+        return await self.sessions.close_episode(session)
+
+
+class FakeEnvironmentWorker:
+    """Drives episodes of two turns; `rewards` by the episode's index."""
+
+    def __init__(self, name: str, events: Events, rewards: Sequence[float] = (0.0, 1.0)) -> None:
+        self.name, self.events, self.rewards = name, events, rewards
+        self.pid: int | None = None
+        self.node = ""
+        self.failures: list[Exception] = []
+        self.broken = 0
+        """So many episodes end because the environment fails."""
+        self.end = EpisodeEnd.ANSWERED
+
+    async def run_episode(self, request: EpisodeRequest, engine: SessionHost) -> EpisodeRecord:
+        """As an environment worker's."""
+        self.events.append(f"{self.name}.run {request.group_id}.{request.index}")
+        if self.failures:
+            raise self.failures.pop(0)
+        session = await Session.open(engine, request)
+        messages: list[ChatMessage] = []
+        for _ in range(2):
+            messages.append((await session.turn(messages)).message)
+            messages.append(ChatMessage(role="user", content="+"))
+        record = await session.close()
+        end, reward, reason = self.end, self.rewards[request.index % len(self.rewards)], ""
+        if self.broken:
+            self.broken -= 1
+            end, reward, reason = EpisodeEnd.ENVIRONMENT_ERROR, None, "it broke"
+        outcome = EpisodeOutcome(end=end, reward=reward, messages=tuple(messages), reason=reason)
+        return replace(record, completion=replace(record.completion, end=end, outcome=outcome))
+
+    async def shutdown(self) -> None:
+        """As an environment worker's."""
+        self.events.append(f"{self.name}.shutdown")
 
 
 def episode_request(index: int = 0, seed: int = 7, **columns: Any) -> EpisodeRequest:
@@ -216,11 +280,8 @@ def do_harm(harm: str) -> None:
     if harm == "system_exit":
         raise SystemExit(2)
     if harm in ("close", "forge", "flood", "torn"):
-        pipes = [
-            int(name)
-            for name in os.listdir("/proc/self/fd")
-            if os.path.realpath(f"/proc/self/fd/{name}").count("socket:")
-        ]
+        opened = {int(name): os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
+        pipes = [number for number, target in opened.items() if "socket:" in target]
         for pipe in pipes:
             if harm == "close":
                 os.close(pipe)
