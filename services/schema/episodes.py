@@ -13,6 +13,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, Prompt, Sampling
 
 
@@ -90,6 +93,8 @@ class EpisodeRequest:
     """JSON schemas of the tools, as the model's chat template wants them."""
     max_tokens: int | None = None
     """Sampled and observed tokens of the whole episode; None: what the model's window holds."""
+    tool_parser: str = "auto"
+    """What reads tool calls out of a turn: `auto`, `text` (nothing does), `hermes`, or a parser of vLLM's by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +108,17 @@ class SessionTurn:
     """Sampled in this turn."""
     end: EpisodeEnd | None = None
     """The session takes no further turn for this reason; None: it does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeRecord:
+    """What a session recorded, at its close: the tokens that the engine was fed and returned."""
+
+    prompt_token_ids: NDArray[np.int32]
+    """[P] the rendered prompt, tools included."""
+    prompt_text: str
+    completion: Completion
+    """With its turns and branches, and no outcome yet: that is the environment's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
