@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, Prompt, Sampling
+    from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, GroupBatch, Prompt, Sampling
+
+
+POLICY_MODEL = "policy"
+"""What the model that is trained is called at an episode's OpenAI-compatible endpoint."""
 
 
 class EpisodeEnd(StrEnum):
@@ -25,6 +29,7 @@ class EpisodeEnd(StrEnum):
     ANSWERED = "answered"
     """The model said its last word: a turn without a tool call, or the environment was done."""
     MAX_TURNS = "max_turns"
+    MAX_TOOL_CALLS = "max_tool_calls"
     MAX_TOKENS = "max_tokens"
     """A turn, or the episode, used up its tokens."""
     CONTEXT = "context"
@@ -95,6 +100,11 @@ class EpisodeRequest:
     """Sampled and observed tokens of the whole episode; None: what the model's window holds."""
     tool_parser: str = "auto"
     """What reads tool calls out of a turn: `auto`, `text` (nothing does), `hermes`, or a parser of vLLM's by name."""
+    environment_seed: int = 0
+    """Of the environment: the same for all of a group, so that its episodes begin alike."""
+    wave: GroupBatch | None = None
+    """The episodes that take their turns in lockstep with it, so that they are computed the same way every time; None:
+    each turn starts at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +128,8 @@ class EpisodeRecord:
     """[P] the rendered prompt, tools included."""
     prompt_text: str
     completion: Completion
-    """With its turns and branches, and no outcome yet: that is the environment's."""
+    """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet: that
+    is the environment's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

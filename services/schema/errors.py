@@ -57,6 +57,10 @@ class TaskFailedError(WorkerError):
     """What it was asked raised an error in it; the worker itself lives."""
 
 
+class EpisodeClosed(RayzeroError):
+    """An episode's session takes no more calls: it was closed, its attempt was given up, or it never was there."""
+
+
 class DeadlineError(RayzeroError):
     """A wait ran out: says who waited for whom, for what and how long."""
 
