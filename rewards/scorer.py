@@ -12,7 +12,6 @@ from rayzero.rewards.registry import Capacity, build_rubric
 from rayzero.rewards.rubric import Rubric
 from rayzero.services.schema.config.reward import RewardSettings
 from rayzero.services.schema.devices import Device
-from rayzero.services.schema.episodes import EpisodeOutcome
 from rayzero.services.schema.errors import ActorStartError, WorkerError
 from rayzero.services.schema.messages import Completion, Prompt, Verdict
 
@@ -70,14 +69,9 @@ def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
     return Case(
         prompt=prompt,
         prompt_text=prompt_text,
-        text=completion.text if completion.outcome is None else _last_word(completion.outcome),
+        text=completion.text,
         num_tokens=completion.num_tokens,
         token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
         outcome=completion.outcome,
     )
-
-
-def _last_word(outcome: EpisodeOutcome) -> str:
-    """What the model said last: of an episode the answer that a rubric judges."""
-    return next((message.content for message in reversed(outcome.messages) if message.role == "assistant"), "")

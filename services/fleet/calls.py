@@ -96,6 +96,9 @@ class RolloutCalls:
 
     generate = Call(RolloutWorker.generate, "group_s")
     abort = Call(RolloutWorker.abort, "sync_s")
+    open_episode = Call(RolloutWorker.open_episode, "sync_s")
+    turn = Call(RolloutWorker.turn, "group_s")
+    close_episode = Call(RolloutWorker.close_episode, "sync_s")
     logprobs = Call(RolloutWorker.logprobs, "group_s")
     join_transfer = Call(RolloutWorker.join_transfer, "sync_s")
     receive_weights = Call(RolloutWorker.receive_weights, "sync_s")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, GroupBatch, Prompt, Sampling
 
 
+POLICY_MODEL = "policy"
+"""What the model that is trained is called at an episode's OpenAI-compatible endpoint."""
+
+
 class EpisodeEnd(StrEnum):
     """Why an episode is over."""
 
@@ -124,7 +128,8 @@ class EpisodeRecord:
     """[P] the rendered prompt, tools included."""
     prompt_text: str
     completion: Completion
-    """With its turns and branches, and no outcome yet: that is the environment's."""
+    """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet: that
+    is the environment's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

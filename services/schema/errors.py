@@ -65,6 +65,10 @@ class EnvironmentFailed(RayzeroError):
     """An environment could not do what it must: it did not start, its process died, or get_reward raised."""
 
 
+class EpisodeClosed(RayzeroError):
+    """An episode's session takes no more calls: it was closed, its attempt was given up, or it never was there."""
+
+
 class DeadlineError(RayzeroError):
     """A wait ran out: says who waited for whom, for what and how long."""
 

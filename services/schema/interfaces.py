@@ -63,7 +63,29 @@ class RolloutWorker(Worker, Protocol):
         ...
 
     async def abort(self, group_id: int) -> None:
-        """End a group early: its `generate` returns what there is. Nothing happens when it has ended."""
+        """End a group early: its `generate` returns what there is, the turns of its episodes are over. Nothing happens
+        when it has ended."""
+        ...
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """Begin an episode; its session's id, which can't be guessed."""
+        ...
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """Sample the next turn. `messages`: all of the conversation after the prompt, the model's own turns as they were
+        returned.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
+        ...
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """End an episode; the tokens that the engine was fed and returned. What still runs of it is lost.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
         ...
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
