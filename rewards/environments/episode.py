@@ -81,8 +81,9 @@ class Episode:
     async def _converse(self, session: Session) -> EpisodeEnd:
         while True:
             turn = await session.turn(self.messages)
-            self.messages.append(turn.message)
-            self.num_turns += 1
+            if turn.num_tokens or turn.end is None:
+                self.messages.append(turn.message)
+                self.num_turns += 1
             if turn.end is not None:
                 return turn.end
             if turn.finish_reason == "abort":

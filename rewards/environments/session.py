@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
-from rayzero.services.schema.errors import DeadlineError, EngineFailed, WorkerError
+from rayzero.services.schema.errors import DeadlineError, EngineFailed, EpisodeClosed, WorkerError
 from rayzero.services.schema.interfaces import SessionHost
 from rayzero.services.schema.messages import ChatMessage
 
@@ -38,5 +38,5 @@ class Session:
 async def _of_engine(call: Awaitable[T]) -> T:
     try:
         return await call
-    except (WorkerError, DeadlineError) as error:
+    except (WorkerError, DeadlineError, EpisodeClosed) as error:
         raise EngineFailed(str(error)) from None

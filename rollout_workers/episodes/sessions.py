@@ -67,6 +67,7 @@ class EpisodeSessions:
         except RecipeError:
             self._lockstep.withdraw(request.wave)
             raise
+        self._give_up_earlier(request)
         session_id = secrets.token_urlsafe(16)
         self._open[session_id] = session
         self._lockstep.join(request.wave, place_of(request))
@@ -125,6 +126,14 @@ class EpisodeSessions:
             max_model_tokens=self._settings.max_model_tokens,
         )
         return EpisodeSession(request, text, prompt, self._version(), parts)
+
+    def _give_up_earlier(self, request: EpisodeRequest) -> None:
+        """An episode that is tried again has lost its driver: its wave must not wait for the attempt before."""
+        place = place_of(request)
+        for session in self._open.values():
+            if place_of(session.request) == place and not session.is_aborted:
+                session.abort()
+                self._lockstep.leave(session.request.wave, place)
 
     def _forget_the_idle(self) -> None:
         longest = time.monotonic() - IDLE_S
