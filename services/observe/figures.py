@@ -52,6 +52,29 @@ def _batch() -> Iterator[Figure]:
     yield Figure("trained_tokens", "tokens", "Completion tokens, and each completion's prompt with them.")
 
 
+def _episodes() -> Iterator[Figure]:
+    yield Figure("episode_turns_mean", "turns", "Mean number of times that the model spoke in an episode.")
+    yield Figure("episode_observed_tokens_mean", "tokens", "Mean of what an episode's environment said: never trained.")
+    yield Figure("episode_engine_s_mean", "seconds", "Mean time that an episode's turns took in the engine.")
+    yield Figure(
+        "episode_environment_s_mean", "seconds", "Mean time that an episode's environment took to answer.",
+        "More than the engine's: add environment workers (`rayzero scale environment=4`), or make its steps quicker.",
+    )  # fmt: skip
+    yield Figure(
+        "episode_forks_mean", "branches", "Mean number of times that a turn could not go on with the tokens before it.",
+        "Above 0 where the environment only appends: the template rewrites history, and turns are computed twice.",
+    )  # fmt: skip
+    yield Figure("tool_calls_mean", "calls", "Mean number of tools called in an episode.")
+    yield Figure(
+        "tool_failure_share", "share", "Tool calls that raised, or could not be read.",
+        "It does not fall: the model does not learn the call's form. Show one in the prompt.",
+    )  # fmt: skip
+    yield Figure(
+        "episode_end/", "share", "Episodes that ended so: `answered`, `max_turns`, `step_deadline`, …",
+        "`environment_error` above a few in a hundred: `rayzero samples RUN --status error` has the reasons.",
+    )  # fmt: skip
+
+
 def _objective() -> Iterator[Figure]:
     yield Figure("loss", "loss", "The objective with its sign turned. Near 0 by construction at one step a batch.")
     yield Figure(
@@ -175,7 +198,7 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("time_s", "Unix time", "When the evaluation was done.")
 
 
-UPDATE_FIGURES: tuple[Figure, ...] = (*_batch(), *_objective(), *_mismatch(), *_times(), *_flow())
+UPDATE_FIGURES: tuple[Figure, ...] = (*_batch(), *_episodes(), *_objective(), *_mismatch(), *_times(), *_flow())
 """A row of metrics.jsonl, in the order in which the reference lists them."""
 
 EVALUATION_FIGURES: tuple[Figure, ...] = tuple(_evaluations())

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS, SELECTED, Dashboard, Panel
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Panel
 
 SCHEMA_VERSION = 39
 GRID_WIDTH = 24
