@@ -60,7 +60,7 @@ class GroupRunner:
         try:
             made = await self._generate(request, on_move, worker, priority)
             if request.group_id in self._aborted:
-                self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
+                self.aborted_tokens += sum(completion.num_sampled for completion in made.completions)
                 raise GroupAborted(made.completions)
         finally:
             self._aborted.discard(request.group_id)

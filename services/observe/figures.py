@@ -39,17 +39,19 @@ def _batch() -> Iterator[Figure]:
         "Near 1: the prompts are all too hard or all too easy. Look at `train_accuracy`; `data.curriculum` and "
         "`training.skip_uniform_groups` are made for it.",
     )  # fmt: skip
-    yield Figure("completion_tokens", "tokens", "Sampled tokens of the judged completions.")
+    yield Figure("completion_tokens", "tokens", "Sampled tokens of the judged completions, all turns and branches.")
     yield Figure(
-        "completion_tokens_mean", "tokens", "Mean length of a judged completion.",
+        "completion_tokens_mean", "tokens", "Mean length of a judged completion, in sampled tokens.",
         "It climbs towards `rollout.sampling.max_tokens` while the reward stands still: length blow-up.",
     )  # fmt: skip
     yield Figure("completion_tokens_max", "tokens", "The longest judged completion of the batch.")
     yield Figure(
-        "truncated_share", "share", "Completions that were cut off by `rollout.sampling.max_tokens`.",
+        "truncated_share", "share", "Completions that ran out of tokens: `rollout.sampling.max_tokens`, or the window.",
         "More than a tenth: raise max_tokens, or punish length (a reward of kind `overlong`).",
     )  # fmt: skip
-    yield Figure("trained_tokens", "tokens", "Completion tokens, and each completion's prompt with them.")
+    yield Figure(
+        "trained_tokens", "tokens", "Completion tokens, each completion's prompt, and what an environment said in it."
+    )
 
 
 def _episodes() -> Iterator[Figure]:
@@ -192,7 +194,7 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("greedy_standard_error", "share", "Of the greedy accuracy, over prompts.")
     yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
     yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
-    yield Figure("truncated_share", "share", "Held-out completions that were cut off by max_tokens.")
+    yield Figure("truncated_share", "share", "Held-out completions that ran out of tokens.")
     yield Figure("num_errors", "completions", "Held-out completions without a verdict.")
     yield Figure("num_prompts", "prompts", "Held-out prompts that were asked.")
     yield Figure("time_s", "Unix time", "When the evaluation was done.")

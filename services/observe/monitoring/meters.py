@@ -170,7 +170,7 @@ class Meters:
             verdict, completion = rollout.verdict, rollout.completion
             self._labelled("completions", finish_reason=completion.finish_reason).inc()
             self._metrics["completions_mixed"].inc(completion.oldest_version < completion.newest_version)
-            self._metrics["completion_tokens"].observe(completion.num_tokens)
+            self._metrics["completion_tokens"].observe(completion.num_sampled)
             self._labelled("verdicts", source=source, status=verdict.status.value).inc()
             self._metrics["verdict_seconds"].observe(verdict.seconds)
             if completion.end is not None:
