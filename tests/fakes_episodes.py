@@ -251,8 +251,12 @@ class Hostile:
         if where == "reset":
             do_harm(harm)
 
-    def act(self) -> str:
-        """Do something."""
+    def act(self, text: str = "") -> str:
+        """Do something.
+
+        Args:
+            text: Anything.
+        """
         if self.where == "act":
             do_harm(self.harm)
         return "fine"
@@ -295,3 +299,11 @@ def do_harm(harm: str) -> None:
     if harm == "talk":
         for _ in range(2000):
             print("noise " * 100)
+
+
+class Restless(Counting):
+    """Says another thing each time, whatever the seed."""
+
+    def reset(self, seed: int, start: int = 0, **row: Any) -> str:
+        """Begin with the time."""
+        return f"it is {time.perf_counter_ns()}"

@@ -35,7 +35,7 @@ class EnvironmentHost:
         self.tools: tuple[Mapping[str, Any], ...] = ()
         """The JSON schemas that the model's template gets; none where each turn goes to the environment whole."""
         self.has_reward = False
-        self._programs = Programs(settings.sandbox, settings.limits.step_s) if "python" in settings.tools else None
+        self.programs = Programs(settings.sandbox, settings.limits.step_s) if "python" in settings.tools else None
         self._server: ForkServer | None = None
         self._spec = HostSpec(
             factory=settings.factory,
@@ -71,8 +71,8 @@ class EnvironmentHost:
                 f"({', '.join(found['methods']) or 'none'}), and tool_parser: text gives each turn to the only one: "
                 "leave one public, or choose another tool_parser"
             )
-        if self._programs is not None:
-            await self._programs.start()
+        if self.programs is not None:
+            await self.programs.start()
 
     async def process(self) -> EpisodeProcess:
         """The process of a new episode, its environment made.
@@ -101,7 +101,7 @@ class EnvironmentHost:
         except EnvironmentFailed as error:
             self.counts[EpisodeEnd.ENVIRONMENT_ERROR] += 1
             return await _unmade(request, engine, str(error))
-        environment = LiveEnvironment(process=process, settings=self.settings, programs=self._programs)
+        environment = LiveEnvironment(process=process, settings=self.settings, programs=self.programs)
         try:
             record = await Episode(request, engine, environment, self.settings).run()
         finally:
@@ -114,8 +114,8 @@ class EnvironmentHost:
         server, self._server = self._server, None
         if server is not None:
             await server.close()
-        if self._programs is not None:
-            await self._programs.close()
+        if self.programs is not None:
+            await self.programs.close()
 
 
 async def _unmade(request: EpisodeRequest, engine: SessionHost, reason: str) -> EpisodeRecord:

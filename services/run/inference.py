@@ -87,7 +87,7 @@ def generate(
     model_path = resolve_model(model, say=lambda text: console.print(text, style="dim"))
     shape = read_shape(model_path, trained=False)
     tokenizer = open_tokenizer(model_path)
-    recipe = _generation_recipe(
+    recipe = generation_recipe(
         model, max_tokens, shape.max_positions, has_turns=tokenizer is None or bool(tokenizer.chat_template)
     )
     check_lengths(recipe, shape, trained=False)
@@ -116,7 +116,7 @@ def generate(
     asyncio.run(sample())
 
 
-def _generation_recipe(model: str, max_tokens: int, max_positions: int, has_turns: bool) -> Recipe:
+def generation_recipe(model: str, max_tokens: int, max_positions: int, has_turns: bool) -> Recipe:
     """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both.
 
     A model without a chat template (`has_turns`) goes on with the prompt as it is; half of a short one's positions are
