@@ -20,7 +20,9 @@ from rayzero.rollout_workers.broadcast.loading import WeightLoading
 from rayzero.rollout_workers.completions import completion_of, eos_token_ids, spread_seed
 from rayzero.rollout_workers.continuation import carry_on, seed_after
 from rayzero.rollout_workers.engine_calls import EngineCalls
+from rayzero.rollout_workers.episodes.endpoint import EpisodeEndpoint
 from rayzero.rollout_workers.episodes.lockstep import Lockstep
+from rayzero.rollout_workers.episodes.server import EndpointServer
 from rayzero.rollout_workers.episodes.sessions import EpisodeSessions, place_of
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
@@ -73,6 +75,7 @@ class RolloutEngine:
         self._episodes = EpisodeSessions(
             spec.settings, self._sample_turn, self._lockstep, lambda: self._weights.policy_version
         )
+        self._endpoint = EndpointServer(EpisodeEndpoint(self._episodes, lambda: self._stop_token_ids))
 
     @property
     def policy_version(self) -> int:
@@ -200,6 +203,7 @@ class RolloutEngine:
 
     async def shutdown(self) -> None:
         """End the engine and its processes; does nothing when they are gone already."""
+        await self._endpoint.stop()
         engine, self._calls.engine = self._calls.engine, None
         if engine is not None:
             if engine.output_handler is not None:

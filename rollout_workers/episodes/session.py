@@ -51,7 +51,8 @@ class SessionParts:
     """What a session is made of."""
 
     renderer: DialogueRenderer
-    parser: TurnParser
+    parser: Callable[[Tools], TurnParser]
+    """Of turns that were given these tools."""
     tokenizer: Any
     sample: TurnSampler
     max_model_tokens: int
@@ -158,7 +159,8 @@ class EpisodeSession:
         if self._is_closed:  # a call that came too late must not change what was handed out
             raise EpisodeClosed("the episode was closed before this turn was done")
         end = self._why_over(made, limits)
-        message = self._parts.parser.parse(self._as_text(context, made))
+        tools = planned.after.tools if isinstance(planned, NextTurn) else self.request.tools
+        message = self._parts.parser(tools).parse(self._as_text(context, made))
         if made.num_tokens:
             self._record(planned, context, made, message, began)
         self._end = end or self._end

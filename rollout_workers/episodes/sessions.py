@@ -11,8 +11,8 @@ from typing import Any
 from rayzero.rollout_workers.episodes.lockstep import Lockstep
 from rayzero.rollout_workers.episodes.rendering import DialogueRenderer
 from rayzero.rollout_workers.episodes.session import EpisodeSession, SessionParts, TurnSampler
-from rayzero.rollout_workers.episodes.tool_calls import parser_of
-from rayzero.rollout_workers.templates import render, room_after
+from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, TurnParser, parser_of
+from rayzero.rollout_workers.templates import Tools, render, room_after
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import EpisodeClosed, RecipeError
@@ -118,9 +118,15 @@ class EpisodeSessions:
             raise RecipeError("rollout.prompt_template r1_zero has no second turn: episodes need chat or text")
         text, prompt = render(request.prompt, template, self._tokenizer, request.tools)
         room_after(request.prompt, len(prompt), self._settings)
+        numbers = CallNumbers()
+
+        def parser(tools: Tools) -> TurnParser:
+            return parser_of(request.tool_parser, self._tokenizer, tools, numbers)
+
+        parser(request.tools)  # a name that is wrong is found now
         parts = SessionParts(
             renderer=self._renderer,
-            parser=parser_of(request.tool_parser, self._tokenizer, request.tools),
+            parser=parser,
             tokenizer=self._tokenizer,
             sample=self._sample,
             max_model_tokens=self._settings.max_model_tokens,

@@ -39,7 +39,7 @@ class SampledText:
 
 
 class TurnParser(Protocol):
-    """Of one episode."""
+    """Of an episode's turns with the same tools."""
 
     def parse(self, turn: SampledText) -> ChatMessage:
         """The assistant's message."""
@@ -153,13 +153,12 @@ class EngineParser:
         return ChatMessage(role="assistant", content=content, reasoning=reasoning, tool_calls=tuple(calls))
 
 
-def parser_of(name: str, tokenizer: Any, tools: Tools) -> TurnParser:
-    """The parser of an episode by its name in the recipe.
+def parser_of(name: str, tokenizer: Any, tools: Tools, numbers: CallNumbers) -> TurnParser:
+    """A parser by its name in the recipe, for turns that were given `tools`; `numbers`: the episode's.
 
     Raises:
         RecipeError: there is none of this name, or it does not fit the model.
     """
-    numbers = CallNumbers()
     has_template = getattr(tokenizer, "response_template", None) is not None
     if name == "text" or (name == "auto" and not tools and not has_template):
         return TextParser()

@@ -128,8 +128,8 @@ class EpisodeRecord:
     """[P] the rendered prompt, tools included."""
     prompt_text: str
     completion: Completion
-    """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet: the
-    environment has that."""
+    """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet:
+    that is the environment's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

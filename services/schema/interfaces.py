@@ -73,7 +73,7 @@ class RolloutWorker(Worker, Protocol):
 
     async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
         """Sample the next turn. `messages`: all of the conversation after the prompt, the model's own turns as they
-        came back.
+        were returned.
 
         Raises:
             EpisodeClosed: there is no such session any more.

@@ -17,7 +17,7 @@ import pytest_asyncio
 from rayzero.rollout_workers.broadcast.loading import PAUSE_MODES
 from rayzero.rollout_workers.engine_process import EngineSpec
 from rayzero.rollout_workers.environment import engine_environment
-from rayzero.rollout_workers.episodes.tool_calls import SampledText, parser_of
+from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, SampledText, parser_of
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest
@@ -236,6 +236,6 @@ async def test_vllms_parsers_are_found_by_their_names() -> None:
     def parsed(text: str) -> ChatMessage:
         return parser.parse(SampledText(text=text, raw=text, opening=""))
 
-    parser = parser_of("pythonic", character_tokenizer(), (TOOL,))
+    parser = parser_of("pythonic", character_tokenizer(), (TOOL,), CallNumbers())
     assert [(call.name, call.arguments) for call in parsed('[look(at="abc")]').tool_calls] == [("look", {"at": "abc"})]
     assert parsed("hello") == ChatMessage(role="assistant", content="hello")

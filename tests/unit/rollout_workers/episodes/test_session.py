@@ -14,7 +14,7 @@ import pytest
 
 from rayzero.rollout_workers.episodes.rendering import DialogueRenderer
 from rayzero.rollout_workers.episodes.session import EpisodeSession, SessionParts
-from rayzero.rollout_workers.episodes.tool_calls import parser_of
+from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, parser_of
 from rayzero.rollout_workers.templates import render
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, ToolCall
 from rayzero.services.schema.errors import EpisodeClosed
@@ -54,9 +54,10 @@ def session_of(
         max_tokens=episode_tokens,
     )
     text, prompt = render(request.prompt, template, engine.tokenizer, tools)
+    numbers = CallNumbers()
     parts = SessionParts(
         renderer=DialogueRenderer(engine.tokenizer, template, ["<|im_end|>"]),
-        parser=parser_of("auto", engine.tokenizer, tools),
+        parser=lambda given: parser_of("auto", engine.tokenizer, given, numbers),
         tokenizer=engine.tokenizer,
         sample=engine,
         max_model_tokens=window,

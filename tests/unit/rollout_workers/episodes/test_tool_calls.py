@@ -92,15 +92,17 @@ def test_a_thought_is_kept_apart_and_calls_in_it_are_none() -> None:
 
 def test_text_is_left_alone() -> None:
     text = '<think>a</think><tool_call>{"name": "look"}</tool_call>'
-    parser = parser_of("text", pair_tokenizer(), (TOOL,))
+    parser = parser_of("text", pair_tokenizer(), (TOOL,), CallNumbers())
     assert parsed(text, parser) == ChatMessage(role="assistant", content=text)
-    assert parsed(text, parser_of("auto", pair_tokenizer(), ())).content == text, "an episode without tools"
+    assert parsed(text, parser_of("auto", pair_tokenizer(), (), CallNumbers())).content == text, (
+        "an episode without tools"
+    )
 
 
 def test_the_tokenizers_own_response_template_comes_first() -> None:
     tokenizer = pair_tokenizer()
     tokenizer.response_template = RESPONSE_TEMPLATE
-    parser = parser_of("auto", tokenizer, (TOOL,))
+    parser = parser_of("auto", tokenizer, (TOOL,), CallNumbers())
     message = parsed(
         '<think>hm</think>Look.\n<tool_call>\n{"name": "look", "arguments": {"a": 1}}\n</tool_call>', parser
     )
