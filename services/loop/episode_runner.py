@@ -1,45 +1,22 @@
-"""Carries a group as episodes: environment workers drive them, side by side, at one engine; and what becomes of those
-that an environment failed, or that a limit ended."""
+"""Carries a group as episodes: environment workers drive them, side by side, at one engine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.slots import WorkerSlot
 from rayzero.services.loop.common_prompt import with_common_prompt
-from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.environment import EpisodeSettings
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import DeadlineError, EngineFailed, RayzeroError, WorkerError
 from rayzero.services.schema.interfaces import EnvironmentWorker, RolloutWorker
-from rayzero.services.schema.messages import (
-    Completion,
-    GroupBatch,
-    GroupCompletions,
-    GroupRequest,
-    Verdict,
-    VerdictStatus,
-)
+from rayzero.services.schema.messages import GroupBatch, GroupCompletions, GroupRequest
 
 logger = logging.getLogger(__name__)
-
-TRUNCATED = frozenset(
-    {
-        EpisodeEnd.MAX_TURNS,
-        EpisodeEnd.MAX_TOOL_CALLS,
-        EpisodeEnd.MAX_TOKENS,
-        EpisodeEnd.CONTEXT,
-        EpisodeEnd.STEP_DEADLINE,
-        EpisodeEnd.EPISODE_DEADLINE,
-    }
-)
-"""Ends that a limit made."""
 
 
 @dataclass(slots=True)
@@ -85,25 +62,6 @@ class EpisodeRunner:
             completions=completions,
             worker=engine.name,
             seconds=time.monotonic() - begun,
-        )
-
-    def settled(self, completions: Sequence[Completion]) -> Mapping[int, Verdict]:
-        """By position, the verdicts that need no rubric: of failed environments, and of what a limit ended."""
-        found = {index: self._settled(completion) for index, completion in enumerate(completions)}
-        return {index: verdict for index, verdict in found.items() if verdict is not None}
-
-    def _settled(self, completion: Completion) -> Verdict | None:
-        outcome = completion.outcome
-        reason = "" if outcome is None else outcome.reason
-        if completion.end is EpisodeEnd.ENVIRONMENT_ERROR:
-            return _error(ErrorCause.ENVIRONMENT, reason or "the environment failed")
-        if completion.end not in TRUNCATED or self.settings.truncated == "keep":
-            return None
-        why = f"{completion.end}{f': {reason}' if reason else ''}"
-        if self.settings.truncated == "drop":
-            return _error(ErrorCause.TRUNCATED, why)
-        return Verdict(
-            reward=0.0, components={}, status=VerdictStatus.WRONG, reason=f"truncated, {why}", seconds=0.0, parts={}
         )
 
     def _dealt(self, request: GroupRequest) -> list[str]:
@@ -160,7 +118,3 @@ class EpisodeRunner:
             await engine.live_worker.abort(group_id)
         except (WorkerError, DeadlineError) as error:
             logger.warning("the sessions of group %d could not be ended: %s", group_id, error)
-
-
-def _error(cause: ErrorCause, reason: str) -> Verdict:
-    return Verdict(reward=math.nan, components={}, status=VerdictStatus.ERROR, reason=reason, seconds=0.0, cause=cause)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.episode_runner import EpisodeRunner
+from rayzero.services.loop.episode_verdicts import judged
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.schema.errors import DeadlineError, RayzeroError, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
@@ -127,13 +128,13 @@ class GroupRunner:
         self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, priority: bool
     ) -> tuple[Verdict, ...]:
         """The rubric's verdicts, but for episodes that need none."""
-        settled = {} if self.episodes is None else self.episodes.settled(made.completions)
-        if not settled:
+        if self.episodes is None:
             return await self._score(request, made, on_move, priority)
-        open_ = tuple(each for index, each in enumerate(made.completions) if index not in settled)
-        scored = await self._score(request, replace(made, completions=open_), on_move, priority) if open_ else ()
-        rest = iter(scored)
-        return tuple(settled[index] if index in settled else next(rest) for index in range(len(made.completions)))
+
+        async def score(completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+            return await self._score(request, replace(made, completions=tuple(completions)), on_move, priority)
+
+        return await judged(made.completions, self.episodes.settings.truncated, score)
 
     async def _score(
         self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, priority: bool
