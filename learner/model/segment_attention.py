@@ -61,7 +61,7 @@ def cpu_block(segments: Sequence[Segment], num_tokens: int) -> SegmentBlock:
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, block: SegmentBlock) -> Tensor:
     """[n, H, d] of the block's segments, in their order. q [T, H, d], k and v [T, K, d]."""
-    queries, keys, values = (x.split(block.sizes) for x in (q, k, v))
+    queries, keys, values = (x.split_with_sizes(block.sizes) for x in (q, k, v))
     outputs = []
     for segment, own, context in zip(block.segments, block.queries, block.contexts, strict=True):
         mask = None
