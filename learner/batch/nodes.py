@@ -1,6 +1,6 @@
 """An episode as nodes of a tree: what of its tokens is fed, where each run of them forks, and which are trained.
 
-    Completion (main and branches) -> Node … -> those that a micro-batch feeds, cut to what it needs of them
+    Completion (main and branches) -> EpisodeNode … -> those that a micro-batch feeds, cut to what it needs of them
 
 Every sampled token is trained once, in the node whose own it is; for the nodes below it is context, as all observed
 tokens are. What leads to no sampled token is not fed.
@@ -21,7 +21,7 @@ PROMPT = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
+class EpisodeNode:
     """L tokens of one path of a rollout, of which m are trained."""
 
     parent: int
@@ -37,7 +37,7 @@ class Node:
     """Index of the first of them among the rollout's sampled tokens."""
 
 
-def nodes_of(prompt_length: int, completion: Completion) -> tuple[Node, ...]:
+def nodes_of(prompt_length: int, completion: Completion) -> tuple[EpisodeNode, ...]:
     """The nodes of a rollout: its main completion and its branches, in their order.
 
     Raises ValueError where a branch does not fit its parent, or the marks of what was sampled do not fit the tokens.
@@ -60,7 +60,7 @@ def nodes_of(prompt_length: int, completion: Completion) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def needed(nodes: Sequence[Node], trained: Collection[int]) -> tuple[tuple[Node, ...], int]:
+def needed(nodes: Sequence[EpisodeNode], trained: Collection[int]) -> tuple[tuple[EpisodeNode, ...], int]:
     """The nodes that must be fed to train those numbered `trained`, and how many tokens of the prompt.
 
     Each is cut behind the last token that predicts a trained one or that another node continues; those that are context
@@ -68,7 +68,7 @@ def needed(nodes: Sequence[Node], trained: Collection[int]) -> tuple[tuple[Node,
     """
     lengths, prompt_length = _needs(nodes, trained)
     places: dict[int, int] = {PROMPT: PROMPT}
-    kept: list[Node] = []
+    kept: list[EpisodeNode] = []
     for number, length in enumerate(lengths):
         if length is None:
             continue
@@ -81,7 +81,7 @@ def needed(nodes: Sequence[Node], trained: Collection[int]) -> tuple[tuple[Node,
     return tuple(kept), prompt_length
 
 
-def split(nodes: Sequence[Node], budget: int) -> list[list[int]]:
+def split(nodes: Sequence[EpisodeNode], budget: int) -> list[list[int]]:
     """The numbers of nodes that train something, in parts that each feed at most `budget` tokens, prompt included.
 
     A node that needs more by itself raises the budget to what it needs: its ancestors would be laid again for those
@@ -98,12 +98,12 @@ def split(nodes: Sequence[Node], budget: int) -> list[list[int]]:
     return parts
 
 
-def _fed(nodes: Sequence[Node], trained: Collection[int]) -> int:
+def _fed(nodes: Sequence[EpisodeNode], trained: Collection[int]) -> int:
     lengths, prompt_length = _needs(nodes, trained)
     return prompt_length + sum(length or 0 for length in lengths)
 
 
-def _needs(nodes: Sequence[Node], trained: Collection[int]) -> tuple[list[int | None], int]:
+def _needs(nodes: Sequence[EpisodeNode], trained: Collection[int]) -> tuple[list[int | None], int]:
     """Tokens of each node that are fed, None where it has no part; and of the prompt."""
     lengths: list[int | None] = [None] * len(nodes)
     prompt_length = 0
@@ -121,7 +121,7 @@ def _needs(nodes: Sequence[Node], trained: Collection[int]) -> tuple[list[int | 
     return lengths, prompt_length
 
 
-def _node(completion: Completion, parent: int, fork: int, first: int) -> Node:
+def _node(completion: Completion, parent: int, fork: int, first: int) -> EpisodeNode:
     sampled = completion.is_sampled
     if sampled is None:
         targets = np.arange(completion.num_tokens)
@@ -129,4 +129,4 @@ def _node(completion: Completion, parent: int, fork: int, first: int) -> Node:
         targets = np.flatnonzero(sampled)
     else:
         raise ValueError(f"{completion.num_tokens} tokens, but {len(sampled)} marks of whether each was sampled")
-    return Node(parent=parent, fork=fork, token_ids=completion.token_ids, targets=targets, first=first)
+    return EpisodeNode(parent=parent, fork=fork, token_ids=completion.token_ids, targets=targets, first=first)

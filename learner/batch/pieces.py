@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.learner.batch.nodes import PROMPT, Node, needed, split
+from rayzero.learner.batch.nodes import PROMPT, EpisodeNode, needed, split
 from rayzero.learner.batch.samples import TrainingSample
 
 
@@ -16,7 +16,7 @@ class Piece:
     """Nodes of a sample, each cut to what is fed of it, and how much of the prompt they see."""
 
     sample: TrainingSample
-    nodes: tuple[Node, ...]
+    nodes: tuple[EpisodeNode, ...]
     prompt_length: int
 
     @property
@@ -58,7 +58,7 @@ def whole_piece(sample: TrainingSample) -> Piece:
     if sample.nodes:
         return Piece(sample, *needed(sample.nodes, range(len(sample.nodes))))
     length = len(sample.prompt_token_ids)
-    node = Node(
+    node = EpisodeNode(
         parent=PROMPT,
         fork=length,
         token_ids=sample.token_ids[:-1],

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.learner.batch.nodes import Node, nodes_of
+from rayzero.learner.batch.nodes import EpisodeNode, nodes_of
 from rayzero.services.schema.messages import Completion, Group, Verdict
 
 MIXED = -1
@@ -35,7 +35,7 @@ class TrainingSample:
     token_ids: NDArray[np.int32]
     """[T] those that are trained: sampled ones, of the main completion and then of each branch."""
     start: int
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[EpisodeNode, ...] = ()
     """Of an episode: where they lie among what is fed. None: they follow the prompt, and each other."""
 
     @property
@@ -120,7 +120,7 @@ def _parts(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], NDArray[np
 def _sample(row: int, index: int, group: Group, completion: Completion, start: int) -> TrainingSample:
     if len(group.prompt_token_ids) == 0:
         raise ValueError(f"group {group.group_id}: an empty prompt cannot predict a first token")
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[EpisodeNode, ...] = ()
     try:
         for path in completion.paths:
             _check(path)

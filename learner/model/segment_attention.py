@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from rayzero.learner.batch.tree import Segment
 
 _QUERIES = 256
-"""Most queries at once on CPU: half of a long segment's square is hidden from it, and computed all the same (one layer
+"""Queries at once on CPU: half of a long segment's square is hidden from it, and computed all the same (one layer
 of an episode of 900 tokens with a branch of 300, forward and backward: 341 ms on one core, against 418 undivided)."""
+_PARTS = 4
+"""Most parts of a segment: each keeps keys of its own for the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class SegmentBlock:
 
 
 def segment_block(segments: Sequence[Segment], num_tokens: int, max_queries: int = 0) -> SegmentBlock:
-    """The block of some segments of a micro-batch of T tokens, the long ones divided; `max_queries` 0: none is."""
+    """The block of some segments of a micro-batch of T tokens, the long ones divided; `max_queries` 0: none."""
     divided = tuple(part for segment in segments for part in _divided(segment, max_queries))
     ranges = [(each.start, each.length) for each in divided] + [r for each in divided for r in each.context]
     cuts = sorted({0, num_tokens, *(at for start, length in ranges for at in (start, start + length))})
@@ -59,7 +61,7 @@ def cpu_block(segments: Sequence[Segment], num_tokens: int) -> SegmentBlock:
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, block: SegmentBlock) -> Tensor:
     """[n, H, d] of the block's segments, in their order. q [T, H, d], k and v [T, K, d]."""
-    queries, keys, values = (x.split(block.sizes) for x in (q, k, v))
+    queries, keys, values = (x.split_with_sizes(block.sizes) for x in (q, k, v))
     outputs = []
     for segment, own, context in zip(block.segments, block.queries, block.contexts, strict=True):
         mask = None
@@ -86,11 +88,11 @@ def _joined(parts: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
 
 
 def _divided(segment: Segment, max_queries: int) -> list[Segment]:
-    """A segment in parts of at most so many queries, each of which sees those before it. What sees itself alone stays
+    """A segment in parts of about so many queries, each of which sees those before it. What sees itself alone stays
     whole: the kernel leaves out by itself what is hidden there."""
     if not max_queries or segment.length <= max_queries or not segment.context:
         return [segment]
-    count = -(-segment.length // max_queries)
+    count = min(-(-segment.length // max_queries), _PARTS)
     ends = [segment.length * number // count for number in range(count + 1)]
     return [
         Segment(segment.start + begin, end - begin, (*segment.context, *([(segment.start, begin)] if begin else [])))

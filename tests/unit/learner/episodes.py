@@ -61,7 +61,7 @@ def episode_group(
     group_id: int = 0,
     prompt_length: int = 5,
     episodes: Sequence[Completion] | None = None,
-    **shape: int,
+    max_branches: int = 5,
 ) -> Group:
     """A group of episodes, or of the given ones; every fourth is a plain completion where they are random."""
     group = make_group(
@@ -72,7 +72,7 @@ def episode_group(
         if episodes is not None:
             rollouts.append(replace(rollout, completion=episodes[number]))
         elif rng.random() < 0.75:
-            rollouts.append(replace(rollout, completion=random_episode(rng, prompt_length, **shape)))
+            rollouts.append(replace(rollout, completion=random_episode(rng, prompt_length, max_branches)))
         else:
             rollouts.append(rollout)
     return replace(group, rollouts=tuple(rollouts))

@@ -67,8 +67,8 @@ def test_every_way_on_cpu_is_attention_under_one_mask(seed: int, way: tuple[int,
     for packed in (True, False):
         q, k, v = some_qkv(microbatch.num_tokens)
         if packed:
-            heads_first = (x.transpose(0, 1)[None] for x in (q, k, v))
-            out = attention.tree_attention(torch.nn.Module(), *heads_first, None, scaling=0.3, layout=layout)[0][0]
+            query, key, value = (x.transpose(0, 1)[None] for x in (q, k, v))
+            out = attention.tree_attention(torch.nn.Module(), query, key, value, None, scaling=0.3, layout=layout)[0][0]
         else:
             out = masked(q, k, v, 0.3, microbatch)
         torch.autograd.backward(out, torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out))

@@ -45,11 +45,11 @@ def own_loss(tokens: Tokens) -> Tensor:
     return -(torch.tanh(sums) * tokens.advantages)[tokens.samples] * tokens.policy_logprobs
 
 
-def some_episodes(seed: int, **shape: int) -> list[Group]:
+def some_episodes(seed: int, max_branches: int = 5) -> list[Group]:
     rng = np.random.default_rng(seed)
     return [
-        episode_group(rng, [1.0, 0.0, 0.3], group_id=0, prompt_length=6, **shape),
-        episode_group(rng, [0.0, 1.0, np.nan, 1.0], group_id=1, prompt_length=3, **shape),
+        episode_group(rng, [1.0, 0.0, 0.3], group_id=0, prompt_length=6, max_branches=max_branches),
+        episode_group(rng, [0.0, 1.0, np.nan, 1.0], group_id=1, prompt_length=3, max_branches=max_branches),
     ]
 
 
