@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +102,7 @@ def chat_text(
         raise RecipeError(
             "rollout.prompt_template is chat, but the model has no chat template; for a base model use r1_zero or text"
         )
-    if any(message.tool_calls for message in messages) and not renders_tool_calls(tokenizer):
-        messages = [_with_calls_in_words(message) for message in messages]
+    messages = _as_the_template_knows(messages, tokenizer)
     named = {call.call_id: call.name for message in messages for call in message.tool_calls}
     turns = [_turn(message, named.get(message.tool_call_id, "")) for message in messages]
     more = {"tools": list(tools)} if tools else {}
@@ -119,12 +119,46 @@ def renders_tools(tokenizer: ChatTokenizer) -> bool:
 
 
 def renders_tool_calls(tokenizer: ChatTokenizer) -> bool:
-    """Whether the model's template shows the calls of earlier turns: one that does not know them leaves them out."""
-    call = {"type": "function", "id": "call00000", "function": {"name": _PROBE, "arguments": {}}}
+    """Whether the model's template shows the calls of earlier turns; where it does not, they stand in the content."""
+    return _shows(tokenizer, str(tokenizer.chat_template), "calls")
+
+
+def renders_tool_answers(tokenizer: ChatTokenizer) -> bool:
+    """Whether the model's template shows what tools answered; where it does not, a user says it."""
+    return _shows(tokenizer, str(tokenizer.chat_template), "answers")
+
+
+def _as_the_template_knows(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> Sequence[ChatMessage]:
+    """Nothing may get lost: a template leaves out what it has no words for."""
+    template = str(tokenizer.chat_template)
+    called = {call.call_id for message in messages for call in message.tool_calls if not call.error}
+    if any(message.tool_calls for message in messages) and not _shows(tokenizer, template, "calls"):
+        messages = [_with_calls_in_words(message) for message in messages]
+    if all(message.role != "tool" for message in messages):
+        return messages
+    known: list[ChatMessage] = []
+    for message in messages:
+        what = "answers" if message.tool_call_id in called else "stray answers"
+        if message.role != "tool" or _shows(tokenizer, template, what):
+            known.append(message)
+        elif known and known[-1].role == "user":  # some take turns strictly
+            known[-1] = replace(known[-1], content=f"{known[-1].content}\n\n{message.content}")
+        else:
+            known.append(ChatMessage(role="user", content=message.content))
+    return known
+
+
+@lru_cache(maxsize=64)
+def _shows(tokenizer: ChatTokenizer, template: str, what: Literal["calls", "answers", "stray answers"]) -> bool:
+    """Found out by trying. `template`: the tokenizer's, which may change."""
+    name = _PROBE if what == "calls" else "look"
+    call = {"type": "function", "id": "call00000", "function": {"name": name, "arguments": {}}}
+    says_call = what == "calls" or (what == "answers" and _shows(tokenizer, template, "calls"))
+    answer = "found" if what == "calls" else _PROBE
     turns = [
         {"role": "user", "content": "?"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "!", "tool_call_id": "call00000", "name": _PROBE},
+        {"role": "assistant", "content": "", "tool_calls": [call]} if says_call else _SAID,
+        {"role": "tool", "content": answer, "tool_call_id": "call00000", "name": name},
     ]
     try:
         return _PROBE in str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
@@ -133,6 +167,7 @@ def renders_tool_calls(tokenizer: ChatTokenizer) -> bool:
 
 
 _PROBE = "probe_of_rayzero"
+_SAID = {"role": "assistant", "content": "look"}
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 

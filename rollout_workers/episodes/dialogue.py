@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayzero.rollout_workers.episodes.rendering import DialogueRenderer
+from rayzero.rollout_workers.episodes.token_tree import TokenTree
 from rayzero.rollout_workers.templates import Tools
 from rayzero.services.schema.messages import ChatMessage
 
@@ -27,8 +28,10 @@ class SaidSoFar:
     new: Messages
     """What it has beyond its parent: what was observed, and the turn. A root's: all that stands before."""
     tools: Tools
-    tokens: NDArray[np.int32]
-    """All of the conversation."""
+    root_tokens: NDArray[np.int32] | None = None
+    """All of a root's."""
+    place: tuple[int, int] = (0, 0)
+    """Of any other: the tree's path that holds its tokens, and how many of that path's they are."""
     is_whole: bool = True
     """The turn came to its own end: what follows may be appended."""
     followers: list[SaidSoFar] = field(default_factory=list)
@@ -61,11 +64,11 @@ class Dialogue:
         prompt: Messages,
         tools: Tools,
         prompt_text: str,
-        prompt_tokens: NDArray[np.int32],
+        tree: TokenTree,
     ) -> None:
-        """They begin with the episode's prompt; others come where an agent has a prompt of its own."""
-        self._renderer, self._prompt_text, self._prompt_tokens = renderer, prompt_text, prompt_tokens
-        self._prompt = SaidSoFar(new=prompt, tools=tools, tokens=prompt_tokens)
+        """They begin with the episode's prompt, which `tree` has as tokens; others come where an agent has its own."""
+        self._renderer, self._prompt_text, self._tree = renderer, prompt_text, tree
+        self._prompt = SaidSoFar(new=prompt, tools=tools, root_tokens=tree.prompt)
         self._roots = [self._prompt]
 
     def after_prompt(self, messages: Sequence[ChatMessage]) -> NextTurn:
@@ -93,15 +96,15 @@ class Dialogue:
                     best = (len(root.new) + known, said)
         if best is not None:
             return self._plan(best[1], messages[: best[0]], messages[best[0] :], tools)
-        tokens = self._renderer.whole(messages, tools, self._prompt_text, self._prompt_tokens)
-        root = SaidSoFar(new=messages, tools=tools, tokens=tokens)
+        tokens = self._renderer.whole(messages, tools, self._prompt_text, self._tree.prompt)
+        root = SaidSoFar(new=messages, tools=tools, root_tokens=tokens)
         return NextTurn(tokens=tokens, after=root, new=(), reason="prompt")
 
-    def said(self, turn: NextTurn, message: ChatMessage, tokens: NDArray[np.int32], is_whole: bool) -> None:
-        """A turn was sampled and recorded: conversations may go on from here. `tokens`: [T] all, its own included."""
+    def said(self, turn: NextTurn, message: ChatMessage, place: tuple[int, int], is_whole: bool) -> None:
+        """A turn was sampled, and recorded up to `place`: conversations may go on from here."""
         if turn.reason == "prompt" and not turn.new and turn.after not in self._roots:
             self._roots.append(turn.after)
-        told = SaidSoFar(new=(*turn.new, message), tools=turn.after.tools, tokens=tokens, is_whole=is_whole)
+        told = SaidSoFar(new=(*turn.new, message), tools=turn.after.tools, place=place, is_whole=is_whole)
         turn.after.followers.append(told)
 
     def why_forked(self, turn: NextTurn) -> str:
@@ -114,13 +117,18 @@ class Dialogue:
     def _plan(self, said: SaidSoFar, known: Messages, new: Messages, tools: Tools) -> NextTurn:
         is_root = said in self._roots
         if is_root and not new:
-            return NextTurn(tokens=said.tokens, after=said, new=(), reason="")
+            return NextTurn(tokens=self._tokens(said), after=said, new=(), reason="")
         if said.is_whole and not is_root:
             suffix = self._renderer.suffix(new, said.last, tools)
             if suffix is not None:
-                return NextTurn(tokens=np.concatenate([said.tokens, suffix]), after=said, new=new, reason="")
-        tokens = self._renderer.whole((*known, *new), tools, self._prompt_text, self._prompt_tokens)
+                tokens = np.concatenate([self._tokens(said), suffix])
+                return NextTurn(tokens=tokens, after=said, new=new, reason="")
+        tokens = self._renderer.whole((*known, *new), tools, self._prompt_text, self._tree.prompt)
         return NextTurn(tokens=tokens, after=said, new=new, reason=self._why_anew(said, known, new))
+
+    def _tokens(self, said: SaidSoFar) -> NDArray[np.int32]:
+        path, end = said.place
+        return said.root_tokens if said.root_tokens is not None else self._tree.paths[path].tokens[:end]
 
     def _why_anew(self, said: SaidSoFar, known: Messages, new: Messages) -> str:
         """Of a conversation that had to be rendered as a whole."""

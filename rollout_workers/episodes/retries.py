@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-MAX_REMEMBERED = 256
+MAX_REMEMBERED = 32
 """Answers of one episode; a retry comes within seconds."""
 
 

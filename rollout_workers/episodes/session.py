@@ -76,7 +76,7 @@ class EpisodeSession:
         """When it was last asked for something."""
         self._parts = parts
         self._tree = TokenTree(prompt, policy_version)
-        self._dialogue = Dialogue(parts.renderer, request.prompt.messages, request.tools, prompt_text, prompt)
+        self._dialogue = Dialogue(parts.renderer, request.prompt.messages, request.tools, prompt_text, self._tree)
         self._calls: set[asyncio.Task[Any]] = set()
         self._places = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
         self._is_closed = False
@@ -104,7 +104,7 @@ class EpisodeSession:
         return await self._run(self._take(lambda: tokens, max_tokens))
 
     def abort(self) -> None:
-        """No further turn is sampled; what runs ends with what there is, once the engine is told to end it."""
+        """No further turn is sampled; what runs ends with what there is, once the engine ends it."""
         self.is_aborted = True
 
     def close(self) -> EpisodeRecord:
@@ -215,9 +215,9 @@ class EpisodeSession:
             began=began,
             ended=time.monotonic(),
         )
-        self._tree.record(context, turn, self._why_forked(planned, context))
+        place = self._tree.record(context, turn, self._why_forked(planned, context))
         if isinstance(planned, NextTurn):
-            self._dialogue.said(planned, message, np.concatenate([context, made.token_ids]), is_whole)
+            self._dialogue.said(planned, message, place, is_whole)
         self._last_text = made.text
 
     def _why_forked(self, planned: NextTurn | NDArray[np.int32], context: NDArray[np.int32]) -> str:

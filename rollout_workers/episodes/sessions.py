@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 IDLE_S = 4 * 3600.0
 """An episode that was asked for nothing so long lost its driver: no step of an environment may take that long."""
 MAX_REMEMBERED = 10_000
-"""Closed sessions that are told from such as never were."""
+"""Closed sessions that are known from such as never were."""
 
 
 class EpisodeSessions:
@@ -64,7 +64,7 @@ class EpisodeSessions:
         self._forget_the_idle()
         try:
             session = self._make(request)
-        except RecipeError:
+        except Exception:
             self._lockstep.withdraw(request.wave)
             raise
         self._give_up_earlier(request)

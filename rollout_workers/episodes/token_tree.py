@@ -89,8 +89,8 @@ class TokenTree:
                 return path.tokens[: path.fork + turn.end]
         return None
 
-    def record(self, fed: NDArray[np.int32], turn: SampledTurn, reason: str) -> tuple[int, bool]:
-        """Take in a context [F] as it was fed, and what was sampled after it; the path, and whether it is a new one.
+    def record(self, fed: NDArray[np.int32], turn: SampledTurn, reason: str) -> tuple[int, int]:
+        """Take in a context [F] as it was fed, and what was sampled after it; the path, and its number of tokens now.
 
         `reason`: why it is no continuation, if it turns out to be none.
 
@@ -99,7 +99,7 @@ class TokenTree:
         """
         number, shared = self._nearest(fed)
         path = self.paths[number]
-        if is_new := not (path.is_open and shared == len(path.tokens)):
+        if not (path.is_open and shared == len(path.tokens)):
             if shared == 0:
                 raise PromptRefused("the conversation has not even its first token in common with the episode's prompt")
             while number > 0 and shared <= self.paths[number].fork:
@@ -108,7 +108,7 @@ class TokenTree:
             self.paths.append(path)
             number = len(self.paths) - 1
         self._append(path, fed[shared:], turn)
-        return number, is_new
+        return number, len(path.tokens)
 
     def completion(self, text: str) -> Completion:
         """The whole record as a completion; `text`: what was said last, on whatever path."""

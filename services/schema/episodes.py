@@ -2,7 +2,7 @@
 
     EpisodeRequest -> (session) SessionTurn … -> Completion with turns and branches -> EpisodeOutcome
 
-A session lives in one rollout worker, which alone knows tokens; whoever drives it asks for the next turn.
+A session lives in one rollout worker, which alone knows tokens; an environment, or an agent, asks it for the next turn.
 """
 
 from __future__ import annotations

@@ -253,8 +253,10 @@ async def test_thoughts_that_a_request_leaves_out_are_not_missed() -> None:
 
 async def test_a_template_that_changes_what_stands_before_is_rendered_anew() -> None:
     engine = engine_of("abc", "cab")
-    counting = str(tokenizer().chat_template).replace("<|im_end|>\n{% end", "<|im_end|>{{ messages | length }}\n{% end")
-    engine.tokenizer = pair_tokenizer(counting)
+    template = str(tokenizer().chat_template)
+    last = template.replace("<|im_end|>\n{% endfor %}{", "{% if loop.last %}!{% endif %}<|im_end|>\n{% endfor %}{")
+    assert last != template
+    engine.tokenizer = pair_tokenizer(last)
     session = session_of(engine)
     first = (await session.turn(())).message
     await session.turn((first, user("and?")))
