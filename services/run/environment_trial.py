@@ -30,7 +30,7 @@ WORDS = ("1", "07", "yes", "stop", "a", "12", "no", "Paris")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class TrialFinding:
     """One thing that was looked at."""
 
     name: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Trial:
+class TrialEpisode:
     """What an environment said, and how long it took."""
 
     said: list[str] = field(default_factory=list)
@@ -70,16 +70,16 @@ def check(settings: PythonEnvironment, row: Mapping[str, Any], as_json: bool) ->
     return 0 if sound else 1
 
 
-async def _check(settings: PythonEnvironment, row: Mapping[str, Any]) -> tuple[list[Finding], list[Any]]:
+async def _check(settings: PythonEnvironment, row: Mapping[str, Any]) -> tuple[list[TrialFinding], list[Any]]:
     host = EnvironmentHost(settings)
     try:
         try:
             await host.start()
         except ActorStartError as error:
-            return [Finding(name="made and described", is_well=False, detail=str(error))], []
+            return [TrialFinding(name="made and described", is_well=False, detail=str(error))], []
         reward = "gives a reward" if host.has_reward else "gives no reward: a rubric must judge"
         described = f"{len(host.tools)} tools; {reward}" if host.tools else f"reads whole turns; {reward}"
-        findings = [Finding(name="made and described", is_well=True, detail=described)]
+        findings = [TrialFinding(name="made and described", is_well=True, detail=described)]
         first = await _trial(host, row, SEEDS[0])
         findings.append(_ends(first))
         if not first.failure:
@@ -93,9 +93,9 @@ async def _check(settings: PythonEnvironment, row: Mapping[str, Any]) -> tuple[l
         await host.close()
 
 
-async def _trial(host: EnvironmentHost, row: Mapping[str, Any], seed: int) -> Trial:
+async def _trial(host: EnvironmentHost, row: Mapping[str, Any], seed: int) -> TrialEpisode:
     """One episode of made-up turns, the same for a seed."""
-    trial, moves = Trial(), _moves(host, seed)
+    trial, moves = TrialEpisode(), _moves(host, seed)
     started = time.perf_counter()
     live: LiveEnvironment | None = None
 
@@ -164,32 +164,32 @@ def _value(schema: Mapping[str, Any], chance: random.Random) -> Any:
     return chance.choice(WORDS)
 
 
-def _ends(trial: Trial) -> Finding:
+def _ends(trial: TrialEpisode) -> TrialFinding:
     name = "an episode of made-up turns"
     if trial.failure:
-        return Finding(name=name, is_well=False, detail=trial.failure)
+        return TrialFinding(name=name, is_well=False, detail=trial.failure)
     failed = f"; {trial.num_failed} calls raised, which the model would see" if trial.num_failed else ""
     number = len(trial.seconds["answer"])
-    return Finding(name=name, is_well=True, detail=f"{number} turns, {trial.said[-1]}{failed}")
+    return TrialFinding(name=name, is_well=True, detail=f"{number} turns, {trial.said[-1]}{failed}")
 
 
-def _repeats(first: Trial, again: Trial, other: Trial) -> Finding:
+def _repeats(first: TrialEpisode, again: TrialEpisode, other: TrialEpisode) -> TrialFinding:
     name = "the same for the same seed"
     if again.said != first.said or again.failure:
         detail = again.failure or _difference(first.said, again.said)
         hint = "take `seed` in reset, and draw from random.Random(seed)"
-        return Finding(name=name, is_well=False, detail=f"{detail}; {hint}")
+        return TrialFinding(name=name, is_well=False, detail=f"{detail}; {hint}")
     note = "" if other.said != first.said else "; another seed changes nothing"
-    return Finding(name=name, is_well=True, detail=f"{len(first.said)} answers alike{note}")
+    return TrialFinding(name=name, is_well=True, detail=f"{len(first.said)} answers alike{note}")
 
 
-def _side_by_side(alone: Sequence[Trial], pair: Sequence[Trial]) -> Finding:
+def _side_by_side(alone: Sequence[TrialEpisode], pair: Sequence[TrialEpisode]) -> TrialFinding:
     name = "two at once"
     for one, other in zip(alone, pair, strict=True):
         if one.said != other.said or other.failure:
             detail = other.failure or _difference(one.said, other.said)
-            return Finding(name=name, is_well=False, detail=f"{detail}: they share a file, a port or a server")
-    return Finding(name=name, is_well=True, detail="each as by itself")
+            return TrialFinding(name=name, is_well=False, detail=f"{detail}: they share a file, a port or a server")
+    return TrialFinding(name=name, is_well=True, detail="each as by itself")
 
 
 def _difference(one: Sequence[str], other: Sequence[str]) -> str:
@@ -200,9 +200,9 @@ def _difference(one: Sequence[str], other: Sequence[str]) -> str:
     return f"{len(one)} answers, and then {len(other)}"
 
 
-def _times(trial: Trial) -> Finding:
+def _times(trial: TrialEpisode) -> TrialFinding:
     shown = [f"{step} {1000 * max(seconds):.1f} ms" for step, seconds in trial.seconds.items()]
-    return Finding(name="longest step of a kind", is_well=True, detail=", ".join(shown) or "none")
+    return TrialFinding(name="longest step of a kind", is_well=True, detail=", ".join(shown) or "none")
 
 
 def _request(row: Mapping[str, Any], seed: int) -> EpisodeRequest:

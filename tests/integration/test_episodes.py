@@ -1,241 +1,166 @@
-"""Episodes of several turns at one real engine: the record is what it was fed and gave, and what it would score."""
+"""Episodes for real: Ray, vLLM's sessions, environment workers, nested trees in the learner; killed in the middle."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-import pytest_asyncio
 
-from rayzero.rollout_workers.broadcast.loading import PAUSE_MODES
-from rayzero.rollout_workers.engine_process import EngineSpec
-from rayzero.rollout_workers.environment import engine_environment
-from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, SampledText, parser_of
-from rayzero.rollout_workers.vllm_engine import RolloutEngine
-from rayzero.services.schema.config.rollout import RolloutSettings
-from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest
-from rayzero.services.schema.errors import EpisodeClosed, PromptTooLong, RecipeError
-from rayzero.services.schema.messages import ChatMessage, GroupBatch, Prompt, Sampling
-from tests.episode_models import Feed, check_shape, unfolded
-from tests.models import build_tiny_model, character_tokenizer
+from rayzero.services.observe.figures import UPDATE_FIGURES, undeclared
+from rayzero.services.schema.episodes import EpisodeEnd
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.ledger import audit
+from rayzero.services.store.rollout_file import read_groups
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-SETTINGS = RolloutSettings(
-    kv_cache_bytes=2**28, max_model_tokens=768, max_num_seqs=32, num_threads=1, sampling={"max_tokens": 120}
+RECIPE = "deploy/recipes/guess_number.yaml"
+SMALL = (
+    "cold_start.num_updates=20",
+    "cold_start.source.arguments.num_prompts=960",
+    "training.num_updates=2",
+    "training.groups_per_update=4",
+    "training.group_size=4",
+    "evaluation.every_updates=0",
+    "evaluation.num_prompts=8",
+    "evaluation.greedy=never",
+    "checkpoint.every_updates=1",
+    "rollout.max_num_seqs=64",
+    "rollout.kv_cache_bytes=33554432",
+    "observe.api.port=0",
 )
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+START_S = 600.0
+
+pytestmark = pytest.mark.timeout(1500)
+STARTED: list[subprocess.Popen[bytes]] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
+def _end_what_is_left() -> Iterator[None]:
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("model"))
+def start(run_dir: Path, *changes: str) -> subprocess.Popen[bytes]:
+    """`rayzero train`, on its way."""
+    command = [sys.executable, "-m", "rayzero", "train", RECIPE, *SMALL, *changes, "--run-dir", str(run_dir)]
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with open(run_dir.parent / f"{run_dir.name}.log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    STARTED.append(process)
+    return process
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(model: Path) -> AsyncIterator[RolloutEngine]:
-    spec = EngineSpec(model_path=str(model), dtype="float32", settings=SETTINGS)
-    engine = RolloutEngine("rollout-0", spec, deadline_s=60.0)
-    await engine.start()
-    yield engine
-    await engine.shutdown()
+def finish(run_dir: Path, *changes: str) -> Path:
+    """A run, to its end."""
+    code = start(run_dir, *changes).wait(timeout=1200)
+    assert code == 0, (run_dir.parent / f"{run_dir.name}.log").read_text(encoding="utf-8")
+    return run_dir
 
 
-@pytest.fixture
-def feeds(engine: RolloutEngine, monkeypatch: pytest.MonkeyPatch) -> list[Feed]:
-    """All that the engine itself is fed and gives, from here on."""
-    noted: list[Feed] = []
-    complete = engine._complete
-
-    async def noting(of: Any, prompt: Any, *others: Any) -> Any:
-        output = await complete(of, prompt, *others)
-        for part in output.outputs:
-            if part.logprobs is not None:
-                logprobs = np.asarray(part.logprobs.logprobs, dtype=np.float32)
-                noted.append(Feed(tuple(prompt.tolist()), tuple(part.token_ids), tuple(logprobs.tolist())))
-        return output
-
-    monkeypatch.setattr(engine, "_complete", noting)
-    return noted
-
-
-def request(index: int, *, group_id: int = 1, wave: GroupBatch | None = None, max_tokens: int = 120) -> EpisodeRequest:
-    question = ChatMessage(role="user", content="Count to ten.")
-    return EpisodeRequest(
-        group_id=group_id,
-        index=index,
-        prompt=Prompt(prompt_id="p", messages=(question,), answer=None),
-        sampling=Sampling(num_completions=1, max_tokens=max_tokens, seed=100 * group_id + index),
-        wave=wave,
+def rayzero(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another command, on what a run left."""
+    return subprocess.run(
+        [sys.executable, "-m", "rayzero", *arguments], capture_output=True, text=True, timeout=600, check=False
     )
 
 
-async def play(engine: RolloutEngine, asked: EpisodeRequest, num_turns: int = 4) -> EpisodeRecord:
-    """An episode to its end; the environment answers with the number of letters it was told."""
-    session = await engine.open_episode(asked)
-    messages: list[ChatMessage] = []
-    for _ in range(num_turns):
-        turn = await engine.turn(session, messages)
-        if turn.num_tokens == 0:
-            break
-        messages += [turn.message, ChatMessage(role="user", content=f"{len(turn.message.content)} letters")]
-    return await engine.close_episode(session)
+def reach(run_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until an update is made."""
+    give_up = time.monotonic() + START_S
+    while len(read_lines(run_dir / "metrics.jsonl")) < update:
+        assert process.poll() is None, (run_dir.parent / f"{run_dir.name}.log").read_text(encoding="utf-8")
+        assert time.monotonic() < give_up, f"update {update} was not reached in {START_S:g} s"
+        time.sleep(0.1)
 
 
-def parts_of(record: EpisodeRecord) -> list[Any]:
-    return [record.completion, *(branch.completion for branch in record.completion.branches)]
+def figures(run_dir: Path) -> list[dict[str, Any]]:
+    """What updates came to, without their times."""
+    names = ("update", "loss", "grad_norm", "reward_mean", "entropy", "completion_tokens", "kl_rollout")
+    return [{name: row[name] for name in names} for row in read_lines(run_dir / "metrics.jsonl")]
 
 
-async def test_episodes_are_recorded_as_the_engine_was_fed(engine: RolloutEngine, feeds: list[Feed]) -> None:
-    records = await asyncio.gather(*(play(engine, request(index)) for index in range(16)))
-    found = [feed for record in records for feed in unfolded(record)]
-    assert Counter(found) == Counter(feeds)
-    assert max(len(record.completion.turns) for record in records) > 1
-    for record in records:
-        assert record.prompt_text == "<|start|>user\nCount to ten.<|end|>\n<|start|>assistant\n"
-        for part in parts_of(record):
-            check_shape(part)
+def tokens(run_dir: Path) -> list[tuple[bytes, bytes]]:
+    """All that was sampled, and observed, and how likely it was: bit for bit."""
+    files = sorted((run_dir / "rollouts").glob("update_*.jsonl"))
+    groups = [group for file in files for group in read_groups(file)]
+    completions = [rollout.completion for group in groups for rollout in group.rollouts]
+    return [(each.token_ids.tobytes(), each.rollout_logprobs.tobytes()) for each in completions]
 
 
-async def test_turns_score_as_they_were_sampled_like_a_single_turn(engine: RolloutEngine, model: Path) -> None:
-    """The KL to the same weights, by the engine and by transformers, is no larger after observations than without."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    learner = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    first: list[float] = []
-    later: list[float] = []
-    for record in await asyncio.gather(*(play(engine, request(index, group_id=2)) for index in range(6))):
-        for number, feed in enumerate(unfolded(record)):
-            fed, gave = np.asarray(feed.fed, dtype=np.int32), np.asarray(feed.gave, dtype=np.int32)
-            sampled = np.asarray(feed.logprobs)
-            scored = await engine.logprobs(fed, gave)
-            with torch.no_grad():
-                logits = learner(torch.tensor([[*feed.fed, *feed.gave]])).logits[0, len(fed) - 1 : -1]
-            learnt = logits.log_softmax(-1).gather(1, torch.tensor(feed.gave)[:, None])[:, 0].numpy()
-            gap = max(np.abs(scored - sampled).max(), np.abs(learnt - sampled).max())
-            (later if number else first).append(float(gap))
-    assert len(later) > 6
-    assert max(later) < 1e-3 and max(first) < 1e-3
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two updates."""
+    return finish(tmp_path_factory.mktemp("episodes") / "run")
 
 
-async def test_a_wave_is_bit_equal_however_its_environments_dawdle(engine: RolloutEngine) -> None:
-    async def slow(asked: EpisodeRequest, pause_s: float) -> EpisodeRecord:
-        await asyncio.sleep(pause_s)
-        return await play(engine, asked, num_turns=2 + asked.index % 3)
-
-    waves = []
-    for attempt in range(2):
-        wave = GroupBatch(batch_id=f"wave {attempt}", size=6)
-        pauses = [0.02 * ((index * (attempt + 1)) % 5) for index in range(6)]
-        playing = (slow(request(index, group_id=3, wave=wave), pauses[index]) for index in range(6))
-        waves.append(await asyncio.wait_for(asyncio.gather(*playing), 60))
-    for one, other in zip(*waves, strict=True):
-        assert unfolded(one) == unfolded(other)
-
-
-@pytest.mark.parametrize("mode", PAUSE_MODES)
-async def test_new_weights_between_and_within_turns_are_spans(
-    engine: RolloutEngine, feeds: list[Feed], mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_settings", SETTINGS.model_copy(update={"on_weights": mode}))
-    before = engine.policy_version
-    session = await engine.open_episode(request(0, group_id=40 + list(PAUSE_MODES).index(mode), max_tokens=250))
-    turning = asyncio.create_task(engine.turn(session, ()))
-    while engine.stats().num_running == 0:
-        await asyncio.sleep(0.002)
-    await new_version(engine, mode)
-    first = await turning
-    await new_version(engine, mode)
-    await engine.turn(session, (first.message, ChatMessage(role="user", content="Go on.")))
-    record = await engine.close_episode(session)
-    versions = [span.policy_version for part in parts_of(record) for span in part.version_spans]
-    assert versions[0] in (before, before + 1) and versions[-1] == before + 2
-    for part in parts_of(record):
-        check_shape(part)
-    if mode != "abort":
-        assert Counter(unfolded(record)) == Counter(feeds)
-    else:  # what was cut off was fed again, with what there was of it
-        fed = {feed.fed + feed.gave for feed in feeds}
-        assert all(feed.fed + feed.gave in fed for feed in unfolded(record))
+def test_a_model_is_trained_on_what_it_played(played: Path) -> None:
+    assert audit(played).problems == ()
+    rows = read_lines(played / "metrics.jsonl")
+    assert [row["update"] for row in rows] == [1, 2] and not undeclared(rows[-1], UPDATE_FIGURES)
+    assert rows[-1]["episode_turns_mean"] > 1 and rows[-1]["episode_forks_mean"] == 0
+    groups = read_groups(played / "rollouts" / "update_000001.jsonl")
+    episodes = [rollout.completion for group in groups for rollout in group.rollouts]
+    assert {episode.end for episode in episodes} <= {EpisodeEnd.ANSWERED, EpisodeEnd.MAX_TURNS}
+    for episode in episodes:
+        assert episode.outcome is not None and episode.outcome.reward is not None
+        assert len(episode.turns) == sum(message.role == "assistant" for message in episode.outcome.messages)
+        sampled = np.zeros(episode.num_tokens, dtype=bool)
+        for turn in episode.turns:
+            sampled[turn.start : turn.end] = True
+        observed = np.zeros(0, bool) if episode.is_sampled is None else ~episode.is_sampled
+        assert (sampled == (True if episode.is_sampled is None else episode.is_sampled)).all()
+        assert np.isnan(episode.rollout_logprobs[: len(observed)][observed]).all()
+        assert np.isfinite(episode.rollout_logprobs[sampled]).all()
 
 
-async def new_version(engine: RolloutEngine, mode: str) -> None:
-    """As a broadcast does it, with weights that are the same."""
-    llm, (pause, clear_cache) = engine._calls.engine, PAUSE_MODES[mode]
-    async with engine._weights.lock:
-        await llm.engine_core.pause_scheduler_async(mode=pause, clear_cache=clear_cache)
-        version = engine.policy_version + 1
-        await llm.update_weight_version(str(version))
-        engine._weights.policy_version = version
-        await llm.resume_generation()
+def test_its_figures_come_out_the_same_again(played: Path) -> None:
+    again = rayzero("replay", str(played))
+    assert again.returncode == 0, again.stdout + again.stderr
+    judged = rayzero("regrade", str(played))
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    shown = rayzero("samples", str(played))
+    assert "assistant:" in shown.stdout and ("answered" in shown.stdout or "max_turns" in shown.stdout)
 
 
-async def test_an_aborted_group_takes_no_turn_more_and_a_closed_session_none_at_all(engine: RolloutEngine) -> None:
-    sessions = [await engine.open_episode(request(index, group_id=5, max_tokens=600)) for index in range(2)]
-    turning = [asyncio.create_task(engine.turn(session, ())) for session in sessions]
-    while engine.stats().num_running == 0:
-        await asyncio.sleep(0.002)
-    await engine.abort(5)
-    turns = await asyncio.wait_for(asyncio.gather(*turning), 10)
-    assert all(turn.end in (EpisodeEnd.ABORTED, None) for turn in turns)
-    again = await engine.turn(sessions[0], (turns[0].message, ChatMessage(role="user", content="Go on.")))
-    assert (again.end, again.num_tokens) == (EpisodeEnd.ABORTED, 0)
-    for session in sessions:
-        assert (await engine.close_episode(session)).completion.num_tokens >= 0
-        with pytest.raises(EpisodeClosed, match="is closed"):
-            await engine.turn(session, ())
-        with pytest.raises(EpisodeClosed, match="is closed"):
-            await engine.close_episode(session)
-    with pytest.raises(EpisodeClosed, match="no such session"):
-        await engine.turn("made-up", ())
+@pytest.mark.long
+def test_a_strict_run_repeats_bit_for_bit_also_after_a_kill(played: Path, tmp_path: Path) -> None:
+    second = finish(tmp_path / "second", "environment.num_workers=2")
+    assert tokens(second) == tokens(played) and figures(second) == figures(played)
+    third = tmp_path / "third"
+    process = start(third)
+    reach(third, 1, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(third)
+    assert tokens(third) == tokens(played) and figures(third) == figures(played)
+    assert audit(third).problems == ()
 
 
-async def test_a_turn_that_runs_at_the_close_leaves_the_engine(engine: RolloutEngine) -> None:
-    session = await engine.open_episode(request(0, group_id=6, max_tokens=700))
-    turning = asyncio.create_task(engine.turn(session, ()))
-    while engine.stats().num_running == 0:
-        await asyncio.sleep(0.002)
-    record = await engine.close_episode(session)
-    with pytest.raises(EpisodeClosed):
-        await turning
-    assert record.completion.num_tokens == 0 and not record.completion.turns
-    async with asyncio.timeout(10):
-        while engine._calls.ready().get_num_unfinished_requests():
-            await asyncio.sleep(0.01)
-
-
-async def test_what_cannot_begin_is_refused_by_name(engine: RolloutEngine) -> None:
-    asked = request(0)
-    long = replace(asked.prompt, messages=(ChatMessage(role="user", content="x" * 900),))
-    with pytest.raises(PromptTooLong, match=r"rollout\.max_model_tokens is 768"):
-        await engine.open_episode(replace(asked, prompt=long))
-    with pytest.raises(RecipeError, match=r"environment.tool_parser: there is no hermez; there are .*hermes"):
-        await engine.open_episode(replace(asked, tool_parser="hermez"))
-    with pytest.raises(RecipeError, match=r"environment.tool_parser mistral does not fit"):
-        await engine.open_episode(replace(asked, tool_parser="mistral"))
-
-
-async def test_vllms_parsers_are_found_by_their_names() -> None:
-    def parsed(text: str) -> ChatMessage:
-        return parser.parse(SampledText(text=text, raw=text, opening=""))
-
-    parser = parser_of("pythonic", character_tokenizer(), (TOOL,), CallNumbers())
-    assert [(call.name, call.arguments) for call in parsed('[look(at="abc")]').tool_calls] == [("look", {"at": "abc"})]
-    assert parsed("hello") == ChatMessage(role="assistant", content="hello")
+@pytest.mark.long
+def test_environment_workers_and_episodes_are_killed_and_no_group_is_lost(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    changes = ("training.num_updates=20", "training.max_staleness=1", "environment.num_workers=2")
+    process = start(run_dir, *changes)
+    reach(run_dir, 1, process)
+    killed = 0
+    while process.poll() is None and killed < 8:
+        actors = [each for each in psutil.Process(process.pid).children(recursive=True) if "Environment" in each.name()]
+        victims = actors if killed % 2 else [child for actor in actors for child in actor.children(recursive=True)]
+        if victims:
+            victims[killed % len(victims)].kill()
+            killed += 1
+        time.sleep(1.0)
+    assert process.wait(timeout=900) == 0, (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert killed and audit(run_dir).problems == ()
+    assert len(read_lines(run_dir / "metrics.jsonl")) == 20
