@@ -81,7 +81,7 @@ def packed_attention(shape: ModelShape, device: str, limits: MachineLimits, mix:
 
     seconds = best_seconds(work, device, 3)
     segments = [segment for tree in batch.trees for segment in attention._segments(tree)]
-    pairs = sum(each.length * each.prompt_length + each.length**2 / 2 for each in segments)
+    pairs = sum(each.length * each.num_seen + each.length**2 / 2 for each in segments)
     flops = 12.0 * shape.num_heads * shape.head_dim * pairs  # QK and PV, once forward and twice backward
     return {
         "tokens_per_s": len(batch.token_ids) / seconds,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.episodes import EpisodeOutcome
 from rayzero.services.schema.messages import Prompt, VerdictStatus
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Case:
     """Sampled tokens; None where only text is known (`rayzero grade`)."""
     token_ids: Sequence[int] | NDArray[np.int32] = ()
     finish_reason: str = ""
+    outcome: EpisodeOutcome | None = None
+    """How an episode went, as its environment saw it; None: it is none."""
 
     @property
     def prefilled(self) -> bool:

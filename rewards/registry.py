@@ -17,6 +17,7 @@ from rayzero.services.schema.config.reward_components import (
     CodeComponent,
     CosineLengthComponent,
     CustomComponent,
+    EnvironmentComponent,
     ExactComponent,
     FormatComponent,
     InstructionsComponent,
@@ -248,6 +249,12 @@ def _reward_model(component: RewardModelComponent, capacity: Capacity) -> Reward
     return RewardModelReward(component, capacity.device)
 
 
+def _environment(component: EnvironmentComponent, capacity: Capacity) -> Reward:
+    from rayzero.rewards.kinds.environment import EnvironmentReward
+
+    return EnvironmentReward(component)
+
+
 BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "math": _math,
     "code": _code,
@@ -267,5 +274,6 @@ BUILDERS: Mapping[str, Callable[[Any, Capacity], Reward]] = {
     "remote": _remote,
     "judge": _judge,
     "reward_model": _reward_model,
+    "environment": _environment,
 }
 """Imports happen inside: a run loads what its recipe names."""

@@ -32,8 +32,17 @@ class RolloutActor(RolloutEngine):
 
     async def serve_metrics(self, local: bool) -> str:
         """Where Prometheus finds this engine's figures, as `host:port`; `local`: on this machine alone."""
-        if local:
-            return serve_metrics("127.0.0.1")
-        import ray
+        return serve_metrics(_host(local))
 
-        return serve_metrics(ray.util.get_node_ip_address())
+    async def serve_episodes(self, local: bool) -> str:
+        """Where agents find the OpenAI-compatible endpoint of this engine's episodes, as `host:port`; `local`: on this
+        machine alone. An episode's base URL is `http://{host:port}/sessions/{session}/v1`."""
+        return await self._endpoint.start(_host(local))
+
+
+def _host(local: bool) -> str:
+    if local:
+        return "127.0.0.1"
+    import ray
+
+    return str(ray.util.get_node_ip_address())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,18 @@ from rayzero.rollout_workers.broadcast.loading import WeightLoading
 from rayzero.rollout_workers.completions import completion_of, eos_token_ids, spread_seed
 from rayzero.rollout_workers.continuation import carry_on, seed_after
 from rayzero.rollout_workers.engine_calls import EngineCalls
+from rayzero.rollout_workers.episodes.endpoint import EpisodeEndpoint
+from rayzero.rollout_workers.episodes.lockstep import Lockstep
+from rayzero.rollout_workers.episodes.server import EndpointServer
+from rayzero.rollout_workers.episodes.sessions import EpisodeSessions, place_of
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
 from rayzero.rollout_workers.templates import render, room_after
+from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
 from rayzero.services.schema.messages import (
+    ChatMessage,
     Completion,
     GroupCompletions,
     GroupRequest,
@@ -36,6 +43,9 @@ from rayzero.services.schema.messages import (
 )
 
 logger = logging.getLogger(__name__)
+
+Start = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Hands a request to the engine when its turn has come; what the engine gives for it."""
 
 BATCH_PATIENCE_S = 30.0
 """How long a batch waits to be whole: its groups are sent at one time, so one that is missing is lost."""
@@ -61,6 +71,11 @@ class RolloutEngine:
         self._calls = EngineCalls(name, deadline_s)
         self._weights = WeightLoading(self._calls, spec.settings, self._load, self._requests, spec.policy_version)
         self._barrier: BatchBarrier[Any] = BatchBarrier(self._calls.held, min(deadline_s, BATCH_PATIENCE_S))
+        self._lockstep = Lockstep(self._calls.held, deadline_s)
+        self._episodes = EpisodeSessions(
+            spec.settings, self._sample_turn, self._lockstep, lambda: self._weights.policy_version
+        )
+        self._endpoint = EndpointServer(EpisodeEndpoint(self._episodes, lambda: self._stop_token_ids))
 
     @property
     def policy_version(self) -> int:
@@ -77,6 +92,7 @@ class RolloutEngine:
         try:
             self._calls.engine, self._tokenizer, self.start_seconds = await asyncio.to_thread(finish)
             self._stop_token_ids = eos_token_ids(self._tokenizer, Path(self._spec.model_path))
+            self._episodes.begin(self._tokenizer, self._stop_token_ids)
             label = self._calls.engine.update_weight_version(str(self.policy_version))
             await self._calls.in_time(label, "set the first version")
         except RayzeroError:
@@ -101,12 +117,9 @@ class RolloutEngine:
             raise
         sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
         seed = None if sampling.seed is None else spread_seed(sampling.seed)
+        start = partial(self._barrier.start, request.batch, request.group_id)
         salt = "" if request.batch is None else request.batch.batch_id
-        with self._requests.group(request.group_id):
-            completions = await self._sample(prompt, sampling, seed, request, salt)
-            if self._settings.on_weights == "abort":
-                resume = partial(self._resume, replace(request, sampling=sampling, batch=None), prompt)
-                completions = await carry_on(completions, resume, self._tokenizer)
+        completions = await self._complete_all(request.group_id, prompt, sampling, seed, start, salt)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=prompt,
@@ -117,8 +130,38 @@ class RolloutEngine:
             load=self.stats(),
         )
 
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """Begin an episode; its session's id, which can't be guessed.
+
+        Raises:
+            PromptRefused: the model's template cannot render the prompt, or it leaves no room for a completion.
+            RecipeError: the recipe's template or tool parser can't do episodes with this model.
+        """
+        self._calls.ready()
+        return self._episodes.open(request)
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """Sample the next turn of a session after `messages`, all that follow the prompt.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+            PromptRefused: the model's template cannot render the messages.
+        """
+        self._calls.ready()
+        return await self._episodes.find(session).turn(messages)
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """End an episode; the tokens that the engine was fed and returned.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
+        return self._episodes.close(session)
+
     async def abort(self, group_id: int) -> None:
-        """End a group's running completions with finish_reason `abort`; its `generate` returns what there is."""
+        """End a group's running completions with finish_reason `abort`; its `generate` returns what there is. So do the
+        turns of its episodes, which take no further ones."""
+        self._episodes.abort(group_id)
         if request_ids := self._requests.give_up(group_id):
             await self._calls.in_time(self._calls.ready().abort(request_ids), f"abort group {group_id}")
 
@@ -164,6 +207,7 @@ class RolloutEngine:
 
     async def shutdown(self) -> None:
         """End the engine and its processes; does nothing when they are gone already."""
+        await self._endpoint.stop()
         engine, self._calls.engine = self._calls.engine, None
         if engine is not None:
             if engine.output_handler is not None:
@@ -171,8 +215,33 @@ class RolloutEngine:
             await asyncio.to_thread(engine_process.end, engine)
             engine_process.close_sockets(engine)
 
+    async def _sample_turn(self, request: EpisodeRequest, tokens: NDArray[np.int32], sampling: Sampling) -> Completion:
+        """One turn of an episode after [T] tokens."""
+        self._calls.ready()
+        start = partial(self._lockstep.start, request.wave, place_of(request))
+        salt = "" if request.wave is None else request.wave.batch_id
+        (made,) = await self._complete_all(request.group_id, tokens, sampling, sampling.seed, start, salt)
+        return made
+
+    async def _complete_all(
+        self, group_id: int, prompt: NDArray[np.int32], sampling: Sampling, seed: int | None, start: Start, salt: str
+    ) -> tuple[Completion, ...]:
+        """All completions of a prompt, each to its own end."""
+        with self._requests.group(group_id):
+            completions = await self._sample(group_id, prompt, sampling, seed, start, salt)
+            if self._settings.on_weights == "abort":
+                resume = partial(self._resume, group_id, sampling, prompt)
+                completions = await carry_on(completions, resume, self._tokenizer)
+        return completions
+
     async def _sample(
-        self, prompt: NDArray[np.int32], sampling: Sampling, seed: int | None, request: GroupRequest, salt: str = ""
+        self,
+        group_id: int,
+        prompt: NDArray[np.int32],
+        sampling: Sampling,
+        seed: int | None,
+        start: Start | None = None,
+        salt: str = "",
     ) -> tuple[Completion, ...]:
         """What one request of the engine gives."""
         params = sampling_params(
@@ -183,23 +252,22 @@ class RolloutEngine:
             seed=seed,
             logprobs=0,
         )
-        with self._requests.request(request.group_id) as request_id:
-            output = await self._complete(self._calls.ready(), prompt, params, request_id, salt, request)
+        with self._requests.request(group_id) as request_id:
+            output = await self._complete(self._calls.ready(), prompt, params, request_id, salt, start, group_id)
         self._calls.ready()  # a load that failed meanwhile has aborted this request: its tokens come from no version
         return tuple(completion_of(part, self._tokenizer, self.policy_version) for part in output.outputs)
 
     async def _resume(
-        self, request: GroupRequest, prompt: NDArray[np.int32], index: int, made: Completion
+        self, group_id: int, sampling: Sampling, prompt: NDArray[np.int32], index: int, made: Completion
     ) -> Completion | None:
         """What the new weights add to a completion that they cut off; None for a group that is not wanted any more."""
         async with self._weights.lock:  # until they are loaded: what is computed before must not be found by others
             pass
-        if self._requests.is_given_up(request.group_id):
+        if self._requests.is_given_up(group_id):
             return None
-        left = request.sampling.max_tokens - made.num_tokens
-        sampling = replace(request.sampling, num_completions=1, max_tokens=left)
-        seed = seed_after(request.sampling.seed, index, made.num_tokens)
-        (rest,) = await self._sample(np.concatenate([prompt, made.token_ids]), sampling, seed, request)
+        seed = seed_after(sampling.seed, index, made.num_tokens)
+        left = replace(sampling, num_completions=1, max_tokens=sampling.max_tokens - made.num_tokens)
+        (rest,) = await self._sample(group_id, np.concatenate([prompt, made.token_ids]), left, seed)
         return rest
 
     async def _complete(
@@ -209,20 +277,22 @@ class RolloutEngine:
         params: Any,
         request_id: str,
         salt: str = "",
-        group: GroupRequest | None = None,
+        start: Start | None = None,
+        group_id: int | None = None,
     ) -> Any:
         """The finished output of one request; `salt` names who may share its cached prefix."""
         from vllm.inputs.engine import tokens_input
 
         # Salted with the version: a cached prefix can only be found by requests of the version that computed it.
         tokens = tokens_input(prompt.tolist(), cache_salt=f"version {self.policy_version} {salt}")
-        batch, position = (None, 0) if group is None else (group.batch, group.group_id)
         collector: Any = None
         try:
-            collector = await self._barrier.start(
-                batch, position, lambda: engine.add_request(request_id, tokens, params)
-            )
-            if group is not None and self._requests.is_given_up(group.group_id):
+
+            async def submit() -> Any:
+                return await engine.add_request(request_id, tokens, params)
+
+            collector = await (submit() if start is None else start(submit))
+            if group_id is not None and self._requests.is_given_up(group_id):
                 await engine.abort([request_id])  # it was given up before the engine knew of it
             while True:
                 output = collector.get_nowait() or await collector.get()

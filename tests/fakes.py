@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.errors import WorkerError
+from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
+from rayzero.services.schema.errors import EpisodeClosed, WorkerError
 from rayzero.services.schema.interfaces import SftExample
 from rayzero.services.schema.messages import (
     ChatMessage,
@@ -120,6 +121,7 @@ class FakeRolloutWorker:
         self.failures: dict[str, Exception] = {}
         self.on_generate: Callable[[GroupRequest], float] = lambda request: self.delay_s
         self.running: dict[int, asyncio.Event] = {}
+        self.sessions: dict[str, EpisodeRequest] = {}
         self.rendezvous: Rendezvous | None = None
         self.rank = -1
         self.wrong_by = 0.0
@@ -158,6 +160,25 @@ class FakeRolloutWorker:
         self._step(f"abort {group_id}")
         if group_id in self.running:
             self.running[group_id].set()
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        self._step("open_episode")
+        session = f"{self.name}-{request.group_id}-{request.index}"
+        self.sessions[session] = request
+        return session
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        self._step("turn")
+        if session not in self.sessions:
+            raise EpisodeClosed(f"{self.name} has no session {session}")
+        return SessionTurn(message=ChatMessage(role="assistant", content="42"), finish_reason="stop", num_tokens=3)
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        self._step("close_episode")
+        if self.sessions.pop(session, None) is None:
+            raise EpisodeClosed(f"{self.name} has no session {session}")
+        completion = make_completion(self.version)
+        return EpisodeRecord(prompt_token_ids=np.arange(4, dtype=np.int32), prompt_text="", completion=completion)
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         self._step("logprobs")

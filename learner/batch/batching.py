@@ -4,7 +4,8 @@
     position ids    0 .. P-1      P ..           P ..
 
 Positions restart after the prompt for each completion, which sees the prompt and itself (learner/model/attention.py). A
-completion's last token predicts nothing, so it is never fed.
+completion's last token predicts nothing, so it is never fed. A branch of an episode goes on from its fork and sees what
+it shares; what leads to no sampled token is not fed.
 """
 
 from __future__ import annotations
@@ -15,26 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rayzero.learner.batch.nodes import PROMPT
+from rayzero.learner.batch.pieces import Piece, pieces_of
 from rayzero.learner.batch.samples import TrainingSample
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """A prompt with its completions at `start` of a micro-batch; lengths count the tokens that are fed."""
-
-    start: int
-    prompt_length: int
-    completion_lengths: tuple[int, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the whole tree."""
-        return self.prompt_length + sum(self.completion_lengths)
+from rayzero.learner.batch.tree import Tree
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Microbatch:
-    """T fed tokens which predict n completion tokens of whole completions."""
+    """T fed tokens which predict n sampled tokens, of whole rollouts unless it is `partial`."""
 
     token_ids: NDArray[np.int64]
     """[T]"""
@@ -43,15 +33,17 @@ class Microbatch:
     trees: tuple[Tree, ...]
     """They cover [0, T) in order."""
     predictors: NDArray[np.int64]
-    """[n] index into T of the token whose hidden state predicts each completion token."""
+    """[n] index into T of the token whose hidden state predicts each sampled token."""
     targets: NDArray[np.int64]
-    """[n] the completion tokens."""
+    """[n] the sampled tokens."""
     batch_tokens: NDArray[np.int64]
     """[n] index of each into the batch's flat [N] arrays."""
     rows: NDArray[np.int64]
     """[s] the samples it holds."""
     token_samples: NDArray[np.int64]
-    """[n] index into `rows`: which sample each completion token is of."""
+    """[n] index into `rows`: which sample each sampled token is of."""
+    partial: bool = False
+    """Some sampled tokens of a rollout are in another micro-batch: a loss over the whole of it needs both."""
 
     @property
     def num_tokens(self) -> int:
@@ -70,15 +62,15 @@ def pack(
     """Deal samples to micro-batches of at most `tokens_per_microbatch` fed tokens, balanced by cost.
 
     The cost of a tree is its tokens plus `pair_cost` a (query, key) pair. A group too long for one micro-batch is
-    split, its prompt laid again in each part; a single completion longer than the budget gets one of its own. The
-    number of micro-batches is a multiple of `multiple_of` (learner ranks), the last ones empty where there is too
-    little. Samples without tokens are in none.
+    split, its prompt laid again in each part, and so is an episode, with what its branches share; a single path longer
+    than the budget gets a micro-batch of its own. The number of micro-batches is a multiple of `multiple_of` (learner
+    ranks), the last ones empty where there is too little. Samples without tokens are in none.
     """
     bundles = _bundles(samples, tokens_per_microbatch, share_prompts)
     costs = [_cost(bundle, pair_cost) for bundle in bundles]
     total = sum(_fed(bundle) for bundle in bundles)
     num_bins = _round_up(max(1, -(-total // tokens_per_microbatch)) if bundles else 0, multiple_of)
-    bins: list[list[Sequence[TrainingSample]]] = [[] for _ in range(num_bins)]
+    bins: list[list[Sequence[Piece]]] = [[] for _ in range(num_bins)]
     bin_costs, bin_tokens = [0.0] * num_bins, [0] * num_bins
     # Longest first: the small ones then fill the gaps, within a few per cent of an even split.
     for index in sorted(range(len(bundles)), key=lambda i: (-costs[i], i)):
@@ -99,65 +91,81 @@ def pack(
     return [lay_out(bundles_of_bin) for bundles_of_bin in filled]
 
 
-def lay_out(bundles: Sequence[Sequence[TrainingSample]]) -> Microbatch:
-    """One packed micro-batch of the given bundles; the samples of a bundle have one prompt, laid once."""
+def lay_out(bundles: Sequence[Sequence[Piece]]) -> Microbatch:
+    """One packed micro-batch of the given bundles; the pieces of a bundle have one prompt, laid once."""
     tokens: list[NDArray[np.generic]] = []
     positions: list[NDArray[np.int64]] = []
     predictors: list[NDArray[np.int64]] = []
+    batch_tokens: list[NDArray[np.int64]] = []
     trees: list[Tree] = []
     at = 0
     for bundle in bundles:
-        prompt = bundle[0].prompt_token_ids
-        start, length = at, len(prompt)
-        tokens.append(prompt)
+        start, length = at, _prompt_length(bundle)
+        tokens.append(bundle[0].sample.prompt_token_ids[:length])
         positions.append(np.arange(length))
         at += length
-        for sample in bundle:
-            fed = sample.num_tokens - 1
-            tokens.append(sample.token_ids[:fed])
-            positions.append(np.arange(length, length + fed))
-            # The prompt's last token predicts every completion's first; then each token its successor.
-            predictors.append(np.concatenate([[start + length - 1], np.arange(at, at + fed)]))
-            at += fed
-        trees.append(Tree(start, length, tuple(sample.num_tokens - 1 for sample in bundle)))
-    flat = [sample for bundle in bundles for sample in bundle]
+        lengths: list[int] = []
+        forks: list[tuple[int, int]] = []
+        for piece in bundle:
+            before = len(lengths)
+            begins = {PROMPT: start}  # where a token of the path would lie, less its place in the path
+            for number, node in enumerate(piece.nodes):
+                fed = len(node.token_ids)
+                tokens.append(node.token_ids)
+                positions.append(np.arange(node.fork, node.fork + fed))
+                # The last token before the fork predicts a path's first; then each token its successor.
+                predictor = at + node.targets - 1
+                predictor[node.targets == 0] = begins[node.parent] + node.fork - 1
+                predictors.append(predictor)
+                first = piece.sample.start + node.first
+                batch_tokens.append(np.arange(first, first + len(node.targets)))
+                begins[number] = at - node.fork
+                lengths.append(fed)
+                forks.append((0 if node.parent == PROMPT else before + node.parent + 1, node.fork))
+                at += fed
+        nested = any(fork != (0, length) for fork in forks)
+        trees.append(Tree(start, length, tuple(lengths), tuple(forks) if nested else ()))
+    flat = [piece for bundle in bundles for piece in bundle]
     return Microbatch(
         token_ids=_joined(tokens),
         position_ids=_joined(positions),
         trees=tuple(trees),
         predictors=_joined(predictors),
-        targets=_joined([sample.token_ids for sample in flat]),
-        batch_tokens=_joined([np.arange(sample.start, sample.start + sample.num_tokens) for sample in flat]),
-        rows=np.array([sample.row for sample in flat], dtype=np.int64),
-        token_samples=np.repeat(np.arange(len(flat)), [sample.num_tokens for sample in flat]).astype(np.int64),
+        targets=_joined([piece.targets for piece in flat]),
+        batch_tokens=_joined(batch_tokens),
+        rows=np.array([piece.sample.row for piece in flat], dtype=np.int64),
+        token_samples=np.repeat(np.arange(len(flat)), [piece.num_tokens for piece in flat]).astype(np.int64),
+        partial=any(piece.num_tokens < piece.sample.num_tokens for piece in flat),
     )
 
 
-def _bundles(samples: Iterable[TrainingSample], budget: int, share_prompts: bool) -> list[list[TrainingSample]]:
-    """Samples of one group, in parts that fit the budget; without sharing, one sample each."""
-    bundles: list[list[TrainingSample]] = []
-    open_bundle: dict[int, list[TrainingSample]] = {}
+def _bundles(samples: Iterable[TrainingSample], budget: int, share_prompts: bool) -> list[list[Piece]]:
+    """Pieces of one group, in parts that fit the budget; without sharing, one each."""
+    bundles: list[list[Piece]] = []
+    open_bundle: dict[int, list[Piece]] = {}
     for sample in samples:
-        if sample.num_tokens == 0:
-            continue
-        bundle = open_bundle.get(sample.group) if share_prompts else None
-        if bundle is None or _fed(bundle) + sample.num_tokens - 1 > budget:
-            bundle = []
-            bundles.append(bundle)
-            open_bundle[sample.group] = bundle
-        bundle.append(sample)
+        for piece in pieces_of(sample, budget):
+            bundle = open_bundle.get(sample.group) if share_prompts else None
+            if bundle is None or _fed([*bundle, piece]) > budget:
+                bundle = []
+                bundles.append(bundle)
+                open_bundle[sample.group] = bundle
+            bundle.append(piece)
     return bundles
 
 
-def _fed(bundle: Sequence[TrainingSample]) -> int:
-    return len(bundle[0].prompt_token_ids) + sum(sample.num_tokens - 1 for sample in bundle)
+def _prompt_length(bundle: Sequence[Piece]) -> int:
+    return max(piece.prompt_length for piece in bundle)
 
 
-def _cost(bundle: Sequence[TrainingSample], pair_cost: float) -> float:
-    prompt = len(bundle[0].prompt_token_ids)
-    fed = [sample.num_tokens - 1 for sample in bundle]
-    pairs = prompt * prompt / 2 + sum(length * (prompt + length / 2) for length in fed)
-    return prompt + sum(fed) + pair_cost * pairs
+def _fed(bundle: Sequence[Piece]) -> int:
+    return _prompt_length(bundle) + sum(piece.num_fed for piece in bundle)
+
+
+def _cost(bundle: Sequence[Piece], pair_cost: float) -> float:
+    prompt = _prompt_length(bundle)
+    pairs = prompt * prompt / 2 + sum(piece.num_pairs for piece in bundle)
+    return prompt + sum(piece.num_fed for piece in bundle) + pair_cost * pairs
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,13 +1,14 @@
-"""Attention over packed trees: each completion sees its prompt and itself, and nothing else of the micro-batch.
+"""Attention over packed trees: each completion sees what it continues and itself, and nothing else of the micro-batch.
 
 Registered with transformers under `ATTENTION_NAME`; the layout of the micro-batch travels through the model's keyword
 arguments. Three ways to compute the same thing, chosen by device and cost:
 
 - on CPU: batches of a prompt with some of its completions under one mask (learner/model/dense_attention.py); long
-  trees are divided, because work there grows with the square of the sum.
-- long completions on CPU: each against prompt and self (`segments`), so that work grows with their own squares.
-- CUDA: one varlen call whose key segments repeat the prompt for each completion; the kernel computes in 16 bits, so
-  an fp32 policy takes the segments there, too.
+  trees are divided, because work there grows with the square of the sum. A completion and its branches stay together.
+- long completions on CPU: each against what it continues and self (learner/model/segment_attention.py), so that work
+  grows with their own squares.
+- CUDA: one varlen call whose key segments repeat for each completion what it continues; the kernel computes in 16 bits,
+  so an fp32 policy takes the segments there, too.
 
 Dropout inside attention is left out, for engines have none. A sliding window is neutral while sequences are no longer,
 which services/run/preflight.py sees to; a longer one, or a cap on the scores, is refused.
@@ -23,11 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from rayzero.learner.batch.batching import Tree
+from rayzero.learner.batch.tree import Segment, Tree
 from rayzero.learner.model.dense_attention import AttentionPart, DenseBlock, dense_attention, dense_block
+from rayzero.learner.model.segment_attention import SegmentBlock, cpu_block, segment_attention, segment_block
 
 ATTENTION_NAME = "rayzero_tree"
 
@@ -38,16 +39,6 @@ _SHORT_PROMPT = 64
 """Tokens: prompts below this are not worth a part of their own, however little it costs to compute them again."""
 _PADDING = 0.8
 """Parts batched together are at least this share of the longest one's length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Queries [start, start + length) see the keys of the prompt and, causally, themselves."""
-
-    start: int
-    length: int
-    prompt_start: int
-    prompt_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +58,28 @@ class AttentionLayout:
     """How one micro-batch attends. Built once, used by every layer; never changed."""
 
     dense: tuple[DenseBlock, ...]
-    segments: tuple[Segment, ...]
+    segments: SegmentBlock | None
     varlen: VarlenLayout | None
     scatter: Tensor | None
     """[T] int64: row of the concatenated outputs that belongs at each position; none when they are in order."""
     longest: int
-    """Tokens of the longest prompt with one of its completions."""
+    """Tokens of the longest prompt with one of its completions, and what that continues."""
 
 
 def build_layout(trees: Sequence[Tree], device: torch.device) -> AttentionLayout:
     """The layout of a micro-batch's trees on `device`."""
     num_tokens = sum(tree.num_tokens for tree in trees)
-    longest = max((tree.prompt_length + max(tree.completion_lengths, default=0) for tree in trees), default=0)
+    every = [segment for tree in trees for segment in _segments(tree)]
+    longest = max((segment.num_seen + segment.length for segment in every), default=0)
     if device.type == "cuda":
-        every = tuple(segment for tree in trees for segment in _segments(tree))
         scatter = _scatter((), every, num_tokens)
         scatter = None if scatter is None else scatter.to(device)
-        return AttentionLayout((), every, _varlen(trees, device), scatter, longest)
+        return AttentionLayout((), segment_block(every, num_tokens), _varlen(trees, device), scatter, longest)
     parts = [part for tree in trees for part in _parts(tree)]
     blocks = tuple(dense_block(bucket) for bucket in _buckets(sorted(parts, key=lambda part: -part.num_tokens)))
-    segments = tuple(segment for tree in trees for segment in _segments(tree) if not _is_dense(segment))
-    return AttentionLayout(blocks, segments, None, _scatter(blocks, segments, num_tokens), longest)
+    long = [segment for tree in trees for segment in _long_segments(tree)]
+    segments = cpu_block(long, num_tokens) if long else None
+    return AttentionLayout(blocks, segments, None, _scatter(blocks, long, num_tokens), longest)
 
 
 def tree_attention(
@@ -118,7 +110,8 @@ def tree_attention(
     if layout.varlen is not None and q.dtype != torch.float32:
         return _varlen_attention(q, k, v, scaling, layout.varlen)[None], None
     outputs = [dense_attention(q, k, v, scaling, block) for block in layout.dense]
-    outputs += [_segment_attention(q, k, v, scaling, segment) for segment in layout.segments]
+    if layout.segments is not None:
+        outputs.append(segment_attention(q, k, v, scaling, layout.segments))
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if layout.scatter is not None:
         out = out.index_select(0, layout.scatter)
@@ -129,25 +122,8 @@ def tree_attention(
 AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(tree_attention))  # type: ignore[no-untyped-call]
 
 
-def _segment_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, segment: Segment) -> Tensor:
-    """[length, H, d] for one prompt or one completion."""
-    own = slice(segment.start, segment.start + segment.length)
-    prompt = slice(segment.prompt_start, segment.prompt_start + segment.prompt_length)
-    queries = q[own].transpose(0, 1)[None]
-    keys = torch.cat([k[prompt], k[own]]).transpose(0, 1)[None]
-    values = torch.cat([v[prompt], v[own]]).transpose(0, 1)[None]
-    mask = None
-    if segment.prompt_length:
-        mask = torch.ones(segment.length, segment.prompt_length + segment.length, dtype=torch.bool, device=q.device)
-        mask = mask.tril(segment.prompt_length)
-    out = F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )
-    return out[0].transpose(0, 1)
-
-
 def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, layout: VarlenLayout) -> Tensor:
-    """[T, H, d] on CUDA. Causality is aligned to the end of each key segment, behind the repeated prompt."""
+    """[T, H, d] on CUDA. Causality is aligned to the end of each key segment, behind what is repeated there."""
     from torch.nn.attention.varlen import varlen_attn
 
     keys, values = k.index_select(0, layout.key_index), v.index_select(0, layout.key_index)
@@ -168,16 +144,16 @@ def _has_word(varlen_attn: Callable[..., Any]) -> bool:
 
 def _parts(tree: Tree) -> list[AttentionPart]:
     """What of a tree goes through the dense path: its prompt with completions, in parts of about one length."""
-    spans = [(each.start, each.length) for each in _segments(tree)[1:] if _is_dense(each)]
-    if not spans:
-        return [AttentionPart(tree.start, tree.prompt_length, (), True)] if tree.prompt_length <= _DENSE_TOKENS else []
-    count = min(_num_parts(tree.prompt_length, sum(length for _, length in spans)), len(spans))
-    runs: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    units = [unit for unit in tree.units if _is_dense(tree, unit)]
+    if not units:
+        return [AttentionPart(tree.start, tree.prompt_length, (), True)] if _is_dense(tree, ()) else []
+    count = min(_num_parts(tree.prompt_length, sum(map(_num_tokens, units))), len(units))
+    runs: list[list[tuple[Segment, ...]]] = [[] for _ in range(count)]
     # Longest first to the shortest run: runs of one length pad each other least.
-    for span in sorted(spans, key=lambda span: -span[1]):
-        min(runs, key=lambda run: sum(length for _, length in run)).append(span)
+    for unit in sorted(units, key=lambda unit: -_num_tokens(unit)):
+        min(runs, key=lambda run: sum(map(_num_tokens, run))).append(unit)
     return [
-        AttentionPart(tree.start, tree.prompt_length, tuple(sorted(run)), number == 0)
+        AttentionPart(tree.start, tree.prompt_length, _in_order(run), number == 0)
         for number, run in enumerate(run for run in runs if run)
     ]
 
@@ -189,9 +165,24 @@ def _num_parts(prompt_length: int, completion_tokens: int) -> int:
     return max(round(completion_tokens / (2 * max(prompt_length, _SHORT_PROMPT))), 1)
 
 
-def _is_dense(segment: Segment) -> bool:
-    """A completion that is short enough with its prompt; the prompt itself goes with those that are, or alone."""
-    return segment.prompt_length + segment.length <= _DENSE_TOKENS
+def _is_dense(tree: Tree, unit: Sequence[Segment]) -> bool:
+    """A completion that is short enough with its prompt and its branches; the prompt itself goes with those that are,
+    or alone."""
+    return tree.prompt_length + _num_tokens(unit) <= _DENSE_TOKENS
+
+
+def _num_tokens(unit: Sequence[Segment]) -> int:
+    return sum(segment.length for segment in unit)
+
+
+def _in_order(units: Sequence[Sequence[Segment]]) -> tuple[Segment, ...]:
+    return tuple(sorted((segment for unit in units for segment in unit), key=lambda segment: segment.start))
+
+
+def _long_segments(tree: Tree) -> list[Segment]:
+    """What does not go through the dense path."""
+    prompt = [] if _is_dense(tree, ()) else [tree.prompt]
+    return prompt + [segment for unit in tree.units if not _is_dense(tree, unit) for segment in unit]
 
 
 def _buckets(parts: Sequence[AttentionPart]) -> list[list[AttentionPart]]:
@@ -206,13 +197,7 @@ def _buckets(parts: Sequence[AttentionPart]) -> list[list[AttentionPart]]:
 
 
 def _segments(tree: Tree) -> list[Segment]:
-    segments = [Segment(tree.start, tree.prompt_length, tree.start, 0)]
-    at = tree.start + tree.prompt_length
-    for fed in tree.completion_lengths:
-        if fed:
-            segments.append(Segment(at, fed, tree.start, tree.prompt_length))
-        at += fed
-    return segments
+    return [tree.prompt, *(segment for segment in tree.completions if segment.length)]
 
 
 def _scatter(blocks: Sequence[DenseBlock], segments: Sequence[Segment], num_tokens: int) -> Tensor | None:
@@ -228,12 +213,9 @@ def _scatter(blocks: Sequence[DenseBlock], segments: Sequence[Segment], num_toke
 def _varlen(trees: Sequence[Tree], device: torch.device) -> VarlenLayout:
     segments = [segment for tree in trees for segment in _segments(tree)]
     keys = [
-        torch.cat([
-            torch.arange(segment.prompt_start, segment.prompt_start + segment.prompt_length),
-            torch.arange(segment.start, segment.start + segment.length),
-        ])
+        torch.cat([torch.arange(start, start + n) for start, n in (*segment.context, (segment.start, segment.length))])
         for segment in segments
-    ]  # fmt: skip
+    ]
     lengths_q, lengths_k = [segment.length for segment in segments], [len(key) for key in keys]
     return VarlenLayout(
         key_index=torch.cat(keys).to(device),

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rayzero.learner.batch.tree import Segment
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionPart:
@@ -24,15 +26,15 @@ class AttentionPart:
 
     prompt_start: int
     prompt_length: int
-    completions: tuple[tuple[int, int], ...]
-    """(start, length) each."""
+    completions: tuple[Segment, ...]
+    """Each sees the prompt, or some of it, and others of the part, or some of them."""
     gives_prompt: bool
     """Whose output the prompt's own is: of one part of each tree."""
 
     @property
     def num_tokens(self) -> int:
         """The prompt's and the completions'."""
-        return self.prompt_length + sum(length for _, length in self.completions)
+        return self.prompt_length + sum(each.length for each in self.completions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +133,21 @@ def _to_positions(x: Tensor, num_tokens: int, block: DenseBlock) -> Tensor:
 
 def _padded_index(part: AttentionPart, length: int) -> Tensor:
     index = torch.full((length,), part.prompt_start)
-    spans = ((part.prompt_start, part.prompt_length), *part.completions)
+    spans = ((part.prompt_start, part.prompt_length), *((each.start, each.length) for each in part.completions))
     index[: part.num_tokens] = torch.cat([torch.arange(start, start + fed) for start, fed in spans])
     return index
 
 
 def _visible(part: AttentionPart, length: int) -> Tensor:
     """[length, length] bool. Padding sees itself alone: a row that sees nothing would be NaN."""
-    branch = torch.full((length,), -1)
-    at = part.prompt_length
-    for number, (_, fed) in enumerate(part.completions):
-        branch[at : at + fed] = number
-        at += fed
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    in_prompt = torch.arange(length) < part.prompt_length
-    visible = causal & (in_prompt[None, :] | (branch[:, None] == branch[None, :]))
-    padding = torch.arange(length) >= part.num_tokens
-    visible[padding] = torch.eye(length, dtype=torch.bool)[padding]
+    visible = torch.eye(length, dtype=torch.bool)
+    places: dict[int, int] = {}
+    at = 0
+    for segment in (Segment(part.prompt_start, part.prompt_length), *part.completions):
+        own = slice(at, at + segment.length)
+        visible[own, own] = torch.ones(segment.length, segment.length, dtype=torch.bool).tril()
+        for start, seen in segment.context:
+            visible[own, places[start] : places[start] + seen] = True
+        places[segment.start] = at
+        at += segment.length
     return visible

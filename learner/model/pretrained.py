@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from rayzero.learner.batch.batching import Microbatch, lay_out
+from rayzero.learner.batch.pieces import whole_piece
 from rayzero.learner.batch.samples import TrainingSample
 from rayzero.learner.model.attention import ATTENTION_NAME
 from rayzero.learner.model.rank_loading import build_without_memory
@@ -133,7 +134,8 @@ def _samples(vocab_size: int) -> list[TrainingSample]:
 
 
 def _packed(samples: list[TrainingSample]) -> Microbatch:
-    return lay_out([[each for each in samples if each.group == group] for group in sorted(set(_PROMPT_LENGTHS))])
+    groups = sorted(set(_PROMPT_LENGTHS))
+    return lay_out([[whole_piece(each) for each in samples if each.group == group] for group in groups])
 
 
 def _own_logprobs(model: Any, samples: list[TrainingSample]) -> list[Tensor]:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,22 +19,16 @@ from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import Batch, TrainingSample, make_batch
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.objective.advantage import ADVANTAGES, component_normalised
-from rayzero.learner.objective.loss import LossInputs, microbatch_loss
+from rayzero.learner.objective.loss import microbatch_loss
 from rayzero.learner.objective.losses.base import AGGREGATIONS, BatchShape
 from rayzero.learner.objective.losses.custom import CustomLoss, load_function
 from rayzero.learner.update import metrics, stop_conditions
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
+from rayzero.learner.update.split_rollouts import SplitRollouts
+from rayzero.learner.update.step_inputs import Scores, StepInputs
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.messages import Group, UpdateResult
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """[N] log-probabilities at the start of the batch; none where they are not needed."""
-
-    old: Tensor | None
-    reference: Tensor | None
 
 
 class Learner:
@@ -149,10 +142,16 @@ class Learner:
         neutral = np.setdiff1d(rows, trained)
         with phases("watch"):
             self._watch(record, batch, neutral, scores)
+        step = StepInputs(batch=batch, advantages=advantages, token_weights=token_weights, scores=scores)
+        with phases("forward"):
+            split = SplitRollouts.of(microbatches, self.policy, step, self.settings)
         for microbatch, counts in self.policy.ranks.deal(microbatches):
             with phases("forward"):
-                inputs = self._loss_inputs(microbatch, batch, advantages, token_weights * counts, scores)
-                outputs = microbatch_loss(inputs, self.settings)
+                inputs = step.of(microbatch, *self.policy.logprobs(microbatch), counts)
+                if split is not None and microbatch.partial:
+                    outputs = split.outputs(microbatch, inputs, counts)
+                else:
+                    outputs = microbatch_loss(inputs, self.settings)
             with phases("backward"):
                 outputs.loss.backward()  # type: ignore[no-untyped-call]
             if counts:
@@ -180,33 +179,6 @@ class Learner:
                 if counts:
                     tokens = torch.from_numpy(microbatch.batch_tokens)
                     record.watch(microbatch, policy if scores.old is None else scores.old[tokens], entropies)
-
-    def _loss_inputs(
-        self,
-        microbatch: Microbatch,
-        batch: Batch,
-        advantages: NDArray[np.float64],
-        token_weights: NDArray[np.float64],
-        scores: Scores,
-    ) -> LossInputs:
-        policy, entropies = self.policy.logprobs(microbatch)
-        tokens = torch.from_numpy(microbatch.batch_tokens)
-        device = policy.device
-
-        def of_rows(values: NDArray[np.float64]) -> Tensor:
-            return torch.from_numpy(values[microbatch.rows]).to(device, torch.float32)
-
-        return LossInputs(
-            policy_logprobs=policy,
-            entropies=entropies,
-            # With one step a batch pi_old is the policy itself, and costs no forward pass.
-            old_logprobs=policy.detach() if scores.old is None else scores.old[tokens].to(device),
-            rollout_logprobs=torch.from_numpy(batch.rollout_logprobs[microbatch.batch_tokens]).to(device),
-            reference_logprobs=None if scores.reference is None else scores.reference[tokens].to(device),
-            samples=torch.from_numpy(microbatch.token_samples).to(device),
-            advantages=of_rows(advantages),
-            token_weights=of_rows(token_weights),
-        )
 
     def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
         """[S] from the rewards, shaped first where the recipe says so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ from rayzero.rewards.children.fork_server import HEADER
 from rayzero.services.schema.causes import ErrorCause
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+MAX_REPLY_BYTES = 64 * 2**20
+"""Of one reply: what a child sends beyond it would fill the memory of the process that judges."""
 FIRST_LOOK_S = 0.004
 """A child busy for so long is looked at, again after as long, then ever more seldom: quick items cost no look."""
 
@@ -69,10 +72,12 @@ class Child:
         return asyncio.get_running_loop().time() - self.started_at
 
     async def exchange(self, body: bytes) -> dict[str, Any]:
-        """Send one frame and wait for the answer. Raises EOFError or OSError when the child is gone."""
+        """Send one frame and wait for the answer. Raises EOFError or OSError when the child is gone, or floods."""
         self.writer.write(HEADER.pack(len(body)) + body)
         await self.writer.drain()
         (length,) = HEADER.unpack(await self.reader.readexactly(HEADER.size))
+        if length > MAX_REPLY_BYTES:
+            raise OSError(errno.EMSGSIZE, f"it sent {length} bytes, and {MAX_REPLY_BYTES} is the most")
         reply: dict[str, Any] = json.loads(await self.reader.readexactly(length))
         return reply
 

@@ -100,7 +100,7 @@ class ChildPool:
         if self._closed:
             raise ChildFailure(ErrorCause.START, "the child pool is closed")
         self.counts["items"] += 1
-        body = _pickled(item)
+        body = pickled(item)
         try:
             return await self._attempt(body)
         except ChildFailure as failure:
@@ -245,7 +245,7 @@ class ChildPool:
             self._admit()
 
 
-def _pickled(item: Any) -> bytes:
+def pickled(item: Any) -> bytes:
     """ChildFailure for what a row holds and no child can be given, as a list nested a thousand times."""
     try:
         return pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)

@@ -18,6 +18,7 @@ import torch
 
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.update.learner import Learner
+from rayzero.services.bench.episodes import EpisodeMix, measure_episodes, rows_of
 from rayzero.services.bench.length_mix import MIXES, LengthMix, make_groups, num_real_tokens
 from rayzero.services.bench.limits import MachineLimits, measure_limits
 from rayzero.services.planning.model_shape import ModelShape, read_shape
@@ -63,6 +64,34 @@ def run(
     return figures
 
 
+def run_episodes(
+    model: str,
+    *,
+    dtype: str = "bfloat16",
+    num_threads: int = 0,
+    repeats: int = 3,
+    mix: EpisodeMix | None = None,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """The same for episodes that fork: trees beside rows.
+
+    Raises:
+        RecipeError: the model cannot be trained.
+    """
+    from rayzero.services.bench.table import show
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    device, mix = "cuda" if torch.cuda.is_available() else "cpu", mix or EpisodeMix()
+    learner = _learner(resolve_model(model), dtype, device, mix.num_turns * mix.sampled_tokens, share=True)
+    figures: dict[str, Any] = {
+        "model": model, "dtype": dtype, "device": device, "computes_on": _where(device),
+        "num_threads": torch.get_num_threads(), "mix": str(mix), **measure_episodes(learner, mix, repeats),
+    }  # fmt: skip
+    show("one update on episodes that fork", rows_of(figures), figures, as_json)
+    return figures
+
+
 def measure(
     model: str,
     *,
@@ -78,12 +107,14 @@ def measure(
         torch.set_num_threads(num_threads)
     path, lengths = resolve_model(model), MIXES[mix]
     limits = measure_limits(device)
+
+    def learner(share: bool) -> Learner:
+        return _learner(path, dtype, device, lengths.max_tokens, share)
+
     variants = {
-        "packed": _measure(lambda: _learner(path, dtype, device, lengths, share=False), lengths, 0.0, repeats, limits),
-        "learner": _measure(lambda: _learner(path, dtype, device, lengths, share=True), lengths, 0.0, repeats, limits),
-        "half_neutral": _measure(
-            lambda: _learner(path, dtype, device, lengths, share=True), lengths, 0.5, repeats, limits
-        ),
+        "packed": _measure(lambda: learner(False), lengths, 0.0, repeats, limits),
+        "learner": _measure(lambda: learner(True), lengths, 0.0, repeats, limits),
+        "half_neutral": _measure(lambda: learner(True), lengths, 0.5, repeats, limits),
     }
     figures: dict[str, Any] = {
         "model": model, "dtype": dtype, "device": device, "computes_on": _where(device),
@@ -98,7 +129,7 @@ def measure(
     return figures
 
 
-def _learner(path: Any, dtype: str, device: str, mix: LengthMix, share: bool) -> Learner:
+def _learner(path: Any, dtype: str, device: str, max_tokens: int, share: bool) -> Learner:
     tokens = _gpu_microbatch(read_shape(path)) if device == "cuda" else 4096
     settings = LearnerSettings.model_validate({
         "compute": {"share_prompts": share, "tokens_per_microbatch": tokens},
@@ -106,7 +137,7 @@ def _learner(path: Any, dtype: str, device: str, mix: LengthMix, share: bool) ->
         "watch": {"kl_warn": 1e9, "kl_stop": 1e9, "ess_warn": 0, "ess_stop": 0},
     })  # fmt: skip
     policy = Policy(path, dtype=dtype, device=device, compute=settings.compute)
-    return Learner(policy, settings, num_updates=1000, max_completion_tokens=mix.max_tokens)
+    return Learner(policy, settings, num_updates=1000, max_completion_tokens=max_tokens)
 
 
 def _where(device: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from rayzero.services.chaos.strikes import FaultLog
+from rayzero.services.chaos.strikes import EPISODE_KINDS, KINDS, FaultLog
 from rayzero.services.loop.activity import Phase
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.loop.run_control import RunControl
@@ -49,7 +49,8 @@ class ChaosAgent:
             write_atomically(self.end, str(time.time() + self.seconds))
         until_s = float(self.end.read_text(encoding="utf-8"))
         while time.time() < until_s:
-            kind, phase = self.book.next(self.chance)
+            kinds = KINDS if control.controller.runner.episodes is None else (*KINDS, *EPISODE_KINDS)
+            kind, phase = self.book.next(self.chance, kinds)
             version = control.controller.buffer.version
             if await self._strike(control, kind, phase):
                 await self._progress(control, version)
@@ -98,9 +99,16 @@ class ChaosAgent:
         if kind == "node":
             raylet = self._one_of(json.loads(self.nodes.read_text(encoding="utf-8")))
             return [*raylet, *(process.pid for pid in raylet for process in _descendants(pid))]
-        workers = {"rollout": "rollout", "engine": "rollout", "reward": "reward", "sandbox": "reward"}
+        workers = {
+            "rollout": "rollout",
+            "engine": "rollout",
+            "reward": "reward",
+            "sandbox": "reward",
+            "environment": "environment",
+            "episode": "environment",
+        }
         pids = [worker.pid for worker in control.status().workers if worker.role == workers[kind]]
-        if kind in ("rollout", "reward"):
+        if kind in ("rollout", "reward", "environment"):
             return self._one_of(pids)
         below = [process for pid in pids if pid is not None for process in _descendants(pid)]
         if kind == "engine":

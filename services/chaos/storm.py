@@ -50,9 +50,14 @@ def run(recipe: Path, overrides: Sequence[str], minutes: float, seed: int, num_n
     folder = Path(tempfile.mkdtemp(prefix="rayzero-storm-"))
     run_dir = folder / "run"
     everywhere = f"{{{RESOURCE}: 1}}"
-    placed = [f"cluster.{role}_resources={everywhere}" for role in ("rollout", "reward", "learner")]
+    roles = ["rollout", "reward", "learner"]
+    own = list(CHANGES)
+    if load_recipe(recipe, overrides).environment is not None:
+        roles.append("environment")
+        own.append("environment.num_workers=2")
+    placed = [f"cluster.{role}_resources={everywhere}" for role in roles]
     with LocalNodes(num_nodes, folder / NODES, folder / "nodes.log") as nodes:
-        changes = [*CHANGES, *overrides, *placed, f"cluster.address={nodes.address}"]
+        changes = [*own, *overrides, *placed, f"cluster.address={nodes.address}"]
         load_recipe(recipe, changes)
         console.print(f"storm over {recipe} for {minutes:g} min on {num_nodes} nodes; all of it is in {folder}")
         command = [str(run_dir), str(60 * minutes), str(seed), str(recipe), *changes]

@@ -16,6 +16,9 @@ KINDS = ("rollout", "engine", "reward", "sandbox", "learner", "driver", "node")
 """A rollout actor; its engine's own process; a reward actor; a child that runs what it judges; the learner; the driver
 with the whole control plane; a Ray node with all that lives on it."""
 
+EPISODE_KINDS = ("environment", "episode")
+"""Where a run has episodes: an environment worker; the process of one episode."""
+
 PHASES = ("generation", "scoring", "update", "sync", "checkpoint")
 
 
@@ -38,10 +41,10 @@ class FaultLog:
         """Kills by (kind, phase)."""
         return Counter((row["kind"], row["phase"]) for row in self.rows())
 
-    def next(self, chance: random.Random) -> tuple[str, str]:
+    def next(self, chance: random.Random, kinds: Sequence[str] = KINDS) -> tuple[str, str]:
         """One of the pairs that had the fewest kills."""
         counts = self.counts()
-        pairs = [(kind, phase) for kind in KINDS for phase in PHASES]
+        pairs = [(kind, phase) for kind in kinds for phase in PHASES]
         fewest = min(counts[pair] for pair in pairs)
         return chance.choice([pair for pair in pairs if counts[pair] == fewest])
 
@@ -52,6 +55,7 @@ class FaultLog:
         table.add_column("killed, in the middle of")
         for phase in PHASES:
             table.add_column(phase, justify="right")
-        for kind in KINDS:
+        killed = {kind for kind, _ in counts}
+        for kind in (*KINDS, *(kind for kind in EPISODE_KINDS if kind in killed)):
             table.add_row(kind, *(str(counts[kind, phase]) for phase in PHASES))
         return table

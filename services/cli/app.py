@@ -17,6 +17,7 @@ import typer
 
 from rayzero.services.cli.bench import bench
 from rayzero.services.cli.data import data, new
+from rayzero.services.cli.environments import environments
 from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
@@ -45,6 +46,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(data, name="data")
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(pipeline, name="pipeline")
+app.add_typer(environments, name="env")
 
 
 @app.command(epilog="Example: rayzero train deploy/recipes/demo.yaml seed=1 training.num_updates=20")

@@ -58,19 +58,27 @@ def learner(
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    episodes: Annotated[
+        bool, typer.Option(help="Episodes that fork, as trees and as rows, in place of the mix and of TRL.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
     trl: Annotated[
         bool, typer.Option(help="A column for TRL's step, in a checkout and where TRL is installed.")
     ] = True,
     json: AsJson = False,
 ) -> None:
     """Trained tokens a second, beside the machine's own limits and beside TRL. Needs neither Ray nor vLLM."""
-    from rayzero.services.bench.learner import run
+    from rayzero.services.bench.learner import run, run_episodes
     from rayzero.services.planning.models import resolve_model
 
+    if episodes:
+        run_episodes(str(resolve_model(model)), dtype=dtype, num_threads=threads, as_json=json)
+        return
     step = checkout.find("trl.step") if trl else None
     run(
         str(resolve_model(model)),
         mix=mix,
+        dtype=dtype,
         num_threads=threads,
         measure_trl=step.measure if step is not None and step.is_installed() else None,
         as_json=json,

@@ -12,7 +12,7 @@ from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageE
 from rayzero.services.schema.printable import printable
 
 POLL_S = 1.0
-ROLES = ("rollout", "reward")
+ROLES = ("rollout", "reward", "environment")
 
 
 def parse_targets(changes: Sequence[str]) -> dict[str, int]:
@@ -25,7 +25,7 @@ def parse_targets(changes: Sequence[str]) -> dict[str, int]:
     for change in changes:
         role, _, number = change.partition("=")
         if role not in ROLES or not number.isdigit() or role in targets:
-            raise UsageError(f"{change!r}: write it as rollout=3 or reward=4, each at most once")
+            raise UsageError(f"{change!r}: write it as rollout=3, reward=4 or environment=2, each at most once")
         targets[role] = int(number)
     return targets
 

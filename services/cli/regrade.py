@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from rayzero.rewards.scorer import Scorer
 from rayzero.services.cli.client import find_directory
+from rayzero.services.loop.episode_verdicts import judged
 from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.text import shortened
 from rayzero.services.schema.config.loader import validate_recipe
@@ -81,7 +83,11 @@ async def _regrade(recipe: Recipe, tokens: TokenTexts, files: list[Path]) -> tup
     async def judge(group: Group) -> tuple[Verdict, ...]:
         async with slots:
             prompt = "".join(tokens.of(group.prompt_token_ids.tolist()) or [group.prompt.messages[-1].content])
-            return await scorer.score(group.prompt, prompt, [rollout.completion for rollout in group.rollouts])
+            completions = [rollout.completion for rollout in group.rollouts]
+            score = partial(scorer.score, group.prompt, prompt)
+            if recipe.environment is None:
+                return await score(completions)
+            return await judged(completions, recipe.environment.truncated, score)
 
     num_rollouts = 0
     flips: list[Flip] = []

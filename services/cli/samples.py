@@ -69,9 +69,21 @@ def _table(group: dict[str, Any]) -> Table:
         verdict = f"{rollout['status']}: {shortened(rollout['reason'], 120)}"
         kl = rollout.get("kl_rollout")
         length = f"{rollout['num_tokens']} {rollout['finish_reason']}"
+        said = rollout["completion"]
+        if (episode := rollout.get("episode")) is not None and episode["outcome"] is not None:
+            length, said = f"{rollout['num_tokens']} {episode['end']}", conversation(episode["outcome"]["messages"])
         cells = (reward, verdict, length, "–" if kl is None else f"{kl:.2g}", versions)
-        table.add_row(*map(escape, cells), escape(shortened(rollout["completion"], MAX_TEXT)))
+        table.add_row(*map(escape, cells), escape(shortened(said, MAX_TEXT)))
     return table
+
+
+def conversation(messages: list[dict[str, Any]]) -> str:
+    """An episode in a line a message: who spoke, what was said, which tools were called."""
+    lines = []
+    for message in messages:
+        calls = [f"{call['name']}({json_text(call['arguments'])})" for call in message.get("tool_calls", ())]
+        lines.append(" ".join(filter(None, (f"{message['role']}:", message["content"], *calls))))
+    return "\n".join(lines)
 
 
 def _write(text: str, out: Path | None) -> None:

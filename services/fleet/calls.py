@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from rayzero.services.schema.interfaces import LearnerHandle, RewardWorker, RolloutWorker
+from rayzero.services.schema.interfaces import EnvironmentWorker, LearnerHandle, RewardWorker, RolloutWorker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,6 +99,9 @@ class RolloutCalls:
 
     generate = Call(RolloutWorker.generate, "group_s")
     abort = Call(RolloutWorker.abort, "sync_s")
+    open_episode = Call(RolloutWorker.open_episode, "sync_s")
+    turn = Call(RolloutWorker.turn, "group_s")
+    close_episode = Call(RolloutWorker.close_episode, "sync_s")
     logprobs = Call(RolloutWorker.logprobs, "group_s")
     join_transfer = Call(RolloutWorker.join_transfer, "sync_s")
     receive_weights = Call(RolloutWorker.receive_weights, "sync_s")
@@ -111,6 +114,12 @@ class RewardCalls:
     """Calls on a reward worker. A worker that fails one is replaced by its fleet."""
 
     score = Call(RewardWorker.score, "score_s")
+
+
+class EnvironmentCalls:
+    """Calls on an environment worker. A worker that fails one is replaced by its fleet."""
+
+    run_episode = Call(EnvironmentWorker.run_episode, "group_s")
 
 
 class LearnerCalls:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from rayzero.services.fleet.calls import Call, LearnerCalls, P, RewardCalls, RolloutCalls, T
+from rayzero.services.fleet.calls import Call, EnvironmentCalls, LearnerCalls, P, RewardCalls, RolloutCalls, T
 from rayzero.services.schema.config.training import DeadlineSettings
 from rayzero.services.schema.errors import (
     DeadlineError,
@@ -41,6 +41,10 @@ class RemoteActor:
         """Ray's id of the node it lives on."""
         self.release: Callable[[], None] | None = None
         """Gives its GPUs back."""
+
+    def __reduce__(self) -> tuple[type[RemoteActor], tuple[Any, ...]]:
+        """What another actor calls it through. Who started it alone gives its GPUs back."""
+        return type(self), (self.name, self.handle, self.deadlines)
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call of the actor's table, bounded by its own deadline."""
@@ -89,6 +93,10 @@ class RemoteRolloutWorker(RolloutCalls, RemoteActor):
 
 class RemoteRewardWorker(RewardCalls, RemoteActor):
     """A `RewardWorker` on Ray."""
+
+
+class RemoteEnvironmentWorker(EnvironmentCalls, RemoteActor):
+    """An `EnvironmentWorker` on Ray."""
 
 
 class RemoteLearner(LearnerCalls, RemoteActor):

@@ -126,7 +126,7 @@ class Admission:
         try:
             group = await self.runner.run(request, lambda state, holder: self.buffer.move(entry, state, holder), worker)
         except WorkerError as error:
-            if self.runner.rollouts.failure is not None or self.runner.rewards.failure is not None:
+            if self.runner.failure is not None:
                 raise  # no later group would fare better: the run ends with this cause, not with a stall
             self._drop(entry, DropReason.FAILED, str(error))
             return

@@ -39,20 +39,22 @@ class BatchFigures:
     uniform_group_share: float
     """Share of the groups whose rewards are all equal: 0 … 1."""
     completion_tokens: int
+    """Sampled ones, of an episode those of all its turns and branches."""
     completion_tokens_mean: float
     completion_tokens_max: float
     truncated_share: float
-    """Share that was stopped by max_tokens: 0 … 1."""
+    """Share that ran out of tokens: 0 … 1."""
     trained_tokens: int
-    """Completion tokens, and every completion's prompt with them."""
+    """Completion tokens, and what they follow: every completion's prompt, and what an episode's environment said."""
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> BatchFigures:
         """The figures of a batch."""
         judged = [rollout for group in groups for rollout in group.judged]
         rewards = [rollout.verdict.reward for rollout in judged]
-        lengths = [rollout.completion.num_tokens for rollout in judged]
+        lengths = [rollout.completion.num_sampled for rollout in judged]
         names = sorted({name for rollout in judged for name in rollout.verdict.components})
+        paths = [path for rollout in judged for path in rollout.completion.paths]
         prompts = sum(len(group.prompt_token_ids) * len(group.judged) for group in groups)
         return cls(
             samples=len(judged),
@@ -69,8 +71,8 @@ class BatchFigures:
             completion_tokens=sum(lengths),
             completion_tokens_mean=mean(lengths),
             completion_tokens_max=float(max(lengths)) if lengths else math.nan,
-            truncated_share=mean([rollout.completion.finish_reason == "length" for rollout in judged]),
-            trained_tokens=prompts + sum(lengths),
+            truncated_share=mean([rollout.completion.is_truncated for rollout in judged]),
+            trained_tokens=prompts + sum(path.num_tokens for path in paths),
         )
 
     def row(self) -> dict[str, float]:

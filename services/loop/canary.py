@@ -20,7 +20,7 @@ from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WeightSyncError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Completion, Group
 
 Sample = tuple[NDArray[np.int32], NDArray[np.int32]]
 """(prompt tokens, completion tokens)"""
@@ -70,7 +70,7 @@ class Canary:
         for group in groups:
             room = min(MAX_TOKENS, self.max_model_tokens - 1 - len(group.prompt_token_ids))
             for rollout in group.rollouts:
-                number = min(room, rollout.completion.num_tokens)
+                number = min(room, _num_leading(rollout.completion))
                 if number > 1:  # one token would not make a mean
                     found.append((group.prompt_token_ids, rollout.completion.token_ids[:number]))
         longest = heapq.nlargest(MAX_COMPLETIONS, found, key=lambda sample: len(sample[1]))
@@ -120,6 +120,12 @@ class Canary:
     async def _scores(self, side: LearnerHandle | RolloutWorker) -> NDArray[np.float32]:
         parts = await asyncio.gather(*(side.logprobs(prompt, tokens) for prompt, tokens in self._samples))
         return np.concatenate(parts)
+
+
+def _num_leading(completion: Completion) -> int:
+    """Tokens that were sampled before an environment spoke: a KL is estimated from no others."""
+    sampled = completion.is_sampled
+    return completion.num_tokens if sampled is None else int(np.argmin(np.append(sampled, False)))
 
 
 def check_kl(kl: float, num_tokens: int, limits: WatchSettings, dtype: str) -> tuple[list[str], RunHalted | None]:

@@ -292,8 +292,7 @@ class Controller:
                 raise self._stall()
 
     def _stall(self) -> DeadlineError:
-        fleets: list[Fleet[Any]] = [self.runner.rollouts, self.runner.rewards]
-        return stalled(self.stalled_s, self.activity, self.buffer, fleets, self._drops.describe())
+        return stalled(self.stalled_s, self.activity, self.buffer, self.runner.fleets, self._drops.describe())
 
     @property
     def _silent_s(self) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.episode_runner import EpisodeRunner
+from rayzero.services.loop.episode_verdicts import judged
 from rayzero.services.loop.group_buffer import GroupState
-from rayzero.services.schema.errors import DeadlineError, WorkerError
+from rayzero.services.schema.errors import DeadlineError, RayzeroError, WorkerError
 from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.messages import Completion, Group, GroupCompletions, GroupRequest, Rollout, Verdict
 
@@ -37,6 +40,8 @@ class GroupRunner:
     rewards: Fleet[RewardWorker]
     max_attempts: int
     lease_deadline_s: float
+    episodes: EpisodeRunner | None = None
+    """Runs a group as episodes; None: one completion each."""
     aborted_tokens: int = 0
     """Completion tokens of groups that were given up while they were generated."""
     _aborted: set[int] = field(default_factory=set)
@@ -56,11 +61,11 @@ class GroupRunner:
         try:
             made = await self._generate(request, on_move, worker, priority)
             if request.group_id in self._aborted:
-                self.aborted_tokens += sum(completion.num_tokens for completion in made.completions)
+                self.aborted_tokens += sum(completion.num_sampled for completion in made.completions)
                 raise GroupAborted(made.completions)
         finally:
             self._aborted.discard(request.group_id)
-        verdicts = await self._score(request, made, on_move, priority)
+        verdicts = await self._judge(request, made, on_move, priority)
         return Group(
             group_id=request.group_id,
             prompt=request.prompt,
@@ -71,6 +76,17 @@ class GroupRunner:
             ),
             worker=made.worker,
         )
+
+    @property
+    def fleets(self) -> list[Fleet[Any]]:
+        """Of all workers that a group passes."""
+        environments = [] if self.episodes is None else [self.episodes.environments]
+        return [self.rollouts, self.rewards, *environments]
+
+    @property
+    def failure(self) -> RayzeroError | None:
+        """Why one of the fleets has given up; None as long as none has."""
+        return next((fleet.failure for fleet in self.fleets if fleet.failure is not None), None)
 
     async def abort(self, group_id: int, worker: str) -> None:
         """A group that `worker` generates is not wanted any more: its carrying ends with `GroupAborted`, soon."""
@@ -94,7 +110,10 @@ class GroupRunner:
                     # Its batch waits for it at one worker and one attempt alone.
                     if request.batch is not None and (attempt > 1 or slot.name != worker):
                         request = replace(request, batch=None)
-                    made = await slot.live_worker.generate(request)
+                    if self.episodes is not None:
+                        made = await self.episodes.run(request, slot, priority)
+                    else:
+                        made = await slot.live_worker.generate(request)
                     if made.load is not None:
                         slot.limit.note(made.load, slot.in_flight)
                     return made
@@ -104,6 +123,18 @@ class GroupRunner:
                 failure = error
                 logger.warning("group %d: generation failed (attempt %d): %s", request.group_id, attempt, error)
         raise WorkerError(f"generation failed {self.max_attempts} times; the last cause: {failure}")
+
+    async def _judge(
+        self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, priority: bool
+    ) -> tuple[Verdict, ...]:
+        """The rubric's verdicts, but for episodes that need none."""
+        if self.episodes is None:
+            return await self._score(request, made, on_move, priority)
+
+        async def score(completions: Sequence[Completion]) -> tuple[Verdict, ...]:
+            return await self._score(request, replace(made, completions=tuple(completions)), on_move, priority)
+
+        return await judged(made.completions, self.episodes.settings.truncated, score)
 
     async def _score(
         self, request: GroupRequest, made: GroupCompletions, on_move: OnMove, priority: bool

@@ -24,7 +24,7 @@ WARN_BELOW = -0.1
 TOOK_TOO_LONG = (DropReason.STALE, DropReason.OVER_PROVISIONED)
 
 Length = tuple[int, bool]
-"""(tokens, whether that was its end)"""
+"""(sampled tokens, whether that was its end)"""
 
 
 @dataclass(slots=True)
@@ -40,11 +40,11 @@ class LengthBias:
     def on_drop(self, completions: Iterable[Completion], reason: DropReason | None) -> None:
         """A group is dropped, whole or not; only a drop for its time leans on lengths."""
         if reason in TOOK_TOO_LONG:
-            self._open += [(each.num_tokens, each.finish_reason != "abort") for each in completions]
+            self._open += [(each.num_sampled, each.finish_reason != "abort") for each in completions]
 
     def on_update(self, groups: Sequence[Group]) -> tuple[dict[str, float], list[str]]:
         """The figures after an update of `groups`, and a warning the first time that they lean far."""
-        lengths = [(rollout.completion.num_tokens, True) for group in groups for rollout in group.judged]
+        lengths = [(rollout.completion.num_sampled, True) for group in groups for rollout in group.judged]
         self._trained.append(lengths)
         self._dropped.append(self._open)
         self._open = []

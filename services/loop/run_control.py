@@ -20,7 +20,7 @@ class WorkerStatus:
 
     name: str
     role: str
-    """`rollout` or `reward`."""
+    """`rollout`, `reward` or `environment`."""
     state: str
     """`starting`, `joining` (up, without the current weights), `serving` or `draining`."""
     seconds_in_state: float
@@ -63,7 +63,9 @@ class RunControl:
 
     controller: Controller
 
-    async def scale(self, *, rollout: int | None = None, reward: int | None = None) -> None:
+    async def scale(
+        self, *, rollout: int | None = None, reward: int | None = None, environment: int | None = None
+    ) -> None:
         """Grow or shrink while the run goes on; returns at once, `status` shows how far it is.
 
         A joining rollout worker loads, is brought to the current weights and then serves; a leaving one finishes its
@@ -73,9 +75,17 @@ class RunControl:
             UsageError: outside the recipe's bounds; nothing was changed.
         """
         recipe = self.controller.recipe
-        wanted = (("rollout", rollout, recipe.rollout), ("reward", reward, recipe.reward))
+        if environment is not None and recipe.environment is None:
+            raise UsageError("the recipe has no environment: its workers are rollout and reward")
+        wanted = (
+            ("rollout", rollout, recipe.rollout),
+            ("reward", reward, recipe.reward),
+            ("environment", environment, recipe.environment),
+        )
         for role, number, settings in wanted:
-            if number is not None and not settings.min_workers <= number <= settings.max_workers:
+            if number is None or settings is None:
+                continue
+            if not settings.min_workers <= number <= settings.max_workers:
                 raise UsageError(
                     f"{number} {role} workers: the recipe allows {settings.min_workers} to {settings.max_workers} "
                     f"({role}.min_workers, {role}.max_workers)"
@@ -139,8 +149,7 @@ class RunControl:
 
     @property
     def _fleets(self) -> dict[str, Fleet[Any]]:
-        runner = self.controller.runner
-        return {"rollout": runner.rollouts, "reward": runner.rewards}
+        return {fleet.role: fleet for fleet in self.controller.runner.fleets}
 
 
 def _workers(role: str, fleet: Fleet[Any]) -> list[WorkerStatus]:

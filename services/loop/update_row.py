@@ -9,6 +9,7 @@ from typing import Any
 
 from rayzero.services.loop.batch_metrics import BatchFigures
 from rayzero.services.loop.canary import Canary, check_kl
+from rayzero.services.loop.episode_figures import episode_figures
 from rayzero.services.loop.group_buffer import GroupBuffer
 from rayzero.services.loop.length_bias import LengthBias
 from rayzero.services.loop.weight_sync import SyncReport
@@ -30,6 +31,7 @@ def update_row(
     return {
         "update": version,
         **BatchFigures.of(groups).row(),
+        **episode_figures(groups),
         **result.metrics,
         **timings,
         "sync_s": report.seconds,

@@ -39,17 +39,42 @@ def _batch() -> Iterator[Figure]:
         "Near 1: the prompts are all too hard or all too easy. Look at `train_accuracy`; `data.curriculum` and "
         "`training.skip_uniform_groups` are made for it.",
     )  # fmt: skip
-    yield Figure("completion_tokens", "tokens", "Sampled tokens of the judged completions.")
+    yield Figure("completion_tokens", "tokens", "Sampled tokens of the judged completions, all turns and branches.")
     yield Figure(
-        "completion_tokens_mean", "tokens", "Mean length of a judged completion.",
+        "completion_tokens_mean", "tokens", "Mean length of a judged completion, in sampled tokens.",
         "It climbs towards `rollout.sampling.max_tokens` while the reward stands still: length blow-up.",
     )  # fmt: skip
     yield Figure("completion_tokens_max", "tokens", "The longest judged completion of the batch.")
     yield Figure(
-        "truncated_share", "share", "Completions that were cut off by `rollout.sampling.max_tokens`.",
+        "truncated_share", "share", "Completions that ran out of tokens: `rollout.sampling.max_tokens`, or the window.",
         "More than a tenth: raise max_tokens, or punish length (a reward of kind `overlong`).",
     )  # fmt: skip
-    yield Figure("trained_tokens", "tokens", "Completion tokens, and each completion's prompt with them.")
+    yield Figure(
+        "trained_tokens", "tokens", "Completion tokens, each completion's prompt, and what an environment said in it."
+    )
+
+
+def _episodes() -> Iterator[Figure]:
+    yield Figure("episode_turns_mean", "turns", "Mean number of times that the model spoke in an episode.")
+    yield Figure("episode_observed_tokens_mean", "tokens", "Mean of what an episode's environment said: never trained.")
+    yield Figure("episode_engine_s_mean", "seconds", "Mean time that an episode's turns took in the engine.")
+    yield Figure(
+        "episode_environment_s_mean", "seconds", "Mean time that an episode's environment took to answer.",
+        "More than the engine's: add environment workers (`rayzero scale environment=4`), or make its steps quicker.",
+    )  # fmt: skip
+    yield Figure(
+        "episode_forks_mean", "branches", "Mean number of times that a turn could not go on with the tokens before it.",
+        "Above 0 where the environment only appends: the template rewrites history, and turns are computed twice.",
+    )  # fmt: skip
+    yield Figure("tool_calls_mean", "calls", "Mean number of tools called in an episode.")
+    yield Figure(
+        "tool_failure_share", "share", "Tool calls that raised, or could not be read.",
+        "It does not fall: the model does not learn the call's form. Show one in the prompt.",
+    )  # fmt: skip
+    yield Figure(
+        "episode_end/", "share", "Episodes that ended so: `answered`, `max_turns`, `step_deadline`, …",
+        "`environment_error` above a few in a hundred: `rayzero samples RUN --status error` has the reasons.",
+    )  # fmt: skip
 
 
 def _objective() -> Iterator[Figure]:
@@ -176,13 +201,13 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("num_completions", "completions", "k: answers a prompt, where they are several.")
     yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
     yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
-    yield Figure("truncated_share", "share", "Held-out completions that were cut off by max_tokens.")
+    yield Figure("truncated_share", "share", "Held-out completions that ran out of tokens.")
     yield Figure("num_errors", "completions", "Held-out completions without a verdict.")
     yield Figure("num_prompts", "prompts", "Held-out prompts that were asked.")
     yield Figure("time_s", "Unix time", "When the evaluation was done.")
 
 
-UPDATE_FIGURES: tuple[Figure, ...] = (*_batch(), *_objective(), *_mismatch(), *_times(), *_flow())
+UPDATE_FIGURES: tuple[Figure, ...] = (*_batch(), *_episodes(), *_objective(), *_mismatch(), *_times(), *_flow())
 """A row of metrics.jsonl, in the order in which the reference lists them."""
 
 EVALUATION_FIGURES: tuple[Figure, ...] = tuple(_evaluations())

@@ -15,6 +15,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 TOKENS = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
 VERSIONS = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0)
+TURNS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 REWARDS = (-1.0, -0.5, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0)
 
 
@@ -127,7 +128,15 @@ def _rewards() -> Iterator[Metric]:
     yield Metric("histogram", "rollout_reward", "Reward of a completion", ("source",), REWARDS)
 
 
-CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *_rewards())
+def _episodes() -> Iterator[Metric]:
+    yield Metric("counter", "episodes", "Episodes by why they ended", ("end",))
+    yield Metric("histogram", "episode_turns", "Times that the model spoke in an episode", buckets=TURNS)
+    yield Metric("histogram", "episode_seconds", "Time of an episode in engine and environment", ("where",), SECONDS)
+    yield Metric("counter", "episode_forks", "Turns that could not go on with the tokens before, by why", ("reason",))
+    yield Metric("counter", "tool_calls", "Tools called by the model: ok, failed", ("outcome",))
+
+
+CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *_rewards(), *_episodes())
 """Everything, in the order in which the reference lists it."""
 
 

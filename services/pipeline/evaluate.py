@@ -12,7 +12,6 @@ from typing import Any
 from rayzero.rewards.answer_part import answer_part
 from rayzero.rewards.math.reading.extract import extract
 from rayzero.services.loop.evaluation import ACCURACY, Evaluation, Evaluator
-from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.statistics import ALL, figures_by_source
 from rayzero.services.run.inference import workers
@@ -68,8 +67,7 @@ def unmet_expectations(settings: EvalStage, results: Mapping[str, Any]) -> list[
 async def _measure(context: StageContext, name: str, model: Path) -> dict[str, Any]:
     recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(model)})})
     prompts = prepare(recipe, trained=False).eval_prompts
-    async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
-        runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+    async with workers(recipe, model, context.console, context.work / "logs") as runner:
         evaluator = Evaluator(runner, prompts, recipe.evaluation_sampling)
         evaluation: Evaluation = await evaluator.run(0, greedy=recipe.greedy_at(0))
     lines = [line for group in evaluation.groups for line in rollout_lines(group)]

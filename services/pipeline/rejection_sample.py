@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from rayzero.services.data.prompts import read_demonstrations
-from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.pipeline.completion_filter import Sieve
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.fingerprints import digest
@@ -70,8 +69,7 @@ async def _sample(
     shards: Sequence[tuple[Path, int, Sequence[Prompt]]],
 ) -> None:
     recipe = context.recipe
-    async with workers(recipe, model, context.console, context.work / "logs") as (engines, rewards):
-        runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+    async with workers(recipe, model, context.console, context.work / "logs") as runner:
         for number, (file, start, prompts) in enumerate(shards, start=1):
             requests = [
                 GroupRequest(

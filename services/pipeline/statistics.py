@@ -74,7 +74,7 @@ def _figures(
     full = [rollouts for rollouts in kept if len(rollouts) == k]
     figures: dict[str, Any] = {
         "accuracy": accuracy_of(groups).to_dict(),
-        "length": estimate([mean([r.completion.num_tokens for r in rollouts]) for rollouts in kept]).to_dict(),
+        "length": estimate([mean([r.completion.num_sampled for r in rollouts]) for rollouts in kept]).to_dict(),
         "num_errors": sum(len(group.rollouts) for group in groups) - sum(len(rollouts) for rollouts in kept),
         "num_completions": k,
     }

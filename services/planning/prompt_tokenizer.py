@@ -36,11 +36,13 @@ class PromptTokenizer:
         """One more than the largest token id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(
+        self, conversation: Any, *, tools: Any = None, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
         """The conversation as text, by the model's own template."""
         text: str = self._compiled.render(
             messages=conversation,
-            tools=None,
+            tools=tools,
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **self._named,

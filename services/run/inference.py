@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.prompt_tokenizer import open_tokenizer
+from rayzero.services.run.fleets import runner_of, starts
 from rayzero.services.run.interrupts import ended_by_signals
-from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import check_lengths, compute_device, gpus_there, prepare
 from rayzero.services.run.ray_session import RaySession
@@ -31,7 +32,7 @@ from rayzero.services.schema.config.loader import load_recipe, validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.extras import require_engines
-from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
+from rayzero.services.schema.interfaces import RolloutWorker
 from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 from rayzero.services.schema.printable import encodable, printable
 from rayzero.services.schema.terminal import terminal
@@ -49,8 +50,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
 
     async def measure() -> Evaluation:
-        async with workers(recipe, prepared.model_path, console) as (engines, rewards):
-            runner = GroupRunner(engines, rewards, recipe.training.max_group_attempts, recipe.deadlines.stall_s)
+        async with workers(recipe, prepared.model_path, console) as runner:
             evaluator = Evaluator(runner, prepared.eval_prompts, recipe.evaluation_sampling)
             return await evaluator.run(0, greedy=recipe.greedy_at(0))
 
@@ -91,7 +91,7 @@ def generate(
     shape = read_shape(model_path, trained=False)
     tokenizer = open_tokenizer(model_path)
     has_turns = tokenizer is None or bool(tokenizer.chat_template)
-    recipe = settled(_generation_recipe(model, max_tokens, shape.max_positions, has_turns))
+    recipe = settled(generation_recipe(model, max_tokens, shape.max_positions, has_turns=has_turns))
     check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,
@@ -118,7 +118,7 @@ def generate(
     asyncio.run(sample())
 
 
-def _generation_recipe(model: str, max_tokens: int, max_positions: int, has_turns: bool) -> Recipe:
+def generation_recipe(model: str, max_tokens: int, max_positions: int, has_turns: bool) -> Recipe:
     """The least that an engine needs to know. No prompt is read and nothing is scored: a recipe must name both.
 
     A model without a chat template (`has_turns`) goes on with the prompt as it is; half of a short one's positions are
@@ -143,24 +143,25 @@ def _generation_recipe(model: str, max_tokens: int, max_positions: int, has_turn
 async def engines_alone(recipe: Recipe, model_path: Path, console: Console) -> AsyncIterator[Fleet[RolloutWorker]]:
     """Engines with the model as it is on disk; they end, and their logs with them, when the block is left."""
     async with _ray(recipe, model_path, console, (ENGINE,)) as placement:
-        engines = _engines(recipe, placement)
-        async with _serving(console, (engines, recipe.rollout.num_workers)):
+        engines: Fleet[RolloutWorker] = Fleet("rollout", placement.rollout_worker, recipe.rollout.num_groups)
+        async with _serving(console, [engines], [engines.start(recipe.rollout.num_workers)]):
             yield engines
 
 
 @asynccontextmanager
 async def workers(
     recipe: Recipe, model_path: Path, console: Console, logs: Path | None = None
-) -> AsyncIterator[tuple[Fleet[RolloutWorker], Fleet[RewardWorker]]]:
-    """Engines with the model as it is on disk, and reward workers; all ended when the block is left.
+) -> AsyncIterator[GroupRunner]:
+    """Engines with the model as it is on disk, reward workers, and environment workers where the recipe has an
+    environment; all ended when the block is left.
 
     Their logs go to `logs`, or vanish with the workers.
     """
-    async with _ray(recipe, model_path, console, (ENGINE, REWARD), logs) as placement:
-        engines = _engines(recipe, placement)
-        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=GROUPS_PER_REWARD_WORKER)
-        async with _serving(console, (engines, recipe.rollout.num_workers), (rewards, recipe.reward.num_workers)):
-            yield engines, rewards
+    roles = (ENGINE, REWARD)
+    async with _ray(recipe, model_path, console, roles, logs) as placement:
+        runner = runner_of(recipe, placement, needs_weights=False)
+        async with _serving(console, runner.fleets, starts(runner, recipe)):
+            yield runner
 
 
 @asynccontextmanager
@@ -183,17 +184,15 @@ async def _ray(
             await asyncio.to_thread(session.stop)
 
 
-def _engines(recipe: Recipe, placement: Placement) -> Fleet[RolloutWorker]:
-    return Fleet("rollout", placement.rollout_worker, recipe.rollout.num_groups)
-
-
 @asynccontextmanager
-async def _serving(console: Console, *fleets: tuple[Fleet[Any], int]) -> AsyncIterator[None]:
-    """Start so many workers of each fleet, side by side; close the fleets when the block is left."""
+async def _serving(
+    console: Console, fleets: Sequence[Fleet[Any]], starting: Sequence[Coroutine[Any, Any, None]]
+) -> AsyncIterator[None]:
+    """Start the fleets side by side; close them when the block is left."""
     try:
         with ended_by_signals():
             with Status("starting an engine", console=console):
-                await asyncio.gather(*(fleet.start(number) for fleet, number in fleets))
+                await asyncio.gather(*starting)
             yield
     finally:
-        await asyncio.gather(*(fleet.close() for fleet, _ in fleets), return_exceptions=True)
+        await asyncio.gather(*(fleet.close() for fleet in fleets), return_exceptions=True)

@@ -18,7 +18,13 @@ from rayzero.services.fleet.gpu_bundles import ENGINE, LEARNER, REWARD, ROLES, r
 from rayzero.services.fleet.learner_ranks import first_of
 from rayzero.services.fleet.local_ray import LOOPBACK_ENVIRONMENT
 from rayzero.services.fleet.placement_groups import GpuReservation, cluster_nodes
-from rayzero.services.fleet.remote import RemoteActor, RemoteLearner, RemoteRewardWorker, RemoteRolloutWorker
+from rayzero.services.fleet.remote import (
+    RemoteActor,
+    RemoteEnvironmentWorker,
+    RemoteLearner,
+    RemoteRewardWorker,
+    RemoteRolloutWorker,
+)
 from rayzero.services.planning.memory_plan import with_plan
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.run.preflight import check_memory, on_device
@@ -155,6 +161,21 @@ class Placement:
             "max_concurrency": 1000,
         }
         return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
+
+    async def environment_worker(self, name: str) -> RemoteEnvironmentWorker:
+        """An environment worker, one environment made."""
+        from rayzero.rewards.environments.actor import EnvironmentActor
+
+        settings, cluster = self.recipe.environment, self.recipe.cluster
+        if settings is None:
+            raise ActorStartError("the recipe has no environment")
+        options = {
+            "num_cpus": 0 if cluster.address is None else settings.num_cpus_per_worker,
+            "resources": cluster.environment_resources,
+            "runtime_env": {"env_vars": NO_REPORTS | OFFLINE | thread_environment(1)},
+            "max_concurrency": 10_000,
+        }
+        return await self._spawn(name, RemoteEnvironmentWorker, EnvironmentActor, options, (settings,))
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model, local_model
+from rayzero.services.run.environment_check import check_environment
 from rayzero.services.run.notes import notes
 from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import (
@@ -34,6 +35,7 @@ from rayzero.services.run.preflight import (
 )
 from rayzero.services.run.prompt_check import check_prompts, with_fewer_puzzles
 from rayzero.services.run.reward_check import check_custom_rewards
+from rayzero.services.schema.config.environment import EpisodeSettings
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.terminal import terminal
@@ -104,6 +106,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     check_lengths(recipe, shape)
     check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, seen.append)
     check_custom_rewards(recipe, train, seen.append)
+    check_environment(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)
     plan = make_plan(recipe, shape, len(train) + unmade_train, num_held_out, num_gpus)
     plan = replace(plan, unread=train.unread, notes=(*plan.notes, *seen))
@@ -135,16 +138,18 @@ def make_plan(
     training, rollout, lora = recipe.training, recipe.rollout, recipe.learner.lora
     memory = check_memory(recipe, shape, num_gpus, reward_shapes)
     on_gpus = memory if compute_device(recipe, num_gpus) == "cuda" else None
-    actors = (_learner(recipe, shape, on_gpus), _engine(recipe, shape, on_gpus), _reward_worker(recipe, memory))
+    actors = [_learner(recipe, shape, on_gpus), _engine(recipe, shape, on_gpus), _reward_worker(recipe, memory)]
+    if recipe.environment is not None:
+        actors.append(_environment_worker(recipe, recipe.environment))
     return Plan(
         name=recipe.name,
         num_parameters=shape.num_parameters,
         train_prompts=num_train,
         held_out_prompts=num_held_out,
-        actors=actors,
+        actors=tuple(actors),
         num_updates=training.num_updates,
         samples_per_update=training.samples_per_update,
-        max_completion_tokens_per_update=training.samples_per_update * rollout.sampling.max_tokens,
+        max_completion_tokens_per_update=training.samples_per_update * _longest(recipe),
         sync_bytes_per_update=shape.sync_bytes(recipe.model.dtype, None if lora is None else lora.rank)
         * rollout.num_workers,
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
@@ -208,6 +213,27 @@ def _reward_worker(recipe: Recipe, plan: MemoryPlan | None) -> PlannedActor:
         resources=recipe.cluster.reward_resources,
         memory_bytes=on_gpu // reward_workers_per_gpu(recipe) if on_gpu else REWARD_WORKER_BYTES,
     )
+
+
+def _environment_worker(recipe: Recipe, settings: EpisodeSettings) -> PlannedActor:
+    return PlannedActor(
+        role="environment worker",
+        count=settings.num_workers,
+        placed=_where(recipe.cluster.environment_resources),
+        num_cpus=0 if recipe.cluster.address is None else settings.num_cpus_per_worker,
+        num_gpus=0,
+        resources=recipe.cluster.environment_resources,
+        memory_bytes=REWARD_WORKER_BYTES,
+    )
+
+
+def _longest(recipe: Recipe) -> int:
+    """Tokens that one completion samples at most, in all its turns."""
+    each, window = recipe.rollout.sampling.max_tokens, recipe.rollout.max_model_tokens
+    if recipe.environment is None:
+        return each
+    limits = recipe.environment.limits
+    return min(limits.turns * (limits.turn_tokens or each), limits.episode_tokens or window, window)
 
 
 def _where(resources: dict[str, float]) -> str:

@@ -18,6 +18,7 @@ from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape, read_
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.nvidia_smi import gpu_memory_bytes, gpu_names
 from rayzero.services.planning.prompt_tokenizer import open_tokenizer
+from rayzero.services.run.environment_check import check_environment
 from rayzero.services.run.notes import slow_here
 from rayzero.services.run.prompt_check import check_prompts
 from rayzero.services.run.prompt_length import fit_prompts
@@ -72,6 +73,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     check_prompts(recipe, train, held_out, model_path, shape, say)
     if trained:
         check_custom_rewards(recipe, train, say)
+    check_environment(recipe, train, say)
     return PreparedRun(
         model_path=model_path,
         shape=shape,

@@ -103,5 +103,10 @@ def required_cpus(recipe: Recipe) -> int:
 def _named_resources(recipe: Recipe) -> dict[str, float]:
     """A local Ray has every named resource the recipe asks for, as often as it may be asked."""
     cluster = recipe.cluster
-    wanted = [*cluster.rollout_resources, *cluster.reward_resources, *cluster.learner_resources]
+    wanted = [
+        *cluster.rollout_resources,
+        *cluster.reward_resources,
+        *cluster.environment_resources,
+        *cluster.learner_resources,
+    ]
     return dict.fromkeys(wanted, 1000.0)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.loop.canary import Canary
 from rayzero.services.loop.checkpointer import Checkpointer, go_on_from
@@ -33,8 +32,9 @@ from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
+from rayzero.services.run.fleets import runner_of, starts
 from rayzero.services.run.interrupts import answer_signals
-from rayzero.services.run.placement import GROUPS_PER_REWARD_WORKER, Placement
+from rayzero.services.run.placement import Placement
 from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.ray_session import RaySession
@@ -42,7 +42,6 @@ from rayzero.services.run.report import print_report, write_summary
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
-from rayzero.services.schema.interfaces import RewardWorker, RolloutWorker
 from rayzero.services.schema.terminal import log_to
 from rayzero.services.store.checkpoints import (
     checkpoints_in,
@@ -186,38 +185,26 @@ class _Run:
     async def _actors(self, progress: ProgressView) -> AsyncIterator[Controller]:
         """All actors, started side by side; all of them ended when the block is left, however it is left."""
         placement = Placement(self.recipe, self.prepared.model_path, self.directory.logs, self.prepared.device)
-        engines: Fleet[RolloutWorker] = Fleet(
-            "rollout", placement.rollout_worker, limit=self.recipe.rollout.num_groups, needs_weights=True
-        )
-        rewards: Fleet[RewardWorker] = Fleet("reward", placement.reward_worker, limit=GROUPS_PER_REWARD_WORKER)
+        runner = runner_of(self.recipe, placement, needs_weights=True)
         learner = LearnerSupervisor(placement.learner, self.directory.checkpoints, self.directory.rollouts)
         progress.say("starting the learner, the engines and the reward workers")
         try:
             await _all_or_first_error(
                 self._ready_learner(learner, progress),
-                engines.start(self.recipe.rollout.num_workers),
-                rewards.start(self.recipe.reward.num_workers),
+                *starts(runner, self.recipe),
             )
-            controller = self._controller(learner, engines, rewards, [progress, *self.watchers])
+            controller = self._controller(learner, runner, [progress, *self.watchers])
             self._restore(controller, progress)
             if self.recipe.cold_start is not None and self.checkpoint is None:
                 await controller.checkpoint()  # what the cold start made: a restart begins again from here
             yield controller
         finally:
-            await asyncio.gather(engines.close(), rewards.close(), learner.shutdown(), return_exceptions=True)
+            closing = [fleet.close() for fleet in runner.fleets]
+            await asyncio.gather(*closing, learner.shutdown(), return_exceptions=True)
 
-    def _controller(
-        self,
-        learner: LearnerSupervisor,
-        engines: Fleet[RolloutWorker],
-        rewards: Fleet[RewardWorker],
-        watchers: Sequence[Observer],
-    ) -> Controller:
+    def _controller(self, learner: LearnerSupervisor, runner: GroupRunner, watchers: Sequence[Observer]) -> Controller:
         recipe = self.recipe
         recorder = Recorder(self.directory, Retention(self.directory, recipe.observe.retention))
-        runner = GroupRunner(
-            engines, rewards, recipe.training.max_group_attempts, lease_deadline_s=recipe.deadlines.stall_s
-        )
         return Controller(
             recipe=recipe,
             prompts=self.prepared.train_prompts,
@@ -230,11 +217,11 @@ class _Run:
                 clock=time.monotonic,
             ),
             runner=runner,
-            rollouts=engines,
+            rollouts=runner.rollouts,
             learner=learner,
             sync=WeightSync(
                 learner,
-                engines,
+                runner.rollouts,
                 recipe.deadlines.sync_s,
                 recipe.deadlines.actor_start_s,
                 canary=Canary.of(recipe),

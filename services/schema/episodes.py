@@ -2,7 +2,7 @@
 
     EpisodeRequest -> (session) SessionTurn … -> Completion with turns and branches -> EpisodeOutcome
 
-A session lives in one rollout worker, which alone knows tokens; the environment asks it for the next turn.
+A session lives in one rollout worker, which alone knows tokens; an environment, or an agent, asks it for the next turn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, Prompt, Sampling
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rayzero.services.schema.messages import ChatMessage, Completion, FinishReason, GroupBatch, Prompt, Sampling
+
+
+POLICY_MODEL = "policy"
+"""What the model that is trained is called at an episode's OpenAI-compatible endpoint."""
 
 
 class EpisodeEnd(StrEnum):
@@ -22,6 +29,7 @@ class EpisodeEnd(StrEnum):
     ANSWERED = "answered"
     """The model said its last word: a turn without a tool call, or the environment was done."""
     MAX_TURNS = "max_turns"
+    MAX_TOOL_CALLS = "max_tool_calls"
     MAX_TOKENS = "max_tokens"
     """A turn, or the episode, used up its tokens."""
     CONTEXT = "context"
@@ -90,6 +98,13 @@ class EpisodeRequest:
     """JSON schemas of the tools, as the model's chat template wants them."""
     max_tokens: int | None = None
     """Sampled and observed tokens of the whole episode; None: what the model's window holds."""
+    tool_parser: str = "auto"
+    """What reads tool calls out of a turn: `auto`, `text` (nothing does), `hermes`, or a parser of vLLM's by name."""
+    environment_seed: int = 0
+    """Of the environment: the same for all of a group, so that its episodes begin alike."""
+    wave: GroupBatch | None = None
+    """The episodes that take their turns in lockstep with it, so that they are computed the same way every time; None:
+    each turn starts at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +118,18 @@ class SessionTurn:
     """Sampled in this turn."""
     end: EpisodeEnd | None = None
     """The session takes no further turn for this reason; None: it does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeRecord:
+    """What a session recorded, at its close: the tokens that the engine was fed and returned."""
+
+    prompt_token_ids: NDArray[np.int32]
+    """[P] the rendered prompt, tools included."""
+    prompt_text: str
+    completion: Completion
+    """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet:
+    that is the environment's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

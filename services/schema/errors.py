@@ -57,6 +57,18 @@ class TaskFailedError(WorkerError):
     """What it was asked raised an error in it; the worker itself lives."""
 
 
+class EngineFailed(RayzeroError):
+    """The engine that an episode ran at failed, not the worker that drove it: the group is given to another engine."""
+
+
+class EnvironmentFailed(RayzeroError):
+    """An environment could not do what it must: it did not start, its process died, or get_reward raised."""
+
+
+class EpisodeClosed(RayzeroError):
+    """An episode's session takes no more calls: it was closed, its attempt was given up, or it never was there."""
+
+
 class DeadlineError(RayzeroError):
     """A wait ran out: says who waited for whom, for what and how long."""
 

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.messages import (
+    ChatMessage,
     Completion,
     Group,
     GroupCompletions,
@@ -61,7 +63,29 @@ class RolloutWorker(Worker, Protocol):
         ...
 
     async def abort(self, group_id: int) -> None:
-        """End a group early: its `generate` returns what there is. Nothing happens when it has ended."""
+        """End a group early: its `generate` returns what there is, the turns of its episodes are over. Nothing happens
+        when it has ended."""
+        ...
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """Begin an episode; its session's id, which can't be guessed."""
+        ...
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """Sample the next turn. `messages`: all of the conversation after the prompt, the model's own turns as they
+        were returned.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
+        ...
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """End an episode; the tokens that the engine was fed and returned. What still runs of it is lost.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
         ...
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -86,6 +110,39 @@ class RolloutWorker(Worker, Protocol):
 
     async def wake(self) -> None:
         """Take it again, and go on."""
+        ...
+
+
+class SessionHost(Protocol):
+    """What drives an episode asks of the engine: a session holds the tokens, and gives one turn after the other."""
+
+    async def open_episode(self, request: EpisodeRequest) -> str:
+        """Render the prompt and begin a session; its name.
+
+        Raises:
+            PromptRefused: the model's template cannot render it, or it leaves no room.
+        """
+        ...
+
+    async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
+        """What the model says next, after the whole conversation that followed the prompt."""
+        ...
+
+    async def close_episode(self, session: str) -> EpisodeRecord:
+        """End the session: what it recorded."""
+        ...
+
+
+class EnvironmentWorker(Worker, Protocol):
+    """One actor that runs episodes: the user's environments in processes of their own."""
+
+    async def run_episode(self, request: EpisodeRequest, engine: SessionHost) -> EpisodeRecord:
+        """Drive one episode to its end at an engine; the record, with how it went.
+
+        Raises:
+            EngineFailed: the engine failed, not this worker.
+            PromptRefused: the model cannot be given the prompt.
+        """
         ...
 
 

@@ -131,16 +131,31 @@ class Completion:
         return len(self.token_ids)
 
     @property
+    def paths(self) -> tuple[Completion, ...]:
+        """Itself, then its branches: each what follows its fork."""
+        return (self, *(branch.completion for branch in self.branches))
+
+    @property
+    def num_sampled(self) -> int:
+        """Sampled tokens of all paths: those that are trained."""
+        return sum(len(p.token_ids) if p.is_sampled is None else int(p.is_sampled.sum()) for p in self.paths)
+
+    @property
+    def is_truncated(self) -> bool:
+        """It ran out of tokens, of a turn's, the episode's or the model's window."""
+        return self.finish_reason == "length" or self.end in (EpisodeEnd.MAX_TOKENS, EpisodeEnd.CONTEXT)
+
+    @property
     def oldest_version(self) -> int:
         """The policy version of the stalest token: what staleness is counted from."""
-        if len(self.version_spans) == 1:  # nearly always, and asked for every completion of a run
+        if len(self.version_spans) == 1 and not self.branches:  # nearly always, and asked for every completion of a run
             return self.version_spans[0].policy_version
-        return min(span.policy_version for span in self.version_spans)
+        return min(span.policy_version for path in self.paths for span in path.version_spans)
 
     @property
     def newest_version(self) -> int:
         """The policy version of the freshest token."""
-        return max(span.policy_version for span in self.version_spans)
+        return max(span.policy_version for path in self.paths for span in path.version_spans)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,8 +234,7 @@ class Rollout:
     completion: Completion
     verdict: Verdict
     kl_rollout: float | None = None
-    """k3-KL between the engine that sampled it and the learner at the start of its update, mean over its tokens. None:
-    not trained on."""
+    """Mean k3-KL of its tokens between their engine and the learner at its update's start. None: not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,8 +265,8 @@ class Group:
 
     @property
     def num_tokens(self) -> int:
-        """Sampled tokens of all completions; the prompt is not counted."""
-        return sum(rollout.completion.num_tokens for rollout in self.rollouts)
+        """Sampled tokens of all completions; neither the prompt is counted nor what an environment said."""
+        return sum(rollout.completion.num_sampled for rollout in self.rollouts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

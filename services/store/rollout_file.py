@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.messages import (
-    ChatMessage,
     Completion,
     Group,
     Prompt,
@@ -20,6 +18,7 @@ from rayzero.services.schema.messages import (
     VerdictStatus,
     VersionSpan,
 )
+from rayzero.services.store.episode_rows import episode_row, message_row, read_logprobs, read_message, with_episode
 from rayzero.services.store.json_lines import read_lines
 
 
@@ -33,7 +32,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "prompt_id": group.prompt.prompt_id,
             "source": group.prompt.source,
             "worker": group.worker,
-            "messages": [{"role": m.role, "content": m.content} for m in group.prompt.messages],
+            "messages": [message_row(message) for message in group.prompt.messages],
             "answer": group.prompt.answer,
             "completion": completion.text,
             "reward": None if verdict.is_error else verdict.reward,
@@ -50,6 +49,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "token_ids": completion.token_ids.tolist(),
             "rollout_logprobs": [float(value) for value in completion.rollout_logprobs],
             "kl_rollout": rollout.kl_rollout,
+            **({} if (episode := episode_row(completion)) is None else {"episode": episode}),
             **({"prompt_token_ids": group.prompt_token_ids.tolist()} if index == 0 else {}),
         }
 
@@ -68,7 +68,7 @@ def _group(lines: list[dict[str, Any]]) -> Group:
         group_id=first["group_id"],
         prompt=Prompt(
             prompt_id=first["prompt_id"],
-            messages=tuple(ChatMessage(**message) for message in first["messages"]),
+            messages=tuple(read_message(message) for message in first["messages"]),
             answer=first["answer"],
             source=first["source"],
         ),
@@ -83,22 +83,17 @@ def _cause(line: dict[str, Any]) -> ErrorCause:
     return ErrorCause(line["cause"]) if "cause" in line else ErrorCause.read(line["reason"])
 
 
-def _logprobs(values: list[float | None]) -> NDArray[np.float32]:
-    """[T]. A file has null for −inf: a batch that is made again must not meet a NaN where the first had an infinite
-    ratio."""
-    return np.asarray([-np.inf if value is None else value for value in values], dtype=np.float32)
-
-
 def _rollout(line: dict[str, Any]) -> Rollout:
     status = VerdictStatus(line["status"])
+    completion = Completion(
+        text=line["completion"],
+        token_ids=np.asarray(line["token_ids"], dtype=np.int32),
+        rollout_logprobs=read_logprobs(line["rollout_logprobs"]),
+        version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
+        finish_reason=line["finish_reason"],
+    )
     return Rollout(
-        completion=Completion(
-            text=line["completion"],
-            token_ids=np.asarray(line["token_ids"], dtype=np.int32),
-            rollout_logprobs=_logprobs(line["rollout_logprobs"]),
-            version_spans=tuple(VersionSpan(start=a, end=b, policy_version=v) for a, b, v in line["versions"]),
-            finish_reason=line["finish_reason"],
-        ),
+        completion=with_episode(completion, line.get("episode")),
         verdict=Verdict(
             reward=float("nan") if line["reward"] is None else line["reward"],
             components=line["components"],

@@ -29,6 +29,7 @@ from rayzero.services.schema.messages import (
     VerdictStatus,
     VersionSpan,
 )
+from rayzero.services.store.episode_rows import episode_row, with_episode
 
 TEXT_FILE, ARRAYS_FILE = "run.json", "run.safetensors"
 DTYPES: Mapping[str, type[np.generic]] = {"prompt_tokens": np.int32, "tokens": np.int32, "logprobs": np.float32}
@@ -142,6 +143,7 @@ def _plain_rollout(rollout: Rollout, arrays: _Arrays) -> dict[str, Any]:
         "versions": [[span.start, span.end, span.policy_version] for span in completion.version_spans],
         "finish_reason": completion.finish_reason,
         "kl_rollout": rollout.kl_rollout,
+        **({} if (episode := episode_row(completion)) is None else {"episode": episode}),
         "verdict": {
             "reward": verdict.reward,
             "components": dict(verdict.components),
@@ -167,17 +169,18 @@ def _group(group_id: int, prompt: Prompt, plain: Mapping[str, Any], arrays: _Arr
 def _rollout(plain: Mapping[str, Any], arrays: _Arrays) -> Rollout:
     if plain["finish_reason"] not in get_args(FinishReason):
         raise ValueError(f"no finish reason: {plain['finish_reason']!r}")
-    return Rollout(
-        completion=Completion(
-            text=_a(str, plain["text"]),
-            token_ids=arrays.take("tokens", plain["num_tokens"]),
-            rollout_logprobs=arrays.take("logprobs", plain["num_tokens"]),
-            version_spans=tuple(
-                VersionSpan(start=_a(int, start), end=_a(int, end), policy_version=_a(int, version))
-                for start, end, version in plain["versions"]
-            ),
-            finish_reason=plain["finish_reason"],
+    completion = Completion(
+        text=_a(str, plain["text"]),
+        token_ids=arrays.take("tokens", plain["num_tokens"]),
+        rollout_logprobs=arrays.take("logprobs", plain["num_tokens"]),
+        version_spans=tuple(
+            VersionSpan(start=_a(int, start), end=_a(int, end), policy_version=_a(int, version))
+            for start, end, version in plain["versions"]
         ),
+        finish_reason=plain["finish_reason"],
+    )
+    return Rollout(
+        completion=with_episode(completion, plain.get("episode")),
         verdict=_verdict(plain["verdict"]),
         kl_rollout=None if plain["kl_rollout"] is None else _a(float, plain["kl_rollout"]),
     )

@@ -13,6 +13,7 @@ from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.model import attention
 from rayzero.learner.model.logprobs import token_logprobs
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.model.segment_attention import segment_attention
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.messages import Group
@@ -46,7 +47,8 @@ def test_varlen_attention_and_its_gradients_are_those_of_the_segments() -> None:
         if dtype == torch.bfloat16:
             out = attention._varlen_attention(q, k, v, 0.125, layout.varlen)
         else:
-            out = torch.cat([attention._segment_attention(q, k, v, 0.125, each) for each in layout.segments])
+            assert layout.segments is not None
+            out = segment_attention(q, k, v, 0.125, layout.segments)
         torch.autograd.backward(out, torch.ones_like(out))
         results.append([out, *(x.grad for x in (q, k, v))])
     for found, expected in zip(*results, strict=True):

@@ -36,7 +36,8 @@ REWARD_MODELS = {"rewards/kinds/reward_model.py", "rewards/kinds/reward_model_tr
 
 READERS_OF_COMPLETIONS = {
     "rewards/base.py", "rewards/scorer.py", "rewards/grading/grade.py", "services/cli/regrade.py",
-    "services/pipeline/statistics.py", "services/run/inference.py", "services/store/rollout_file.py",
+    "services/pipeline/statistics.py", "services/run/inference.py", "services/store/episode_rows.py",
+    "services/store/rollout_file.py",
     "services/store/run_state.py",
     *(f"rewards/kinds/{kind}.py" for kind in (
         "code_reward", "columns", "format", "instructions", "json_schema", "language", "length", "llm_judge",

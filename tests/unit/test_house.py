@@ -62,6 +62,8 @@ TESTED_ELSEWHERE = {
     "rewards/sandbox/": "tests/integration/test_sandbox_supervision.py",
     "rewards/sandbox/inside/": "tests/unit/rewards/sandbox/inside/test_assertion_runner.py",
     "rewards/code/": "tests/integration/test_sandbox_corpus.py",
+    # An episode, its process and its environment do nothing without one another.
+    "rewards/environments/": "tests/unit/rewards/environments/test_worker.py",
     "rewards/children/fork_server.py": "tests/unit/rewards/children/test_pool.py",
     "rewards/grading/case_lines.py": "tests/unit/rewards/grading/test_grade.py",
     "rewards/kinds/choice.py": "tests/unit/rewards/test_text_corpora.py",

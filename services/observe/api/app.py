@@ -36,6 +36,7 @@ class Scale(Body):
 
     rollout: int | None = Field(default=None, ge=0, le=10_000)
     reward: int | None = Field(default=None, ge=0, le=10_000)
+    environment: int | None = Field(default=None, ge=0, le=10_000)
 
 
 class Drain(Body):
@@ -206,11 +207,11 @@ def _add_changes(app: FastAPI, view: RunView) -> None:
     @app.post("/v1/scale", status_code=202)
     async def scale(wanted: Scale, request: Request) -> dict[str, Any]:
         """Change how many workers there are. Answers at once; `fleets` of the status shows how far it is."""
-        if wanted.rollout is None and wanted.reward is None:
+        if not wanted.model_dump(exclude_none=True):
             raise UsageError("name a role and a number, e.g. rollout=3")
         control = view.live()
         before = {role: fleet["target"] for role, fleet in view.status()["fleets"].items()}
-        await control.scale(rollout=wanted.rollout, reward=wanted.reward)
+        await control.scale(**wanted.model_dump(exclude_none=True))
         _record(view, request, "scale", before=before, wanted=wanted.model_dump(exclude_none=True))
         return {"before": before, "fleets": view.status()["fleets"]}
 

@@ -36,12 +36,13 @@ def workers(controller: Controller) -> list[dict[str, Any]]:
         }
         for slot in controller.rollouts.slots
     ]
-    return [*engines, *(_slot(slot, "reward") for slot in controller.runner.rewards.slots)]
+    others = [fleet for fleet in controller.runner.fleets if fleet is not controller.rollouts]
+    return [*engines, *(_slot(slot, fleet.role) for fleet in others for slot in fleet.slots)]
 
 
 def fleets(controller: Controller) -> dict[str, dict[str, int]]:
     """How many workers of each role there should be and are."""
-    return {fleet.role: _fleet(fleet) for fleet in (controller.rollouts, controller.runner.rewards)}
+    return {fleet.role: _fleet(fleet) for fleet in controller.runner.fleets}
 
 
 def queues(controller: Controller) -> dict[str, Any]:

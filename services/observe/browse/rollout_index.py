@@ -301,7 +301,6 @@ def _row(file: Path, offset: int, line: bytes) -> tuple[Any, ...]:
         row = plain(row)
     newest = max((span[2] for span in row["versions"]), default=0)
     version = int(number) if number.isdigit() else newest
-    logprobs = row["rollout_logprobs"]
     return (
         file.name,
         f"{file.stem}:{row['group_id']}",
@@ -318,8 +317,17 @@ def _row(file: Path, offset: int, line: bytes) -> tuple[Any, ...]:
         None if row["reward"] is None else float(row["reward"]),
         int(row["num_tokens"]),
         str(row["finish_reason"]),
-        sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None,
+        _mean_logprob(row),
         None if row.get("kl_rollout") is None else float(row["kl_rollout"]),
         float(row["seconds"] or 0.0),
         row.get("dropped"),
     )
+
+
+def _mean_logprob(row: dict[str, Any]) -> float | None:
+    """Of the tokens that were sampled; None where one had no chance at all."""
+    logprobs = row["rollout_logprobs"]
+    if (episode := row.get("episode")) is not None and episode["observed"]:
+        heard = {place for start, end in episode["observed"] for place in range(start, end)}
+        logprobs = [value for place, value in enumerate(logprobs) if place not in heard]
+    return sum(logprobs) / len(logprobs) if logprobs and None not in logprobs else None

@@ -58,4 +58,7 @@ def _rollout(row: dict[str, Any], tokens: TokenTexts) -> dict[str, Any]:
     kept = {key: value for key, value in row.items() if key not in shared}
     kept["rollout_logprobs"] = [None if value is None else round(value, 4) for value in row["rollout_logprobs"]]
     kept["tokens"] = tokens.of(row["token_ids"])
+    if (episode := row.get("episode")) is not None:
+        branches = [{**branch, "tokens": tokens.of(branch["token_ids"])} for branch in episode["branches"]]
+        kept["episode"] = {**episode, "branches": branches}
     return kept

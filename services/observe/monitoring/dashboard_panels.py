@@ -6,70 +6,19 @@ that, and another runs all of it against a Prometheus that scrapes a run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["stat", "timeseries", "heatmap", "state-timeline"]
-SELECTED = '{run=~"$run"}'
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One panel: what it shows, in which unit, and how large."""
-
-    title: str
-    targets: tuple[tuple[str, str], ...]
-    """(PromQL, legend) of every line."""
-    unit: str = "short"
-    kind: Kind = "timeseries"
-    width: int = 8
-    height: int = 7
-    help: str = ""
-    stack: bool = False
-    needs: str = ""
-    """What must be there for it to show anything, where that is not every run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dashboard:
-    """One dashboard."""
-
-    uid: str
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def _gauge(name: str, legend: str = "{{run}}") -> tuple[tuple[str, str], ...]:
-    return ((f"rayzero_{name}{SELECTED}", legend),)
-
-
-def _stat(title: str, expression: str, unit: str = "short", help: str = "") -> Panel:
-    return Panel(title, ((expression, "{{run}}"),), unit, kind="stat", width=4, height=4, help=help)
-
-
-def _rate(name: str, by: str, window: str = "$__rate_interval") -> str:
-    return f"sum by ({by}) (rate(rayzero_{name}{SELECTED}[{window}]))"
-
-
-def _share(name: str, label: str) -> str:
-    """Each value of a label as a share of all of them."""
-    return f"{_rate(name, f'run, {label}')} / on (run) group_left {_rate(name, 'run')}"
-
-
-def _quantile(q: float, name: str, by: str = "run") -> str:
-    return f"histogram_quantile({q}, sum by ({by}, le) (rate(rayzero_{name}_bucket{SELECTED}[5m])))"
-
+from rayzero.services.observe.monitoring.episode_panels import EPISODES
+from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Panel, gauge, quantile, rate, share, stat
 
 RUN = Dashboard(
     "rayzero-run",
     "Run",
     (
-        _stat("Update", f"rayzero_update{SELECTED}"),
-        _stat("Progress", f"rayzero_update{SELECTED} / rayzero_updates_target{SELECTED}", "percentunit"),
-        _stat("Reward", f"rayzero_reward_mean{SELECTED}"),
-        _stat("Held-out accuracy", f"rayzero_evaluation_accuracy_ratio{SELECTED}", "percentunit"),
-        _stat("Completion tokens a second", _rate("worker_tokens_total", "run", "2m")),
-        _stat("Since the last update", f"time() - rayzero_last_update_timestamp_seconds{SELECTED}", "s"),
+        stat("Update", f"rayzero_update{SELECTED}"),
+        stat("Progress", f"rayzero_update{SELECTED} / rayzero_updates_target{SELECTED}", "percentunit"),
+        stat("Reward", f"rayzero_reward_mean{SELECTED}"),
+        stat("Held-out accuracy", f"rayzero_evaluation_accuracy_ratio{SELECTED}", "percentunit"),
+        stat("Completion tokens a second", rate("worker_tokens_total", "run", "2m")),
+        stat("Since the last update", f"time() - rayzero_last_update_timestamp_seconds{SELECTED}", "s"),
         Panel(
             "Reward and its components",
             (
@@ -92,17 +41,17 @@ RUN = Dashboard(
             "Length of completions, share cut off",
             (
                 (f"rayzero_completion_tokens_mean{SELECTED}", "{{run}} mean tokens"),
-                (_quantile(0.95, "completion_tokens"), "{{run}} p95 tokens"),
+                (quantile(0.95, "completion_tokens"), "{{run}} p95 tokens"),
             ),
         ),
         Panel(
             "Length bias: trained against begun",
-            _gauge("length_bias_ratio"),
+            gauge("length_bias_ratio"),
             "percentunit",
             help="Below nought long completions are dropped: training.on_stale: drop, over_provision.",
         ),
         Panel(
-            "Entropy of a token", _gauge("entropy_nats"), help="Falls as the policy makes up its mind; not to nought."
+            "Entropy of a token", gauge("entropy_nats"), help="Falls as the policy makes up its mind; not to nought."
         ),
         Panel(
             "KL",
@@ -114,7 +63,7 @@ RUN = Dashboard(
             help="Sampler to learner grows with staleness; scored by both, at equal weights, it must stay near nought; "
             "to the reference only where learner.kl.beta is above it.",
         ),
-        Panel("Gradient norm", _gauge("grad_norm")),
+        Panel("Gradient norm", gauge("grad_norm")),
         Panel(
             "Clipped tokens, ratios outside 0.8 to 1.2",
             (
@@ -123,7 +72,7 @@ RUN = Dashboard(
             ),
             "percentunit",
         ),
-        Panel("Effective sample size", _gauge("effective_sample_ratio"), "percentunit"),
+        Panel("Effective sample size", gauge("effective_sample_ratio"), "percentunit"),
         Panel(
             "Groups that teach nothing, completions cut off",
             (
@@ -132,11 +81,11 @@ RUN = Dashboard(
             ),
             "percentunit",
         ),
-        Panel("Loss", _gauge("loss")),
-        Panel("Learning rate", _gauge("learning_rate")),
+        Panel("Loss", gauge("loss")),
+        Panel("Learning rate", gauge("learning_rate")),
         Panel(
             "Largest log-probability gap, sampler to learner",
-            _gauge("logprob_gap_max_nats"),
+            gauge("logprob_gap_max_nats"),
         ),
     ),
 )
@@ -147,7 +96,7 @@ FLOW = Dashboard(
     (
         Panel(
             "Who waits: the training loop",
-            ((_share("loop_seconds_total", "phase"), "{{run}} {{phase}}"),),
+            ((share("loop_seconds_total", "phase"), "{{run}} {{phase}}"),),
             "percentunit",
             width=12,
             stack=True,
@@ -155,7 +104,7 @@ FLOW = Dashboard(
         ),
         Panel(
             "The learner's time",
-            ((_share("learner_seconds_total", "phase"), "{{run}} {{phase}}"),),
+            ((share("learner_seconds_total", "phase"), "{{run}} {{phase}}"),),
             "percentunit",
             width=12,
             stack=True,
@@ -169,23 +118,23 @@ FLOW = Dashboard(
         Panel(
             "Staleness when trained on",
             (
-                (_quantile(0.5, "staleness_versions"), "{{run}} p50"),
-                (_quantile(0.95, "staleness_versions"), "{{run}} p95"),
+                (quantile(0.5, "staleness_versions"), "{{run}} p50"),
+                (quantile(0.95, "staleness_versions"), "{{run}} p95"),
                 (f"rayzero_max_staleness_versions{SELECTED}", "{{run}} bound"),
                 (f"rayzero_groups_past_bound_total{SELECTED}", "{{run}} groups past it"),
             ),
         ),
         Panel(
             "Versions that an evaluation was sampled from",
-            _gauge("evaluation_versions"),
+            gauge("evaluation_versions"),
             help="1 unless evaluation.on_new_weights is mix, or every engine was lost.",
         ),
         Panel(
             "Completion tokens a second by worker",
-            ((_rate("worker_tokens_total", "run, worker"), "{{run}} {{worker}}"),),
+            ((rate("worker_tokens_total", "run, worker"), "{{run}} {{worker}}"),),
             stack=True,
         ),
-        Panel("Groups a second by their end", ((_rate("groups_total", "run, outcome"), "{{run}} {{outcome}}"),)),
+        Panel("Groups a second by their end", ((rate("groups_total", "run, outcome"), "{{run}} {{outcome}}"),)),
         Panel(
             "Groups dropped, by reason",
             ((f"sum by (run, reason) (increase(rayzero_groups_dropped_total{SELECTED}[5m]))", "{{run}} {{reason}}"),),
@@ -194,8 +143,8 @@ FLOW = Dashboard(
         Panel(
             "Tokens thrown away, by reason",
             (
-                (_rate("tokens_dropped_total", "run, reason"), "{{run}} {{reason}}"),
-                (_rate("tokens_aborted_total", "run"), "{{run}} given up on the way"),
+                (rate("tokens_dropped_total", "run, reason"), "{{run}} {{reason}}"),
+                (rate("tokens_aborted_total", "run"), "{{run}} given up on the way"),
             ),
             needs="dropped groups",
         ),
@@ -207,17 +156,17 @@ FLOW = Dashboard(
         ),
         Panel(
             "Prompts passed over, by why",
-            ((_rate("prompts_passed_over_total", "run, why"), "{{run}} {{why}}"),),
+            ((rate("prompts_passed_over_total", "run, why"), "{{run}} {{why}}"),),
             needs="a curriculum",
         ),
         Panel(
             "Completions a second of more than one version",
-            ((_rate("completions_mixed_total", "run"), "{{run}}"),),
+            ((rate("completions_mixed_total", "run"), "{{run}}"),),
             help="New weights came while they were sampled (rollout.on_weights).",
         ),
         Panel(
             "How completions end",
-            ((_share("completions_total", "finish_reason"), "{{run}} {{finish_reason}}"),),
+            ((share("completions_total", "finish_reason"), "{{run}} {{finish_reason}}"),),
             "percentunit",
             stack=True,
         ),
@@ -265,14 +214,14 @@ WORKERS = Dashboard(
         Panel(
             "Sync: update ready to every engine served",
             (
-                (_quantile(0.5, "sync_seconds"), "{{run}} p50"),
-                (_quantile(0.95, "sync_seconds"), "{{run}} p95"),
+                (quantile(0.5, "sync_seconds"), "{{run}} p50"),
+                (quantile(0.95, "sync_seconds"), "{{run}} p95"),
             ),
             "s",
         ),
-        Panel("Engine paused in a sync", ((_quantile(0.95, "sync_pause_seconds"), "{{run}} p95"),), "s"),
+        Panel("Engine paused in a sync", ((quantile(0.95, "sync_pause_seconds"), "{{run}} p95"),), "s"),
         Panel("Broadcasts repeated", ((f"increase(rayzero_sync_failures_total{SELECTED}[5m])", "{{run}}"),)),
-        Panel("Driver's event loop: lag", _gauge("loop_lag_seconds"), "s"),
+        Panel("Driver's event loop: lag", gauge("loop_lag_seconds"), "s"),
         Panel("Driver's memory", (('process_resident_memory_bytes{run=~"$run"}', "{{run}} {{instance}}"),), "bytes"),
         Panel(
             "Disk of the run directory: free",
@@ -298,26 +247,26 @@ REWARDS = Dashboard(
     (
         Panel(
             "Verdicts by status",
-            ((_share("verdicts_total", "status"), "{{run}} {{status}}"),),
+            ((share("verdicts_total", "status"), "{{run}} {{status}}"),),
             "percentunit",
             stack=True,
         ),
-        Panel("Verdicts a second by data source", ((_rate("verdicts_total", "run, source"), "{{run}} {{source}}"),)),
+        Panel("Verdicts a second by data source", ((rate("verdicts_total", "run, source"), "{{run}} {{source}}"),)),
         Panel(
             "Errors by cause",
-            ((_rate("verdict_errors_total", "run, cause"), "{{run}} {{cause}}"),),
+            ((rate("verdict_errors_total", "run, cause"), "{{run}} {{cause}}"),),
             needs="verdicts that are errors",
             help="An error is never a reward of 0: those rollouts leave their groups.",
         ),
         Panel("Score of each reward", ((f"rayzero_reward_component_mean{SELECTED}", "{{run}} {{reward}}"),)),
         Panel(
             "Time of a verdict",
-            ((_quantile(0.5, "verdict_seconds"), "{{run}} p50"), (_quantile(0.95, "verdict_seconds"), "{{run}} p95")),
+            ((quantile(0.5, "verdict_seconds"), "{{run}} p50"), (quantile(0.95, "verdict_seconds"), "{{run}} p95")),
             "s",
         ),
         Panel(
             "Groups with signal",
-            ((_share("groups_total", "outcome"), "{{run}} {{outcome}}"),),
+            ((share("groups_total", "outcome"), "{{run}} {{outcome}}"),),
             "percentunit",
             stack=True,
             help="Only `mixed` groups teach.",
@@ -336,6 +285,7 @@ REWARDS = Dashboard(
             ),
             width=12,
         ),
+        *EPISODES,
     ),
 )
 

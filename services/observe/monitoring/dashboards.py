@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from rayzero.services.observe.figures import EVALUATION_FIGURES, UPDATE_FIGURES
-from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS, SELECTED, Dashboard, Panel
+from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
+from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Panel
 from rayzero.services.observe.telemetry import ROW_GAUGES
 
 WORRIES = {gauge: figure for figure in UPDATE_FIGURES for name, gauge in ROW_GAUGES.items() if figure.name == name} | {

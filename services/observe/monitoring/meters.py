@@ -15,12 +15,13 @@ from prometheus_client.exposition import generate_latest
 
 from rayzero.services.fleet.slots import SlotState
 from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.episode_figures import calls_of, environment_s, turns_of
 from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.observe.telemetry import CATALOGUE, ROW_GAUGES
 from rayzero.services.schema.causes import DropReason, ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.messages import Group
+from rayzero.services.schema.messages import Completion, Group
 
 KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
@@ -146,13 +147,27 @@ class Meters:
             verdict, completion = rollout.verdict, rollout.completion
             self._labelled("completions", finish_reason=completion.finish_reason).inc()
             self._metrics["completions_mixed"].inc(completion.oldest_version < completion.newest_version)
-            self._metrics["completion_tokens"].observe(completion.num_tokens)
+            self._metrics["completion_tokens"].observe(completion.num_sampled)
             self._labelled("verdicts", source=source, status=verdict.status.value).inc()
             self._metrics["verdict_seconds"].observe(verdict.seconds)
+            if completion.end is not None:
+                self._observe_episode(completion)
             if verdict.is_error:
                 self._labelled("verdict_errors", cause=verdict.cause or ErrorCause.UNKNOWN).inc()
             else:
                 self._labelled("rollout_reward", source=source).observe(verdict.reward)
+
+    def _observe_episode(self, episode: Completion) -> None:
+        turns = list(turns_of(episode))
+        made, failed = calls_of(episode)
+        self._labelled("episodes", end=str(episode.end)).inc()
+        self._metrics["episode_turns"].observe(len(turns))
+        self._labelled("episode_seconds", where="engine").observe(sum(turn.engine_s for turn in turns))
+        self._labelled("episode_seconds", where="environment").observe(environment_s(episode))
+        self._labelled("tool_calls", outcome="ok").inc(made - failed)
+        self._labelled("tool_calls", outcome="failed").inc(failed)
+        for branch in episode.branches:
+            self._labelled("episode_forks", reason=branch.reason or "unknown").inc()
 
     def _read(self, controller: Controller) -> None:
         buffer = controller.buffer
@@ -188,7 +203,7 @@ class Meters:
     def _read_workers(self, controller: Controller) -> None:
         for name in OF_WORKERS:
             self._metrics[name].clear()  # a worker that has left leaves no figures behind
-        for fleet in (controller.rollouts, controller.runner.rewards):
+        for fleet in controller.runner.fleets:
             self._labelled("workers_target", role=fleet.role).set(fleet.target)
             self._labelled("worker_restarts", role=fleet.role).inc(fleet.restarts)
             for state in SlotState:

@@ -38,6 +38,8 @@ class ClusterSettings(Section):
     """Named Ray resources each rollout worker asks for, e.g. `{rollout: 1}`: places it on the nodes that have them."""
     reward_resources: dict[str, float] = Field(default_factory=dict)
     """Named Ray resources each reward worker asks for."""
+    environment_resources: dict[str, float] = Field(default_factory=dict)
+    """Named Ray resources each environment worker asks for."""
     learner_resources: dict[str, float] = Field(default_factory=dict)
     """Named Ray resources the learner asks for."""
     learner_gpus: int = Field(default=1, ge=1)

@@ -8,6 +8,7 @@ from rayzero.services.schema.config.answer_fit import check_answers_fit
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.cluster import ClusterSettings
 from rayzero.services.schema.config.data import DataSettings
+from rayzero.services.schema.config.environment import AnyEnvironment
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.config.model import ModelSettings
 from rayzero.services.schema.config.observe import ObserveSettings
@@ -43,6 +44,8 @@ class Recipe(Section):
     """Rollout workers: engines and sampling."""
     reward: RewardSettings
     """Reward workers and what they reward."""
+    environment: AnyEnvironment | None = None
+    """What the model acts in, turn by turn. Empty: it answers each prompt with one completion."""
     learner: LearnerSettings = LearnerSettings()
     """Loss, optimizer, reference policy, watched limits."""
     cold_start: ColdStartSettings | None = None
@@ -116,6 +119,36 @@ class Recipe(Section):
             raise ValueError(
                 f"deadlines.score_s ({self.deadlines.score_s:g}) must be longer than reward.deadline_s "
                 f"({self.reward.deadline_s:g}): else a worker that is about to answer is given up as dead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_fit(self) -> Recipe:
+        needed = [
+            f"reward.rubrics.{source}.{name}"
+            for source, rubric in self.reward.rubrics.items()
+            for name, component in rubric.items()
+            if component.kind == "environment"
+        ]
+        if self.environment is None:
+            if needed:
+                raise ValueError(f"{needed[0]} asks an environment, and there is none: add one under environment")
+            return self
+        if self.rollout.prompt_template == "r1_zero":
+            raise ValueError(
+                "rollout.prompt_template: r1_zero renders one question, and environment has a conversation: choose "
+                "chat or text"
+            )
+        longest, window = self.environment.limits.turn_tokens, self.rollout.max_model_tokens
+        if longest is not None and longest >= window:
+            raise ValueError(
+                f"environment.limits.turn_tokens ({longest}) leaves no room for a prompt within "
+                f"rollout.max_model_tokens ({window})"
+            )
+        if self.environment.limits.episode_s >= self.deadlines.group_s:
+            raise ValueError(
+                f"deadlines.group_s ({self.deadlines.group_s:g}) must be longer than environment.limits.episode_s "
+                f"({self.environment.limits.episode_s:g}): else an engine that is about to answer is given up as dead"
             )
         return self
 

@@ -309,6 +309,15 @@ class RewardModelComponent(Component):
     """Most tokens, padding included, in one forward pass."""
 
 
+class EnvironmentComponent(Component):
+    """What the environment says of an episode itself: its `get_reward`. Needs the recipe's `environment`; an episode
+    that it says nothing of is left out of the sum."""
+
+    kind: Literal["environment"] = "environment"
+    full_score: float = Field(default=1.0, gt=0)
+    """From this reward on an episode counts as correct."""
+
+
 AnyComponent = Annotated[
     MathComponent
     | FormatComponent
@@ -327,7 +336,8 @@ AnyComponent = Annotated[
     | CustomComponent
     | RemoteComponent
     | JudgeComponent
-    | RewardModelComponent,
+    | RewardModelComponent
+    | EnvironmentComponent,
     Field(discriminator="kind"),
 ]
 

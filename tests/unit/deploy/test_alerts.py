@@ -38,6 +38,13 @@ def verdicts(errors: str, cause: str) -> Series:
     }
 
 
+def episodes(failed: str) -> Series:
+    return {
+        **series("episodes_total", "0+80x60", 'end="answered"'),
+        **series("episodes_total", failed, 'end="environment_error"'),
+    }
+
+
 def serving(number: str, target: str = "2x600") -> Series:
     return {
         **series("workers", number, 'role="rollout",state="serving"'),
@@ -150,6 +157,7 @@ CASES: dict[str, tuple[Series, Series, int]] = {
         {**series("last_checkpoint_timestamp_seconds", "60+60x600"), **GOES_ON},
         200,
     ),
+    "EnvironmentFails": (episodes(failed="0+20x60"), episodes(failed="0+1x60"), 20),
     "DiskNearlyFull": (
         {**series("disk_free_bytes", "4x30"), **series("disk_size_bytes", "100x30")},
         {**series("disk_free_bytes", "40x30"), **series("disk_size_bytes", "100x30")},

@@ -327,7 +327,30 @@ function card(rollout, others = [], changed = false) {
   const components = Object.entries(rollout.components).flatMap(([name, value]) => [el("span", {}, name), el("meter", { min: Math.min(0, value), max: Math.max(1, value), value }), el("span", {}, figure(value))]);
   const tests = (rollout.tests ?? []).map((test, i) => el("span", { class: test.status === "pass" ? "correct" : test.status === "error" ? "error" : "wrong", title: JSON.stringify(test) }, `${i + 1} ${test.status}`));
   return el("div", { class: "card" }, head, el("div", { class: "components" }, ...components), el("div", { class: "reason" }, rollout.reason),
-    tests.length ? el("div", { class: "tests" }, ...tests) : null, tokens(rollout, others[rollout.index]));
+    tests.length ? el("div", { class: "tests" }, ...tests) : null, episode(rollout.episode), tokens(rollout, others[rollout.index]),
+    ...(rollout.episode?.branches ?? []).map(branchOf));
+}
+
+const callOf = (call) => `${call.name}(${JSON.stringify(call.arguments)})${call.error ? ` — ${call.error}` : ""}`;
+
+function episode(episode) { // the conversation after the prompt, as its environment saw it
+  if (!episode?.outcome) return null;
+  const { outcome, turns, branches } = episode;
+  let spoken = 0;
+  const all = [...turns, ...branches.flatMap((branch) => branch.turns)];
+  const said = outcome.messages.map((message) => {
+    const turn = message.role === "assistant" ? all[spoken++] : null;
+    const seconds = turn ? ` · engine ${figure(turn.engine_s, 2)} s · environment ${figure(turn.environment_s, 2)} s` : "";
+    return el("div", { class: `message ${message.role}` }, el("b", {}, message.role === "assistant" ? `turn ${spoken}` : message.role),
+      message.content, ...(message.tool_calls ?? []).map((call) => el("code", { class: call.error ? "call error" : "call" }, callOf(call))), el("span", { class: "soft" }, seconds));
+  });
+  const reward = outcome.reward === null ? "" : ` · its own reward ${figure(outcome.reward)}`;
+  return el("div", { class: "episode" }, el("div", { class: "soft" }, `ended: ${episode.end}${outcome.reason ? ` (${outcome.reason})` : ""}${reward}`), ...said);
+}
+
+function branchOf(branch, index) { // what left the context of another completion
+  const from = branch.parent === 0 ? "the main completion" : `branch ${branch.parent}`;
+  return el("div", { class: "branch" }, el("div", { class: "soft" }, `branch ${index + 1} leaves ${from} after ${branch.fork} tokens, prompt included: ${branch.reason || "–"}`), tokens({ ...branch, episode: branch }));
 }
 
 function tokens(rollout, other) {
@@ -336,8 +359,14 @@ function tokens(rollout, other) {
   const spans = rollout.versions;
   const versionAt = (i) => spans.find(([from, to]) => from <= i && i < to)?.[2];
   const first = spans.length ? spans[0][2] : 0;
+  const observed = rollout.episode?.observed ?? [];
   const differsFrom = other?.tokens ? rollout.tokens.findIndex((text, i) => text !== other.tokens[i]) : -1;
   rollout.tokens.forEach((text, i) => {
+    if (observed.some(([from, to]) => from <= i && i < to)) {
+      const heard = `token ${i}: ${JSON.stringify(text)} (${rollout.token_ids[i]})\nsaid by the environment: context, never trained`;
+      box.append(el("span", { class: "token observed", on: { mousemove: (event) => showTip(event, heard), mouseleave: hideTip } }, text));
+      return;
+    }
     const logprob = rollout.rollout_logprobs[i] ?? -Infinity, version = versionAt(i);
     const surprise = Math.min(4, Math.floor(-logprob * 1.6 + 0.35));
     const classes = ["token", `u${Math.max(0, surprise)}`, version !== first ? "newer" : "", differsFrom >= 0 && i >= differsFrom ? "differs" : ""].join(" ");

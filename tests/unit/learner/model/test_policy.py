@@ -14,6 +14,7 @@ from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import Batch
 from rayzero.learner.model import attention
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.model.segment_attention import segment_attention, segment_block
 from rayzero.services.schema.config.learner import ComputeSettings
 from rayzero.services.schema.errors import RecipeError
 from tests.unit.learner.kit import naive_logprobs, packed_logprobs
@@ -50,7 +51,7 @@ def test_varlen_layout_gives_each_query_its_own_keys(
     q, k, v = (torch.randn(len(microbatch.token_ids), heads, 16, generator=generator) for heads in (4, 2, 2))
     cpu = torch.device("cpu")
     segments = [segment for tree in microbatch.trees for segment in attention._segments(tree)]
-    expected = torch.cat([attention._segment_attention(q, k, v, 0.3, segment) for segment in segments])
+    expected = segment_attention(q, k, v, 0.3, segment_block(segments, len(q)))
     found = attention._varlen_attention(q, k, v, 0.3, attention._varlen(microbatch.trees, cpu))
     torch.testing.assert_close(found, expected)
 

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.slots import SlotState, WorkerSlot
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
-from rayzero.services.schema.messages import Group, GroupRequest
-from tests.fakes import make_group
+from rayzero.services.schema.episodes import Branch, EpisodeEnd
+from rayzero.services.schema.messages import Completion, Group, GroupRequest
+from tests.fakes import make_completion, make_group
 
 
 async def no_worker(name: str) -> Any:
     raise AssertionError(f"{name} is not needed")
+
+
+def make_path(marks: str, version: int = 0) -> Completion:
+    """`SSOS`: two sampled tokens, an observed one, a sampled one."""
+    sampled = np.array([mark == "S" for mark in marks], dtype=bool)
+    logprobs = np.where(sampled, -0.5, np.nan).astype(np.float32)
+    return replace(make_completion(version, num_tokens=len(marks)), rollout_logprobs=logprobs, is_sampled=sampled)
+
+
+def make_episode(
+    main: str,
+    *branches: tuple[int, int, str],
+    versions: tuple[int, int] = (0, 0),
+    end: EpisodeEnd = EpisodeEnd.ANSWERED,
+) -> Completion:
+    """A main completion and its branches, (parent, fork, marks) each; `versions`: the main one's and theirs."""
+    made = tuple(
+        Branch(parent=parent, fork=fork, completion=make_path(marks, versions[1])) for parent, fork, marks in branches
+    )
+    return replace(make_path(main, versions[0]), branches=made, end=end)
 
 
 class ScriptedRunner(GroupRunner):

@@ -10,8 +10,10 @@ import pytest
 
 from rayzero.services.loop.batch_metrics import BatchFigures
 from rayzero.services.schema.config.cluster import ClusterSettings
+from rayzero.services.schema.episodes import EpisodeEnd
 from rayzero.services.schema.messages import EQUAL_WITHIN, VerdictStatus
 from tests.fakes import make_group, make_recipe
+from tests.unit.services.loop.kit import make_episode
 
 NAN = float("nan")
 
@@ -80,3 +82,15 @@ def test_what_settings_mean_is_asked_of_them() -> None:
     modes = {mode: ClusterSettings(colocate=mode) for mode in ("no", "shared", "sleep")}
     assert [modes[mode].shares_gpu for mode in modes] == [False, True, True]
     assert [modes[mode].takes_turns for mode in modes] == [False, False, True]
+
+
+def test_an_episodes_length_is_what_was_sampled_in_all_its_turns_and_branches() -> None:
+    group = make_group(0, rewards=(1.0, 0.0))
+    episode = make_episode("SSOOS", (0, 6, "OSS"), end=EpisodeEnd.CONTEXT, versions=(4, 2))
+    first, second = group.rollouts
+    group = dataclasses.replace(group, rollouts=(dataclasses.replace(first, completion=episode), second))
+    figures = BatchFigures.of([group])
+    assert (figures.completion_tokens, figures.completion_tokens_max) == (5 + 3, 5)
+    assert figures.trained_tokens == 5 + 3 + 3 + 2 * 4
+    assert figures.truncated_share == 0.5
+    assert (group.num_tokens, group.oldest_version) == (5 + 3, min(2, second.completion.oldest_version))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.messages import Group, Rollout
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_completion, make_prompt, make_recipe, make_verdict
+from tests.unit.services.loop.kit import make_episode
 
 
 def group(*lengths: int, prompt_tokens: int = 4) -> Group:
@@ -35,6 +37,15 @@ def test_the_longest_completions_are_scored_as_far_as_it_pays() -> None:
     assert tokens(canary) == [MAX_TOKENS] * MAX_COMPLETIONS and canary.num_tokens == 512
     canary.learn([group(0, 1)])
     assert canary.num_tokens == 512, "nothing to learn from: the tokens before stay"
+
+
+def test_of_an_episode_the_first_turn_is_scored() -> None:
+    canary = Canary(every_syncs=1, max_difference=0.1)
+    plain = group(2)
+    episodes = (make_episode("SSSOOSSS"), make_episode("OSS"), make_episode("SSSS"))
+    rollouts = tuple(Rollout(completion=each, verdict=make_verdict()) for each in episodes)
+    canary.learn([plain, replace(plain, rollouts=rollouts)])
+    assert tokens(canary) == [4, 3, 2]
 
 
 def test_an_engine_is_never_asked_for_more_than_it_takes() -> None:

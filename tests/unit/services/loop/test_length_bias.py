@@ -16,6 +16,7 @@ from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Completion, GroupCompletions, GroupRequest, Rollout
 from tests.fakes import FakeRolloutWorker, make_completion, make_group, make_verdict
 from tests.simulated_time import run_simulated
+from tests.unit.services.loop.kit import make_episode
 from tests.unit.services.loop.test_controller import Run
 
 
@@ -55,6 +56,14 @@ def test_only_what_took_too_long_counts_and_the_warning_comes_once() -> None:
     assert figures["completion_tokens_mean_begun"] == pytest.approx((10 + 10 + 30 + 30) / 4)
     assert figures["length_bias"] == pytest.approx(-0.5)
     assert len(warnings) == 1 and "50% shorter (10 tokens)" in warnings[0]
+
+
+def test_an_episode_is_as_long_as_what_was_sampled_of_it() -> None:
+    lengths = LengthBias()
+    group = replace(make_group(0), rollouts=(Rollout(completion=of_length(4), verdict=make_verdict()),))
+    lengths.on_drop([make_episode("SSOOOOS", (0, 5, "OSSSSS"))], DropReason.STALE)
+    figures, _ = lengths.on_update([group])
+    assert figures["completion_tokens_mean_begun"] == pytest.approx((4 + 8) / 2)
 
 
 @pytest.mark.parametrize(

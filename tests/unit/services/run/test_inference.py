@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.run import inference
-from rayzero.services.run.inference import _generation_recipe
+from rayzero.services.run.inference import generation_recipe
 from rayzero.services.schema.errors import RayzeroError
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_recipe
 
@@ -70,8 +70,8 @@ def test_generate_starts_engines_alone(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_an_evaluation_has_rewards_beside_its_engines() -> None:
     async def enter() -> None:
-        async with inference.workers(make_recipe(), Path("model"), Console(quiet=True)) as (engines, rewards):
-            assert len(engines.slots) == len(rewards.slots) == 1
+        async with inference.workers(make_recipe(), Path("model"), Console(quiet=True)) as runner:
+            assert [len(fleet.slots) for fleet in runner.fleets] == [1, 1]
 
     asyncio.run(enter())
     assert EVENTS[0] == "ray" and EVENTS[-1] == "no ray"
@@ -102,7 +102,7 @@ def test_a_prompt_that_is_no_text_is_refused_before_anything_starts() -> None:
 
 @pytest.mark.parametrize(("positions", "max_tokens"), [(128, 64), (256, 128), (32768, 256)])
 def test_generate_fits_any_model(positions: int, max_tokens: int) -> None:
-    recipe = _generation_recipe("tiny-words", 256, positions, has_turns=False)
+    recipe = generation_recipe("tiny-words", 256, positions, has_turns=False)
     assert recipe.rollout.max_model_tokens <= positions
     assert recipe.rollout.sampling.max_tokens == max_tokens
     assert recipe.rollout.prompt_template == "text"

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from rayzero.services.observe.api import connections, guard
-from rayzero.services.observe.api.connections import MAX_CONNECTIONS, MAX_OF_ONE_PEER
+from rayzero.services.observe.api import guard
+from rayzero.services.observe.api.connections import Connection
 from rayzero.services.observe.api.server import serve
 from tests.unit.services.observe.api.kit import Watched
 
@@ -87,11 +87,11 @@ async def test_hundreds_of_half_sent_requests_keep_no_honest_client_out(
         async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             for _ in range(3):
                 assert (await client.get("/v1/status", timeout=5)).status_code == 200
-        assert await still_open(readers) <= MAX_OF_ONE_PEER < MAX_CONNECTIONS
+        assert await still_open(readers) <= Connection.max_of_one_peer < Connection.max_connections
 
 
 async def test_a_half_sent_request_is_hung_up_on_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+    monkeypatch.setattr(Connection, "request_s", 0.2)
     async with serve(Watched(tmp_path).view) as url, half_open(int(url.rpartition(":")[2]), 3) as readers:
         await asyncio.sleep(0.5)
         assert await still_open(readers) == 0
@@ -112,7 +112,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
 
 async def test_an_answer_that_is_not_taken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "READING_S", 0.2)
+    monkeypatch.setattr(Connection, "reading_s", 0.2)
     monkeypatch.delenv("RAYZERO_API_TOKEN", raising=False)
     watched = Watched(tmp_path)
     await watched.start()

@@ -1,0 +1,73 @@
+"""`rayzero env check | play`: an environment tried by itself, before a run. Nothing heavy is imported before."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rayzero.services.cli.options import AsJson
+from rayzero.services.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from rayzero.services.schema.config.environment import PythonEnvironment
+
+environments = typer.Typer(no_args_is_help=True, help="Environments: what a model acts in, turn by turn.")
+
+Factory = Annotated[str, typer.Argument(help="`module:Class`, importable here.", metavar="FACTORY")]
+Row = Annotated[str, typer.Option(help="A row of data as JSON, for reset: its columns, prompt and answer.")]
+Parser = Annotated[str, typer.Option(help="As in a recipe; `text`: each turn goes whole to the one method.")]
+Seconds = Annotated[float, typer.Option(min=0.1, help="How long one step may take.")]
+
+
+@environments.command(epilog="""Example: rayzero env check my_envs:Wordle --row '{"answer": "crane"}'""")
+def check(
+    factory: Factory,
+    row: Row = "{}",
+    tool_parser: Parser = "auto",
+    step_s: Seconds = 10.0,
+    json_: AsJson = False,
+) -> None:
+    """Try it with made-up turns: tools, the same for a seed, two at once, step times. Exit 1: a fault was found."""
+    from rayzero.services.run.environment_trial import check as run
+
+    raise typer.Exit(run(_settings(factory, tool_parser, step_s), _row(row), as_json=json_))
+
+
+@environments.command(epilog="""Example: rayzero env play my_envs:Wordle --row '{"answer": "crane"}'""")
+def play(
+    factory: Factory,
+    row: Row = "{}",
+    tool_parser: Parser = "auto",
+    step_s: Seconds = 60.0,
+    model: Annotated[str | None, typer.Option(help="Who plays: as model.path. Empty: you, at the terminal.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one turn of the model.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Of the environment, and of a model's sampling.")] = 0,
+) -> None:
+    """Play one episode yourself, or watch a model play it."""
+    from rayzero.services.run.environment_play import play as run
+
+    run(_settings(factory, tool_parser, step_s), _row(row), model, max_tokens, seed)
+
+
+def _settings(factory: str, tool_parser: str, step_s: float) -> PythonEnvironment:
+    from pydantic import ValidationError
+
+    from rayzero.services.schema.config.environment import PythonEnvironment
+
+    limits = {"step_s": step_s, "start_s": max(60.0, step_s), "episode_s": max(3600.0, step_s)}
+    try:
+        return PythonEnvironment.model_validate({"factory": factory, "tool_parser": tool_parser, "limits": limits})
+    except ValidationError as error:
+        raise UsageError(f"{factory}: {error.errors()[0]['msg']}: write it as module:Class") from None
+
+
+def _row(text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--row is no JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise UsageError('--row must be an object, e.g. \'{"answer": "crane"}\'')
+    return row

@@ -1,0 +1,61 @@
+"""Makes and resets the environment once before anything starts: a class that is missing, or tools without a docstring,
+are found out while nothing has been paid for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from rayzero.rewards.environments.live import LiveEnvironment
+from rayzero.rewards.environments.worker import EnvironmentHost
+from rayzero.services.schema.config.environment import EpisodeSettings
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.episodes import EpisodeRequest
+from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, RecipeError
+from rayzero.services.schema.messages import Prompt
+
+PATIENCE_S = 60.0
+"""What loads more than that is left to the run."""
+
+
+def check_environment(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[str], None]) -> None:
+    """Make the environment, describe its tools, reset it for the first prompt.
+
+    Raises:
+        RecipeError: it cannot be used; names what is missing.
+    """
+    settings = recipe.environment
+    prompt = next(iter(prompts), None)
+    if settings is not None and prompt is not None:
+        asyncio.run(_try(recipe, settings, prompt, say))
+
+
+async def _try(recipe: Recipe, settings: EpisodeSettings, prompt: Prompt, say: Callable[[str], None]) -> None:
+    host = EnvironmentHost(settings)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await host.start()
+            process = await host.process()
+            live = LiveEnvironment(process=process, settings=settings)
+            request = EpisodeRequest(
+                group_id=0, index=0, prompt=prompt, sampling=recipe.training_sampling(0), environment_seed=recipe.seed
+            )
+            await live.reset(request)
+            live.kill()
+    except TimeoutError:
+        say(f"environment: it was not tried, it takes longer than {PATIENCE_S:g} s to make")
+        return
+    except ActorStartError as error:
+        raise RecipeError(f"environment: {error}") from None
+    except EnvironmentFailed as error:
+        raise RecipeError(f"environment: prompt {prompt.prompt_id}: {error}") from None
+    finally:
+        await host.close()
+    asks = any(
+        component.kind == "environment" for rubric in recipe.reward.rubrics.values() for component in rubric.values()
+    )
+    if asks and not host.has_reward:
+        raise RecipeError(
+            "environment: it has no method get_reward, and a rubric has a component of kind environment: add one of "
+            "the two, or leave the other out"
+        )

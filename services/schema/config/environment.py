@@ -1,0 +1,130 @@
+"""What a model acts in: its tools, the limits of an episode, and the workers that run it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.function_name import FunctionName
+from rayzero.services.schema.config.sandbox import SandboxSettings
+
+Truncated = Literal["keep", "zero", "drop"]
+Malformed = Literal["observe", "end", "mask"]
+
+BUILT_IN_TOOLS = ("calculator", "python")
+"""Tools that need no code of the user's."""
+
+
+def _is_tool(name: str) -> str:
+    if ":" not in name and name not in BUILT_IN_TOOLS:
+        raise ValueError(f"{name!r} is no tool: write module:function, or one of {', '.join(BUILT_IN_TOOLS)}")
+    return name
+
+
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$"), AfterValidator(_is_tool)]
+"""`module:function`, or a built-in tool."""
+
+
+class EpisodeLimits(Section):
+    """What one episode may use. Each limit ends it under a name of its own, and `truncated` says what that is worth."""
+
+    turns: int = Field(default=8, ge=1, le=1000)
+    """Times that the model speaks. The tools of the last turn are still called. Ends as `max_turns`."""
+    turn_tokens: int | None = Field(default=None, ge=1)
+    """Sampled in one turn. Empty: rollout.sampling.max_tokens. Ends as `max_tokens`."""
+    episode_tokens: int | None = Field(default=None, ge=1)
+    """Sampled and observed in all turns together. Empty: what rollout.max_model_tokens leaves. Ends as `max_tokens`."""
+    tool_calls: int = Field(default=32, ge=1)
+    """In all turns together. Ends as `max_tool_calls`."""
+    observation_chars: int = Field(default=4000, ge=16)
+    """Of one observation; of a longer one the middle is cut out, and the cut marked. Ends nothing."""
+    start_s: float = Field(default=60.0, gt=0, le=3600)
+    """The environment to be made and reset. Longer is an error of the environment, and tried again elsewhere."""
+    step_s: float = Field(default=30.0, gt=0, le=3600)
+    """One answer of the environment, get_reward included. Ends as `step_deadline`; its process is killed."""
+    episode_s: float = Field(default=300.0, gt=0, le=36000)
+    """The whole episode, the engine's time included. Ends as `episode_deadline`."""
+
+
+class EpisodeSettings(Section):
+    """What every kind of environment has."""
+
+    limits: EpisodeLimits = EpisodeLimits()
+    """What one episode may use."""
+    truncated: Truncated = "keep"
+    """An episode that a limit ended. `keep`: judged as it stands; where the environment was killed and cannot say its
+    reward, that is an error. `zero`: its reward is 0. `drop`: it is not trained on."""
+    malformed: Malformed = "observe"
+    """A tool call that cannot be read. `observe`: the model sees what is wrong, and goes on. `end`: the episode ends as
+    `parse_error`. `mask`: as `observe`, and the turn is context that is not trained on."""
+    tool_parser: str = Field(default="auto", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """What reads tool calls out of a turn. `auto`: what the model's tokenizer says. `text`: nothing does; every turn,
+    whole, goes to the environment's one method, which takes a text and gives the answer, or None when it is over: for
+    small models. `hermes`, or any of vLLM's tool parsers by its name."""
+    num_workers: int = Field(default=1, ge=1)
+    """Environment workers to start with."""
+    min_workers: int = Field(default=1, ge=1)
+    """`rayzero scale` does not go below."""
+    max_workers: int = Field(default=64, ge=1)
+    """`rayzero scale` does not go above."""
+    num_cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs that each asks a Ray cluster for."""
+    concurrent_episodes: int = Field(default=32, ge=1, le=4096)
+    """Episodes a worker runs side by side, each in a process of its own. Synchronous runs deal theirs out by position
+    alone."""
+    memory_bytes: int = Field(default=2 * 2**30, ge=32 * 2**20)
+    """What the process of one episode may allocate."""
+    environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
+    """Environment variables that an episode's process gets although they look like secrets (`SEARCH_API_KEY`)."""
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> EpisodeSettings:
+        if not self.min_workers <= self.num_workers <= self.max_workers:
+            raise ValueError(
+                f"num_workers ({self.num_workers}) must lie within min_workers ({self.min_workers}) and "
+                f"max_workers ({self.max_workers})"
+            )
+        if self.limits.episode_s < self.limits.step_s:
+            raise ValueError(
+                f"limits.episode_s ({self.limits.episode_s:g}) is shorter than limits.step_s "
+                f"({self.limits.step_s:g}): no step could reach its own limit"
+            )
+        return self
+
+
+class PythonEnvironment(EpisodeSettings):
+    """A Python class, as TRL's `environment_factory` has it, or functions alone, as TRL's `tools`."""
+
+    kind: Literal["python"] = "python"
+    factory: FunctionName | None = None
+    """`module:Class`, made anew for every episode: `reset(**row)` returns what is appended to the prompt, or None;
+    every other public method is a tool, described by its docstring and its types; `get_reward()`, if it has one, gives
+    the reward at the end; an attribute `done` that is true ends the episode. Empty: there are `tools` alone."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the class."""
+    tools: tuple[ToolName, ...] = ()
+    """Further tools: `module:function`, or built in: `calculator`, and `python`, which runs programs in the sandbox."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """Where the tool `python` runs its programs, and what one may use; its time limit is one call's."""
+    preload: bool = True
+    """Import the modules of `factory` and `tools` once, before processes are forked. Turn off for modules that start
+    threads or open connections when imported: each episode then imports them anew."""
+
+    @model_validator(mode="after")
+    def _offers_something(self) -> PythonEnvironment:
+        if self.factory is None and not self.tools:
+            raise ValueError("give a factory (module:Class), or tools")
+        if self.factory is None and self.tool_parser == "text":
+            raise ValueError("tool_parser: text gives every turn to a method of the factory: give one")
+        names = Counter(name.rpartition(":")[2] for name in self.tools)
+        for name, number in names.items():
+            if number > 1:
+                raise ValueError(f"tools: {number} are called {name}: the model could not tell them apart")
+        return self
+
+
+AnyEnvironment = PythonEnvironment
+"""What `environment` in a recipe may be."""

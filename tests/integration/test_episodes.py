@@ -1,0 +1,166 @@
+"""Episodes for real: Ray, vLLM's sessions, environment workers, nested trees in the learner; killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from rayzero.services.observe.figures import UPDATE_FIGURES, undeclared
+from rayzero.services.schema.episodes import EpisodeEnd
+from rayzero.services.store.json_lines import read_lines
+from rayzero.services.store.ledger import audit
+from rayzero.services.store.rollout_file import read_groups
+
+RECIPE = "deploy/recipes/guess_number.yaml"
+SMALL = (
+    "cold_start.num_updates=20",
+    "cold_start.source.arguments.num_prompts=960",
+    "training.num_updates=2",
+    "training.groups_per_update=4",
+    "training.group_size=4",
+    "evaluation.every_updates=0",
+    "evaluation.num_prompts=8",
+    "evaluation.greedy=never",
+    "checkpoint.every_updates=1",
+    "rollout.max_num_seqs=64",
+    "rollout.kv_cache_bytes=33554432",
+    "observe.api.port=0",
+)
+START_S = 600.0
+
+pytestmark = pytest.mark.timeout(1500)
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end_what_is_left() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def start(run_dir: Path, *changes: str) -> subprocess.Popen[bytes]:
+    """`rayzero train`, on its way."""
+    command = [sys.executable, "-m", "rayzero", "train", RECIPE, *SMALL, *changes, "--run-dir", str(run_dir)]
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with open(run_dir.parent / f"{run_dir.name}.log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    STARTED.append(process)
+    return process
+
+
+def finish(run_dir: Path, *changes: str) -> Path:
+    """A run, to its end."""
+    code = start(run_dir, *changes).wait(timeout=1200)
+    assert code == 0, (run_dir.parent / f"{run_dir.name}.log").read_text(encoding="utf-8")
+    return run_dir
+
+
+def rayzero(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another command, on what a run left."""
+    return subprocess.run(
+        [sys.executable, "-m", "rayzero", *arguments], capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def reach(run_dir: Path, update: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until an update is made."""
+    give_up = time.monotonic() + START_S
+    while len(read_lines(run_dir / "metrics.jsonl")) < update:
+        assert process.poll() is None, (run_dir.parent / f"{run_dir.name}.log").read_text(encoding="utf-8")
+        assert time.monotonic() < give_up, f"update {update} was not reached in {START_S:g} s"
+        time.sleep(0.1)
+
+
+def figures(run_dir: Path) -> list[dict[str, Any]]:
+    """What updates came to, without their times."""
+    names = ("update", "loss", "grad_norm", "reward_mean", "entropy", "completion_tokens", "kl_rollout")
+    return [{name: row[name] for name in names} for row in read_lines(run_dir / "metrics.jsonl")]
+
+
+def tokens(run_dir: Path) -> list[tuple[bytes, bytes]]:
+    """All that was sampled, and observed, and how likely it was: bit for bit."""
+    files = sorted((run_dir / "rollouts").glob("update_*.jsonl"))
+    groups = [group for file in files for group in read_groups(file)]
+    completions = [rollout.completion for group in groups for rollout in group.rollouts]
+    return [(each.token_ids.tobytes(), each.rollout_logprobs.tobytes()) for each in completions]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two updates."""
+    return finish(tmp_path_factory.mktemp("episodes") / "run")
+
+
+def test_a_model_is_trained_on_what_it_played(played: Path) -> None:
+    assert audit(played).problems == ()
+    rows = read_lines(played / "metrics.jsonl")
+    assert [row["update"] for row in rows] == [1, 2] and not undeclared(rows[-1], UPDATE_FIGURES)
+    assert rows[-1]["episode_turns_mean"] > 1 and rows[-1]["episode_forks_mean"] == 0
+    groups = read_groups(played / "rollouts" / "update_000001.jsonl")
+    episodes = [rollout.completion for group in groups for rollout in group.rollouts]
+    assert {episode.end for episode in episodes} <= {EpisodeEnd.ANSWERED, EpisodeEnd.MAX_TURNS}
+    for episode in episodes:
+        assert episode.outcome is not None and episode.outcome.reward is not None
+        assert len(episode.turns) == sum(message.role == "assistant" for message in episode.outcome.messages)
+        sampled = np.zeros(episode.num_tokens, dtype=bool)
+        for turn in episode.turns:
+            sampled[turn.start : turn.end] = True
+        observed = np.zeros(0, bool) if episode.is_sampled is None else ~episode.is_sampled
+        assert (sampled == (True if episode.is_sampled is None else episode.is_sampled)).all()
+        assert np.isnan(episode.rollout_logprobs[: len(observed)][observed]).all()
+        assert np.isfinite(episode.rollout_logprobs[sampled]).all()
+
+
+def test_its_figures_come_out_the_same_again(played: Path) -> None:
+    again = rayzero("replay", str(played))
+    assert again.returncode == 0, again.stdout + again.stderr
+    judged = rayzero("regrade", str(played))
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    shown = rayzero("samples", str(played))
+    assert "assistant:" in shown.stdout and ("answered" in shown.stdout or "max_turns" in shown.stdout)
+
+
+@pytest.mark.long
+def test_a_strict_run_repeats_bit_for_bit_also_after_a_kill(played: Path, tmp_path: Path) -> None:
+    second = finish(tmp_path / "second", "environment.num_workers=2")
+    assert tokens(second) == tokens(played) and figures(second) == figures(played)
+    third = tmp_path / "third"
+    process = start(third)
+    reach(third, 1, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(third)
+    assert tokens(third) == tokens(played) and figures(third) == figures(played)
+    assert audit(third).problems == ()
+
+
+@pytest.mark.long
+def test_environment_workers_and_episodes_are_killed_and_no_group_is_lost(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    changes = ("training.num_updates=20", "training.max_staleness=1", "environment.num_workers=2")
+    process = start(run_dir, *changes)
+    reach(run_dir, 1, process)
+    killed = 0
+    while process.poll() is None and killed < 8:
+        actors = [each for each in psutil.Process(process.pid).children(recursive=True) if "Environment" in each.name()]
+        victims = actors if killed % 2 else [child for actor in actors for child in actor.children(recursive=True)]
+        if victims:
+            victims[killed % len(victims)].kill()
+            killed += 1
+        time.sleep(1.0)
+    assert process.wait(timeout=900) == 0, (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert killed and audit(run_dir).problems == ()
+    assert len(read_lines(run_dir / "metrics.jsonl")) == 20

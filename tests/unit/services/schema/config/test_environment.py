@@ -1,0 +1,58 @@
+"""What a recipe's `environment` refuses, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rayzero.services.schema.config.environment import PythonEnvironment
+from rayzero.services.schema.config.recipe import Recipe
+from tests.fakes import make_recipe
+
+GAME = {"factory": "my_envs:Game"}
+
+
+def recipe(environment: dict[str, Any] | None, **sections: Any) -> Recipe:
+    """A small recipe with an environment."""
+    content = make_recipe().model_dump(mode="json", exclude_none=True)
+    return Recipe.model_validate(content | ({} if environment is None else {"environment": environment}) | sections)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, r"give a factory \(module:Class\), or tools"),
+        ({"tools": ["calculator"], "tool_parser": "text"}, "give one"),
+        ({"tools": ["calculator", "my:calculator"]}, "2 are called calculator"),
+        ({"tools": ["search"]}, "'search' is no tool: write module:function, or one of calculator, python"),
+        ({**GAME, "num_workers": 9, "max_workers": 4}, r"num_workers \(9\) must lie within"),
+        ({**GAME, "limits": {"step_s": 20, "episode_s": 10}}, "no step could reach its own limit"),
+        ({**GAME, "limits": {"turns": 0}}, "greater than or equal to 1"),
+        ({"factory": "no class"}, "match pattern"),
+    ],
+)
+def test_what_can_never_work_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        PythonEnvironment.model_validate(settings)
+
+
+def test_a_recipe_holds_environment_and_rubric_together() -> None:
+    rubric = {"reward": {"rubrics": {"default": {"game": {"kind": "environment"}}}}}
+    assert recipe(GAME, **rubric).environment is not None
+    with pytest.raises(ValidationError, match=r"reward\.rubrics\.default\.game asks an environment, and there is none"):
+        recipe(None, **rubric)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sections", "said"),
+    [
+        (GAME, {"rollout": {"prompt_template": "r1_zero"}}, "choose chat or text"),
+        ({**GAME, "limits": {"turn_tokens": 2000}}, {}, "leaves no room for a prompt"),
+        (GAME, {"deadlines": {"group_s": 100}}, r"must be longer than environment\.limits\.episode_s"),
+    ],
+)
+def test_what_does_not_fit_the_rest_is_refused(environment: Any, sections: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        recipe(environment, **sections)
