@@ -3,8 +3,8 @@ only differences could save.
 
     python -m benchmarks.weight_changes
 
-fp32 masters are stepped by AdamW at usual rates; the weights are those that a sync sends. Gradients are noise of one
-size for all weights, with a part that stays from update to update: AdamW's step is about the learning rate whatever their
+fp32 masters are stepped by AdamW at usual rates; the weights are those that a sync sends. Gradients are noise of a size
+for all weights, with a part that stays from update to update: AdamW's step is about the learning rate whatever their
 size, so what counts is the rate against the spacing of bf16 around each weight.
 """
 

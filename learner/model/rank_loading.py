@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -23,6 +22,8 @@ class ShardReader:
     """The files of a model directory, as one rank of several reads them."""
 
     def __init__(self, directory: Path, rank: int, world_size: int, device: torch.device) -> None:
+        from safetensors import safe_open
+
         self._rank, self._world_size, self._device = rank, world_size, device
         self._files: dict[str, Any] = {}
         for path in weight_files(directory):

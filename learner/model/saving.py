@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from rayzero.services.schema.broadcast.weight_files import INDEX_FILE
 from rayzero.services.schema.broadcast.wire import plan_buckets
@@ -29,6 +28,8 @@ def save_weights(
 
     Where ranks put the tensors together all of them must call it; one `writes`, the others keep nothing.
     """
+    from safetensors.torch import save_file
+
     sizes = [shape.numel() * dtype.itemsize for _, shape in outline]
     extents, parts = plan_buckets(sizes, PART_BYTES)
     places = {name: extent.bucket for (name, _), extent in zip(outline, extents, strict=True)}

@@ -21,13 +21,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
-from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
@@ -40,6 +38,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.intake import BucketIntake
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.broadcast.pending_layers import detach_pending
+from rayzero.rollout_workers.broadcast.phases import JoinInfo, LoadInfo
 from rayzero.rollout_workers.engine_process import BACKEND
 from rayzero.rollout_workers.watchdog import end_with_owner
 from rayzero.services.schema.broadcast.manifest import parse_manifest
@@ -52,32 +51,6 @@ if torch.cpu._is_amx_tile_supported():
     # vLLM's CPU attention multiplies with AMX and leaves it to oneDNN to ask the kernel's leave, which oneDNN does for
     # products of some size only: an engine of a small model died of an illegal instruction, now and then.
     torch.cpu._init_amx()
-
-
-@dataclass
-class JoinInfo(WeightTransferInitInfo):
-    """Where to meet, and as whom: the rank of the engine's first worker; its tensor-parallel peers follow."""
-
-    host: str
-    port: int
-    world_size: int
-    rank: int
-    deadline_s: float
-    num_bytes: int
-    """Of the broadcasts to come, as far as is known; 0 where they are not staged."""
-    secret: str = field(repr=False)
-    """Of the store there."""
-
-
-@dataclass
-class LoadInfo(WeightTransferUpdateInfo):
-    """Which staged version to load."""
-
-    policy_version: int
-    manifest: str = ""
-    """Of a streamed broadcast that is taken now, in the pause, and loaded as it comes; empty: it is staged already."""
-    deadline_s: float = 0.0
-    """Of that."""
 
 
 class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):

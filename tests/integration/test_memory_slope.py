@@ -66,16 +66,20 @@ class Allocations(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, torch.Tensor):
-                self._see(tensor._local_tensor if isinstance(tensor, DTensor) else tensor)
+                self._see(tensor)
         return made
 
     def _see(self, tensor: torch.Tensor) -> None:
-        if tensor.is_meta:
+        while not hasattr(tensor, "_local_tensor") and type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+            if (tensor := getattr(tensor, "elem", None)) is None:  # of a collective that is under way
+                return
+        tensor = tensor._local_tensor if isinstance(tensor, DTensor) else tensor
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta:
             return
         storage = tensor.untyped_storage()
-        key = storage.data_ptr()
+        key = storage._cdata
         with self._lock:
-            if key == 0 or key in self._sizes or storage.filename is not None:
+            if storage.nbytes() == 0 or key in self._sizes or storage.filename is not None:
                 return  # empty, known, or mapped from a file
             self._sizes[key] = storage.nbytes()
             self.alive += storage.nbytes()
