@@ -92,7 +92,7 @@ async def test_openais_client_holds_a_conversation_with_tools_on_one_branch() ->
             first = await client.chat.completions.create(model="policy", messages=messages, tools=[TOOL])
             (choice,) = first.choices
             assert choice.finish_reason == "tool_calls" and choice.message.content is None
-            (call,) = choice.message.tool_calls or ()
+            (call,) = choice.message.tool_calls
             assert json.loads(call.function.arguments) == {"at": "abc"}
             messages += [choice.message, {"role": "tool", "tool_call_id": call.id, "content": "it is 12"}]
             second = await client.chat.completions.create(model="gpt-4o", messages=messages, tools=[TOOL])
