@@ -13,10 +13,12 @@ from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.model import attention
 from rayzero.learner.model.logprobs import token_logprobs
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.model.segment_attention import segment_attention
 from rayzero.learner.update.learner import Learner
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.messages import Group
 from tests.models import build_tiny_model
+from tests.unit.learner.episodes import episode_group
 from tests.unit.learner.kit import make_group
 
 pytestmark = [pytest.mark.gpu, pytest.mark.cuda_only]
@@ -35,7 +37,9 @@ def groups(seed: int = 0) -> list[Group]:
 
 
 def test_varlen_attention_and_its_gradients_are_those_of_the_segments() -> None:
-    (microbatch,) = pack(make_batch(groups()).samples, tokens_per_microbatch=10_000, share_prompts=True)
+    nested = episode_group(np.random.default_rng(0), [0.0] * 6, group_id=3, prompt_length=40)
+    (microbatch,) = pack(make_batch([*groups(), nested]).samples, tokens_per_microbatch=10_000, share_prompts=True)
+    assert any(tree.forks for tree in microbatch.trees)
     layout = attention.build_layout(microbatch.trees, CUDA)
     assert layout.varlen is not None
     results = []
