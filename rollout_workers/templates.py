@@ -29,6 +29,10 @@ class ChatTokenizer(Protocol):
 
     chat_template: Any
 
+    def __hash__(self) -> int:
+        """What is found out about a template is kept for its tokenizer."""
+        ...
+
     def apply_chat_template(
         self, conversation: Any, *, tools: Any = None, tokenize: bool, add_generation_prompt: bool
     ) -> Any:

@@ -97,7 +97,8 @@ def _message(given: Any, where: str) -> ChatMessage:
         raise Refusal(400, f"{where}.role must be one of {', '.join(_ROLES)}", field=f"{where}.role")
     if given.get("function_call") is not None:
         raise Refusal(400, f"{where}.function_call is not supported: use tool_calls", field=f"{where}.function_call")
-    calls = given.get("tool_calls") or []
+    calls = given.get("tool_calls")
+    calls = [] if calls is None else calls
     if not isinstance(calls, list):
         raise Refusal(400, f"{where}.tool_calls must be a list", field=f"{where}.tool_calls")
     reasoning = given.get("reasoning_content") or given.get("reasoning") or ""

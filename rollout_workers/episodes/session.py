@@ -142,6 +142,7 @@ class EpisodeSession:
         async with self._places:
             planned = plan()
             context = planned.tokens if isinstance(planned, NextTurn) else planned
+            self._tree.check(context)
             limits = self._limits(context, max_tokens)
             if end := self._why_none(limits):
                 self._end = end

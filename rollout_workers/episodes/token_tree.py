@@ -77,6 +77,15 @@ class TokenTree:
         """How many tokens, from the first, a context has in common with the tree."""
         return self._nearest(fed)[1]
 
+    def check(self, fed: NDArray[np.int32]) -> None:
+        """Whether a context could be recorded.
+
+        Raises:
+            PromptRefused: it has no token in common with the prompt: no branch could leave there.
+        """
+        if common_prefix(self.prompt[:1], fed) == 0:
+            raise PromptRefused("the conversation has not even its first token in common with the episode's prompt")
+
     def broken_turn(self, fed: NDArray[np.int32]) -> NDArray[np.int32] | None:
         """Where a context leaves the tree within a sampled turn: the tree's tokens up to that turn's end. None: it does
         not."""
@@ -92,16 +101,11 @@ class TokenTree:
     def record(self, fed: NDArray[np.int32], turn: SampledTurn, reason: str) -> tuple[int, int]:
         """Take in a context [F] as it was fed, and what was sampled after it; the path, and its number of tokens now.
 
-        `reason`: why it is no continuation, if it turns out to be none.
-
-        Raises:
-            PromptRefused: it has no token in common with the prompt.
+        `reason`: why it is no continuation, if it turns out to be none. What `check` refuses can't be recorded.
         """
         number, shared = self._nearest(fed)
         path = self.paths[number]
         if not (path.is_open and shared == len(path.tokens)):
-            if shared == 0:
-                raise PromptRefused("the conversation has not even its first token in common with the episode's prompt")
             while number > 0 and shared <= self.paths[number].fork:
                 number = self.paths[number].parent
             path = TokenPath(tokens=fed[:shared], parent=number, fork=shared, reason=reason)

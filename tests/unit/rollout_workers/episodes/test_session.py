@@ -17,7 +17,7 @@ from rayzero.rollout_workers.episodes.session import EpisodeSession, SessionPart
 from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, parser_of
 from rayzero.rollout_workers.templates import render
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, ToolCall
-from rayzero.services.schema.errors import EpisodeClosed
+from rayzero.services.schema.errors import EpisodeClosed, PromptRefused
 from rayzero.services.schema.messages import ChatMessage, Prompt, Sampling
 from tests.episode_models import Feed, NotingEngine, check_shape, pair_tokenizer, unfolded
 
@@ -237,6 +237,14 @@ async def test_a_context_given_as_tokens_is_taken_as_it_is_and_drift_forks() -> 
     record = session.close()
     check(record, engine)
     assert reasons(record) == ["drift"]
+
+
+async def test_a_context_that_begins_elsewhere_is_refused_before_anything_is_sampled() -> None:
+    engine = engine_of("abc")
+    session = session_of(engine)
+    with pytest.raises(PromptRefused, match="not even its first token in common"):
+        await session.complete(np.asarray([5, 6], dtype=np.int32), None)
+    assert not engine.feeds
 
 
 async def test_thoughts_that_a_request_leaves_out_are_not_missed() -> None:
