@@ -62,6 +62,9 @@ TESTED_ELSEWHERE = {
     "rewards/sandbox/": "tests/integration/test_sandbox_supervision.py",
     "rewards/sandbox/inside/": "tests/unit/rewards/sandbox/inside/test_assertion_runner.py",
     "rewards/code/": "tests/integration/test_sandbox_corpus.py",
+    "services/observe/api/views.py": "tests/unit/services/observe/api/test_app.py",
+    # A session's tokens, messages and calls do nothing without one another.
+    "rollout_workers/episodes/": "tests/unit/rollout_workers/episodes/test_session.py",
     # An episode, its process and its environment do nothing without one another.
     "rewards/environments/": "tests/unit/rewards/environments/test_worker.py",
     "rewards/children/fork_server.py": "tests/unit/rewards/children/test_pool.py",

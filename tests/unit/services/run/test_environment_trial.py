@@ -1,4 +1,4 @@
-"""`rayzero env check` and `play`: a planted hang and a planted difference are found, an honest environment is well."""
+"""`rayzero env check`: a planted hang and a planted difference are found, an honest environment is well."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.run import environment_play
-from rayzero.services.run.environment_play import read_turn
 from rayzero.services.run.environment_trial import check
-from rayzero.services.schema.episodes import ToolCall
 from tests.fakes_episodes import environment
 
 QUICK = {"start_s": 20.0, "step_s": 1.0}
@@ -50,19 +47,3 @@ def test_a_planted_difference_is_found(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_is_no_environment_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "NoSuch" in details(found(capsys, "NoSuch", 1, {}))["made and described"]
-
-
-def test_a_person_plays(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = iter(["ha", "bye"])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
-    environment_play.play(environment("Echo", tool_parser="text"), {"prompt": "say"}, None, 8, 0)
-    shown = capsys.readouterr().out
-    assert "hahaha" in shown and "answered; reward none" in shown
-
-
-def test_a_typed_line_is_a_call_where_there_are_tools() -> None:
-    assert read_turn('add {"number": 3}', reads_calls=True).tool_calls == (
-        ToolCall(name="add", arguments={"number": 3}, call_id="typed"),
-    )
-    assert not read_turn("it is three", reads_calls=True).tool_calls
-    assert read_turn("12", reads_calls=False).content == "12"
