@@ -24,7 +24,7 @@ WARM_UP_UPDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WeightChange:
     """Between two updates."""
 
     learning_rate: float
@@ -34,7 +34,7 @@ class Change:
     """Bytes of differences, of those of all values; at most 1, for then all are sent."""
 
 
-def measure(learning_rate: float, num_values: int, num_updates: int, steadiness: float, seed: int = 0) -> Change:
+def measure(learning_rate: float, num_values: int, num_updates: int, steadiness: float, seed: int = 0) -> WeightChange:
     """The mean over some updates, after AdamW's moments have settled. `steadiness`: the share of a gradient that is the
     same at every update."""
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +50,7 @@ def measure(learning_rate: float, num_values: int, num_updates: int, steadiness:
         if update >= WARM_UP_UPDATES:
             changed += float((now != before).float().mean()) / num_updates
         before = now
-    return Change(learning_rate, changed, min(1.0, changed * (INDEX_BYTES + VALUE_BYTES) / VALUE_BYTES))
+    return WeightChange(learning_rate, changed, min(1.0, changed * (INDEX_BYTES + VALUE_BYTES) / VALUE_BYTES))
 
 
 def main() -> None:

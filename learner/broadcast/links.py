@@ -31,7 +31,7 @@ class SendingLink(Protocol):
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:
         """The same of one bucket of a streamed broadcast. Links whose receivers map the rooms only see to it that it
-        lies there; they are told by the transfer group, and say when they are done with it.
+        lies there; the transfer group lets them know, and they say when they are done.
         """
         ...
 

@@ -35,7 +35,7 @@ class BucketIntake:
         return self._rooms.numel()
 
     def reserve(self, group: ReceiverGroup, manifest: WeightManifest) -> None:
-        """Make room before the learner is told that this receiver is ready.
+        """Make room, before this receiver says that it is ready.
 
         Raises:
             WeightSyncError: the GPU has not so much left; says what would help.

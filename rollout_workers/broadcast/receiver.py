@@ -156,7 +156,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
     def _stream(self, manifest: WeightManifest, deadline_s: float) -> None:
         """Take one broadcast in the engine's own thread, and load each bucket as it is proven.
 
-        What fails is told by `status`: an exception here would leave the answers of an engine's other processes unread.
+        `status` says what failed: an exception here would leave the answers of an engine's other processes unread.
         Until a broadcast has been taken whole no version is loaded, and `finish_weight_update` refuses.
         """
         self._loading_version, self._work = None, Future()
