@@ -36,8 +36,8 @@ def settled(
         recipes = {name: precision.settled(recipe, kept=began) for name, recipe in loaded.recipes.items()}
     else:
         recipes = {name: precision.settled(recipe) for name, recipe in loaded.recipes.items()}
-    found = sorted({recipe.model.dtype for recipe in recipes.values()})
-    dtype = found[-1]  # float32 comes after bfloat16
+    found = {recipe.model.dtype for recipe in recipes.values()}
+    dtype: precision.Precision = "float32" if "float32" in found else "bfloat16"
     say(f"computes in {dtype}" + (", as the run began" if kept is not None else "") + " (dtype: auto)")
     return replace(
         loaded,
