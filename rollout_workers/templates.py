@@ -53,7 +53,15 @@ def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer) -> tuple[str
         # A model's template is a program of its own, and raises what it likes: for a system message, say.
         roles = ", ".join(message.role for message in prompt.messages)
         what = "the model's chat template" if template == "chat" else "the tokenizer"
-        raise PromptRefused(f"prompt {prompt.prompt_id} (roles: {roles}): {what} refuses it: {error}") from None
+        remedy = (
+            "put the system message's text into the question (or leave system_prompt out)"
+            if any(message.role == "system" for message in prompt.messages)
+            else "change or drop the prompt"
+        )
+        raise PromptRefused(
+            f"prompt {prompt.prompt_id} (roles: {roles}): {what} refuses it: {error}; {remedy}, or choose another "
+            "rollout.prompt_template"
+        ) from None
 
 
 def room_after(prompt: Prompt, num_tokens: int, settings: RolloutSettings) -> int:
