@@ -26,8 +26,10 @@ class ChatTokenizer(Protocol):
 
     chat_template: Any
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any:
-        """Render a conversation with the model's own template."""
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **arguments: Any
+    ) -> Any:
+        """Render a conversation with the model's own template, which reads `arguments`."""
         ...
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Any:
@@ -35,15 +37,16 @@ class ChatTokenizer(Protocol):
         ...
 
 
-def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer) -> tuple[str, NDArray[np.int32]]:
-    """The prompt as text, and as the [P] tokens that the learner will train on.
+def render(prompt: Prompt, settings: RolloutSettings, tokenizer: ChatTokenizer) -> tuple[str, NDArray[np.int32]]:
+    """The prompt as text, and as the [P] tokens that the learner will train on; by `prompt_template` of the settings.
 
     Raises:
         PromptRefused: the template cannot render these messages, or the tokenizer the text.
         RecipeError: the template can render nothing with this model.
     """
+    template = settings.prompt_template
     try:
-        text = TEMPLATES[template](prompt.messages, tokenizer)
+        text = TEMPLATES[template](prompt.messages, tokenizer, settings.chat_template_arguments)
         # A chat template writes the special tokens itself: adding them again would start the prompt with two.
         token_ids = tokenizer.encode(text, add_special_tokens=template != "chat")
         return text, np.asarray(token_ids, dtype=np.int32)
@@ -79,27 +82,27 @@ def room_after(prompt: Prompt, num_tokens: int, settings: RolloutSettings) -> in
     return room
 
 
-def _chat(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+def _chat(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, arguments: Mapping[str, Any]) -> str:
     if not tokenizer.chat_template:
         raise RecipeError(
             "rollout.prompt_template is chat, but the model has no chat template; for a base model use r1_zero or text"
         )
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **arguments))
 
 
-def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, arguments: Mapping[str, Any]) -> str:
     users = [message.content for message in messages if message.role == "user"]
     if len(users) != 1:
         raise PromptRefused(f"rollout.prompt_template r1_zero renders one question, but the prompt has {len(users)}")
     return R1_ZERO.replace("{prompt}", users[0])
 
 
-def _text(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer) -> str:
+def _text(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, arguments: Mapping[str, Any]) -> str:
     return "".join(message.content for message in messages)
 
 
-TEMPLATES: Mapping[str, Callable[[Sequence[ChatMessage], ChatTokenizer], str]] = {
+TEMPLATES: Mapping[str, Callable[[Sequence[ChatMessage], ChatTokenizer, Mapping[str, Any]], str]] = {
     "chat": _chat,
     "r1_zero": _r1_zero,
     "text": _text,

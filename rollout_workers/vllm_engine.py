@@ -22,6 +22,7 @@ from rayzero.rollout_workers.engine_calls import EngineCalls
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
+from rayzero.rollout_workers.stop_strings import cut_at_stop
 from rayzero.rollout_workers.templates import render, room_after
 from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
 from rayzero.services.schema.messages import (
@@ -94,7 +95,7 @@ class RolloutEngine:
         begun = time.monotonic()
         self._calls.ready()
         try:
-            text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
+            text, prompt = render(request.prompt, self._settings, self._tokenizer)
             room = room_after(request.prompt, len(prompt), self._settings)
         except RecipeError:
             self._barrier.withdraw(request.batch)
@@ -107,6 +108,8 @@ class RolloutEngine:
             if self._settings.on_weights == "abort":
                 resume = partial(self._resume, replace(request, sampling=sampling, batch=None), prompt)
                 completions = await carry_on(completions, resume, self._tokenizer)
+        if sampling.stop:
+            completions = tuple(cut_at_stop(made, sampling.stop, self._tokenizer) for made in completions)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=prompt,
@@ -176,6 +179,9 @@ class RolloutEngine:
             n=sampling.num_completions,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
             seed=seed,
             logprobs=0,
         )

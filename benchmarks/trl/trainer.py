@@ -34,7 +34,7 @@ class Task:
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """A prompt as rayzero trains on it."""
-        return list(render(prompt, self.recipe.rollout.prompt_template, self.tokenizer)[1].tolist())
+        return list(render(prompt, self.recipe.rollout, self.tokenizer)[1].tolist())
 
 
 def load_task(recipe: Recipe, model: Path) -> Task:

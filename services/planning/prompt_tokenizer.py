@@ -36,15 +36,12 @@ class PromptTokenizer:
         """One more than the largest token id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **arguments: Any
+    ) -> str:
         """The conversation as text, by the model's own template."""
-        text: str = self._compiled.render(
-            messages=conversation,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._named,
-        )
+        given = {"messages": conversation, "tools": None, "documents": None, **self._named, **arguments}
+        text: str = self._compiled.render(given, add_generation_prompt=add_generation_prompt)
         return text
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:

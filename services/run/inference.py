@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,8 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         )
 
 
-def generate(
-    model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
-) -> None:
-    """Print completions of one prompt.
+def generate(model: str, prompt: str, sampling: Sampling) -> None:
+    """Print completions of one prompt; fewer tokens than `sampling` asks for where the model has fewer positions.
 
     Raises:
         RayzeroError: the prompt or the model is refused, or the engine cannot start.
@@ -88,18 +87,13 @@ def generate(
     shape = read_shape(model_path, trained=False)
     tokenizer = open_tokenizer(model_path)
     recipe = _generation_recipe(
-        model, max_tokens, shape.max_positions, has_turns=tokenizer is None or bool(tokenizer.chat_template)
+        model, sampling.max_tokens, shape.max_positions, has_turns=tokenizer is None or bool(tokenizer.chat_template)
     )
     check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
-        sampling=Sampling(
-            num_completions=num_completions,
-            max_tokens=recipe.rollout.sampling.max_tokens,
-            temperature=temperature,
-            seed=seed,
-        ),
+        sampling=replace(sampling, max_tokens=recipe.rollout.sampling.max_tokens),
     )
 
     async def sample() -> None:

@@ -90,7 +90,7 @@ def _check_sample(recipe: Recipe, index: int, prompts: Prompts, tokenizer: Promp
 
 
 def _measure(recipe: Recipe, prompt: Prompt, tokenizer: PromptTokenizer) -> int:
-    _, token_ids = render(prompt, recipe.rollout.prompt_template, tokenizer)
+    _, token_ids = render(prompt, recipe.rollout, tokenizer)
     return room_after(prompt, len(token_ids), recipe.rollout)
 
 

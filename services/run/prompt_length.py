@@ -35,7 +35,7 @@ class _Limiter:
     """One limit and what is done to prompts beyond it."""
 
     def __init__(self, recipe: Recipe, tokenizer: ChatTokenizer) -> None:
-        self._template, self._tokenizer = recipe.rollout.prompt_template, tokenizer
+        self._rollout, self._tokenizer = recipe.rollout, tokenizer
         self._limit = recipe.data.max_prompt_tokens or 0
         self._cuts = recipe.data.on_long_prompt == "truncate"
 
@@ -59,7 +59,7 @@ class _Limiter:
         return tuple(kept)
 
     def _length(self, prompt: Prompt) -> int:
-        return len(render(prompt, self._template, self._tokenizer)[1])
+        return len(render(prompt, self._rollout, self._tokenizer)[1])
 
     def _cut(self, prompt: Prompt) -> Prompt | None:
         """With the longest end of the last message that fits, the other turns whole; None where nothing of it does."""

@@ -68,6 +68,14 @@ class Sampling:
     num_completions: int
     max_tokens: int
     temperature: float = 1.0
+    top_p: float = 1.0
+    """1: all tokens. These three are for evaluations and `rayzero generate`: what is trained on is not cut."""
+    top_k: int = 0
+    """0: all tokens."""
+    min_p: float = 0.0
+    """0: all tokens."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; they stay in it."""
     seed: int | None = None
 
 

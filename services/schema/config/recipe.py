@@ -114,6 +114,10 @@ class Recipe(Section):
             num_completions=self.evaluation.num_completions,
             max_tokens=self.rollout.sampling.max_tokens,
             temperature=self.evaluation.temperature,
+            top_p=self.evaluation.top_p,
+            top_k=self.evaluation.top_k,
+            min_p=self.evaluation.min_p,
+            stop=self.rollout.sampling.stop,
             seed=(self.seed << 32) + EVALUATION_SEEDS,
         )
 
@@ -139,5 +143,6 @@ class Recipe(Section):
             num_completions=self.training.group_size,
             max_tokens=self.rollout.sampling.max_tokens,
             temperature=self.rollout.sampling.temperature,
+            stop=self.rollout.sampling.stop,
             seed=(self.seed << 32) + group_id * self.training.group_size,
         )

@@ -125,6 +125,13 @@ class EvaluationSettings(Section):
     """Held-out prompts, disjoint from the training prompts."""
     temperature: float = Field(default=1.0, ge=0.0)
     """1 measures the policy that is trained; 0 its most likely answer."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Only the most likely tokens that together have this probability: as a model is often served, not as it is trained
+    (rollout.sampling has no such key). 1: all."""
+    top_k: int = Field(default=0, ge=0)
+    """Only so many of the most likely tokens. 0: all."""
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Only tokens with at least this share of the most likely one's probability. 0: all."""
     greedy: Literal["ends", "always", "never"] = "ends"
     """When accuracy is measured at temperature 0 besides, one answer a prompt: before the first and after the last
     update, at every evaluation, or not at all. Training sharpens: accuracy at temperature 1 also rises where the most
