@@ -216,3 +216,32 @@ def compare(
     from rayzero.services.cli.run_list import compare_runs
 
     compare_runs(a, b, runs, as_json=json)
+
+
+@runs_commands.command("prune", epilog="Example: rayzero runs prune --older-than 30 --keep 5")
+def prune(
+    runs: Runs = RUNS,
+    keep: Annotated[int | None, typer.Option(min=0, help="The newest so many stay.")] = None,
+    older_than: Annotated[float | None, typer.Option(min=0, help="Days since anything changed in it.")] = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Stopped runs, too, which could go on.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without it they are shown.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Remove old runs, first shown. Never a live one."""
+    from rayzero.services.cli.prune import prune as remove
+
+    remove(runs, keep, older_than, unfinished, yes, as_json=json)
+
+
+@commands.command(epilog="Example: rayzero logs runs/demo rollout-0 -f")
+def logs(
+    run: RunName,
+    actor: Annotated[str | None, typer.Argument(help="driver, learner, rollout-0, or a role: reward.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Of each log, the last so many first.")] = 20,
+    runs: Runs = RUNS,
+) -> None:
+    """What a run's actors logged."""
+    from rayzero.services.cli.logs import logs as show
+
+    show(run, runs, actor, lines, follow)

@@ -49,6 +49,8 @@ def load_prompts(
     if data.held_out:
         apart = _examined(data.held_out, "held_out", has_rubric, whole=True)
         held_out = np.unique(np.concatenate([part.keys for part in apart]))
+    elif num_held_out == 0 and not data.num_held_out:
+        apart, held_out = train, np.empty(0, dtype=np.uint64)
     else:
         apart = train
         held_out = _split_off(train, data.num_held_out, num_held_out)

@@ -44,6 +44,8 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         RayzeroError: the recipe or model is refused, or an actor cannot start.
     """
     recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
+    if not recipe.evaluates:
+        raise UsageError(f"evaluation.num_prompts is 0 in {recipe_path}: say evaluation.num_prompts=128, for example")
     console = terminal(stderr=as_json)
     prepared = prepare(recipe, say=lambda text: console.print(text, style="dim"), trained=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rayzero.services.schema.config.environment import with_variables
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
@@ -50,7 +52,7 @@ def read_document(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
     content = _parse(text, path, origins)
     for override in overrides:
         _apply(content, override, origins)
-    return content, origins
+    return with_variables(content, os.environ, origins, str(path)), origins
 
 
 def validate_recipe(content: Mapping[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> Recipe:

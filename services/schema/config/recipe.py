@@ -64,6 +64,10 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.training.num_updates * self.training.groups_per_update >= 2**31:
             raise ValueError("training: more than 2^31 groups")
+        if self.training.stop_at_accuracy is not None and not self.evaluates:
+            raise ValueError(
+                "training.stop_at_accuracy is reached by held-out prompts, and evaluation.num_prompts is 0: raise it"
+            )
         longest = self.data.max_prompt_tokens
         if longest is not None and longest >= self.rollout.max_model_tokens:
             raise ValueError(
@@ -121,9 +125,16 @@ class Recipe(Section):
             seed=(self.seed << 32) + EVALUATION_SEEDS,
         )
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out prompts."""
+        return self.evaluation.num_prompts > 0
+
     def evaluates_at(self, version: int) -> bool:
         """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
         every = self.evaluation.every_updates
+        if not self.evaluates:
+            return False
         return version == 0 or version >= self.training.num_updates or bool(every and version % every == 0)
 
     def greedy_at(self, version: int) -> bool:

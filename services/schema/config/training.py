@@ -121,8 +121,9 @@ class EvaluationSettings(Section):
 
     every_updates: int = Field(default=10, ge=0)
     """Evaluate after every so many updates; always before the first and after the last. 0: only those two."""
-    num_prompts: int = Field(default=128, ge=1)
-    """Held-out prompts, disjoint from the training prompts."""
+    num_prompts: int = Field(default=128, ge=0)
+    """Held-out prompts, disjoint from the training prompts. 0: none is held out and nothing is evaluated; what a run
+    learned, its training rewards alone then say."""
     temperature: float = Field(default=1.0, ge=0.0)
     """1 measures the policy that is trained; 0 its most likely answer."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
