@@ -47,6 +47,13 @@ class MixPart:
     RecipeError for one that should have been refused before the start."""
     unread: str = ""
     """What of the source was not looked at; empty: it was read whole."""
+    looked_at: tuple[int, ...] | None = None
+    """Places of the prompts that any check looks at, of a source that makes them; None: whichever it likes."""
+
+    def sample(self, count: int) -> Iterator[Prompt]:
+        """At most `count` prompts, spread over the source."""
+        places = self.looked_at or range(0, len(self.prompts), -(-len(self.prompts) // count) or 1)
+        return (self.prompts[place] for place in places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +71,7 @@ class PromptMix:
     def sample(self) -> Iterator[Prompt]:
         """At most SAMPLE_PROMPTS of each source, spread over it."""
         for part in self.parts:
-            for place in range(0, len(part.prompts), -(-len(part.prompts) // SAMPLE_PROMPTS) or 1):
-                yield part.prompts[place]
+            yield from part.sample(SAMPLE_PROMPTS)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -119,7 +125,10 @@ class PromptStream:
         source, _, number = prompt_id.rpartition("/")
         for part in self._parts:
             if len(part.prompts) and part.prompts[0].prompt_id.rpartition("/")[0] == source and number.isdecimal():
-                # Numbers rise with the places.
+                # Numbers rise with the places; where no row was left out, one more than its place is a prompt's.
+                at_once = int(number) - 1
+                if at_once < len(part.prompts) and part.prompts[at_once].prompt_id == prompt_id:
+                    return part.prompts[at_once]
                 place = bisect_left(range(len(part.prompts)), int(number), key=lambda at: _number(part.prompts[at]))
                 if place < len(part.prompts) and part.prompts[place].prompt_id == prompt_id:
                     return part.prompts[place]
