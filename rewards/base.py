@@ -43,6 +43,8 @@ class Case:
     """Sampled tokens; None where only text is known (`rayzero grade`)."""
     token_ids: Sequence[int] | NDArray[np.int32] = ()
     finish_reason: str = ""
+    policy_version: int = 0
+    """Of its newest token."""
 
     @property
     def prefilled(self) -> bool:
@@ -67,6 +69,10 @@ class Score:
     seconds: float = 0.0
     tests: tuple[Mapping[str, Any], ...] = ()
     """Per-test results of a code reward."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the call that scored it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the reward says of the completion besides, as JSON can hold it."""
 
     @property
     def is_error(self) -> bool:

@@ -73,4 +73,5 @@ def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
         num_tokens=completion.num_tokens,
         token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
+        policy_version=completion.newest_version,
     )

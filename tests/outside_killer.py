@@ -1,9 +1,9 @@
-"""A plain outside killer: SIGKILL to processes of a run's own tree at random, the driver started again by the same command.
+"""A plain outside killer: SIGKILL to processes of a run's own tree at random, the driver started again each time.
 
     python -m tests.outside_killer RUN_DIR MINUTES [SEED]
 
-It knows nothing of the run but its process tree: engines, learner, reward workers and their children, Ray's own processes
-and the driver all die as chance has it. Afterwards the run is stopped as a user would stop it, and audited.
+It knows nothing of the run but its process tree: engines, learner, reward workers and their children, Ray's own
+processes and the driver all die as chance has it. Afterwards the run is stopped as a user would stop it, and audited.
 """
 
 from __future__ import annotations
@@ -23,11 +23,21 @@ import psutil
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 CHANGES = (
-    "training.num_updates=1000000", "training.groups_per_update=4", "training.group_size=4", "cold_start.num_updates=30",
-    "learner.optimizer.decay=constant", "evaluation.every_updates=0", "evaluation.num_prompts=8", "evaluation.greedy=never",
-    "checkpoint.every_updates=2", "rollout.num_workers=1", "reward.num_workers=1", "rollout.max_num_seqs=32",
-    "deadlines.sync_s=60", "model.dtype=float32",
-)  # fmt: skip
+    "training.num_updates=1000000",
+    "training.groups_per_update=4",
+    "training.group_size=4",
+    "cold_start.num_updates=30",
+    "learner.optimizer.decay=constant",
+    "evaluation.every_updates=0",
+    "evaluation.num_prompts=8",
+    "evaluation.greedy=never",
+    "checkpoint.every_updates=2",
+    "rollout.num_workers=1",
+    "reward.num_workers=1",
+    "rollout.max_num_seqs=32",
+    "deadlines.sync_s=60",
+    "model.dtype=float32",
+)
 PAUSE_S = (3.0, 25.0)
 """Between two kills."""
 STOP_S = 900.0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import ATTENTION_NAME
-from rayzero.learner.model.lora import adapters, inject, merged_weights
+from rayzero.learner.model.lora import adapters, inject, merged_weights, peft_weights, write_peft
 from rayzero.learner.model.pretrained import load_model
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
@@ -25,6 +25,8 @@ from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
 
+ADAPTER_FOLDER = "adapter"
+"""In a saved directory: the adapters alone, for those who have the base model."""
 _COPIED_FILES = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
@@ -139,10 +141,13 @@ class Policy:
             if self.ranks.rank == 0:
                 # One whole tensor at a time on a GPU: the model may be too large for one.
                 weights[name] = weight if self.ranks.mesh is None else weight.cpu()
+        alone = {} if self._lora is None else dict(peft_weights(self.model, self.dtype))
         if self.ranks.rank != 0:
             return
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        if self._lora is not None:
+            write_peft(directory / ADAPTER_FOLDER, alone, self._lora, self.path)
         self.model.save_pretrained(directory, state_dict=weights)
         for name in _COPIED_FILES:
             if (self.path / name).is_file():

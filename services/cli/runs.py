@@ -245,3 +245,21 @@ def logs(
     from rayzero.services.cli.logs import logs as show
 
     show(run, runs, actor, lines, follow)
+
+
+@commands.command(epilog="Example: rayzero export runs/demo ./my-model --dtype bfloat16")
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Argument(help="A directory that is not there yet.")],
+    update: Annotated[int | None, typer.Option(min=0, help="Of this checkpoint; by default the last.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The checkpoint with the highest held-out accuracy.")] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter alone, in PEFT's format.")] = False,
+    dtype: Annotated[
+        Literal["", "bfloat16", "float16", "float32"], typer.Option(help="Of the weights; by default as they are.")
+    ] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """A run's model by itself, with a model card: for from_pretrained, vLLM or the hub."""
+    from rayzero.services.cli.export import export as write
+
+    write(run, runs, out, update, best, adapter, dtype)

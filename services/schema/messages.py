@@ -213,6 +213,8 @@ class Verdict:
     """Of an error, and of nothing else. `reason` says it in words, of every component that failed."""
     parts: Mapping[str, tuple[float, float]] | None = None
     """(weight, score) of every component that the reward is the sum of; 0 behind a closed gate. None: not said."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What custom rewards said of the completion besides (`log_extra`), plain data by `component/column`."""
 
     @property
     def is_error(self) -> bool:

@@ -106,8 +106,8 @@ def test_two_hundred_do_by_the_command(good: dict[str, Any]) -> None:
         file.write_text(mutated_recipe(good, chance), encoding="utf-8", errors="surrogatepass")
         overrides = [text.replace("\x00", "") for text in mutated_overrides(chance)]
         command = [sys.executable, "-m", "rayzero", "check", str(file), "--", *overrides]
-        done = subprocess.run([os.fsencode(word.encode(errors="surrogatepass")) for word in command], capture_output=True,
-                              check=False, timeout=120)  # fmt: skip
+        words = [word.encode(errors="surrogatepass") for word in command]
+        done = subprocess.run(words, capture_output=True, check=False, timeout=120)
         if done.returncode not in (0, 2) or b"Traceback" in done.stderr:
             wrong.append(f"recipe {number} of seed {SEED}, {overrides}: {done.returncode} {done.stderr[-500:]!r}")
     assert wrong == []
