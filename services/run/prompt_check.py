@@ -22,6 +22,9 @@ from rayzero.services.schema.messages import Prompt
 SAMPLE = 64
 """Training prompts of each source that are rendered."""
 
+MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
+"""Columns that hold what a text model cannot be shown."""
+
 Say = Callable[[str], None]
 
 
@@ -85,5 +88,11 @@ def _check_sample(recipe: Recipe, index: int, part: MixPart, tokenizer: PromptTo
 
 
 def _measure(recipe: Recipe, prompt: Prompt, tokenizer: PromptTokenizer) -> int:
+    shown = next((name for name in prompt.columns if name in MEDIA and prompt.columns[name]), None)
+    if shown is not None:
+        raise PromptRefused(
+            f"prompt {prompt.prompt_id} has a column {shown!r}: text alone is trained on, and the model would not see "
+            "it: leave such rows out, or take the column away where the question does without it"
+        )
     _, token_ids = render(prompt, recipe.rollout, tokenizer)
     return room_after(prompt, len(token_ids), recipe.rollout)

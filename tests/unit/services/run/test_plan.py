@@ -100,6 +100,8 @@ MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
      r"t.csv:2: 3 fields under 2 column names: quote a field"),
     (nothing, "data.train=[{kind: function, function: 'nomodule:rows'}]",
      r"module nomodule cannot be imported: .*: check its name; modules are looked for in "),
+    (append("train.jsonl", '{"prompt": "<image>How many?", "answer": "2", "images": ["a.png"]}'), "",
+     r"data.train.0: prompt train/13 has a column 'images': text alone is trained on"),
     (append("leaves.py", "raise SystemExit(3)"), "data.train=[{kind: function, function: 'leaves:rows'}]",
      r"leaves:rows: module leaves cannot be imported: SystemExit: 3"),
 ]  # fmt: skip
