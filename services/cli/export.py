@@ -46,6 +46,9 @@ def export(run: str, runs: Path, out: Path, update: int | None, best: bool, adap
             if file.is_file() and file.name not in LEFT_OUT:
                 shutil.copyfile(file, temporary / file.name)
         if dtype:
+            require("torch")
+            from rayzero.learner.model.precision import convert
+
             convert(temporary, dtype)
         (temporary / "README.md").write_text(model_card(directory, version_of(checkpoint), adapter), encoding="utf-8")
         temporary.rename(out)
@@ -78,36 +81,6 @@ def choose_checkpoint(directory: RunDirectory, update: int | None, best: bool) -
     if update not in kept:
         raise UsageError(f"{directory.path} keeps no checkpoint of update {update}; there are {sorted(kept)}")
     return kept[update]
-
-
-def convert(directory: Path, dtype: str) -> None:
-    """Floating-point weights in another precision, file by file.
-
-    Raises:
-        NotInstalled: torch is missing.
-    """
-    require("torch")
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    wanted: torch.dtype = getattr(torch, dtype)
-    for file in directory.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-        save_file(
-            {name: weight.to(wanted) if weight.is_floating_point() else weight for name, weight in weights.items()},
-            file,
-            metadata,
-        )
-    file = directory / "config.json"
-    if file.is_file():
-        config = json.loads(file.read_text(encoding="utf-8"))
-        for key in ("dtype", "torch_dtype"):
-            if key in config:
-                config[key] = dtype
-        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def model_card(directory: RunDirectory, update: int, adapter: bool) -> str:

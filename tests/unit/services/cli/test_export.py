@@ -62,18 +62,6 @@ def test_which_checkpoint(run: Path) -> None:
         choose_checkpoint(directory, 7, best=False)
 
 
-def test_another_precision(run: Path, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file, save_file
-
-    weights = {"a": torch.ones(2, 2), "ids": torch.ones(2, dtype=torch.int64)}
-    save_file(weights, run / "checkpoints" / "update_000020" / "model.safetensors", {"format": "pt"})
-    exported(run, tmp_path / "out", dtype="float16")
-    found = load_file(tmp_path / "out" / "model.safetensors")
-    assert (found["a"].dtype, found["ids"].dtype) == (torch.float16, torch.int64)
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
-
-
 def test_what_is_there_stays(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="is there already"):
