@@ -44,7 +44,7 @@ class RetentionSettings(Section):
 
 
 class OnEndSettings(Section):
-    """Where a run's end is told, whether it finished, was stopped or failed: as a JSON object with `run`, `directory`,
+    """Where a run tells its end, whether it finished, was stopped or failed: as a JSON object with `run`, `directory`,
     `ended`, `updates`, `accuracy`, `seconds`, `error` and `host`. What goes wrong there is a warning and no more. A
     process that is killed tells nothing, nor does a recipe that is refused before anything starts."""
 
@@ -79,4 +79,4 @@ class ObserveSettings(Section):
     """Experiment trackers besides metrics.jsonl. Each needs its package: `pip install tensorboard`, `wandb`, `mlflow`;
     what they read from the environment (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`) is theirs."""
     on_end: OnEndSettings | None = None
-    """A command or URL that is told of the run's end."""
+    """A command or URL that hears of the run's end."""
