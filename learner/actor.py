@@ -20,8 +20,9 @@ from rayzero.services.schema.addresses import free_port
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.devices import Device
 from rayzero.services.schema.errors import ActorStartError
-from rayzero.services.schema.messages import Group, Rendezvous, UpdateResult, WeightManifest
+from rayzero.services.schema.messages import Group, UpdateResult
 from rayzero.services.schema.temporary import own_folder
+from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 if TYPE_CHECKING:
     from rayzero.services.schema.interfaces import SftExample

@@ -46,6 +46,8 @@ class Case:
     finish_reason: str = ""
     outcome: EpisodeOutcome | None = None
     """How an episode went, as its environment saw it; None: it is none."""
+    policy_version: int = 0
+    """Of its newest token."""
 
     @property
     def prefilled(self) -> bool:
@@ -70,6 +72,10 @@ class Score:
     seconds: float = 0.0
     tests: tuple[Mapping[str, Any], ...] = ()
     """Per-test results of a code reward."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the call that scored it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the reward says of the completion besides, as JSON can hold it."""
 
     @property
     def is_error(self) -> bool:

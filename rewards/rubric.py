@@ -108,6 +108,7 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
         cause = ErrorCause.NOTHING_APPLIES
         errors.append(f"{cause}: no component of the rubric applies to this completion")
     components = {name: score.value for name, score in scores.items() if score.value is not None and not score.is_error}
+    components |= {f"{name}/{key}": value for name, score in scores.items() for key, value in score.metrics.items()}
     status = VerdictStatus.ERROR if errors else VerdictStatus.CORRECT if full else VerdictStatus.WRONG
     return Verdict(
         reward=math.nan if errors else reward,
@@ -118,6 +119,7 @@ def compose(parts: Mapping[str, RubricComponent], scores: Mapping[str, Score]) -
         tests=next((score.tests for score in scores.values() if score.tests), ()),
         cause=cause,
         parts=None if errors else counted,
+        extra={f"{name}/{key}": value for name, score in scores.items() for key, value in score.extra.items()},
     )
 
 

@@ -74,4 +74,5 @@ def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
         token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
         outcome=completion.outcome,
+        policy_version=completion.newest_version,
     )

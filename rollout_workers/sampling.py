@@ -22,4 +22,4 @@ def sampling_params(stop_token_ids: Sequence[int], **given: Any) -> Any:
         "stop_token_ids": list(stop_token_ids),
     }
     output = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False, "flat_logprobs": True}
-    return SamplingParams(**neutral, **output, **given)
+    return SamplingParams(**{**neutral, **output, **given})

@@ -48,15 +48,49 @@ Tools = Sequence[Mapping[str, Any]]
 """JSON schemas of tools, as chat templates want them."""
 
 
-def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer, tools: Tools = ()) -> tuple[str, NDArray[np.int32]]:
-    """The prompt as text, and as the [P] tokens that the learner will train on.
+class TemplateArguments:
+    """A tokenizer whose chat template is always given further arguments (`rollout.chat_template_arguments`)."""
+
+    def __init__(self, tokenizer: Any, arguments: Mapping[str, Any]) -> None:
+        """`arguments`: by the names that the template knows."""
+        self._tokenizer, self._arguments = tokenizer, dict(arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the tokenizer's own."""
+        return getattr(self._tokenizer, name)
+
+    def __eq__(self, other: object) -> bool:
+        """What is found out about a template is kept for both together."""
+        mine = (self._tokenizer, self._arguments)
+        return isinstance(other, TemplateArguments) and mine == (other._tokenizer, other._arguments)
+
+    def __hash__(self) -> int:
+        """See `__eq__`."""
+        return hash((self._tokenizer, json.dumps(self._arguments, sort_keys=True, default=str)))
+
+    def apply_chat_template(self, conversation: Any, **given: Any) -> Any:
+        """Render a conversation with the model's own template."""
+        return self._tokenizer.apply_chat_template(conversation, **self._arguments, **given)
+
+
+def with_arguments(tokenizer: Any, settings: RolloutSettings) -> Any:
+    """The tokenizer as a recipe has it render conversations."""
+    arguments = settings.chat_template_arguments
+    return TemplateArguments(tokenizer, arguments) if arguments else tokenizer
+
+
+def render(
+    prompt: Prompt, settings: RolloutSettings, tokenizer: ChatTokenizer, tools: Tools = ()
+) -> tuple[str, NDArray[np.int32]]:
+    """The prompt as text, and as the [P] tokens that the learner will train on; by `prompt_template` of the settings.
 
     Raises:
         PromptRefused: the template cannot render these messages, or the tokenizer the text.
         RecipeError: the template can render nothing with this model.
     """
+    template = settings.prompt_template
     try:
-        text = TEMPLATES[template](prompt.messages, tokenizer, tools)
+        text = TEMPLATES[template](prompt.messages, with_arguments(tokenizer, settings), tools)
         return text, encode(text, template, tokenizer)
     except RecipeError as error:
         raise type(error)(f"prompt {prompt.prompt_id}: {error}") from None
@@ -64,7 +98,15 @@ def render(prompt: Prompt, template: str, tokenizer: ChatTokenizer, tools: Tools
         # A model's template is a program of its own, and raises what it likes: for a system message, say.
         roles = ", ".join(message.role for message in prompt.messages)
         what = "the model's chat template" if template == "chat" else "the tokenizer"
-        raise PromptRefused(f"prompt {prompt.prompt_id} (roles: {roles}): {what} refuses it: {error}") from None
+        remedy = (
+            "put the system message's text into the question (or leave system_prompt out)"
+            if any(message.role == "system" for message in prompt.messages)
+            else "change or drop the prompt"
+        )
+        raise PromptRefused(
+            f"prompt {prompt.prompt_id} (roles: {roles}): {what} refuses it: {error}; {remedy}, or choose another "
+            "rollout.prompt_template"
+        ) from None
 
 
 def encode(text: str, template: str, tokenizer: ChatTokenizer) -> NDArray[np.int32]:

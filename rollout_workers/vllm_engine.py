@@ -27,6 +27,7 @@ from rayzero.rollout_workers.episodes.sessions import EpisodeSessions, place_of
 from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
+from rayzero.rollout_workers.stop_strings import cut_at_stop
 from rayzero.rollout_workers.templates import render, room_after
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
@@ -35,12 +36,10 @@ from rayzero.services.schema.messages import (
     Completion,
     GroupCompletions,
     GroupRequest,
-    Rendezvous,
     RolloutStats,
     Sampling,
-    WeightManifest,
-    WeightReceipt,
 )
+from rayzero.services.schema.weights import Rendezvous, WeightManifest, WeightReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class RolloutEngine:
         begun = time.monotonic()
         self._calls.ready()
         try:
-            text, prompt = render(request.prompt, self._settings.prompt_template, self._tokenizer)
+            text, prompt = render(request.prompt, self._settings, self._tokenizer)
             room = room_after(request.prompt, len(prompt), self._settings)
         except RecipeError:
             self._barrier.withdraw(request.batch)
@@ -120,6 +119,8 @@ class RolloutEngine:
         start = partial(self._barrier.start, request.batch, request.group_id)
         salt = "" if request.batch is None else request.batch.batch_id
         completions = await self._complete_all(request.group_id, prompt, sampling, seed, start, salt)
+        if sampling.stop:
+            completions = tuple(cut_at_stop(made, sampling.stop, self._tokenizer) for made in completions)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=prompt,
@@ -249,6 +250,9 @@ class RolloutEngine:
             n=sampling.num_completions,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
             seed=seed,
             logprobs=0,
         )

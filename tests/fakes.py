@@ -25,15 +25,13 @@ from rayzero.services.schema.messages import (
     GroupCompletions,
     GroupRequest,
     Prompt,
-    Rendezvous,
     Rollout,
     UpdateResult,
     Verdict,
     VerdictStatus,
     VersionSpan,
-    WeightManifest,
-    WeightReceipt,
 )
+from rayzero.services.schema.weights import Rendezvous, WeightManifest, WeightReceipt
 
 
 def make_recipe(**training: Any) -> Recipe:

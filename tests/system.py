@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
 from rayzero.rewards.sandbox import host
 
+_MISSING = re.compile(r"not on this machine: ([^()]*) \([^()]*\)(?:; (\d+) tests more)?")
 MAY_BE_MISSING_IN_CI = {"podman", "gpu", "kubectl"}
 """Containers within containers and GPUs are not everywhere, and Debian's kubectl is older than our kustomizations: even
 CI may skip what needs them."""
@@ -43,15 +47,46 @@ def is_there(name: str) -> bool:
     return shutil.which(name) is not None or _is_module(name)
 
 
-def check_needs(*names: str) -> None:
-    """Skip the running test, naming what is missing; in CI fail it instead."""
-    missing = [name for name in names if not is_there(name)]
+def missing_of(*names: str) -> tuple[str, ...]:
+    """Which of them this machine lacks."""
+    return tuple(name for name in names if not is_there(name))
+
+
+def check_needs(*names: str, others: int = 0) -> None:
+    """Skip the running test, naming what is missing and how many `others` want it, too; in CI fail it instead."""
+    missing = missing_of(*names)
     if not missing:
         return
-    reason = f"not on this machine: {', '.join(missing)} (make setup-system installs programs, make setup modules)"
+    more = f"; {others} tests more want it" if others else ""
+    reason = (
+        f"not on this machine: {', '.join(missing)} (make setup-system installs programs, make setup modules){more}"
+    )
     if in_ci() and not MAY_BE_MISSING_IN_CI.intersection(missing):
         pytest.fail(f"CI must have it: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def skipped_line(reasons: Sequence[str]) -> str:
+    """What a session skipped and how to run it, in a line; empty where it skipped nothing.
+
+    `reasons`: as pytest reports them, with the place in front.
+    """
+    missing: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for reason in reasons:
+        text = re.sub(r"^\(.*?, \d+, ['\"](?:Skipped: )?|['\"]\)$", "", reason)
+        named = _MISSING.search(text)
+        if named:
+            missing[named[1]] += 1 + int(named[2] or 0)
+        else:
+            others.update([text])
+    if not reasons:
+        return ""
+    parts = [f"{count} want {names}" for names, count in missing.most_common()]
+    parts += [f"{count}: {text}" for text, count in others.most_common()]
+    how = "; `make setup-system` as root and `make setup-dev` install what is missing" if missing else ""
+    number = missing.total() + others.total()
+    return f"{number} tests skipped ({'; '.join(parts)}){how}; `make test-long` runs what takes minutes a test"
 
 
 def _is_module(name: str) -> bool:

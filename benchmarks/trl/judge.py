@@ -46,7 +46,7 @@ class Judge:
 
     async def _group(self, group: Sequence[tuple[Prompt, Sequence[int]]]) -> list[Rollout]:
         prompt = group[0][0]
-        text, _ = render(prompt, self._recipe.rollout.prompt_template, self._tokenizer)
+        text, _ = render(prompt, self._recipe.rollout, self._tokenizer)
         completions = [self._completion(token_ids) for _, token_ids in group]
         verdicts = await self._scorer.score(prompt, text, completions)
         return [Rollout(completion=c, verdict=verdict) for c, verdict in zip(completions, verdicts, strict=True)]

@@ -34,7 +34,7 @@ class Task:
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """A prompt as rayzero trains on it."""
-        return list(render(prompt, self.recipe.rollout.prompt_template, self.tokenizer)[1].tolist())
+        return list(render(prompt, self.recipe.rollout, self.tokenizer)[1].tolist())
 
 
 def load_task(recipe: Recipe, model: Path) -> Task:
@@ -145,7 +145,7 @@ def _trl_prompt(task: Task, prompt: Prompt) -> Any:
     template = task.recipe.rollout.prompt_template
     if template == "chat":
         return [{"role": message.role, "content": message.content} for message in prompt.messages]
-    return TEMPLATES[template](prompt.messages, task.tokenizer)
+    return TEMPLATES[template](prompt.messages, task.tokenizer, ())
 
 
 def _microbatches(recipe: Recipe) -> list[int]:

@@ -12,7 +12,7 @@ from rayzero.learner.broadcast.gpu_memory import mappable_memory
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.services.schema.broadcast.digest import LANES, Fingerprints, digest, fingerprint_text
 from rayzero.services.schema.broadcast.wire import Extent, SharedBufferName, plan_buckets
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 Placed = tuple[str, torch.Size, Extent]
 

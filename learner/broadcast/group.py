@@ -27,7 +27,7 @@ from rayzero.services.schema.broadcast.wire import (
     taken_key,
 )
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import Rendezvous
+from rayzero.services.schema.weights import Rendezvous
 
 POLL_S = 0.001
 

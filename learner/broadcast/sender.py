@@ -15,7 +15,7 @@ from rayzero.services.schema.broadcast.nccl import Nccl
 from rayzero.services.schema.broadcast.transport import Transport
 from rayzero.services.schema.broadcast.wire import BUCKET_BYTES, NUM_ROOMS
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import Rendezvous, WeightManifest
+from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 
 class WeightSender:

@@ -18,7 +18,7 @@ from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.services.schema.broadcast.digest import LANES, Fingerprints, digest, fingerprint_text
 from rayzero.services.schema.broadcast.wire import NUM_ROOMS, Extent, plan_buckets, room_of
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 Outline = Sequence[tuple[str, torch.Size]]
 """Names and shapes of what will be sent, in order."""

@@ -7,7 +7,9 @@ than that rounding reach the engine only once they have added up.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from rayzero.services.schema.config.learner import LoraSettings
 from rayzero.services.schema.errors import RecipeError
 
 _ADAPTER = "default"
+PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 def inject(model: Any, settings: LoraSettings, seed: int) -> None:
@@ -90,6 +93,34 @@ def adapter_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
         if weight in adapted
         for name, part in zip(halves(_plain(weight)), ("lora_A", "lora_B"), strict=True)
     ]
+
+
+def peft_weights(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """(name in a PEFT directory, tensor) of A and B of every adapter; where ranks shard the model all must ask."""
+    for name, weight in adapters(model, dtype):
+        layer, _, half = name.rpartition(".")
+        yield f"base_model.model.{layer.removesuffix('.weight')}.{half}.weight", weight
+
+
+def write_peft(directory: Path, weights: dict[str, Tensor], settings: LoraSettings, base: Path) -> None:
+    """Adapters alone, as `peft.PeftModel.from_pretrained` and vLLM load them beside the base model."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.contiguous().cpu() for name, weight in weights.items()}, directory / PEFT_WEIGHTS)
+    layers = {name.rpartition(".lora_")[0].rpartition(".")[2] for name in weights}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base),
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(layers),
+        "inference_mode": True,
+    }
+    (directory / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _linear_layers(model: Any) -> set[str]:

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import ATTENTION_NAME
-from rayzero.learner.model.lora import adapter_shapes, adapters, base_shapes, inject, merged_weights
+from rayzero.learner.model.lora import (
+    adapter_shapes,
+    adapters,
+    base_shapes,
+    inject,
+    merged_weights,
+    peft_weights,
+    write_peft,
+)
 from rayzero.learner.model.pretrained import load_model, load_outline
 from rayzero.learner.model.rank_loading import ShardReader
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
@@ -27,6 +35,8 @@ from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
 
+ADAPTER_FOLDER = "adapter"
+"""In a saved directory: the adapters alone, for those who have the base model."""
 _COPIED_FILES = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
@@ -156,8 +166,11 @@ class Policy:
         else:
             # One whole tensor at a time on a GPU, and a file's at a time on the host: it may be too large for either.
             save_weights(self.named_weights(), self._outline(), self.dtype, directory, writes=writes)
+        alone = {} if self._lora is None else dict(peft_weights(self.model, self.dtype))
         if not writes:
             return
+        if self._lora is not None:
+            write_peft(directory / ADAPTER_FOLDER, alone, self._lora, self.path)
         if self.ranks.mesh is not None:
             self.model.config.architectures = [type(self.model).__name__]
             self.model.config.save_pretrained(directory)

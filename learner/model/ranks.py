@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.services.schema import errors
 from rayzero.services.schema.addresses import family_of
-from rayzero.services.schema.messages import Rendezvous
+from rayzero.services.schema.weights import Rendezvous
 
 T = TypeVar("T")
 

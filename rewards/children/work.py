@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rayzero.rewards.children.fork_server import resolve
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from rayzero.services.schema.config.math import Fallback
 
     MathItem = tuple[str, str, bool, Sequence[Fallback] | None]
+
+TRAINER_STEP = "rayzero_trainer_step"
+"""The column that becomes `trainer_state`."""
+MAX_EXTRA_CHARS = 2_000
 
 
 def math_verifier(rules: Rules) -> Callable[[MathItem], tuple[bool, str, bool]]:
@@ -54,8 +60,9 @@ def checker_caller(names: Sequence[str]) -> Callable[[tuple[str, Any, Any, Any]]
     return check
 
 
-def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], list[float | None]]:
-    """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each.
+def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[Any]]], Any]:
+    """Calls `module:function` with lists by keyword, those that it asks for, and returns one number or None for each;
+    where the function logged something, `{"scores", "metrics", "extra"}`.
 
     `spec` is the function's name and keyword arguments that are the same in every call.
     """
@@ -66,14 +73,74 @@ def custom_caller(spec: tuple[str, dict[str, Any]]) -> Callable[[dict[str, list[
     wanted = {parameter.name for parameter in parameters}
     runner = asyncio.Runner()  # one loop a child: an async client that the module keeps open stays usable
 
-    def call(columns: dict[str, list[Any]]) -> list[float | None]:
-        given = {key: value for key, value in {**columns, **arguments}.items() if takes_all or key in wanted}
+    def call(columns: dict[str, list[Any]]) -> Any:
+        number = len(columns["completions"])
+        log = RewardLog(number, name)
+        own = {
+            "log_metric": log.metric,
+            "log_extra": log.extra,
+            "trainer_state": TrainerState(columns.pop(TRAINER_STEP, [0])[0]),
+        }
+        given = {key: value for key, value in {**own, **columns, **arguments}.items() if takes_all or key in wanted}
         scores = function(**given)
         if inspect.isawaitable(scores):
             scores = runner.run(_await(scores))
-        return _checked(scores, len(columns["completions"]), name)
+        checked = _checked(scores, number, name)
+        return {"scores": checked, "metrics": log.metrics, "extra": log.columns} if log else checked
 
     return call
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerState:
+    """What a reward function may know of the training, by TRL's name for it."""
+
+    global_step: int
+    """Updates that the policy had seen which wrote these completions."""
+
+
+class RewardLog:
+    """What a reward function says besides its scores, in one call: TRL's `log_metric` and `log_extra`."""
+
+    def __init__(self, number: int, name: str) -> None:
+        """`number`: completions of the call."""
+        self.metrics: dict[str, float] = {}
+        self.columns: dict[str, list[Any]] = {}
+        self._number, self._name = number, name
+
+    def __bool__(self) -> bool:
+        return bool(self.metrics or self.columns)
+
+    def metric(self, name: str, value: float) -> None:
+        """A figure of this call: its mean over an update's calls is in metrics.jsonl, as a component. One that is not
+        finite is left out."""
+        try:
+            if math.isfinite(figure := float(value)):
+                self.metrics[str(name)] = figure
+        except (TypeError, ValueError):
+            raise BadReturn(
+                f"{self._name}: log_metric({name!r}) takes a number, not a {type(value).__name__}"
+            ) from None
+
+    def extra(self, column: str, values: Sequence[Any]) -> None:
+        """A value for each completion, which is kept with it in the rollouts."""
+        values = list(values)
+        if len(values) != self._number:
+            raise BadReturn(
+                f"{self._name}: log_extra({column!r}) takes one value for each of the {self._number} completions; it "
+                f"got {len(values)}"
+            )
+        self.columns[str(column)] = [_plain(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it, of bounded length."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text[:MAX_EXTRA_CHARS]
 
 
 class BadReturn(Exception):

@@ -3,6 +3,10 @@
     def short(prompts, completions, **columns):
         return [1.0 if len(completion) < 200 else None for completion in completions]
 
+It may ask for what TRL gives such functions besides: `log_metric(name, value)`, a figure of the call that comes up in
+metrics.jsonl as the component `reward/name`; `log_extra(column, values)`, kept with each rollout; and `trainer_state`,
+whose `global_step` is the policy's version.
+
 The function is called once a group. When that call fails (raises, dies, takes too long), each completion is tried
 alone, so that only the culprit is an error and its neighbours keep their scores. A call that returned something else
 than one score each is no completion's fault, and is not tried again.
@@ -11,10 +15,12 @@ than one score each is no completion's fault, and is not tried again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rayzero.rewards.base import Case, Context, Score, failed, score_each, scored
 from rayzero.rewards.children.child import ChildFailure
 from rayzero.rewards.children.pool import ChildPool
+from rayzero.rewards.children.work import TRAINER_STEP
 from rayzero.rewards.kinds.columns import columns_of
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.reward_components import CustomComponent
@@ -57,6 +63,17 @@ class CustomReward:
 
     async def _call(self, cases: Sequence[Case], *, retry: bool) -> list[Score]:
         columns = columns_of(cases, conversational=self.settings.conversational)
+        columns[TRAINER_STEP] = [max(case.policy_version for case in cases)]
         reply = await self.pool.run(columns, retry=retry)
-        seconds = reply.seconds / len(cases)
-        return [scored(value, full=self.settings.full_score, seconds=seconds) for value in reply.result]
+        seconds, said = reply.seconds / len(cases), reply.result
+        logged: dict[str, Any] = said if isinstance(said, dict) else {"scores": said, "metrics": {}, "extra": {}}
+        return [
+            scored(
+                value,
+                full=self.settings.full_score,
+                seconds=seconds,
+                metrics=logged["metrics"],
+                extra={name: values[place] for name, values in logged["extra"].items()},
+            )
+            for place, value in enumerate(logged["scores"])
+        ]

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from rayzero.services.schema.broadcast.adapters import LOW, halves, merge
 from rayzero.services.schema.broadcast.weight_files import weight_files
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 
 PART_BYTES = 64 * 2**20
 """Merged at a time where each part is loaded at once: one is repacked while the next is merged."""

@@ -14,7 +14,7 @@ from rayzero.services.schema.broadcast.digest import LANES, PREFIX, Fingerprints
 from rayzero.services.schema.broadcast.weight_files import weight_files
 from rayzero.services.schema.broadcast.wire import Extent
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 CPU = torch.device("cpu")
 

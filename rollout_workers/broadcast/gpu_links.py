@@ -18,7 +18,7 @@ from rayzero.services.schema.broadcast.nccl import Nccl, NcclCommunicator, NcclL
 from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
 from rayzero.services.schema.broadcast.store import Store
 from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key, room_of
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 
 
 class NcclReceiver:

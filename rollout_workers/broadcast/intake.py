@@ -15,7 +15,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.services.schema.broadcast.wire import NUM_ROOMS, room_of
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 
 Consumer = Callable[[int, torch.Tensor, Sequence[str]], None]
 """Proves and takes in one bucket: its number, its bytes [n] uint8, its digests. Looks at neither after it returns."""

@@ -16,7 +16,7 @@ from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.addresses import address_towards
 from rayzero.services.schema.broadcast.store import Store, as_torch_store
 from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, SharedBufferName, buffer_key, room_of
-from rayzero.services.schema.messages import Rendezvous, WeightManifest
+from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 DISTRIBUTED: Any = torch.distributed
 """Untyped: torch's stubs leave its gloo group out."""

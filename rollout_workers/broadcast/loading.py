@@ -13,7 +13,7 @@ from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.services.schema.broadcast.manifest import manifest_text
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import DeadlineError, WeightSyncError
-from rayzero.services.schema.messages import Rendezvous, WeightManifest, WeightReceipt
+from rayzero.services.schema.weights import Rendezvous, WeightManifest, WeightReceipt
 
 PAUSE_MODES: dict[str, tuple[str, bool]] = {
     "keep_recompute": ("keep", True),

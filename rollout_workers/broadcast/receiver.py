@@ -44,7 +44,7 @@ from rayzero.rollout_workers.watchdog import end_with_owner
 from rayzero.services.schema.broadcast.manifest import parse_manifest
 from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.errors import RayzeroError, WeightSyncError
-from rayzero.services.schema.messages import Rendezvous, WeightManifest
+from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 end_with_owner()
 if torch.cpu._is_amx_tile_supported():

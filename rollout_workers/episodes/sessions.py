@@ -12,7 +12,7 @@ from rayzero.rollout_workers.episodes.lockstep import Lockstep
 from rayzero.rollout_workers.episodes.rendering import DialogueRenderer
 from rayzero.rollout_workers.episodes.session import EpisodeSession, SessionParts, TurnSampler
 from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, TurnParser, parser_of
-from rayzero.rollout_workers.templates import Tools, render, room_after
+from rayzero.rollout_workers.templates import Tools, render, room_after, with_arguments
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import EpisodeClosed, RecipeError
@@ -42,7 +42,8 @@ class EpisodeSessions:
         """The engine is up."""
         stop_texts = [str(tokenizer.decode([token])) for token in stop_token_ids]
         self._tokenizer = tokenizer
-        self._renderer = DialogueRenderer(tokenizer, self._settings.prompt_template, stop_texts)
+        as_told = with_arguments(tokenizer, self._settings)
+        self._renderer = DialogueRenderer(as_told, self._settings.prompt_template, stop_texts)
 
     @property
     def max_model_tokens(self) -> int:
@@ -113,10 +114,9 @@ class EpisodeSessions:
 
     def _make(self, request: EpisodeRequest) -> EpisodeSession:
         assert self._renderer is not None
-        template = self._settings.prompt_template
-        if template == "r1_zero":
+        if self._settings.prompt_template == "r1_zero":
             raise RecipeError("rollout.prompt_template r1_zero has no second turn: episodes need chat or text")
-        text, prompt = render(request.prompt, template, self._tokenizer, request.tools)
+        text, prompt = render(request.prompt, self._settings, self._tokenizer, request.tools)
         room_after(request.prompt, len(prompt), self._settings)
         numbers = CallNumbers()
 

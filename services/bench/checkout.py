@@ -24,6 +24,9 @@ def find(module: str, root: Path = ROOT) -> ModuleType | None:
     if not (root / "benchmarks" / "commands.py").is_file():
         return None
     if str(root) not in sys.path:
-        # An editable install knows the installed packages only. First: other packages have folders of these names, too.
+        # An editable install knows the installed packages only. First, as others have a folder benchmarks, too; then
+        # last: what a user calls rewards.py is not to be that folder of the checkout.
         sys.path.insert(0, str(root))
+        importlib.import_module("benchmarks")
+        sys.path.append(sys.path.pop(0))
     return importlib.import_module(f"benchmarks.{module}")

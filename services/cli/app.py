@@ -188,12 +188,30 @@ def generate(
     num_completions: Annotated[int, typer.Option("-n", "--num", min=1, help="How many completions.")] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: the most likely tokens.")] = 1.0,
+    top_p: Annotated[float, typer.Option(min=1e-9, max=1.0, help="The likeliest tokens of this probability.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="So many of the likeliest tokens; 0: all.")] = 0,
+    min_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="At least this share of the likeliest's.")] = 0.0,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends a completion; repeatable.")] = None,
     seed: Annotated[int | None, typer.Option(help="For the same completions again.")] = None,
 ) -> None:
     """Sample completions of one prompt from a model."""
     from rayzero.services.run.inference import generate as run
+    from rayzero.services.schema.messages import Sampling
 
-    run(model, prompt, num_completions, max_tokens, temperature, seed)
+    run(
+        model,
+        prompt,
+        Sampling(
+            num_completions=num_completions,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            stop=tuple(text for text in stop or () if text),
+            seed=seed,
+        ),
+    )
 
 
 @sandbox.command("doctor", epilog="Example: rayzero sandbox doctor --json")

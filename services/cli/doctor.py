@@ -179,6 +179,10 @@ def _beside(where: str, machine: Machine, driver: Machine, only_rewards: bool) -
         if machine.packages[name] != driver.packages[name]:
             what = f"{name} {machine.packages[name]}, the driver has {driver.packages[name]}"
             yield Finding("fail", where, what, "install the same locks on every node")
+    if machine.job_problem:
+        level: Level = "warn" if only_rewards else "fail"
+        fix = "activate the environment that has rayzero before `ray start` on this node (or put its bin first in PATH)"
+        yield Finding(level, where, machine.job_problem, fix)
     if not machine.probe_found and not only_rewards:
         what = "does not see the runs directory that the driver writes"
         yield Finding("fail", where, what, "mount one shared file system at that path on every node")

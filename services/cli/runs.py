@@ -216,3 +216,50 @@ def compare(
     from rayzero.services.cli.compare import compare_runs
 
     compare_runs(names, runs, as_json=json, html=html)
+
+
+@runs_commands.command("prune", epilog="Example: rayzero runs prune --older-than 30 --keep 5")
+def prune(
+    runs: Runs = RUNS,
+    keep: Annotated[int | None, typer.Option(min=0, help="The newest so many stay.")] = None,
+    older_than: Annotated[float | None, typer.Option(min=0, help="Days since anything changed in it.")] = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Stopped runs, too, which could go on.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without it they are shown.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Remove old runs, first shown. Never a live one."""
+    from rayzero.services.cli.prune import prune as remove
+
+    remove(runs, keep, older_than, unfinished, yes, as_json=json)
+
+
+@commands.command(epilog="Example: rayzero logs runs/demo rollout-0 -f")
+def logs(
+    run: RunName,
+    actor: Annotated[str | None, typer.Argument(help="driver, learner, rollout-0, or a role: reward.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Of each log, the last so many first.")] = 20,
+    runs: Runs = RUNS,
+) -> None:
+    """What a run's actors logged."""
+    from rayzero.services.cli.logs import logs as show
+
+    show(run, runs, actor, lines, follow)
+
+
+@commands.command(epilog="Example: rayzero export runs/demo ./my-model --dtype bfloat16")
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Argument(help="A directory that is not there yet.")],
+    update: Annotated[int | None, typer.Option(min=0, help="Of this checkpoint; by default the last.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The checkpoint with the highest held-out accuracy.")] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter alone, in PEFT's format.")] = False,
+    dtype: Annotated[
+        Literal["", "bfloat16", "float16", "float32"], typer.Option(help="Of the weights; by default as they are.")
+    ] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """A run's model by itself, with a model card: for from_pretrained, vLLM or the hub."""
+    from rayzero.services.cli.export import export as write
+
+    write(run, runs, out, update, best, adapter, dtype)

@@ -33,6 +33,8 @@ EXCLUDES = (
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "FAILED"})
 ADDRESS_ENV = "RAY_API_SERVER_ADDRESS"
 POLL_S = 2.0
+BEGIN_S = 60.0
+"""For a job to say its first lines: it imports rayzero first, on a busy node."""
 LOST_S = 60.0
 """How long Ray may be silent while a job is followed: a busy head answers late, and one that restarts not at all."""
 EXITS = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
@@ -157,12 +159,45 @@ def submit(job: Job, address: str, wait: bool, as_json: bool) -> int:
         for what in ("status", "logs --follow", "stop"):
             print(f"  ray job {what} --address {address} {job.submission_id}")
     if not wait:
-        return 0
+        return begin(client, job.submission_id)
     try:
         return follow(client, job.submission_id, quiet=as_json)
     except KeyboardInterrupt:
         print(f"\n{job.submission_id} goes on; `ray job stop --address {address} {job.submission_id}` ends it")
         raise
+
+
+def begin(client: Any, submission_id: str, deadline_s: float = BEGIN_S) -> int:
+    """Wait until a job has begun, and say so; 0. Where it fails before that, show why; its exit code."""
+    deadline = time.monotonic() + deadline_s
+    seen = 0
+    while time.monotonic() < deadline:
+        try:
+            info, said = client.get_job_info(submission_id), client.get_job_logs(submission_id)
+        except (RuntimeError, OSError):  # a busy head answers late
+            time.sleep(POLL_S)
+            continue
+        status = str(info.status.value)
+        if status == "FAILED":
+            print(printable(said.strip() or info.message), file=sys.stderr)
+            print(f"{submission_id} failed as it began{_why_failed(said)}", file=sys.stderr)
+            return info.driver_exit_code or EXITS[status]
+        seen += bool(said.strip()) and status == "RUNNING"
+        if status in ENDED or seen > 1:  # a first line alone may be the last
+            print(f"it has begun ({status.lower()})", file=sys.stderr)
+            return 0
+        time.sleep(POLL_S)
+    print(f"it has not begun within {deadline_s:g} s; `rayzero doctor --address` looks at each node", file=sys.stderr)
+    return 0
+
+
+def _why_failed(said: str) -> str:
+    if "No module named" not in said and "not found" not in said:
+        return ""
+    return (
+        ": the job's `python` is not the one that has rayzero. Activate that environment before `ray start` on each "
+        "node; `rayzero doctor --address auto` shows which lack it"
+    )
 
 
 def connect(address: str) -> Any:
@@ -208,6 +243,8 @@ def follow(client: Any, submission_id: str, quiet: bool = False, deadline_s: flo
         if not shown and status in ("PENDING", "FAILED") and info.message != said:
             said = info.message
             print(printable(f"{status}: {said}"), file=sys.stderr, flush=True)
+        if status == "FAILED" and (why := _why_failed(logs)):
+            print(f"{submission_id} failed{why}", file=sys.stderr)
         if status in ENDED:
             return code if status == "FAILED" and code is not None and code > 0 else EXITS[status]
         if deadline_s is not None and heard - begun > deadline_s:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 WHOLE_BYTES = 200 * 2**20
 SAMPLE_ROWS = 10_000
 """Of a file above WHOLE_BYTES: a tenth of them its first rows, the others spread over it."""
+MADE_ROWS = 8
+"""Of a source that makes its rows, spread over it: countdown takes 40 milliseconds for one."""
 
 
 class PromptTable:
@@ -87,6 +89,8 @@ class Examined:
         if self.places is None:
             return ""
         total, size = len(self.prompts), self.prompts.rows.num_bytes / 2**20
+        if self.prompts.rows.is_made:
+            return f"source {self.source.name} makes its {total:,} prompts as they are needed"
         return (
             f"source {self.source.name} has {size:,.0f} MiB, more than {WHOLE_BYTES / 2**20:.0f}: {len(self.places):,} "
             f"of its {total:,} rows were checked, each other one is when it is drawn"
@@ -103,17 +107,18 @@ class Examined:
 def examine(
     source: DataSource, prefix: str, has_rubric: Callable[[str], bool] | None = None, *, whole: bool = False
 ) -> Examined:
-    """Open a source and read it, or with more than WHOLE_BYTES, unless `whole`, a sample.
+    """Open a source and read it, or with more than WHOLE_BYTES, or where rows are made, a sample unless `whole`.
 
     Raises:
         RecipeError: it cannot be read, a row is broken or wants a rubric that there is not; names file and line.
     """
     rows = open_rows(source)
     prompts = PromptTable(rows, source, prefix)
-    places = None if whole or rows.num_bytes <= WHOLE_BYTES else _sample(len(rows))
+    places = None if whole else places_to_look_at(rows)
     look = _Look(prompts, has_rubric)
     if places is not None:
-        look.digest.update(f" {rows.num_bytes}".encode())
+        settings = source.model_dump_json() if rows.is_made else ""
+        look.digest.update(f" {rows.num_bytes}{settings}".encode())
         for place in places:
             look.at(rows[int(place)])
     elif (plain := plain_questions(source)) is not None and plain(rows[0].values) is not None:
@@ -169,6 +174,16 @@ def check_source(prompt: Prompt, origin: str, has_rubric: Callable[[str], bool] 
     """Raise RecipeError for a prompt that no rubric judges."""
     if has_rubric is not None and not has_rubric(prompt.source):
         raise RecipeError(f"{origin}: no rubric for source {prompt.source!r}: add it, or `default`, to reward.rubrics")
+
+
+def places_to_look_at(rows: RowTable) -> NDArray[np.int64] | None:
+    """Of a source that is not read whole before the start; None where it is."""
+    count = len(rows)
+    if rows.is_made:
+        return np.unique(np.linspace(0, count - 1, min(MADE_ROWS, count)).astype(np.int64))
+    if rows.num_bytes <= WHOLE_BYTES:
+        return None
+    return _sample(count)
 
 
 def _sample(count: int) -> NDArray[np.int64]:

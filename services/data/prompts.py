@@ -45,10 +45,14 @@ def load_prompts(
     Raises:
         RecipeError: a source cannot be read, a row is broken (names file and line), or too few prompts are left.
     """
-    train = _examined(data.train, "train", has_rubric)
+    # What is held out by text of prompts that are made takes all of them.
+    whole = not data.held_out and (num_held_out > 0 or bool(data.num_held_out))
+    train = _examined(data.train, "train", has_rubric, made_whole=whole)
     if data.held_out:
         apart = _examined(data.held_out, "held_out", has_rubric, whole=True)
         held_out = np.unique(np.concatenate([part.keys for part in apart]))
+    elif num_held_out == 0 and not data.num_held_out:
+        apart, held_out = train, np.empty(0, dtype=np.uint64)
     else:
         apart = train
         held_out = _split_off(train, data.num_held_out, num_held_out)
@@ -91,10 +95,20 @@ def read_demonstrations(source: DataSource, completion_column: str) -> tuple[tup
 
 
 def _examined(
-    sources: Sequence[DataSource], split: str, has_rubric: HasRubric | None, *, whole: bool = False
+    sources: Sequence[DataSource],
+    split: str,
+    has_rubric: HasRubric | None,
+    *,
+    whole: bool = False,
+    made_whole: bool = False,
 ) -> tuple[Examined, ...]:
     return tuple(
-        examine(source, split if len(sources) == 1 else f"{split}/{index}", has_rubric, whole=whole)
+        examine(
+            source,
+            split if len(sources) == 1 else f"{split}/{index}",
+            has_rubric,
+            whole=whole or (made_whole and source.kind == "reasoning_gym"),
+        )
         for index, source in enumerate(sources)
     )
 
@@ -145,6 +159,7 @@ def _without(
         fingerprint=fingerprint,
         admits=_gate(index, keys, refuse, has_rubric),
         unread=part.unread,
+        looked_at=tuple(int(place) for place in part.places) if part.prompts.rows.is_made else None,
     )
 
 

@@ -45,8 +45,17 @@ class MixPart:
     admits: Callable[[Prompt], bool] | None = None
     """For a source that was not read whole: whether a prompt may be trained on, asked when it is drawn. Raises
     RecipeError for one that should have been refused before the start."""
+    fit: Callable[[Prompt], Prompt | None] | None = None
+    """For such a source: a prompt as it fits `data.max_prompt_tokens`, None where it is left out."""
     unread: str = ""
     """What of the source was not looked at; empty: it was read whole."""
+    looked_at: tuple[int, ...] | None = None
+    """Places of the prompts that any check looks at, of a source that makes them; None: whichever it likes."""
+
+    def sample(self, count: int) -> Iterator[Prompt]:
+        """At most `count` prompts, spread over the source."""
+        places = self.looked_at or range(0, len(self.prompts), -(-len(self.prompts) // count) or 1)
+        return (self.prompts[place] for place in places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +73,7 @@ class PromptMix:
     def sample(self) -> Iterator[Prompt]:
         """At most SAMPLE_PROMPTS of each source, spread over it."""
         for part in self.parts:
-            for place in range(0, len(part.prompts), -(-len(part.prompts) // SAMPLE_PROMPTS) or 1):
-                yield part.prompts[place]
+            yield from part.sample(SAMPLE_PROMPTS)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -88,6 +96,7 @@ class PromptStream:
         self._fingerprint = _fingerprint(mix)
         self._drawn: deque[tuple[int, int, str]] = deque(maxlen=REMEMBERED_DRAWS)
         """(source, place, digest) of prompts of sources that were not read whole."""
+        self._num_too_long = 0
 
     def next(self) -> Prompt:
         """The next prompt; never ends.
@@ -99,16 +108,21 @@ class PromptStream:
         for _ in range(len(self._parts[part].prompts)):
             prompt = self._parts[part].prompts[place]
             if self._admitted(part, place, prompt):
-                return prompt
+                if (fitted := self._fitted(part, prompt)) is not None:
+                    return fitted
+                self._num_too_long += 1
             place = self._order.next_of(part)
-        raise RecipeError(f"data.train.{part}: all of its prompts are also held out: none is left to train on")
+        raise RecipeError(
+            f"data.train.{part}: all of its prompts are also held out, or longer than data.max_prompt_tokens: none is "
+            "left to train on"
+        )
 
     def learn(self, group: Group) -> None:
         """Nothing: every prompt has its turn."""
 
     def counts(self) -> Mapping[str, int]:
-        """No prompt is passed over."""
-        return {}
+        """Prompts that were passed over as they were drawn: those that are too long."""
+        return {"too_long": self._num_too_long} if self._num_too_long else {}
 
     def find(self, prompt_id: str) -> Prompt:
         """The prompt of an id.
@@ -117,12 +131,14 @@ class PromptStream:
             RecipeError: there is none.
         """
         source, _, number = prompt_id.rpartition("/")
-        for part in self._parts:
+        for index, part in enumerate(self._parts):
             if len(part.prompts) and part.prompts[0].prompt_id.rpartition("/")[0] == source and number.isdecimal():
-                # Numbers rise with the places.
-                place = bisect_left(range(len(part.prompts)), int(number), key=lambda at: _number(part.prompts[at]))
+                # Numbers rise with the places; where no row was left out, one more than its place is a prompt's.
+                place = int(number) - 1
+                if place >= len(part.prompts) or part.prompts[place].prompt_id != prompt_id:
+                    place = bisect_left(range(len(part.prompts)), int(number), key=lambda at: _number(part.prompts[at]))
                 if place < len(part.prompts) and part.prompts[place].prompt_id == prompt_id:
-                    return part.prompts[place]
+                    return self._fitted(index, part.prompts[place]) or part.prompts[place]
         raise RecipeError(f"{CHANGED} (there is no {prompt_id})")
 
     def state_dict(self) -> dict[str, Any]:
@@ -151,6 +167,10 @@ class PromptStream:
                 raise RecipeError(f"{CHANGED}; e.g. {prompt.prompt_id}")
             self._drawn.append((part, place, digest))
         self._order.given = [int(count) for count in state["given"]]
+
+    def _fitted(self, part: int, prompt: Prompt) -> Prompt | None:
+        fit = self._parts[part].fit
+        return prompt if fit is None else fit(prompt)
 
     def _admitted(self, part: int, place: int, prompt: Prompt) -> bool:
         admits = self._parts[part].admits

@@ -184,7 +184,8 @@ class Controller:
         await self._evaluating.finish()
         if self.is_over and not self.stopping:
             self.buffer.drop_rest()
-            if self.buffer.version not in self.accuracies:  # the goal was reached by an evaluation of an earlier one
+            # The goal was reached by an evaluation of an earlier version.
+            if self.recipe.evaluates and self.buffer.version not in self.accuracies:
                 await self._evaluate()
         await self._saving.finish()
         if self.saved_version != self.buffer.version:

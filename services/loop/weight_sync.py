@@ -26,7 +26,7 @@ from rayzero.services.fleet.slots import SlotState, WorkerSlot
 from rayzero.services.loop.canary import Canary
 from rayzero.services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
-from rayzero.services.schema.messages import WeightReceipt
+from rayzero.services.schema.weights import WeightReceipt
 
 logger = logging.getLogger(__name__)
 

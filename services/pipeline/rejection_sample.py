@@ -91,6 +91,7 @@ def _sampling(context: StageContext, settings: RejectionSampleStage, place: int)
         num_completions=settings.num_completions,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
+        stop=sampling.stop,
         seed=(context.recipe.seed << 32) + 2 * EVALUATION_SEEDS - (place + 1) * settings.num_completions,
     )
 

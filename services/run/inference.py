@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     Raises:
         RayzeroError: the recipe or model is refused, or an actor cannot start.
     """
+    recipe = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
+    if not recipe.evaluates:
+        raise UsageError(f"evaluation.num_prompts is 0 in {recipe_path}: say evaluation.num_prompts=128, for example")
     console = terminal(stderr=as_json)
     given = load_recipe(recipe_path, [*overrides, f"model.path={json.dumps(model)}"])
     recipe = settled(given, say=lambda text: console.print(text, style="dim"))
@@ -76,10 +80,8 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
         )
 
 
-def generate(
-    model: str, prompt: str, num_completions: int, max_tokens: int, temperature: float, seed: int | None
-) -> None:
-    """Print completions of one prompt.
+def generate(model: str, prompt: str, sampling: Sampling) -> None:
+    """Print completions of one prompt; fewer tokens than `sampling` asks for where the model has fewer positions.
 
     Raises:
         RayzeroError: the prompt or the model is refused, or the engine cannot start.
@@ -91,17 +93,12 @@ def generate(
     shape = read_shape(model_path, trained=False)
     tokenizer = open_tokenizer(model_path)
     has_turns = tokenizer is None or bool(tokenizer.chat_template)
-    recipe = settled(generation_recipe(model, max_tokens, shape.max_positions, has_turns=has_turns))
+    recipe = settled(generation_recipe(model, sampling.max_tokens, shape.max_positions, has_turns=has_turns))
     check_lengths(recipe, shape, trained=False)
     request = GroupRequest(
         group_id=0,
         prompt=Prompt(prompt_id="0", messages=(ChatMessage(role="user", content=prompt),), answer=None),
-        sampling=Sampling(
-            num_completions=num_completions,
-            max_tokens=recipe.rollout.sampling.max_tokens,
-            temperature=temperature,
-            seed=seed,
-        ),
+        sampling=replace(sampling, max_tokens=recipe.rollout.sampling.max_tokens),
     )
 
     async def sample() -> None:

@@ -97,7 +97,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     check_devices(recipe, num_gpus)
     check_observation(recipe)
     asked = recipe.evaluation.num_prompts
-    data, unmade_train, unmade_held_out = with_fewer_puzzles(recipe.data)
+    data, unmade_held_out = with_fewer_puzzles(recipe.data)
     train, held_out = load_prompts(data, asked, recipe.reward.has_rubric)
     check_golds((*train.sample(), *held_out), recipe.reward)
     if recipe.cold_start is not None:
@@ -108,7 +108,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     check_custom_rewards(recipe, train, seen.append)
     check_environment(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)
-    plan = make_plan(recipe, shape, len(train) + unmade_train, num_held_out, num_gpus)
+    plan = make_plan(recipe, shape, len(train), num_held_out, num_gpus)
     plan = replace(plan, unread=train.unread, notes=(*plan.notes, *seen))
     if as_json:
         print(json.dumps(asdict(plan), indent=2))

@@ -5,11 +5,12 @@ All held-out prompts, and of every source so many, evenly spread: a set of milli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rayzero.rollout_workers.templates import render, room_after
-from rayzero.services.data.stream import PromptMix, Prompts
+from rayzero.services.data.prompt_table import MADE_ROWS
+from rayzero.services.data.stream import MixPart, PromptMix
 from rayzero.services.planning.model_files import check_generation_config, check_vocabulary
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.prompt_tokenizer import PromptTokenizer, open_tokenizer
@@ -20,6 +21,9 @@ from rayzero.services.schema.messages import Prompt
 
 SAMPLE = 64
 """Training prompts of each source that are rendered."""
+
+MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
+"""Columns that hold what a text model cannot be shown."""
 
 Say = Callable[[str], None]
 
@@ -48,32 +52,26 @@ def check_prompts(
         except PromptRefused as error:
             raise RecipeError(f"data.held_out: {error}") from None
     for index, part in enumerate(train.parts):
-        _check_sample(recipe, index, part.prompts, tokenizer, say)
+        _check_sample(recipe, index, part, tokenizer, say)
 
 
-def with_fewer_puzzles(data: DataSettings) -> tuple[DataSettings, int, int]:
-    """The data with as many generated puzzles as are looked at, and how many of training and held-out ones are left
-    out: ten thousand take minutes to make. None is where held-out prompts are split off from them."""
+def with_fewer_puzzles(data: DataSettings) -> tuple[DataSettings, int]:
+    """The data with as many generated held-out puzzles as `rayzero check` looks at, and how many are left out: hundreds
+    take a minute to make. None is where held-out prompts are split off from those to train on."""
     if not data.held_out:
-        return data, 0, 0
-    train, held_out = _fewer(data.train), _fewer(data.held_out)
-    return data.model_copy(update={"train": train[0], "held_out": held_out[0]}), train[1], held_out[1]
-
-
-def _fewer(sources: Sequence[DataSource]) -> tuple[tuple[DataSource, ...], int]:
-    kept: list[DataSource] = []
-    num_left_out = 0
-    for source in sources:
+        return data, 0
+    held_out, num_left_out = list[DataSource](), 0
+    for source in data.held_out:
         if isinstance(source, ReasoningGymSource):
             wanted = min(source.num_prompts, source.max_prompts or source.num_prompts)
-            num_left_out += max(0, wanted - SAMPLE)
-            source = source.model_copy(update={"num_prompts": min(wanted, SAMPLE)})
-        kept.append(source)
-    return tuple(kept), num_left_out
+            num_left_out += max(0, wanted - MADE_ROWS)
+            source = source.model_copy(update={"num_prompts": min(wanted, MADE_ROWS)})
+        held_out.append(source)
+    return data.model_copy(update={"held_out": tuple(held_out)}), num_left_out
 
 
-def _check_sample(recipe: Recipe, index: int, prompts: Prompts, tokenizer: PromptTokenizer, say: Say) -> None:
-    sample, long = list(_spread(prompts)), []
+def _check_sample(recipe: Recipe, index: int, part: MixPart, tokenizer: PromptTokenizer, say: Say) -> None:
+    sample, long = list(part.sample(SAMPLE)), []
     for prompt in sample:
         try:
             _measure(recipe, prompt, tokenizer)
@@ -90,10 +88,11 @@ def _check_sample(recipe: Recipe, index: int, prompts: Prompts, tokenizer: Promp
 
 
 def _measure(recipe: Recipe, prompt: Prompt, tokenizer: PromptTokenizer) -> int:
-    _, token_ids = render(prompt, recipe.rollout.prompt_template, tokenizer)
+    shown = next((name for name in prompt.columns if name in MEDIA and prompt.columns[name]), None)
+    if shown is not None:
+        raise PromptRefused(
+            f"prompt {prompt.prompt_id} has a column {shown!r}: text alone is trained on, and the model would not see "
+            "it: leave such rows out, or take the column away where the question does without it"
+        )
+    _, token_ids = render(prompt, recipe.rollout, tokenizer)
     return room_after(prompt, len(token_ids), recipe.rollout)
-
-
-def _spread(prompts: Prompts) -> Iterator[Prompt]:
-    count = min(SAMPLE, len(prompts))
-    return (prompts[number * len(prompts) // count] for number in range(count))

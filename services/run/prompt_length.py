@@ -11,6 +11,9 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import Prompt
 
+SAMPLE_PROMPTS = 500
+"""Of a source that is not read whole before the start."""
+
 
 def fit_prompts(
     recipe: Recipe, train: PromptMix, held_out: tuple[Prompt, ...], tokenizer: ChatTokenizer, say: Callable[[str], None]
@@ -22,10 +25,15 @@ def fit_prompts(
     """
     if recipe.data.max_prompt_tokens is None:
         return train, held_out
-    say(f"counting the tokens of {len(train) + len(held_out):,} prompts")
+    counted = sum(len(part.prompts) for part in train.parts if part.admits is None) + len(held_out)
+    say(f"counting the tokens of {counted:,} prompts")
     limiter = _Limiter(recipe, tokenizer)
     parts = []
     for index, part in enumerate(train.parts):
+        if part.admits is not None:
+            limiter.look_at(part, f"data.train.{index}", say)
+            parts.append(replace(part, fit=limiter.fitted))
+            continue
         prompts = limiter.fit(part.prompts, f"data.train.{index}", say)
         parts.append(MixPart(weight=part.weight, prompts=prompts))
     return PromptMix(parts=tuple(parts)), limiter.fit(held_out, "held-out prompts", say)
@@ -35,7 +43,7 @@ class _Limiter:
     """One limit and what is done to prompts beyond it."""
 
     def __init__(self, recipe: Recipe, tokenizer: ChatTokenizer) -> None:
-        self._template, self._tokenizer = recipe.rollout.prompt_template, tokenizer
+        self._rollout, self._tokenizer = recipe.rollout, tokenizer
         self._limit = recipe.data.max_prompt_tokens or 0
         self._cuts = recipe.data.on_long_prompt == "truncate"
 
@@ -43,11 +51,10 @@ class _Limiter:
         given = tuple(prompts)
         kept, num_cut = [], 0
         for prompt in given:
-            if self._length(prompt) <= self._limit:
-                kept.append(prompt)
-            elif self._cuts and (cut := self._cut(prompt)) is not None:
-                kept.append(cut)
-                num_cut += 1
+            fitted = self.fitted(prompt)
+            if fitted is not None:
+                kept.append(fitted)
+                num_cut += fitted is not prompt
         if given and not kept:
             raise RecipeError(
                 f"data.max_prompt_tokens: all {len(given):,} prompts of {whose} have more than {self._limit} tokens: "
@@ -58,8 +65,30 @@ class _Limiter:
                 say(f"{whose}: {number:,} of {len(given):,} have more than {self._limit} tokens and are {what}")
         return tuple(kept)
 
+    def look_at(self, part: MixPart, whose: str, say: Callable[[str], None]) -> None:
+        """A sample of a source that is not read whole: the others are counted when they are drawn."""
+        sample = list(part.sample(SAMPLE_PROMPTS))
+        long = [prompt for prompt in sample if self._length(prompt) > self._limit]
+        if len(long) == len(sample) and all(self.fitted(prompt) is None for prompt in long):
+            raise RecipeError(
+                f"data.max_prompt_tokens: all {len(sample):,} prompts of {whose} that were looked at have more than "
+                f"{self._limit} tokens: raise it"
+            )
+        if long:
+            what = "cut at their beginning" if self._cuts else "left out"
+            say(
+                f"{whose}: {len(long):,} of {len(sample):,} that were looked at have more than {self._limit} tokens "
+                f"and are {what}, as the others will be when they are drawn"
+            )
+
+    def fitted(self, prompt: Prompt) -> Prompt | None:
+        """A prompt as it fits; None where it is left out."""
+        if self._length(prompt) <= self._limit:
+            return prompt
+        return self._cut(prompt) if self._cuts else None
+
     def _length(self, prompt: Prompt) -> int:
-        return len(render(prompt, self._template, self._tokenizer)[1])
+        return len(render(prompt, self._rollout, self._tokenizer)[1])
 
     def _cut(self, prompt: Prompt) -> Prompt | None:
         """With the longest end of the last message that fits, the other turns whole; None where nothing of it does."""

@@ -63,7 +63,10 @@ class RaySession:
                 if attempts_left and cluster.address is None:
                     continue
                 where = f"at {cluster.address}" if cluster.address else "on this machine"
-                raise ActorStartError(f"Ray {where} cannot be reached or started: {error}") from None
+                busy = "; the machine is too busy: end what else runs there, and repeat the command" if (
+                    "timed out during startup" in str(error)
+                ) else ""  # fmt: skip
+                raise ActorStartError(f"Ray {where} cannot be reached or started: {error}{busy}") from None
 
     def stop(self) -> None:
         """Disconnect; a local Ray ends with everything in it, its directory included. Reserved GPUs are given back."""

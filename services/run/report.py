@@ -49,9 +49,9 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "samples": controller.num_samples,
         "tokens": controller.num_tokens,
         "accuracy_before": accuracies.get(0),
-        "accuracy_best": max(accuracies.values()),
+        "accuracy_best": max(accuracies.values(), default=None),
         "accuracy_after": accuracies.get(version),
-        "best_update": max(accuracies, key=lambda key: accuracies[key]),
+        "best_update": max(accuracies, key=lambda key: accuracies[key], default=None),
         "best_of_evaluations": len(accuracies),
         **{
             f"{name}_{when}": rows.get(update, {}).get(name)
@@ -69,11 +69,15 @@ def print_report(console: Console, directory: RunDirectory, summary: dict[str, A
     """What the user came for: before, after, a few completions, and where everything is."""
     first, last = 0, summary["updates"]
     evaluations = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
-    console.print(_figures(evaluations[first], evaluations[last], summary))
-    console.print(_completions(directory, first, last))
-    curve = [row["accuracy"] for row in evaluations.values()]
-    console.print("± is half of a 95 % interval, over prompts", style="dim")
-    console.print(f"held-out accuracy  {sparkline(curve)}  {' → '.join(f'{value:.0%}' for value in curve)}")
+    console.print(_figures(evaluations.get(first, {}), evaluations.get(last, {}), summary))
+    if evaluations:
+        console.print(_completions(directory, first, last))
+        curve = [row["accuracy"] for row in evaluations.values()]
+        console.print("± is half of a 95 % interval, over prompts", style="dim")
+        console.print(f"held-out accuracy  {sparkline(curve)}  {' → '.join(f'{value:.0%}' for value in curve)}")
+    else:
+        rewards = [row["reward_mean"] for row in read_lines(directory.file("metrics.jsonl"))]
+        console.print(f"no prompt is held out; training reward  {sparkline(rewards)}")
     for what, where in (
         ("trained model", summary["model"]),
         ("metrics", directory.file("metrics.jsonl")),

@@ -9,6 +9,7 @@ from itertools import islice
 
 from rayzero.rewards.base import Case, Context
 from rayzero.rewards.registry import Capacity, build_reward
+from rayzero.services.data.sources.function import module_hint
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.config.reward_components import CustomComponent
@@ -54,7 +55,9 @@ async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callab
         say(f"{key}: {component.function} was not tried, it takes longer than {PATIENCE_S:g} s")
         return
     except ActorStartError as error:
-        raise RecipeError(f"{key}: {component.function} cannot be used: {error}") from None
+        why = str(error).partition(" cannot be used: ")[2] or str(error)
+        hint = module_hint(why, component.function.partition(":")[0])
+        raise RecipeError(f"{key}.function: {component.function} cannot be used: {why}{hint}") from None
     finally:
         await reward.close()
     for score in scores:

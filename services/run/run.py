@@ -32,6 +32,7 @@ from rayzero.services.loop.weight_sync import WeightSync
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
+from rayzero.services.run.end_notice import told_at_end
 from rayzero.services.run.fleets import runner_of, starts
 from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.run.placement import Placement
@@ -60,7 +61,6 @@ if TYPE_CHECKING:  # the API's libraries are loaded when a run begins, not with 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-
 
 Sidecar = Callable[[RunControl], Coroutine[Any, Any, None]]
 """A task that runs beside a run, as the fault injection does."""
@@ -101,8 +101,11 @@ def train_in(
     """Run a recipe in a directory that is given; with `resume` it goes on from the last checkpoint there."""
     directory.prepare(recipe)
     log_to(directory.logs / "driver.log")
+    run = _Run(recipe, prepared, directory, resume, console, sidecar=sidecar)
     try:
-        return asyncio.run(_Run(recipe, prepared, directory, resume, console, sidecar=sidecar).run())
+        with told_at_end(recipe, directory, run.warn) as end:
+            end.exit_code = asyncio.run(run.run())
+        return end.exit_code
     finally:
         directory.release()
 
@@ -171,7 +174,7 @@ class _Run:
             return
 
         def stop() -> None:
-            self._warn(f"training.max_hours ({hours:g}) is over: stopping after this update")
+            self.warn(f"training.max_hours ({hours:g}) is over: stopping after this update")
             controller.stop()
 
         left_s = hours * 3600 - (time.monotonic() - self.started_s)
@@ -235,7 +238,7 @@ class _Run:
             ),
             saver=Checkpointer(self.directory.checkpoints, learner, recipe.checkpoint.keep_last),
             observers=[recorder, *watchers],
-            say=self._warn,
+            say=self.warn,
         )
 
     async def _ready_learner(self, learner: LearnerSupervisor, progress: ProgressView) -> None:
@@ -283,7 +286,8 @@ class _Run:
             finally:
                 view.detach()
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """To the log and the terminal."""
         logger.warning(text)
         self.console.print(text, style="yellow", soft_wrap=True, markup=False)
 
@@ -315,7 +319,7 @@ class _Run:
     def _close(self, controller: Controller) -> int:
         """Summary, report, exit code."""
         version = controller.buffer.version
-        if not controller.is_over or version not in controller.accuracies:
+        if not controller.is_over or (self.recipe.evaluates and version not in controller.accuracies):
             self.console.print(f"stopped at update {version}; the same command goes on from here", style="yellow")
             return INTERRUPTED
         summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)

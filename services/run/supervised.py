@@ -69,7 +69,7 @@ def encode(
     for part in demonstrations:
         examples.append([])
         for prompt, completion in part:
-            _, prompt_token_ids = render(prompt, recipe.rollout.prompt_template, tokenizer)
+            _, prompt_token_ids = render(prompt, recipe.rollout, tokenizer)
             token_ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
             examples[-1].append((prompt_token_ids, np.asarray(token_ids, dtype=np.int32)))
     check_demonstrations(examples, sources, recipe.rollout.max_model_tokens)

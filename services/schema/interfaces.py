@@ -19,12 +19,10 @@ from rayzero.services.schema.messages import (
     GroupCompletions,
     GroupRequest,
     Prompt,
-    Rendezvous,
     UpdateResult,
     Verdict,
-    WeightManifest,
-    WeightReceipt,
 )
+from rayzero.services.schema.weights import Rendezvous, WeightManifest, WeightReceipt
 
 SftExample = tuple[NDArray[np.int32], NDArray[np.int32]]
 """(prompt_token_ids [P], completion_token_ids [T]); only the completion is learned."""

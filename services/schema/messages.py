@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from rayzero.services.schema.addresses import host_port
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.episodes import Branch, EpisodeEnd, EpisodeOutcome, ToolCall, Turn
 
@@ -68,6 +67,14 @@ class Sampling:
     num_completions: int
     max_tokens: int
     temperature: float = 1.0
+    top_p: float = 1.0
+    """1: all tokens. These three are for evaluations and `rayzero generate`: what is trained on is not cut."""
+    top_k: int = 0
+    """0: all tokens."""
+    min_p: float = 0.0
+    """0: all tokens."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; they stay in it."""
     seed: int | None = None
 
 
@@ -220,6 +227,8 @@ class Verdict:
     """Of an error, and of nothing else. `reason` says it in words, of every component that failed."""
     parts: Mapping[str, tuple[float, float]] | None = None
     """(weight, score) of every component that the reward is the sum of; 0 behind a closed gate. None: not said."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What custom rewards said of the completion besides (`log_extra`), plain data by `component/column`."""
 
     @property
     def is_error(self) -> bool:
@@ -279,80 +288,3 @@ class UpdateResult:
     """Watched figures past their warning limit, as sentences for the user."""
     rollout_kl: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     """`Rollout.kl_rollout` by group id, in the rollouts' order; NaN for one that was not trained on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TensorSpec:
-    """Where one weight lies in the broadcast, and what its bytes hash to."""
-
-    name: str
-    dtype: str
-    """torch's name without the prefix, e.g. `bfloat16`."""
-    shape: tuple[int, ...]
-    bucket: int
-    offset_bytes: int
-    num_bytes: int
-    checksum: str
-    """xxh3_64 of the tensor's bytes, hexadecimal; or what a GPU computes (services/schema/broadcast/digest.py). Empty
-    in a streamed broadcast, where a bucket's digests come with it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WeightManifest:
-    """What the learner is about to broadcast: the receiver holds every byte against it before loading.
-
-    Made by learner/broadcast/sender.py, read by rollout_workers/broadcast/receiver.py.
-    """
-
-    policy_version: int
-    tensors: tuple[TensorSpec, ...]
-    bucket_bytes: tuple[int, ...]
-    """Size of every bucket, in the order in which they are broadcast."""
-    adapter_scaling: float | None = None
-    """alpha / rank where the tensors are adapters alone, named by services/schema/broadcast/adapters.py: the receiver
-    adds them to the model's own weights. None: they are all of the weights."""
-    streamed: bool = False
-    """Whether buckets are made while they are sent, two at a time: neither end holds the whole broadcast."""
-
-    @property
-    def largest_bucket_bytes(self) -> int:
-        """Of a room that any bucket fits in."""
-        return max(self.bucket_bytes, default=0)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of one full broadcast."""
-        return sum(self.bucket_bytes)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rendezvous:
-    """Where the ranks of a transfer group meet: the learner is rank 0, receivers are 1 … world_size − 1."""
-
-    host: str
-    port: int
-    world_size: int
-    num_bytes: int = 0
-    """Of the weights that rank 0 holds ready; 0: none yet."""
-    secret: str = field(default="", repr=False)
-    """Without it the store there says nothing."""
-    file: str = ""
-    """Where ranks of one machine meet instead of at a port, which would be open to the machine's other users."""
-
-    @property
-    def address(self) -> str:
-        """`host:port`, as in a URL."""
-        return host_port(self.host, self.port)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WeightReceipt:
-    """A worker's proof that it serves a version. Made by rollout_workers, checked by services/loop/weight_sync.py."""
-
-    worker: str
-    policy_version: int
-    num_tensors: int
-    receive_s: float
-    """Seconds from the announcement until every byte was there and held against its digest; generation goes on."""
-    pause_s: float
-    """Seconds in which the engine could not generate."""

@@ -42,6 +42,7 @@ def rollout_lines(group: Group) -> Iterator[dict[str, Any]]:
             "reason": verdict.reason,
             **({"cause": verdict.cause.value} if verdict.cause is not None else {}),
             "seconds": verdict.seconds,
+            **({"extra": dict(verdict.extra)} if verdict.extra else {}),
             **({"tests": [dict(test) for test in verdict.tests]} if verdict.tests else {}),
             "num_tokens": completion.num_tokens,
             "finish_reason": completion.finish_reason,
@@ -103,5 +104,6 @@ def _rollout(line: dict[str, Any]) -> Rollout:
             tests=tuple(line.get("tests", ())),
             cause=_cause(line) if status is VerdictStatus.ERROR else None,
             parts={name: tuple(part) for name, part in line["parts"].items()} if "parts" in line else None,
+            extra=line.get("extra", {}),
         ),
     )

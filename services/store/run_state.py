@@ -152,6 +152,7 @@ def _plain_rollout(rollout: Rollout, arrays: _Arrays) -> dict[str, Any]:
             "seconds": verdict.seconds,
             "tests": [dict(test) for test in verdict.tests],
             "cause": None if verdict.cause is None else verdict.cause.value,
+            **({"extra": dict(verdict.extra)} if verdict.extra else {}),
         },
     }
 
@@ -195,6 +196,7 @@ def _verdict(plain: Mapping[str, Any]) -> Verdict:
         seconds=_a(float, plain["seconds"]),
         tests=tuple(_a(dict, test) for test in plain["tests"]),
         cause=None if plain["cause"] is None else ErrorCause(plain["cause"]),
+        extra=_a(dict, plain.get("extra", {})),
     )
 
 

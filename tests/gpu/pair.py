@@ -19,15 +19,8 @@ from rayzero.rollout_workers.engine_process import EngineSpec
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.broadcast.transport import Transport
 from rayzero.services.schema.config.rollout import RolloutSettings
-from rayzero.services.schema.messages import (
-    ChatMessage,
-    Completion,
-    GroupCompletions,
-    GroupRequest,
-    Prompt,
-    Sampling,
-    WeightManifest,
-)
+from rayzero.services.schema.messages import ChatMessage, Completion, GroupCompletions, GroupRequest, Prompt, Sampling
+from rayzero.services.schema.weights import WeightManifest
 from tests.models import build_tiny_model
 
 DEADLINE_S = 120.0

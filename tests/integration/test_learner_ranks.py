@@ -27,7 +27,8 @@ from rayzero.learner.update.learner import Learner
 from rayzero.learner.update.sft import SftTrainer
 from rayzero.services.schema.addresses import free_port
 from rayzero.services.schema.config.learner import LearnerSettings
-from rayzero.services.schema.messages import Group, Rendezvous
+from rayzero.services.schema.messages import Group
+from rayzero.services.schema.weights import Rendezvous
 from tests.system import has_ipv6
 from tests.unit.learner.kit import build_model, make_group
 

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import get_args
@@ -83,6 +83,20 @@ async def idle(engine: RolloutEngine) -> None:
     async with asyncio.timeout(10):
         while engine._calls.ready().get_num_unfinished_requests():
             await asyncio.sleep(0.01)
+
+
+async def test_what_cuts_the_distribution_and_what_ends_a_completion_is_obeyed(engine: RolloutEngine) -> None:
+    asked = request(60, max_tokens=64)
+    likeliest = await engine.generate(replace(asked, sampling=replace(asked.sampling, top_k=1)))
+    assert len({made.text for made in likeliest.completions}) == 1, "one token to choose from: temperature has no say"
+    whole = await engine.generate(asked)
+    text = max((made.text for made in whole.completions), key=len)
+    stop = text[len(text) // 2 : len(text) // 2 + 2]
+    cut = await engine.generate(replace(asked, sampling=replace(asked.sampling, stop=(stop,))))
+    for before, after in zip(whole.completions, cut.completions, strict=True):
+        assert after.token_ids.tolist() == before.token_ids[: after.num_tokens].tolist()
+        assert (stop in before.text) == (after.num_tokens < before.num_tokens or before.text.endswith(stop))
+        assert len(after.rollout_logprobs) == after.version_spans[-1].end == after.num_tokens
 
 
 async def test_group_holds_g_different_completions_with_all_their_tokens(engine: RolloutEngine) -> None:

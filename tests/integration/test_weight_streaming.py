@@ -16,7 +16,7 @@ from rayzero.rollout_workers.engine_process import EngineSpec
 from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 from tests.integration.test_weight_sync import DEADLINE_S, SETTINGS, Pair, request
 from tests.models import build_tiny_model
 

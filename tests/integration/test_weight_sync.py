@@ -32,14 +32,8 @@ from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.learner import LoraSettings
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import WeightSyncError, WorkerError
-from rayzero.services.schema.messages import (
-    ChatMessage,
-    GroupCompletions,
-    GroupRequest,
-    Prompt,
-    Sampling,
-    WeightManifest,
-)
+from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
+from rayzero.services.schema.weights import WeightManifest
 from tests.models import build_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

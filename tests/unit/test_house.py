@@ -68,6 +68,7 @@ TESTED_ELSEWHERE = {
     # An episode, its process and its environment do nothing without one another.
     "rewards/environments/": "tests/unit/rewards/environments/test_worker.py",
     "rewards/children/fork_server.py": "tests/unit/rewards/children/test_pool.py",
+    "rewards/children/work.py": "tests/unit/rewards/kinds/test_custom.py",
     "rewards/grading/case_lines.py": "tests/unit/rewards/grading/test_grade.py",
     "rewards/kinds/choice.py": "tests/unit/rewards/test_text_corpora.py",
     "rewards/kinds/exact.py": "tests/unit/rewards/test_text_corpora.py",
@@ -91,11 +92,14 @@ TESTED_ELSEWHERE = {
     "services/pipeline/charts.py": "tests/unit/services/pipeline/test_report.py",
     "services/pipeline/fingerprints.py": "tests/unit/services/pipeline/test_pipeline_run.py",
     "services/pipeline/loading.py": "tests/unit/services/pipeline/test_graph.py",
+    "services/planning/machine.py": "tests/unit/services/cli/test_doctor.py",
     "services/planning/model_shape.py": "tests/unit/services/planning/test_model_families.py",
+    "services/run/prompt_check.py": "tests/unit/services/run/test_plan.py",
     "services/run/run.py": "tests/integration/test_loop.py",
     # What a recipe refuses, all sections together.
     "services/schema/config/learner.py": "tests/unit/services/schema/config/test_loader.py",
     "services/schema/config/recipe.py": "tests/unit/services/schema/config/test_loader.py",
+    "services/schema/config/rollout.py": "tests/unit/services/schema/config/test_loader.py",
     "services/store/rollout_file.py": "tests/unit/services/store/test_run_files.py",
     "services/store/run_directory.py": "tests/unit/services/store/test_run_files.py",
     # TRL is in its own extra; what it measured is read by the test.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system import check_needs, is_there, needs
+from tests.system import check_needs, is_there, needs, skipped_line
 
 
 def test_finds_programs_and_modules() -> None:
@@ -35,3 +35,13 @@ def test_podman_may_be_missing_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs("sh")
 def test_the_mark_lets_a_test_run() -> None:
     pass
+
+
+def test_what_was_skipped_is_one_line_that_says_how_to_run_it() -> None:
+    lacks = "not on this machine: chromium, playwright (make setup-system installs programs, make setup modules)"
+    more = f"('/t/test_page.py', 27, 'Skipped: {lacks}; 12 tests more want it')"
+    line = skipped_line(
+        [more, f"('/t/test_b.py', 2, 'Skipped: {lacks}')", "('/t/test_x.py', 3, 'Skipped: no IPv6 here')"]
+    )
+    assert line.startswith("15 tests skipped (14 want chromium, playwright; 1: no IPv6 here); `make setup-system`")
+    assert skipped_line([]) == "" and "\n" not in line

@@ -56,9 +56,12 @@ class DelimitedFile(RowTable):
         except UnicodeDecodeError as error:
             raise RecipeError(f"{origin}: not UTF-8 text (byte {error.start} of the record)") from None
         except csv.Error as error:
-            raise RecipeError(f"{origin}: no CSV: {error}") from None
+            raise RecipeError(f"{origin}: {_explain(error)}") from None
         if len(fields) != len(self._names):
-            raise RecipeError(f"{origin}: {len(fields)} fields under {len(self._names)} column names")
+            raise RecipeError(
+                f"{origin}: {len(fields)} fields under {len(self._names)} column names: quote a field that holds the "
+                "delimiter, or give each row all fields"
+            )
         return Row(number=index + 1, origin=origin, values=dict(zip(self._names, fields, strict=True)))
 
     def origin(self, index: int) -> str:
@@ -76,7 +79,7 @@ class DelimitedFile(RowTable):
                     is_sound = len(record) == len(self._names) and not any("\ufffd" in field for field in record)
                     yield dict(zip(self._names, record, strict=True)) if is_sound else self[place].values
             except csv.Error as error:
-                raise RecipeError(f"{self._path}:{lines.number}: no CSV: {error}") from None
+                raise RecipeError(f"{self._path}:{lines.number}: {_explain(error)}") from None
 
     def _find_records(self) -> int:
         with self._file.lines() as file:
@@ -84,7 +87,7 @@ class DelimitedFile(RowTable):
             try:
                 return self._note_records(lines)
             except csv.Error as error:
-                raise RecipeError(f"{self._path}:{lines.number}: no CSV: {error}") from None
+                raise RecipeError(f"{self._path}:{lines.number}: {_explain(error)}") from None
 
     def _note_records(self, lines: _Lines) -> int:
         records = csv.reader(lines, delimiter=self._delimiter)
@@ -114,3 +117,10 @@ class _Lines:
             self.num_bytes += len(line)
             self.number += 1
             yield line.decode("utf-8", "replace")  # what is no UTF-8 is refused by its row
+
+
+def _explain(error: csv.Error) -> str:
+    """What Python's reader says, with what to do."""
+    if "unexpected end of data" in str(error):
+        return 'no CSV: a quoted field is never closed: close it, or write each " within it twice'
+    return f'no CSV: {error}: quote a field that holds the delimiter or a line break, and write each " in it twice'

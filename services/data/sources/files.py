@@ -15,6 +15,9 @@ from typing import IO, BinaryIO
 
 from rayzero.services.schema.errors import RecipeError
 
+MAX_FILES = 200_000
+"""Below a directory of prompts: `path: /` must not walk through a machine."""
+
 
 def files_of(path: str, suffixes: Sequence[str]) -> list[Path]:
     """The file at `path`, the files with one of `suffixes` below the directory there, or what the pattern `path` names;
@@ -25,7 +28,7 @@ def files_of(path: str, suffixes: Sequence[str]) -> list[Path]:
     """
     there = Path(path).expanduser()
     if there.is_dir():
-        found = sorted(file for file in there.glob("**/*") if file.name.endswith(tuple(suffixes)) and file.is_file())
+        found = _below(there, tuple(suffixes))
         if not found:
             raise RecipeError(f"prompts directory {there} holds no {' or '.join(suffixes)} file")
         return found
@@ -35,6 +38,19 @@ def files_of(path: str, suffixes: Sequence[str]) -> list[Path]:
     if not found:
         raise RecipeError(f"prompts pattern {path}: no file has such a name")
     return found
+
+
+def _below(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files with one of the suffixes. What vanishes meanwhile, or may not be looked into, is passed over."""
+    found, seen = [], 0
+    for folder, _, names in os.walk(directory):
+        seen += len(names)
+        if seen > MAX_FILES:
+            raise RecipeError(
+                f"prompts directory {directory} holds more than {MAX_FILES:,} files: name one further down"
+            )
+        found += [file for name in names if name.endswith(suffixes) and (file := Path(folder) / name).is_file()]
+    return sorted(found)
 
 
 class HeldFile:

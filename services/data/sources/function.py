@@ -53,8 +53,11 @@ def import_function(name: str) -> Callable[..., Any]:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise RecipeError(f"{name}: module {module_name} cannot be imported: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise RecipeError(
+            f"{name}: module {module_name} cannot be imported: {type(error).__name__}: {error}"
+            f"{module_hint(error, module_name)}"
+        ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
@@ -63,6 +66,16 @@ def import_function(name: str) -> Callable[..., Any]:
         )
     checked: Callable[..., Any] = function
     return checked
+
+
+def module_hint(error: BaseException | str, module: str) -> str:
+    """What helps where the module itself was not found (`error`, or its text); empty where something else is wrong."""
+    if f"No module named '{module.partition('.')[0]}" not in str(error):
+        return ""
+    return (
+        f": check its name; modules are looked for in {Path.cwd()}, on PYTHONPATH and among what is installed, so run "
+        "the command in the directory that holds it"
+    )
 
 
 def _check_arguments(function: Callable[..., Any], settings: FunctionSource) -> None:

@@ -16,6 +16,8 @@ class RowTable(ABC):
 
     num_bytes: int = 0
     """Of the files that it lies in; 0 where it is in memory or made as it is read."""
+    is_made: bool = False
+    """Each row is made, by one program, when it is asked for: that costs time, and a few of them tell of all."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -57,6 +59,7 @@ class FirstRows(RowTable):
         self._table = table
         self._count = min(count, len(table))
         self.num_bytes = table.num_bytes * self._count // max(len(table), 1)
+        self.is_made = table.is_made
 
     def __len__(self) -> int:
         return self._count

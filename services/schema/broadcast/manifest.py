@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 
 def manifest_text(manifest: WeightManifest) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rayzero.services.schema.config.environment_variables import with_variables
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
@@ -17,6 +20,9 @@ from rayzero.services.schema.printable import encodable
 
 KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+MAX_DEPTH, MAX_KEYS = 50, 100_000
+"""Of a document: no recipe comes near either."""
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -50,7 +56,7 @@ def read_document(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict
     content = _parse(text, path, origins)
     for override in overrides:
         _apply(content, override, origins)
-    return content, origins
+    return with_variables(content, os.environ, origins, str(path)), origins
 
 
 def validate_recipe(content: Mapping[str, Any], origins: Mapping[KeyPath, str], default_origin: str) -> Recipe:
@@ -85,9 +91,14 @@ def _parse(text: str, path: Path, origins: dict[KeyPath, str]) -> dict[str, Any]
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise RecipeError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, OverflowError, RecursionError) as error:  # a date like 2026-13-45; brackets without end
+        raise RecipeError(f"{path}: not a value that YAML can hold: {_first_words(error)}; quote it") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections (name, model, data, …), not {_kind(content)}")
-    for key_path, key_node in _walk(node, ()):
+    for number, (key_path, key_node) in enumerate(_walk(node, ())):
+        if len(key_path) > MAX_DEPTH or number > MAX_KEYS:  # an anchor that holds its own alias has no end
+            line = key_node.start_mark.line + 1
+            raise RecipeError(f"{path}:{line}: nested without end (an alias within its own anchor?): write it out")
         if key_path in origins:
             raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: {_dotted(key_path)} is given twice: remove one")
         origins[key_path] = f"{path}:{key_node.start_mark.line + 1}"
@@ -112,9 +123,9 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
         raise RecipeError(f"override {override!r}: write it as dotted.key=value, e.g. learner.lr=1e-5")
     try:
         value = yaml.safe_load(raw)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         raise RecipeError(f"override {override!r}: {raw!r} is not a YAML value; quote it") from None
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.strip().split(".")]
+    parts: list[str | int] = [int(part) if _INDEX.fullmatch(part) else part for part in key.strip().split(".")]
     target: Any = content
     for index, part in enumerate(parts[:-1]):
         if isinstance(target, list):
@@ -123,8 +134,8 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
                     f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is not an item of the list"
                 )
             target = target[part]
-            continue
-        target = target.setdefault(str(part), {})
+        else:
+            target = target.setdefault(str(part), {})
         if not isinstance(target, dict | list):
             raise RecipeError(f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is a value, not a section")
     last = parts[-1]
@@ -224,6 +235,10 @@ def _doc(location: KeyPath, root: type[BaseModel]) -> str:
 
 def _dotted(location: KeyPath) -> str:
     return ".".join(str(part) for part in location)
+
+
+def _first_words(error: Exception) -> str:
+    return "too deep" if isinstance(error, RecursionError) else str(error)[:200]
 
 
 def _kind(content: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayzero.services.schema.config.base import Section
 
@@ -43,6 +43,31 @@ class RetentionSettings(Section):
     """Bytes of events.jsonl, the oldest events go first. Empty: as many as it has."""
 
 
+class OnEndSettings(Section):
+    """Where a run tells its end, whether it finished, was stopped or failed: as a JSON object with `run`, `directory`,
+    `ended`, `updates`, `accuracy`, `seconds`, `error` and `host`. What goes wrong there is a warning and no more. A
+    process that is killed tells nothing, nor does a recipe that is refused before anything starts."""
+
+    command: tuple[str, ...] = ()
+    """A program and its arguments, run without a shell; the JSON comes on its standard input."""
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Gets the JSON as a POST."""
+    url_env: str | None = Field(default=None, min_length=1)
+    """The environment variable that holds the URL, where the URL itself is a secret, as a chat's webhook is."""
+    token_env: str | None = Field(default=None, min_length=1)
+    """The environment variable whose value is sent along (`Authorization: Bearer …`)."""
+    deadline_s: float = Field(default=10.0, gt=0, le=300)
+    """Longest wait for either."""
+
+    @model_validator(mode="after")
+    def _tells_something(self) -> OnEndSettings:
+        if not (self.command or self.url or self.url_env):
+            raise ValueError("on_end tells nothing: give it a command, a url or url_env, or leave it out")
+        if self.url and self.url_env:
+            raise ValueError("on_end has a url and a url_env: leave one out")
+        return self
+
+
 class ObserveSettings(Section):
     """Watching a run. Changes nothing in what it computes, so it may differ when a run is continued."""
 
@@ -53,3 +78,5 @@ class ObserveSettings(Section):
     trackers: tuple[TrackerName, ...] = ()
     """Experiment trackers besides metrics.jsonl. Each needs its package: `pip install tensorboard`, `wandb`, `mlflow`;
     what they read from the environment (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`) is theirs."""
+    on_end: OnEndSettings | None = None
+    """A command or URL that hears of the run's end."""

@@ -68,6 +68,10 @@ class Recipe(Section):
         training = self.training
         if training.num_updates * training.groups_per_update * training.group_size >= EVALUATION_SEEDS:
             raise ValueError("training: more than 2^31 completions, each of which needs a seed of its own")
+        if training.stop_at_accuracy is not None and not self.evaluates:
+            raise ValueError(
+                "training.stop_at_accuracy is reached by held-out prompts, and evaluation.num_prompts is 0: raise it"
+            )
         longest = self.data.max_prompt_tokens
         if longest is not None and longest >= self.rollout.max_model_tokens:
             raise ValueError(
@@ -159,12 +163,23 @@ class Recipe(Section):
             num_completions=self.evaluation.num_completions,
             max_tokens=self.rollout.sampling.max_tokens,
             temperature=self.evaluation.temperature,
+            top_p=self.evaluation.top_p,
+            top_k=self.evaluation.top_k,
+            min_p=self.evaluation.min_p,
+            stop=self.rollout.sampling.stop,
             seed=(self.seed << 32) + EVALUATION_SEEDS,
         )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out prompts."""
+        return self.evaluation.num_prompts > 0
 
     def evaluates_at(self, version: int) -> bool:
         """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
         every = self.evaluation.every_updates
+        if not self.evaluates:
+            return False
         return version == 0 or version >= self.training.num_updates or bool(every and version % every == 0)
 
     def greedy_at(self, version: int) -> bool:
@@ -184,5 +199,6 @@ class Recipe(Section):
             num_completions=self.training.group_size,
             max_tokens=self.rollout.sampling.max_tokens,
             temperature=self.rollout.sampling.temperature,
+            stop=self.rollout.sampling.stop,
             seed=(self.seed << 32) + group_id * self.training.group_size,
         )

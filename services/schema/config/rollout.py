@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,17 +12,44 @@ from rayzero.services.schema.config.base import Section
 
 OnWeights = Literal["keep_recompute", "keep_stale", "abort"]
 
+RENDERED_BY_RAYZERO = frozenset(
+    {"messages", "conversation", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"}
+)
+"""Arguments of a chat template that are not a recipe's to set."""
+
 Quantization = Literal["fp8", "fp8_per_channel", "fp8_per_block"]
+
+
+CUTS = ("top_p", "top_k", "min_p")
+"""What cuts the distribution that tokens are drawn from."""
+UNMODELLED = (*CUTS, "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")
 
 
 class SamplingSettings(Section):
     """How completions are drawn. The learner models the temperature; anything that cuts the distribution is left out:
-    top-p, top-k, min-p and penalties would make the log-probabilities those of another policy."""
+    top-p, top-k, min-p and penalties would make the log-probabilities those of another policy. `evaluation` and
+    `rayzero generate` have them."""
 
     max_tokens: int = Field(default=256, ge=1)
     """Longest completion; longer ones end with finish_reason `length`."""
     temperature: float = Field(default=1.0, gt=0.0, le=2.0)
     """Of the training samples. Log-probabilities are of the distribution at this temperature."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion, in training and evaluation; they stay in it, and its finish_reason is `stop`. The
+    engine samples on until its own end and the rest is thrown away: prefer an end that the model itself writes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leaves_the_distribution_whole(cls, content: Any) -> Any:
+        for name in UNMODELLED if isinstance(content, Mapping) else ():
+            if name in content:
+                measured = f"; evaluation.{name} measures with it" if name in CUTS else ""
+                raise ValueError(
+                    f"{name}: not for training: its tokens would come from another distribution than the one whose "
+                    f"log-probabilities the learner computes, and the ratios of the loss would be wrong: leave it out"
+                    f"{measured}"
+                )
+        return content
 
 
 class RolloutSettings(Section):
@@ -42,6 +70,9 @@ class RolloutSettings(Section):
     """GPUs that share one engine."""
     prompt_template: Literal["chat", "r1_zero", "text"] = "chat"
     """`chat`: the model's own template. `r1_zero`: DeepSeek-R1-Zero's, for base models. `text`: the messages' text."""
+    chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
+    """What the model's chat template is given besides the messages, e.g. `{enable_thinking: false}` for Qwen3: the same
+    in training, evaluation and a cold start. Which arguments there are, the template decides; it ignores others."""
     sampling: SamplingSettings = SamplingSettings()
     """How completions are drawn."""
     max_model_tokens: int = Field(default=1024, ge=32)
@@ -139,6 +170,13 @@ class RolloutSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RolloutSettings:
+        taken = RENDERED_BY_RAYZERO & self.chat_template_arguments.keys()
+        if taken:
+            raise ValueError(f"chat_template_arguments: rayzero gives {', '.join(sorted(taken))} itself: leave it out")
+        if self.chat_template_arguments and self.prompt_template != "chat":
+            raise ValueError(
+                f"chat_template_arguments are for prompt_template chat, not {self.prompt_template}: leave them out"
+            )
         if not self.min_workers <= self.num_workers <= self.max_workers:
             raise ValueError(
                 f"num_workers ({self.num_workers}) must lie between min_workers ({self.min_workers}) "

@@ -121,10 +121,18 @@ class EvaluationSettings(Section):
 
     every_updates: int = Field(default=10, ge=0)
     """Evaluate after every so many updates; always before the first and after the last. 0: only those two."""
-    num_prompts: int = Field(default=128, ge=1)
-    """Held-out prompts, disjoint from the training prompts."""
+    num_prompts: int = Field(default=128, ge=0)
+    """Held-out prompts, disjoint from the training prompts. 0: none is held out and nothing is evaluated; what a run
+    learned, its training rewards alone then say."""
     temperature: float = Field(default=1.0, ge=0.0)
     """1 measures the policy that is trained; 0 its most likely answer."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Only the most likely tokens that together have this probability: as a model is often served, not as it is trained
+    (rollout.sampling has no such key). 1: all."""
+    top_k: int = Field(default=0, ge=0)
+    """Only so many of the most likely tokens. 0: all."""
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Only tokens with at least this share of the most likely one's probability. 0: all."""
     greedy: Literal["ends", "always", "never"] = "ends"
     """When accuracy is measured at temperature 0 besides, one answer a prompt: before the first and after the last
     update, at every evaluation, or not at all. Training sharpens: accuracy at temperature 1 also rises where the most

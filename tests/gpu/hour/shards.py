@@ -28,7 +28,8 @@ from rayzero.services.planning.memory_plan import learner_parts
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.messages import Group, Rendezvous
+from rayzero.services.schema.messages import Group
+from rayzero.services.schema.weights import Rendezvous
 from tests.gpu.hour.context import ROOT, Context, StepFailed
 from tests.gpu.hour.models import SMALL, random_model
 from tests.unit.learner.kit import make_group

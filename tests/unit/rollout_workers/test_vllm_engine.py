@@ -11,7 +11,7 @@ from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import DeadlineError, WeightSyncError, WorkerError
-from rayzero.services.schema.messages import Rendezvous, TensorSpec, WeightManifest
+from rayzero.services.schema.weights import Rendezvous, TensorSpec, WeightManifest
 
 SPEC = EngineSpec(model_path="model", dtype="float32", settings=RolloutSettings(device="cpu"))
 MANIFEST = WeightManifest(

@@ -55,6 +55,21 @@ def test_the_saved_model_is_merged(tiny_model: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(plain.score(prompt, ids), learner.score(prompt, ids), rtol=1e-4, atol=1e-5)
 
 
+def test_the_adapters_alone_are_saved_as_peft_loads_them(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    learner = lora_learner(tiny_model)
+    for version in (1, 2):
+        learner.update(some_groups(), version)
+    save_learner(learner, tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).merge_and_unload()
+    expected = dict(learner.policy.named_weights())
+    for name, weight in merged.named_parameters():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-5)
+
+
 def test_resume_is_bit_exact(tiny_model: Path, tmp_path: Path) -> None:
     straight, interrupted = (lora_learner(tiny_model, "bfloat16") for _ in range(2))
     for update in range(3):

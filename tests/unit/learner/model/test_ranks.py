@@ -13,7 +13,7 @@ import pytest
 
 from rayzero.learner.model.ranks import meeting_store
 from rayzero.services.schema.addresses import free_port
-from rayzero.services.schema.messages import Rendezvous
+from rayzero.services.schema.weights import Rendezvous
 from tests.system import LOOPBACKS
 
 TIMEOUT = timedelta(seconds=20)

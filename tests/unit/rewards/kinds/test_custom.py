@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rayzero.rewards.base import Context, Reward, Score
 from rayzero.rewards.registry import Capacity, build_reward
+from rayzero.rewards.rubric import RubricComponent, compose
 from rayzero.services.schema.config.reward_components import CustomComponent
 from rayzero.services.schema.messages import VerdictStatus
 from tests.unit.rewards.cases import case
@@ -100,3 +102,21 @@ async def test_what_a_reward_prints_is_in_the_log_at_once(capfd: pytest.CaptureF
     async with custom("prints") as reward:
         await reward.score([case("seen")], Context())
         assert "REWARD PRINT seen" in capfd.readouterr().err
+
+
+async def test_what_a_function_logs_in_trls_way_comes_with_its_scores() -> None:
+    async with custom("logs") as reward:
+        cases = [replace(case(text), policy_version=7) for text in ("a", "bcd")]
+        scores = await reward.score(cases, Context())
+    assert [score.value for score in scores] == [7.0, 7.0], "trainer_state.global_step"
+    assert [score.metrics for score in scores] == [{"chars": 2.0}] * 2
+    assert [score.extra for score in scores] == [{"shouted": "A"}, {"shouted": "BCD"}]
+    component = RubricComponent(reward=reward, weight=1.0)
+    verdict = compose({"mine": component}, {"mine": scores[1]})
+    assert verdict.components == {"mine": 7.0, "mine/chars": 2.0} and verdict.extra == {"mine/shouted": "BCD"}
+
+
+async def test_an_extra_of_the_wrong_length_is_an_error() -> None:
+    scores = await scores_of("logs", "a", "b", arguments={"wrong": True})
+    assert {score.cause for score in scores} == {"bad-return"}
+    assert "one value for each of the 2 completions; it got 1" in scores[0].reason

@@ -19,7 +19,7 @@ from rayzero.rollout_workers.broadcast.adapters import AdapterMerge, BaseWeights
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
 from rayzero.services.schema.config.learner import LoraSettings
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 from tests.unit.learner.kit import build_model
 
 FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}

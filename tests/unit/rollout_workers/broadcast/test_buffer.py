@@ -19,7 +19,7 @@ from rayzero.rollout_workers.broadcast.adapters import BaseWeights
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
 from rayzero.services.schema.broadcast.digest import Fingerprints, digest
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 from tests.models import build_tiny_model
 
 EXPECTED = {"embed": (7, 3), "norm": (3,), "head": (5, 3)}

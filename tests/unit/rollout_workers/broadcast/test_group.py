@@ -18,7 +18,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.services.schema.broadcast.transport import Route
 from rayzero.services.schema.broadcast.wire import SharedBufferName
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import Rendezvous, WeightManifest
+from rayzero.services.schema.weights import Rendezvous, WeightManifest
 from tests.system import LOOPBACKS
 
 T = TypeVar("T")

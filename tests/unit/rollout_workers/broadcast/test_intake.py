@@ -15,7 +15,7 @@ from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.intake import BucketIntake
 from rayzero.services.schema.broadcast.wire import NUM_ROOMS
 from rayzero.services.schema.errors import WeightSyncError
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 from tests.unit.rollout_workers.broadcast.test_group import DEADLINE_S, SHORT_S, begin, meet
 
 CPU = torch.device("cpu")

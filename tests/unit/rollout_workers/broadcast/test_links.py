@@ -11,7 +11,7 @@ import torch
 from rayzero.rollout_workers.broadcast import gpu_links, links
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.broadcast.wire import SharedBufferName
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 CPU = torch.device("cpu")
 

@@ -16,6 +16,7 @@ from rayzero.rollout_workers.episodes.rendering import DialogueRenderer
 from rayzero.rollout_workers.episodes.session import EpisodeSession, SessionParts
 from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, parser_of
 from rayzero.rollout_workers.templates import render
+from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, ToolCall
 from rayzero.services.schema.errors import EpisodeClosed, PromptRefused
 from rayzero.services.schema.messages import ChatMessage, Prompt, Sampling
@@ -53,7 +54,9 @@ def session_of(
         tools=tools,
         max_tokens=episode_tokens,
     )
-    text, prompt = render(request.prompt, template, engine.tokenizer, tools)
+    text, prompt = render(
+        request.prompt, RolloutSettings.model_validate({"prompt_template": template}), engine.tokenizer, tools
+    )
     numbers = CallNumbers()
     parts = SessionParts(
         renderer=DialogueRenderer(engine.tokenizer, template, ["<|im_end|>"]),

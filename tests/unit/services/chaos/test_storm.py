@@ -36,9 +36,8 @@ from rayzero.services.schema.messages import (
     Prompt,
     UpdateResult,
     Verdict,
-    WeightManifest,
-    WeightReceipt,
 )
+from rayzero.services.schema.weights import WeightManifest, WeightReceipt
 from rayzero.services.store.checkpoints import latest_checkpoint, restore_run
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.ledger import audit

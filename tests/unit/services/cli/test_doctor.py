@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ from rayzero.services.cli.doctor import (
     check_sandbox,
     doctor,
 )
-from rayzero.services.planning.machine import Machine, examine
+from rayzero.services.planning.machine import Machine, examine, job_problem
 
 WELL = Machine(
     host="a",
@@ -62,6 +63,7 @@ def test_a_machine_that_is_well_has_no_problem() -> None:
             "rayzero 0.1.0 (0b0b0b0b), the driver has 0.1.0",
         ),
         ({"python": "3.12.1"}, "Python 3.12.1, the driver has 3.11.7"),
+        ({"job_problem": "a job's `python` is /usr/bin/python"}, "a job's `python` is /usr/bin/python"),
     ],
 )
 def test_what_is_missing_is_named(change: dict[str, Any], said: str) -> None:
@@ -135,3 +137,16 @@ def test_a_target_that_is_down_is_named() -> None:
         found = list(check_prometheus(f"http://127.0.0.1:{server.server_port}"))
     assert [finding.level for finding in found] == ["fail", "warn", "ok"]
     assert "x/metrics is down: refused" in found[0].what
+
+
+def test_the_python_of_a_job_is_asked_to_run_this_rayzero(tmp_path: Path) -> None:
+    assert job_problem(sys.executable) == ""
+    assert "there is no `no-such-python` on Ray's PATH" in job_problem("no-such-python")
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'typer'\" >&2; exit 1\n")
+    bare.chmod(0o755)
+    assert job_problem(str(bare)).endswith("cannot run rayzero (ModuleNotFoundError: No module named 'typer')")
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\necho '0.0.9 (ffffffff)'\n")
+    other.chmod(0o755)
+    assert "which has rayzero 0.0.9 (ffffffff), and Ray's has" in job_problem(str(other))

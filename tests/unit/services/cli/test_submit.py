@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.cli.submit import STOP_WAIT_S, Job, _why_refused, connect, follow, plan_job, run_directories
+from rayzero.services.cli.submit import (
+    STOP_WAIT_S,
+    Job,
+    _why_refused,
+    begin,
+    connect,
+    follow,
+    plan_job,
+    run_directories,
+)
 from rayzero.services.schema.errors import DeadlineError, RunUnreachable, UsageError
 
 RECIPE = Path("deploy/recipes/demo.yaml")
@@ -144,3 +153,33 @@ def test_a_refusal_says_what_to_do(tmp_path: Path, said: str, shown: str) -> Non
     )
     why = _why_refused(RuntimeError(said), job)
     assert shown in why and "bigger" not in why
+
+
+class Begun(Jobs):
+    """Says what it is given."""
+
+    def __init__(self, states: list[str | Exception], exit_code: int | None, said: str) -> None:
+        super().__init__(states, exit_code)
+        self.said = said
+
+    def get_job_logs(self, _: str) -> str:
+        return "" if len(self.states) > 2 else self.said
+
+
+def test_without_waiting_it_is_said_that_the_job_has_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    assert begin(Begun(["PENDING", RuntimeError("503"), "RUNNING"], None, "run directory: x\n"), "j") == 0
+    assert "it has begun (running)" in capsys.readouterr().err
+
+
+def test_a_job_whose_python_has_no_rayzero_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'typer'\n"
+    assert begin(Begun(["PENDING", "RUNNING", "FAILED"], 1, said), "j") == 1
+    shown = capsys.readouterr().err
+    assert "No module named 'typer'" in shown and "Activate that environment before `ray start`" in shown
+    assert follow(Begun(["RUNNING", "FAILED"], 1, said), "j") == 1
+    assert "is not the one that has rayzero" in capsys.readouterr().err
+
+
+def test_a_job_that_waits_for_room_is_not_waited_for_without_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert begin(Begun(["PENDING"], None, ""), "j", deadline_s=0.01) == 0
+    assert "has not begun within 0.01 s" in capsys.readouterr().err

@@ -112,3 +112,12 @@ class TestDemonstrations:
         file = write_rows(tmp_path / "d.jsonl", [{"prompt": "1+1=", "completion": "2"}, {"prompt": "1+2="}])
         with pytest.raises(RecipeError, match=r"d\.jsonl:2: column 'completion'"):
             load_demonstrations(self.cold_start(file))
+
+
+def test_without_an_evaluation_nothing_is_held_out(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "answer": "1"} for n in range(50)]
+    file = write_rows(tmp_path / "a.jsonl", rows)
+    train, held_out = load_prompts(settings(file), num_held_out=0)
+    assert len(train) == 50 and held_out == ()
+    train, held_out = load_prompts(settings(file, num_held_out=10), num_held_out=0)
+    assert len(train) == 40 and held_out == ()

@@ -562,3 +562,12 @@ async def test_a_stall_names_what_was_dropped() -> None:
     with pytest.raises(DeadlineError, match=r"stalled: no update could be made for \d+ s\n  dropped since .* too long"):
         async with asyncio.timeout(20):
             await run.controller.run()
+
+
+async def test_without_held_out_prompts_a_run_trains_and_ends() -> None:
+    run = Run()
+    evaluation = run.recipe.evaluation.model_copy(update={"num_prompts": 0})
+    run.controller.recipe = run.recipe.model_copy(update={"evaluation": evaluation})
+    await run.go()
+    assert [row["update"] for row in run.watcher.rows] == [1, 2, 3]
+    assert run.watcher.evaluations == [] and run.controller.accuracies == {} and run.watcher.saved == [3]

@@ -18,7 +18,7 @@ from rayzero.services.schema.errors import (
     WorkerError,
 )
 from rayzero.services.schema.interfaces import RolloutWorker
-from rayzero.services.schema.messages import WeightManifest
+from rayzero.services.schema.weights import WeightManifest
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_group
 from tests.simulated_time import run_simulated
 

@@ -14,6 +14,7 @@ from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.run import inference
 from rayzero.services.run.inference import generation_recipe
 from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.messages import Sampling
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_recipe
 
 EVENTS = Events()
@@ -63,7 +64,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_generate_starts_engines_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(inference, "resolve_model", lambda *_, **__: Path("model"))
     monkeypatch.setattr(inference, "read_shape", lambda path, trained: SMALL)
-    inference.generate("small", "41+1=", num_completions=2, max_tokens=8, temperature=1.0, seed=None)
+    inference.generate("small", "41+1=", Sampling(num_completions=2, max_tokens=8))
     assert EVENTS == ["ray", "rollout-0 starts", "rollout-0.generate", "rollout-0.shutdown", "no ray"]
     assert capsys.readouterr().out.count("42") == 2
 
@@ -97,7 +98,7 @@ def test_ray_ends_when_an_engine_cannot_start(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_prompt_that_is_no_text_is_refused_before_anything_starts() -> None:
     with pytest.raises(RayzeroError, match=r"the prompt is not UTF-8 text: \\udcff"):
-        inference.generate("no-such-model", "\udcff", 1, 8, 1.0, None)
+        inference.generate("no-such-model", "\udcff", Sampling(num_completions=1, max_tokens=8))
 
 
 @pytest.mark.parametrize(("positions", "max_tokens"), [(128, 64), (256, 128), (32768, 256)])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import struct
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
@@ -12,73 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rayzero.services.cli.options import DEMO
 from rayzero.services.run import plan
 from rayzero.services.run.plan import check
 from rayzero.services.schema.config import rollout
 from rayzero.services.schema.errors import RecipeError
-from tests.models import character_tokenizer
-
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}Q: "
-ROWS = [{"prompt": f"{number}+1=", "answer": str(number + 1)} for number in range(12)]
-REWARDS = """
-def fine(completions, **_):
-    return [1.0] * len(completions)
-def one(completions, **_):
-    return [1.0]
-"""
-SOURCE = """
-import decimal
-def rows(bad=False):
-    for number in range(12):
-        yield {"prompt": f"{number}+2=", "answer": decimal.Decimal(number) if bad else str(number)}
-"""
+from tests.small_recipe import NO_SYSTEM, write_model, write_place
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's directory as far as it is looked at before anything loads it."""
-    directory = tmp_path_factory.mktemp("model")
-    tokenizer = character_tokenizer()
-    tokenizer.save_pretrained(directory)
-    config = {
-        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": len(tokenizer), "hidden_size": 64,
-        "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "max_position_embeddings": 256, "tie_word_embeddings": True,
-    }  # fmt: skip
-    (directory / "config.json").write_text(json.dumps(config))
-    (directory / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
-    return directory
+    """Made once."""
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def place(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a model, data, a recipe, and a user's own modules under names that rayzero has, too."""
+    """The working directory."""
     monkeypatch.chdir(tmp_path)
-    for file in model.iterdir():
-        (tmp_path / "model").mkdir(exist_ok=True)
-        (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    (tmp_path / "held.jsonl").write_text(json.dumps({"prompt": "9-1=", "answer": "8"}) + "\n")
-    (tmp_path / "rewards.py").write_text("")
-    (tmp_path / "my_rewards.py").write_text(REWARDS)
-    (tmp_path / "my_source.py").write_text(SOURCE)
-    recipe = {
-        "name": "mini",
-        "model": {"path": "model", "dtype": "float32"},
-        "data": {
-            "train": [{"kind": "jsonl", "path": "train.jsonl"}],
-            "held_out": [{"kind": "jsonl", "path": "held.jsonl"}],
-        },
-        "rollout": {"max_model_tokens": 64, "sampling": {"max_tokens": 8}, "kv_cache_bytes": 2**26, "device": "cpu"},
-        "reward": {"rubrics": {"default": {"r": {"kind": "custom", "function": "my_rewards:fine"}}}},
-        "training": {"num_updates": 2, "groups_per_update": 2, "group_size": 2},
-        "evaluation": {"num_prompts": 1},
-    }
-    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(recipe))
-    return tmp_path
+    return write_place(tmp_path, model)
 
 
 def set_in(file: str, **values: Any) -> Callable[[Path], None]:
@@ -112,49 +68,90 @@ def nothing(place: Path) -> None:
 FROM_FUNCTION = "data.train=[{kind: function, function: 'my_source:rows', arguments: {bad: true}}]"
 
 
-@pytest.mark.parametrize(
-    ("change", "override", "sentence"),
-    [
-        (nothing, FROM_FUNCTION, r"row 1: column 'answer' holds a Decimal, which JSON cannot: .* give it as text"),
-        (append("train.jsonl", '{"prompt": "x", "answer": ["1", NaN]}'), "", r"train.jsonl:13: .*(nan|NaN)"),
-        (append("held.jsonl", json.dumps({"prompt": "1" * 90, "answer": "1"})), "evaluation.num_prompts=2",
-         r"data.held_out: prompt held_out/2 has 1\d\d tokens, and rollout.max_model_tokens is 64: raise it, drop"),
-        (append("train.jsonl", '{"prompt": "x", "answer": "1", "ds": "gsm8k"}'),
-         "reward.rubrics={math: {r: {kind: custom, function: 'my_rewards:fine'}}}",
-         r"source 'default' has no rubric"),
-        (lambda place: (place / "train.jsonl").write_text('{"prompt": "x", "answer": "1", "ds": "gsm8k"}\n'),
-         "source", r"train.jsonl:1: no rubric for source 'gsm8k': add it, or `default`"),
-        (without_system_role, "data.train.0.system_prompt=Be brief.",
-         r"data.train.0: prompt train/1 \(roles: system, user\): .* refuses it: System role not supported"),
-        (without_system_role, "data.held_out.0.system_prompt=Be brief.", r"data.held_out: prompt held_out/1 \(roles"),
-        (nothing, "reward.rubrics.default.r.function=my_rewards:one",
-         r"reward.rubrics.default.r: .* one number or None for each of the 2 completions; it returned 1 of"),
-        (set_in("config.json", vocab_size=90), "", r"has \d+ tokens, and the model's embedding 90 .*resize_token"),
-        (set_in("generation_config.json", do_sample=False, temperature=0.6, top_p=0.9), "",
-         r"generation_config.json sets temperature, top_p without do_sample: true, .* add do_sample: true"),
-        (set_in("generation_config.json", num_return_sequences=4), "", r"sets num_return_sequences 4 .* remove it"),
-        (append("train.jsonl", '{"prompt": "x", "answer"'), "", r"train.jsonl:13: not valid JSON"),
-        (nothing, "reward.rubrics.default.r.function=nomodule:f", r"reward.rubrics.default.r: .*No module named"),
-        (nothing, "reward.rubrics.default.r.function=my_rewards:f", r"default.r: .*has no attribute 'f'"),
-        (lambda place: (place / "train.jsonl").write_text(json.dumps({"prompt": "1" * 99, "answer": "1"}) + "\n"), "",
-         r"data.train.0: all of 1 prompts that were looked at are too long: prompt train/1 has 1\d\d tokens"),
-    ],
-)  # fmt: skip
-def test_a_mistake_ends_in_one_sentence(
-    place: Path, change: Callable[[Path], Any], override: str, sentence: str
-) -> None:
-    change(place)
-    overrides = [override] if "=" in override else []
+MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
+    (nothing, FROM_FUNCTION, r"row 1: column 'answer' holds a Decimal, which JSON cannot: .* give it as text"),
+    (append("train.jsonl", '{"prompt": "x", "answer": ["1", NaN]}'), "", r"train.jsonl:13: .*(nan|NaN)"),
+    (append("held.jsonl", json.dumps({"prompt": "1" * 90, "answer": "1"})), "evaluation.num_prompts=2",
+     r"data.held_out: prompt held_out/2 has 1\d\d tokens, and rollout.max_model_tokens is 64: raise it, drop"),
+    (append("train.jsonl", '{"prompt": "x", "answer": "1", "ds": "gsm8k"}'),
+     "reward.rubrics={math: {r: {kind: custom, function: 'my_rewards:fine'}}}",
+     r"source 'default' has no rubric"),
+    (lambda place: (place / "train.jsonl").write_text('{"prompt": "x", "answer": "1", "ds": "gsm8k"}\n'),
+     "source", r"train.jsonl:1: no rubric for source 'gsm8k': add it, or `default`"),
+    (without_system_role, "data.train.0.system_prompt=Be brief.",
+     r"data.train.0: prompt train/1 \(roles: system, user\): .* refuses it: System role not supported; put"),
+    (without_system_role, "data.held_out.0.system_prompt=Be brief.", r"data.held_out: prompt held_out/1 \(roles"),
+    (nothing, "reward.rubrics.default.r.function=my_rewards:one",
+     r"reward.rubrics.default.r: .* one number or None for each of the 2 completions; it returned 1 of"),
+    (set_in("config.json", vocab_size=90), "", r"has \d+ tokens, and the model's embedding 90 .*resize_token"),
+    (set_in("generation_config.json", do_sample=False, temperature=0.6, top_p=0.9), "",
+     r"generation_config.json sets temperature, top_p without do_sample: true, .* add do_sample: true"),
+    (set_in("generation_config.json", num_return_sequences=4), "", r"sets num_return_sequences 4 .* remove it"),
+    (append("train.jsonl", '{"prompt": "x", "answer"'), "", r"train.jsonl:13: not valid JSON"),
+    (nothing, "reward.rubrics.default.r.function=nomodule:f",
+     r"reward.rubrics.default.r.function: nomodule:f cannot be used: .*No module .*its name"),
+    (nothing, "reward.rubrics.default.r.function=my_rewards:f", r"default.r.function: .*has no attribute 'f'"),
+    (lambda place: (place / "train.jsonl").write_text(json.dumps({"prompt": "1" * 99, "answer": "1"}) + "\n"), "",
+     r"data.train.0: all of 1 prompts that were looked at are too long: prompt train/1 has 1\d\d tokens"),
+    (lambda place: (place / "t.csv").write_text('prompt,answer\n1+1=,2\n"2+2=,4\n'),
+     "data.train=[{kind: csv, path: t.csv}]",
+     r"t.csv:3: no CSV: a quoted field is never closed: close it"),
+    (lambda place: (place / "t.csv").write_text("prompt,answer\n1+1=,2,2\n"), "data.train=[{kind: csv, path: t.csv}]",
+     r"t.csv:2: 3 fields under 2 column names: quote a field"),
+    (nothing, "data.train=[{kind: function, function: 'nomodule:rows'}]",
+     r"module nomodule cannot be imported: .*: check its name; modules are looked for in "),
+    (append("train.jsonl", '{"prompt": "<image>How many?", "answer": "2", "images": ["a.png"]}'), "",
+     r"data.train.0: prompt train/13 has a column 'images': text alone is trained on"),
+    (append("leaves.py", "raise SystemExit(3)"), "data.train=[{kind: function, function: 'leaves:rows'}]",
+     r"leaves:rows: module leaves cannot be imported: SystemExit: 3"),
+]  # fmt: skip
+
+
+def overrides_of(override: str) -> list[str]:
+    """What a mistake's recipe is changed by."""
     if override == "source":
-        overrides = [
+        return [
             "data.train.0={kind: jsonl, path: train.jsonl, name: math, columns: {source: ds}}",
             "data.held_out.0.name=math",
             "reward.rubrics={math: {r: {kind: custom, function: 'my_rewards:fine'}}}",
         ]
+    return [override] if override else []
+
+
+@pytest.mark.parametrize(("change", "override", "sentence"), MISTAKES)
+def test_a_mistake_ends_in_one_sentence(
+    place: Path, change: Callable[[Path], Any], override: str, sentence: str
+) -> None:
+    change(place)
+    overrides = overrides_of(override)
     started = time.process_time()
     with pytest.raises(RecipeError, match=sentence):
         check(Path("mini.yaml"), overrides, as_json=True)
     assert time.process_time() - started < 5.0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("change", "override", "sentence"), MISTAKES)
+def test_the_command_says_it_within_five_seconds(
+    place: Path, change: Callable[[Path], Any], override: str, sentence: str
+) -> None:
+    change(place)
+    command = [sys.executable, "-m", "rayzero", "check", "mini.yaml", *overrides_of(override)]
+    before = os.times()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    used_s = sum(os.times()[2:4]) - sum(before[2:4])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(sentence, done.stderr) and done.stderr.startswith("error: ")
+    assert used_s < 5.0
+
+
+@pytest.mark.usefixtures("place")
+def test_a_reward_in_a_file_rewards_py_is_found() -> None:
+    override = "reward.rubrics.default.r.function=rewards:fine"
+    command = [sys.executable, "-m", "rayzero", "check", "mini.yaml", "--json", override]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["train_prompts"] == 12
 
 
 def test_a_recipe_without_one_passes_beside_a_file_rewards_py(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

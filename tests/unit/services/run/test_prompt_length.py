@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rayzero.services.data.stream import MixPart, PromptMix
+from rayzero.services.data.stream import MixPart, PromptMix, PromptStream
 from rayzero.services.run.prompt_length import fit_prompts
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
@@ -59,3 +60,26 @@ def test_nothing_left_and_no_room_are_refused() -> None:
         fitted(["1" * 40], max_prompt_tokens=10)
     with pytest.raises(ValueError, match=r"must leave room for a completion in rollout.max_model_tokens"):
         recipe(max_prompt_tokens=100_000)
+
+
+@pytest.mark.parametrize(
+    ("on_long", "expected"), [("drop", {"1+1=", "2+2="}), ("truncate", {"1+1=", "2+2=", "1" * 15})]
+)
+def test_a_source_that_is_not_read_whole_is_counted_as_it_is_drawn(on_long: str, expected: set[str]) -> None:
+    said: list[str] = []
+    prompts = [
+        replace(prompt(text), prompt_id=f"train/{number}") for number, text in enumerate(("1+1=", "1" * 40, "2+2="), 1)
+    ]
+    mix = PromptMix(parts=(MixPart(weight=1.0, prompts=tuple(prompts), fingerprint="x", admits=lambda _: True),))
+    asked = recipe(max_prompt_tokens=20, on_long_prompt=on_long)
+    train, _ = fit_prompts(asked, mix, (), character_tokenizer(), said.append)
+    stream = PromptStream(train, seed=0)
+    drawn = [stream.next() for _ in range(12)]
+    assert {each.messages[-1].content for each in drawn} == expected
+    assert stream.counts() == ({"too_long": 6} if on_long == "drop" else {})
+    assert all(stream.find(each.prompt_id) == each for each in drawn)
+    assert said[0] == "counting the tokens of 0 prompts" and "1 of 3 that were looked at have more than 20" in said[1]
+    with pytest.raises(
+        RecipeError, match=r"all 3 prompts of data\.train\.0 that were looked at have more than 1 tokens"
+    ):
+        fit_prompts(recipe(max_prompt_tokens=1), mix, (), character_tokenizer(), said.append)

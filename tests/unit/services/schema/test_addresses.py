@@ -8,7 +8,7 @@ import pytest
 import torch.distributed
 
 from rayzero.services.schema.addresses import address_towards, family_of, free_port, host_port
-from rayzero.services.schema.messages import Rendezvous
+from rayzero.services.schema.weights import Rendezvous
 from tests.system import LOOPBACKS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayzero.services.schema.broadcast.manifest import manifest_text, parse_manifest
-from rayzero.services.schema.messages import TensorSpec, WeightManifest
+from rayzero.services.schema.weights import TensorSpec, WeightManifest
 
 
 @pytest.mark.parametrize("scaling", [None, 0.1 + 0.2])

@@ -142,3 +142,15 @@ def test_a_function_that_has_moved_is_refused_with_its_new_name(tmp_path: Path, 
     assert f"{was}:rows is rayzero.services.data.tasks.{now}:rows now" in refusal(tmp_path, source)
     reward = GOOD.replace("{kind: math}", f"{{kind: custom, function: '{was}:rows'}}")
     assert f"{was}:rows is rayzero.services.data.tasks.{now}:rows now" in refusal(tmp_path, reward)
+
+
+def test_what_cuts_the_distribution_is_measured_with_and_not_trained_on(tmp_path: Path) -> None:
+    for name in ("top_p", "top_k", "min_p"):
+        said = refusal(tmp_path, GOOD, f"rollout.sampling.{name}=1")
+        assert f"rollout.sampling: {name}: not for training" in said and f"evaluation.{name}" in said
+    assert "repetition_penalty: not for training" in refusal(tmp_path, GOOD, "rollout.sampling.repetition_penalty=1.1")
+    changes = ["evaluation.top_p=0.9", "evaluation.top_k=20", "rollout.sampling.stop=['###']"]
+    recipe = load_recipe(write(tmp_path), changes)
+    evaluated, trained = recipe.evaluation_sampling, recipe.training_sampling(0)
+    assert (evaluated.top_p, evaluated.top_k, trained.top_p, trained.top_k) == (0.9, 20, 1.0, 0)
+    assert evaluated.stop == trained.stop == ("###",)
