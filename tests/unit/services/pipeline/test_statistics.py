@@ -75,3 +75,18 @@ def test_votes_are_boxes_or_else_the_answer_part() -> None:
     assert answer_of(r"<think>a</think>\boxed{12}") == "12"
     assert answer_of("<think>a</think> hello ann ") == "hello ann"
     assert answer_of("<think>never ends") is None
+
+
+def test_answers_in_format_have_an_accuracy_of_their_own() -> None:
+    right, wrong = group("sums", ("a", 1.0), ("b", 0.0)), group("sums", ("c", 0.0), ("d", 0.0))
+    rollouts = [
+        replace(rollout, verdict=replace(rollout.verdict, components={"accuracy": accuracy, "format": form}))
+        for rollout, accuracy, form in zip(
+            (*right.rollouts, *wrong.rollouts), (1.0, 0.0, 0.0, 0.0), (1, 0, 0, 0), strict=True
+        )
+    ]
+    groups = [replace(right, rollouts=tuple(rollouts[:2])), replace(wrong, rollouts=tuple(rollouts[2:]))]
+    figures = figures_by_source(groups, answer_of, ["format"])["sums"]
+    assert figures["accuracy"]["mean"] == 0.25 and figures["format"]["mean"] == 0.25
+    assert figures["in format"]["mean"] == 1.0 and figures["in format"]["prompts"] == 1
+    assert "in format" not in figures_by_source(groups, answer_of)["sums"], "where nothing says so"
