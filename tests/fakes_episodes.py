@@ -120,23 +120,23 @@ class FakeEngine(FakeRolloutWorker):
 
     def __init__(self, name: str, events: Events, speak: Speaker) -> None:
         super().__init__(name, events)
-        self.sessions = FakeSessions(speak)
+        self.spoken = FakeSessions(speak)
 
     async def open_episode(self, request: EpisodeRequest) -> str:
         """As a rollout worker's."""
         self._step("open")
-        self.sessions.version = self.version
-        return await self.sessions.open_episode(request)
+        self.spoken.version = self.version
+        return await self.spoken.open_episode(request)
 
     async def turn(self, session: str, messages: Sequence[ChatMessage]) -> SessionTurn:
         """As a rollout worker's."""
         self._step("turn")
-        return await self.sessions.turn(session, messages)
+        return await self.spoken.turn(session, messages)
 
     async def close_episode(self, session: str) -> EpisodeRecord:
         """As a rollout worker's."""
         self._step("close")
-        return await self.sessions.close_episode(session)
+        return await self.spoken.close_episode(session)
 
 
 class FakeEnvironmentWorker:
@@ -162,7 +162,8 @@ class FakeEnvironmentWorker:
             messages.append((await session.turn(messages)).message)
             messages.append(ChatMessage(role="user", content="+"))
         record = await session.close()
-        end, reward, reason = self.end, self.rewards[request.index % len(self.rewards)], ""
+        reward: float | None = self.rewards[request.index % len(self.rewards)]
+        end, reason = self.end, ""
         if self.broken:
             self.broken -= 1
             end, reward, reason = EpisodeEnd.ENVIRONMENT_ERROR, None, "it broke"

@@ -6,8 +6,8 @@ import html
 import time
 from typing import Any
 
-from rayzero.services.observe.monitoring.dashboard_panels import Dashboard
 from rayzero.services.observe.monitoring.dashboards import as_grafana
+from rayzero.services.observe.monitoring.panels import Dashboard
 from tests.prometheus import Prometheus
 
 CELL_WIDTH, CELL_HEIGHT = 56, 34

@@ -80,7 +80,7 @@ def _parameters_on_meta() -> Iterator[None]:
         if parameter is not None and not parameter.is_meta:
             module._parameters[name] = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-    nn.Module.register_parameter = outline  # type: ignore[method-assign]
+    nn.Module.register_parameter = outline  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, Weight
 
 
 @dataclass
-class JoinInfo(WeightTransferInitInfo):
+class JoinInfo(WeightTransferInitInfo):  # type: ignore[misc]
     """Where to meet, and as whom: the rank of the engine's first worker; its tensor-parallel peers follow."""
 
     host: str
@@ -23,7 +23,7 @@ class JoinInfo(WeightTransferInitInfo):
 
 
 @dataclass
-class LoadInfo(WeightTransferUpdateInfo):
+class LoadInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
     """Which staged version to load."""
 
     policy_version: int

@@ -94,7 +94,11 @@ class GpuReservation:
         free, marks = self._free[role], dict(bundle.resources)
         if free:
             index = free.pop(0)
-            options, give_back = _in_bundle(self._group, index, size, marks), lambda: free.append(index)
+            options = _in_bundle(self._group, index, size, marks)
+
+            def give_back() -> None:
+                free.append(index)
+
             if LEARNER in self._bundles[index].roles and not self._shared:
                 try:
                     options |= {"num_gpus": 0, VISIBLE_DEVICES: await self._gpus_in(index)}

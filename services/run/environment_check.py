@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
-from rayzero.services.schema.config.environment import EpisodeSettings
+from rayzero.services.schema.config.environment import AnyEnvironment
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.episodes import EpisodeRequest
 from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, RecipeError
@@ -30,7 +30,7 @@ def check_environment(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[
         asyncio.run(_try(recipe, settings, prompt, say))
 
 
-async def _try(recipe: Recipe, settings: EpisodeSettings, prompt: Prompt, say: Callable[[str], None]) -> None:
+async def _try(recipe: Recipe, settings: AnyEnvironment, prompt: Prompt, say: Callable[[str], None]) -> None:
     host = EnvironmentHost(settings)
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -165,7 +165,8 @@ async def test_one_mark_of_a_node_is_enough_for_a_learner_that_fills_it(model: P
         model, tmp_path, rollout={"num_workers": 2},
         cluster={"learner_gpus": 3, "environment": environment, **marks},
     )  # fmt: skip
-    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
+    starting = (run.rollout_worker(f"rollout-{number}") for number in range(2))
+    policy, engines = await asyncio.gather(run.learner(), asyncio.gather(*starting))
     ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
     (marked,) = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("learner")]
     assert {rank.node for rank in ranks} == {marked}

@@ -44,10 +44,12 @@ class StreamedPair(Pair):
 
     async def stream(self, version: int) -> list[BaseException | None]:
         """What the engine and the sender made of it."""
-        return await asyncio.gather(
-            self.engine.receive_weights(self.announce(version)),
-            asyncio.to_thread(self.sender.stream, self.policy.named_parameters()),
-            return_exceptions=True,
+        return list(
+            await asyncio.gather(
+                self.engine.receive_weights(self.announce(version)),
+                asyncio.to_thread(self.sender.stream, self.policy.named_parameters()),
+                return_exceptions=True,
+            )
         )
 
     async def sync(self, adapters: None = None) -> None:  # type: ignore[override]

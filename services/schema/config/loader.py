@@ -97,8 +97,8 @@ def _parse(text: str, path: Path, origins: dict[KeyPath, str]) -> dict[str, Any]
         raise RecipeError(f"{path}: a recipe is a mapping of sections (name, model, data, …), not {_kind(content)}")
     for number, (key_path, key_node) in enumerate(_walk(node, ())):
         if len(key_path) > MAX_DEPTH or number > MAX_KEYS:  # an anchor that holds its own alias has no end
-            line = key_node.start_mark.line + 1
-            raise RecipeError(f"{path}:{line}: nested without end (an alias within its own anchor?): write it out")
+            where = f"{path}:{key_node.start_mark.line + 1}"
+            raise RecipeError(f"{where}: nested without end (an alias within its own anchor?): write it out")
         if key_path in origins:
             raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: {_dotted(key_path)} is given twice: remove one")
         origins[key_path] = f"{path}:{key_node.start_mark.line + 1}"

@@ -37,11 +37,14 @@ def test_a_file_a_part_and_an_index_of_them(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_one_file_needs_no_index_and_other_ranks_write_nothing(tmp_path: Path) -> None:
-    gone_through = []
-    save_weights(
-        ((name, gone_through.append(name) or tensor) for name, tensor in named()),  # type: ignore[func-returns-value]
-        OUTLINE, torch.bfloat16, tmp_path, writes=False,
-    )  # fmt: skip
+    gone_through: list[str] = []
+
+    def noted() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in named():
+            gone_through.append(name)
+            yield name, tensor
+
+    save_weights(noted(), OUTLINE, torch.bfloat16, tmp_path, writes=False)
     assert gone_through == list(SHAPES) and not list(tmp_path.iterdir()), "they take part in putting tensors together"
     save_weights(named(), OUTLINE, torch.bfloat16, tmp_path, writes=True)
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]

@@ -50,7 +50,7 @@ def test_what_is_added_is_shown_until_the_run_has_ended(
             (run / "logs" / "reward-0.log").write_text("new here\n")
             ended.set()
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr("rayzero.services.cli.logs.time.sleep", sleep)
     logs("demo", run.parent, None, 0, follow=True)
     shown = capsys.readouterr().out
     assert "    driver | added" in shown and "\x1b" not in shown and "half" not in shown

@@ -59,7 +59,7 @@ class Workers:
     @property
     def asked(self) -> list[Any]:
         """Every session that was opened, at either engine."""
-        return [request for engine in self.engines.values() for request in engine.sessions.requests]
+        return [request for engine in self.engines.values() for request in engine.spoken.requests]
 
 
 async def test_a_group_is_so_many_episodes_at_one_engine() -> None:
@@ -75,7 +75,7 @@ async def test_a_group_is_so_many_episodes_at_one_engine() -> None:
     assert {event.partition(".")[0] for event in workers.events if ".run" in event} == {
         "environment-0", "environment-1",
     }  # fmt: skip
-    assert not any(engine.sessions.open for engine in workers.engines.values())
+    assert not any(engine.spoken.open for engine in workers.engines.values())
 
 
 async def test_a_wave_has_all_episodes_of_its_batch_and_is_dealt_by_position() -> None:
@@ -121,7 +121,7 @@ async def test_a_broken_environment_is_tried_again_and_then_an_error() -> None:
     assert {rollout.verdict.reason for rollout in group.rollouts} == {"it broke"}
     assert all(math.isnan(rollout.verdict.reward) for rollout in group.rollouts)
     assert workers.environments.restarts == 0, "the workers are well"
-    assert not any(engine.sessions.open for engine in workers.engines.values())
+    assert not any(engine.spoken.open for engine in workers.engines.values())
 
 
 @pytest.mark.parametrize("policy", ["keep", "zero", "drop"])

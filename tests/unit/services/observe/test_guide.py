@@ -17,7 +17,7 @@ def test_a_topic_is_a_heading_and_its_text_is_plain() -> None:
 
 
 def test_without_the_guide_there_is_no_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(guide.resources, "files", lambda name: tmp_path)
+    monkeypatch.setattr("rayzero.services.observe.guide.resources.files", lambda name: tmp_path)
     guide._advice.cache_clear()
     try:
         assert guide.advice("entropy-collapse") == ""

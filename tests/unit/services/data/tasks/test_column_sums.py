@@ -48,7 +48,7 @@ def test_the_same_rows_come_every_time_and_other_seeds_give_others() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"digits": 0}, {"num_prompts": 100, "digits": 1}])
-def test_what_there_is_not_is_refused(arguments: dict[str, int]) -> None:
+def test_what_there_is_not_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="digits"):
         list(column_sums(**arguments))
     with pytest.raises(RecipeError, match="careful_share is 2"):
