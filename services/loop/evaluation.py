@@ -140,7 +140,9 @@ def pass_at_k(groups: Sequence[Group]) -> tuple[Estimate, int]:
 def is_accurate(rollout: Rollout) -> bool:
     """Whether a rollout counts towards accuracy."""
     score = rollout.verdict.components.get(ACCURACY)
-    return rollout.verdict.status is VerdictStatus.CORRECT if score is None else score >= 1.0
+    if score is None:
+        return rollout.verdict.status is VerdictStatus.CORRECT
+    return isinstance(score, int | float) and score >= 1.0  # a recorded one may be anything: it must not end the run
 
 
 def mean(values: Sequence[float]) -> float:

@@ -64,7 +64,6 @@ TESTED_ELSEWHERE = {
     "rewards/code/": "tests/integration/test_sandbox_corpus.py",
     "services/observe/api/views.py": "tests/unit/services/observe/api/test_app.py",
     # A session's tokens, messages and calls do nothing without one another.
-    "rollout_workers/episodes/": "tests/unit/rollout_workers/episodes/test_session.py",
     # An episode, its process and its environment do nothing without one another.
     "rewards/environments/": "tests/unit/rewards/environments/test_worker.py",
     "rewards/children/fork_server.py": "tests/unit/rewards/children/test_pool.py",
@@ -89,17 +88,16 @@ TESTED_ELSEWHERE = {
     "services/data/sources/rows.py": "tests/unit/services/data/sources/test_sources.py",
     "services/fleet/fleet.py": "tests/unit/services/loop/test_weight_sync.py",
     "services/fleet/placement_groups.py": "tests/integration/test_gpu_placement.py",
+    "services/observe/monitoring/dashboards.py": "tests/unit/deploy/test_dashboards.py",
     "services/pipeline/charts.py": "tests/unit/services/pipeline/test_report.py",
     "services/pipeline/fingerprints.py": "tests/unit/services/pipeline/test_pipeline_run.py",
     "services/pipeline/loading.py": "tests/unit/services/pipeline/test_graph.py",
     "services/planning/machine.py": "tests/unit/services/cli/test_doctor.py",
     "services/planning/model_shape.py": "tests/unit/services/planning/test_model_families.py",
-    "services/run/prompt_check.py": "tests/unit/services/run/test_plan.py",
     "services/run/run.py": "tests/integration/test_loop.py",
     # What a recipe refuses, all sections together.
     "services/schema/config/learner.py": "tests/unit/services/schema/config/test_loader.py",
     "services/schema/config/recipe.py": "tests/unit/services/schema/config/test_loader.py",
-    "services/schema/config/rollout.py": "tests/unit/services/schema/config/test_loader.py",
     "services/store/rollout_file.py": "tests/unit/services/store/test_run_files.py",
     "services/store/run_directory.py": "tests/unit/services/store/test_run_files.py",
     # TRL is in its own extra; what it measured is read by the test.

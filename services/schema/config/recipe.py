@@ -64,7 +64,7 @@ class Recipe(Section):
     """Ray."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
+    def _training_fits(self) -> Recipe:
         training = self.training
         if training.num_updates * training.groups_per_update * training.group_size >= EVALUATION_SEEDS:
             raise ValueError("training: more than 2^31 completions, each of which needs a seed of its own")
@@ -72,6 +72,10 @@ class Recipe(Section):
             raise ValueError(
                 "training.stop_at_accuracy is reached by held-out prompts, and evaluation.num_prompts is 0: raise it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
         longest = self.data.max_prompt_tokens
         if longest is not None and longest >= self.rollout.max_model_tokens:
             raise ValueError(

@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "instructions": {"partial": True},
     "sql": {"order": "strict"},
     "custom": {"function": "module:function"},
+    "environment": {},
     "remote": {"url": "http://127.0.0.1:1/score"},
     "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "judge"},
     "reward_model": {"path": "somewhere"},

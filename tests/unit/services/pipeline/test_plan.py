@@ -32,6 +32,7 @@ def test_published_shapes_have_their_published_sizes() -> None:
     assert sizes == {
         "Qwen/Qwen2.5-0.5B": 0.49, "Qwen/Qwen2.5-0.5B-Instruct": 0.49, "Qwen/Qwen2.5-1.5B": 1.54,
         "Qwen/Qwen2.5-7B": 7.62, "Qwen/Qwen3-0.6B": 0.6, "Qwen/Qwen3-4B": 4.02, "meta-llama/Llama-3.1-8B": 8.03,
+        "Qwen/Qwen3-8B": 8.19, "meta-llama/Llama-3.1-70B": 70.55,
     }  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_a_7b_learner_with_adapters_fits_where_all_weights_would_not() -> None:
     loaded = load_pipeline(RECIPES / "r1_qwen_gpu.yaml")
     adapters = plan_stage(loaded, "zero", 0)
     on_the_gpu = ["recipe.learner.lora=null", "recipe.learner.compute.offload_optimizer=false"]
-    with pytest.raises(RecipeError, match=r"stage zero: learner needs 16\d\.\d GiB on each GPU"):
+    with pytest.raises(RecipeError, match=r"stage zero: learner needs 15\d\.\d GiB on each GPU"):
         plan_stage(load_pipeline(RECIPES / "r1_qwen_gpu.yaml", on_the_gpu), "zero", 0)
     offloaded = plan_stage(load_pipeline(RECIPES / "r1_qwen_gpu.yaml", on_the_gpu[:1]), "zero", 0)
     assert max(adapters.memory_bytes["learner"], offloaded.memory_bytes["learner"]) < 60 * 2**30
