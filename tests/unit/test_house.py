@@ -257,7 +257,7 @@ def test_every_answer_to_where_is_there() -> None:
     for shown, path, names in WHERE:
         text = (ROOT / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):
-            defined = rf"^ *(?:class |(?:async )?def )?{name}\b(?: *[:=(\[]|$)"
+            defined = rf"^ *(?:class |(?:async )?def |const )?{name}\b(?: *[:=(\[]|$)"
             assert shown == path and re.search(defined, text, re.MULTILINE), f"docs/where.md: {path} has no {name}"
 
 
