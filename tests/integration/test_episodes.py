@@ -111,7 +111,7 @@ def test_a_model_is_trained_on_what_it_played(played: Path) -> None:
     assert rows[-1]["episode_turns_mean"] > 1 and rows[-1]["episode_forks_mean"] == 0
     groups = read_groups(played / "rollouts" / "update_000001.jsonl")
     episodes = [rollout.completion for group in groups for rollout in group.rollouts]
-    assert {episode.end for episode in episodes} <= {EpisodeEnd.ANSWERED, EpisodeEnd.MAX_TURNS}
+    assert {episode.end for episode in episodes} <= {EpisodeEnd.ANSWERED, EpisodeEnd.MAX_TURNS, EpisodeEnd.MAX_TOKENS}
     for episode in episodes:
         assert episode.outcome is not None and episode.outcome.reward is not None
         assert len(episode.turns) == sum(message.role == "assistant" for message in episode.outcome.messages)

@@ -24,6 +24,7 @@ SCRIPT = ROOT / "tests/gpu/first_hour.sh"
 ON_CPU = {"device", "engine", "loop", "kill", "bench"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_small_form_ends_well_on_cpus(tmp_path: Path) -> None:
     command = [str(SCRIPT), "--device", "cpu", "--budget", "1700", "--out", str(tmp_path / "out")]

@@ -200,7 +200,8 @@ async def test_ranks_and_engines_of_several_gpus_share_a_node_and_each_engine_se
         model, tmp_path, rollout={"num_workers": 2, "max_workers": 2, "tensor_parallel_size": 2},
         cluster={"learner_gpus": 4, "colocate": "sleep"}, training={"max_staleness": 0},
     )  # fmt: skip
-    policy, *engines = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
+    policy, *started = await asyncio.gather(run.learner(), *(run.rollout_worker(f"rollout-{i}") for i in range(2)))
+    engines: list[Any] = started
     ranks, slots = await ranks_of(policy), [await slot(engine) for engine in engines]
     given = [rank.gpus[0] for rank in ranks]
     assert len({(rank.node, rank.gpus[0]) for rank in ranks}) == 4 and all(len(rank.gpus) == 1 for rank in ranks)
