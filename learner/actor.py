@@ -168,7 +168,7 @@ class LearnerActor:
             policy,
             settings,
             num_updates=recipe.training.num_updates,
-            max_completion_tokens=recipe.rollout.sampling.max_tokens,
+            max_completion_tokens=recipe.max_completion_tokens,
             stale_cache=recipe.rollout.on_weights == "keep_stale",
             seed=recipe.seed,
         )

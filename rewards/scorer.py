@@ -70,7 +70,7 @@ def as_case(prompt: Prompt, prompt_text: str, completion: Completion) -> Case:
         prompt=prompt,
         prompt_text=prompt_text,
         text=completion.text,
-        num_tokens=completion.num_tokens,
+        num_tokens=completion.num_sampled,
         token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
         outcome=completion.outcome,

@@ -1,4 +1,4 @@
-"""Recipes, overrides and files of prompts as nobody writes them on purpose: the same for the same seed."""
+"""Recipes, overrides and files of prompts that no one would write on purpose: the same for the same seed."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def mutated_recipe(good: dict[str, Any], chance: random.Random) -> str:
 
 
 def mutated_overrides(chance: random.Random) -> list[str]:
-    """Up to three changes as somebody in a hurry types them."""
+    """Up to three changes, of the kind that slips in while typing."""
     made = []
     for _ in range(chance.choice((0, 0, 0, 1, 1, 2))):
         key = chance.choice(KEYS)

@@ -48,7 +48,9 @@ class SendBuffer:
         self.policy_version, self._host_is_current = policy_version, device.type == "cpu"
         values = [tensor.detach() for _, tensor in named]
         checksums = self._fill_host(values) if device.type == "cpu" else self._fill_device(values)
-        specs = (self._spec(placed, checksum) for placed, checksum in zip(self._placed, checksums, strict=True))
+        specs = (
+            spec_of(placed, checksum, self._dtype) for placed, checksum in zip(self._placed, checksums, strict=True)
+        )
         return WeightManifest(
             policy_version=policy_version,
             tensors=tuple(specs),
@@ -126,14 +128,16 @@ class SendBuffer:
     def _view(self, buckets: tuple[torch.Tensor, ...], extent: Extent) -> torch.Tensor:
         return buckets[extent.bucket][extent.offset_bytes : extent.offset_bytes + extent.num_bytes]
 
-    def _spec(self, placed: Placed, checksum: str) -> TensorSpec:
-        name, shape, extent = placed
-        return TensorSpec(
-            name=name,
-            dtype=str(self._dtype).removeprefix("torch."),
-            shape=tuple(shape),
-            bucket=extent.bucket,
-            offset_bytes=extent.offset_bytes,
-            num_bytes=extent.num_bytes,
-            checksum=checksum,
-        )
+
+def spec_of(placed: Placed, checksum: str, dtype: torch.dtype) -> TensorSpec:
+    """A weight as the manifest names it; `checksum` is empty where it is not known yet."""
+    name, shape, extent = placed
+    return TensorSpec(
+        name=name,
+        dtype=str(dtype).removeprefix("torch."),
+        shape=tuple(shape),
+        bucket=extent.bucket,
+        offset_bytes=extent.offset_bytes,
+        num_bytes=extent.num_bytes,
+        checksum=checksum,
+    )

@@ -13,6 +13,7 @@ from itertools import groupby
 
 import torch
 
+from rayzero.learner.broadcast.buffer import spec_of
 from rayzero.learner.broadcast.gpu_memory import mappable_memory
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.services.schema.broadcast.digest import LANES, Fingerprints, digest, fingerprint_text
@@ -49,7 +50,8 @@ class BucketStream:
         """Say what will be sent; nothing is put together yet."""
         sizes = [shape.numel() * self._dtype.itemsize for _, shape in outline]
         extents, bucket_sizes = plan_buckets(sizes, self._bucket_bytes)
-        specs = [self._spec(name, shape, extent) for (name, shape), extent in zip(outline, extents, strict=True)]
+        placed = ((name, shape, extent) for (name, shape), extent in zip(outline, extents, strict=True))
+        specs = [spec_of(each, "", self._dtype) for each in placed]
         self._specs = [list(members) for _, members in groupby(specs, key=lambda spec: spec.bucket)]
         self.manifest = WeightManifest(
             policy_version=policy_version,
@@ -145,14 +147,3 @@ class BucketStream:
         with mappable_memory():
             # Not zeroed: what lies between the tensors is part of their sums, and is sent as it is.
             self._memory = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
-
-    def _spec(self, name: str, shape: torch.Size, extent: Extent) -> TensorSpec:
-        return TensorSpec(
-            name=name,
-            dtype=str(self._dtype).removeprefix("torch."),
-            shape=tuple(shape),
-            bucket=extent.bucket,
-            offset_bytes=extent.offset_bytes,
-            num_bytes=extent.num_bytes,
-            checksum="",
-        )

@@ -83,6 +83,8 @@ class Health:
 
 def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mapping[str, Any] | None = None) -> Health:
     """The health of a run from its rows; `status` is a live run's, with `stalled_s`, `stall_limit_s` and `fleets`."""
+    rows = [row for row in rows if _is_number(row.get("reward_mean"))]  # a batch without a verdict has none
+    evaluations = [row for row in evaluations if _is_number(row.get("accuracy"))]
     found = [*_standing_still(status or {}), *_workers(status or {}, bool(rows))]
     for rule in RULES if rows else ():
         found += rule(rows)
@@ -91,8 +93,13 @@ def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mappin
     return Health(tuple(found), _summary(rows, evaluations))
 
 
+def _is_number(value: Any) -> bool:
+    """What is read from a file may be anything, and a screen must not end a run."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _mean(rows: Sequence[Row], name: str) -> float:
-    values = [float(row[name]) for row in rows if row.get(name) is not None and math.isfinite(float(row[name]))]
+    values = [float(row[name]) for row in rows if _is_number(row.get(name))]
     return sum(values) / len(values) if values else math.nan
 
 
@@ -162,15 +169,16 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
             text = f"completions are {grown:.1f} times as long as at the start, for no more reward"
             yield Symptom(Level.YELLOW, text, "length-blow-up")
     bias = recent[-1].get("length_bias")
-    if bias is not None and bias < -0.1:
+    if _is_number(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: late groups are dropped"
         yield Symptom(Level.YELLOW, text, "short-completions-are-preferred")
 
 
 def _verdicts(rows: Sequence[Row]) -> Iterator[Symptom]:
     recent = rows[-WINDOW:]
-    errors = sum(row.get("verdict_errors") or 0 for row in recent)
-    judged = sum(row.get("samples") or 0 for row in recent)
+    errors, judged = (
+        sum(row[name] for row in recent if _is_number(row.get(name))) for name in ("verdict_errors", "samples")
+    )
     share = errors / (errors + judged) if errors else 0.0
     if share > 0.02:
         level = Level.RED if share > 0.2 else Level.YELLOW
@@ -178,9 +186,10 @@ def _verdicts(rows: Sequence[Row]) -> Iterator[Symptom]:
 
 
 def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
-    for warning in rows[-1].get("warnings") or ():
+    warnings = rows[-1].get("warnings")
+    for warning in warnings if isinstance(warnings, list | tuple) else ():
         yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree")
-    if rows[-1].get("nonfinite_logprobs"):
+    if _is_number(rows[-1].get("nonfinite_logprobs")) and rows[-1]["nonfinite_logprobs"]:
         text = f"{rows[-1]['nonfinite_logprobs']:.0f} tokens have a log-probability that is not finite"
         yield Symptom(Level.YELLOW, text, "engine-and-learner-disagree")
 
@@ -189,8 +198,7 @@ def _held_out(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Sympt
     if len(evaluations) < 2:
         return
     best, last = max(evaluations, key=lambda row: row["accuracy"]), evaluations[-1]
-    error = last.get("standard_error")
-    error = error if error is not None and math.isfinite(error) else 0.0
+    error = float(last["standard_error"]) if _is_number(last.get("standard_error")) else 0.0
     if best["accuracy"] - last["accuracy"] > max(2 * MOVED, 3 * error):
         rising = len(rows) > WINDOW and _mean(rows[-WINDOW:], "reward_mean") >= _mean(rows[:WINDOW], "reward_mean")
         why = ", while the training reward did not: the reward has a hole" if rising else ""

@@ -179,6 +179,16 @@ class Recipe(Section):
         """Whether there are held-out prompts."""
         return self.evaluation.num_prompts > 0
 
+    @property
+    def max_completion_tokens(self) -> int:
+        """The most that one rollout samples; an episode, in all its turns."""
+        turn = self.rollout.sampling.max_tokens
+        if self.environment is None:
+            return turn
+        limits = self.environment.limits
+        turns = limits.turns * (limits.turn_tokens or turn)
+        return min(turns, limits.episode_tokens or turns, self.rollout.max_model_tokens)
+
     def evaluates_at(self, version: int) -> bool:
         """Whether the held-out prompts are due at this version: at the first, the last, and every so many between."""
         every = self.evaluation.every_updates

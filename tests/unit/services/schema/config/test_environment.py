@@ -38,6 +38,13 @@ def test_what_can_never_work_is_refused(settings: dict[str, Any], said: str) -> 
         PythonEnvironment.model_validate(settings)
 
 
+def test_the_most_that_an_episode_samples_is_of_all_its_turns() -> None:
+    assert recipe(None).max_completion_tokens == recipe(None).rollout.sampling.max_tokens
+    limits: dict[str, Any] = {"turns": 3, "turn_tokens": 5}
+    assert recipe(GAME | {"limits": limits}).max_completion_tokens == 15
+    assert recipe(GAME | {"limits": limits | {"episode_tokens": 12}}).max_completion_tokens == 12
+
+
 def test_a_recipe_holds_environment_and_rubric_together() -> None:
     rubric = {"reward": {"rubrics": {"default": {"game": {"kind": "environment"}}}}}
     assert recipe(GAME, **rubric).environment is not None
