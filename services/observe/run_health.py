@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeGuard
 
 from rayzero.services.observe.guide import GUIDE, advice
 
@@ -93,7 +93,7 @@ def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mappin
     return Health(tuple(found), _summary(rows, evaluations))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     """What is read from a file may be anything, and a screen must not end a run."""
     return isinstance(value, int | float) and math.isfinite(value)
 
