@@ -38,7 +38,8 @@ class RayNodes:
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},  # a job brings its own code
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "RAY_worker_niceness": "0",  # on a busy machine Ray's 15 would keep engines from ever coming up
+            # On a busy machine Ray's 15 would keep engines from ever coming up, and 0 a node from joining in its 30 s.
+            "RAY_worker_niceness": "5",
             "RAY_prestart_worker_first_driver": "0",  # idle workers that no actor can use: each has its environment
             **environment,
         }
