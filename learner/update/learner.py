@@ -28,6 +28,7 @@ from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
 from rayzero.learner.update.split_rollouts import SplitRollouts
 from rayzero.learner.update.step_inputs import Scores, StepInputs
 from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.errors import RunHalted, UpdateTorn
 from rayzero.services.schema.messages import Group, UpdateResult
 
 
@@ -63,7 +64,8 @@ class Learner:
     def update(self, groups: Sequence[Group], next_version: int) -> UpdateResult:
         """Train on `groups` and become `next_version`.
 
-        Raises RunHalted, with the figures and before the optimizer step, when a watched figure passes its stop limit.
+        Raises RunHalted, with the figures and before the optimizer step, when a watched figure passes its stop limit;
+        UpdateTorn when earlier steps of the update were taken: the learner then holds no version, and must go.
         """
         phases = Phases()
         with phases("prepare"):
@@ -72,11 +74,15 @@ class Learner:
             scores = self._scores(batch)
             advantages = self._advantages(batch, scores)
         rate = learning_rate(self.num_updates_done, self._num_updates, self.settings.optimizer)
-        records = [
-            self._step(batch, rows, advantages, scores, rate, phases)
-            for _ in range(self.settings.inner_epochs)
-            for rows in self._minibatches(batch)
-        ]
+        records: list[StepRecord] = []
+        for rows in self._minibatches(batch) * self.settings.inner_epochs:
+            try:
+                records.append(self._step(batch, rows, advantages, scores, rate, phases))
+            except RunHalted as halt:
+                if not records:
+                    raise
+                taken = f"step {len(records) + 1} of the update was refused, those before it were taken"
+                raise UpdateTorn(f"{taken}. {halt}") from None
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()
         figures = metrics.of_update(advantages, records, rate) | phases.seconds

@@ -49,7 +49,7 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str) -> li
         reasons.append(f"gradient norm is {metrics['grad_norm']:.3g}, over {limits.grad_norm_stop:g}")
     if reasons:
         figures = ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
-        raise RunHalted(f"The update was not applied: {'; '.join(reasons)}. Figures: {figures}")
+        raise RunHalted(f"The step was not applied: {'; '.join(reasons)}. Figures: {figures}")
     warnings = []
     if kl > kl_warn:
         warnings.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_warn:g}")

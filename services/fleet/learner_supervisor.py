@@ -22,6 +22,7 @@ from rayzero.services.schema.errors import (
     LearnerRestarted,
     RunDirectoryError,
     TaskFailedError,
+    UpdateTorn,
     WorkerError,
 )
 from rayzero.services.schema.interfaces import LearnerHandle
@@ -112,8 +113,14 @@ class LearnerSupervisor(LearnerCalls):
                     raise LearnerRestarted(f"the learner was started anew within a transfer: {error}") from None
 
     async def update(self, groups: Sequence[Group], policy_version: int) -> UpdateResult:
-        """See `LearnerHandle`. The batch is kept until the next one: a new learner may have to make it again."""
-        result = await self.take(LearnerCalls.update, groups, policy_version)
+        """See `LearnerHandle`. The batch is kept until the next one: a new learner may have to make it again. When it
+        raises RunHalted, the learner that lives holds the version before."""
+        try:
+            result = await self.take(LearnerCalls.update, groups, policy_version)
+        except UpdateTorn as torn:
+            # Half an update must get into no checkpoint: a new learner holds the version before it.
+            await self._revive(self._started(), torn)
+            raise
         self.policy_version, self._last_batch, self._streak = policy_version, (policy_version, groups), 0
         return result
 

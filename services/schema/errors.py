@@ -89,6 +89,10 @@ class RunHalted(RayzeroError):
     """A watched figure passed its limit (NaN, mismatch): state is saved, the figures are in the message."""
 
 
+class UpdateTorn(RunHalted):
+    """The same after earlier steps of the update were taken: what the learner then holds is no version."""
+
+
 class RunUnreachable(RayzeroError):
     """A run that was to be asked something does not answer: it is not running, or is on another machine."""
 

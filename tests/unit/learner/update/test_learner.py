@@ -14,10 +14,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.update import stop_conditions
 from rayzero.learner.update.checkpoint import load_learner, save_learner
 from rayzero.learner.update.learner import Learner
 from rayzero.services.loop.batch_metrics import BatchFigures
-from rayzero.services.schema.errors import RunDirectoryError, RunHalted
+from rayzero.services.schema.errors import RunDirectoryError, RunHalted, UpdateTorn
 from rayzero.services.schema.messages import Group, Rollout, VersionSpan
 from tests.unit.learner.kit import (
     LENIENT,
@@ -227,6 +228,26 @@ def test_a_nan_stops_before_the_step(tiny_model: Path) -> None:
         learner.update(some_groups(), 1)
     assert torch.equal(weights(learner).nan_to_num(), before.nan_to_num())
     assert learner.policy_version == 0 and learner.num_updates_done == 0
+
+
+def test_a_nan_after_the_first_step_says_that_the_weights_are_no_version(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner(tiny_model, minibatches=2, inner_epochs=2)
+    checked: list[object] = []
+
+    def fail_at_third(figures: object, *_: object) -> list[str]:
+        checked.append(figures)
+        if len(checked) == 3:
+            raise RunHalted("loss is nan")
+        return []
+
+    monkeypatch.setattr(stop_conditions, "check", fail_at_third)
+    before = weights(learner)
+    with pytest.raises(UpdateTorn, match=r"step 3 of the update was refused, those before it were taken\. loss is nan"):
+        learner.update(some_groups(), 1)
+    assert not torch.equal(weights(learner), before)
+    assert learner.policy_version == 0
 
 
 def test_a_sampler_that_disagrees_at_equal_weights_stops(tiny_model: Path) -> None:

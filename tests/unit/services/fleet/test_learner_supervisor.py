@@ -15,6 +15,7 @@ from rayzero.services.schema.errors import (
     RunDirectoryError,
     RunHalted,
     TaskFailedError,
+    UpdateTorn,
     WeightSyncError,
     WorkerError,
 )
@@ -106,6 +107,17 @@ async def test_what_is_no_death_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(WeightSyncError, match="rank 1"):
         await shop.supervisor.broadcast_weights()
     assert shop.supervisor.revivals == 0
+
+
+async def test_half_an_update_goes_with_its_learner_and_the_run_still_halts(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    await shop.supervisor.start(None)
+    await shop.train(1)
+    shop.learners[0].failures["update"] = UpdateTorn("step 2 of the update was refused")
+    with pytest.raises(UpdateTorn):
+        await shop.train(2)
+    assert shop.supervisor.current is shop.learners[1]
+    assert shop.supervisor.policy_version == 1 and len(shop.learners[1].trained) == 1
 
 
 async def test_one_that_keeps_dying_ends_the_run_with_the_cause(tmp_path: Path) -> None:
