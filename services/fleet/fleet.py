@@ -1,6 +1,6 @@
 """Keeps a role's workers alive, spreads work over them by load, and replaces the dead. Plain asyncio.
 
-spawn ─► STARTING ─► READY (rollout workers: JOINING until they hold the current weights) ─► SERVING ─► DEAD ─► spawn
+spawn ─► STARTING ─► JOINING (rollout workers alone, until they hold the current weights) ─► SERVING ─► GONE ─► spawn
 """
 
 from __future__ import annotations
