@@ -20,8 +20,8 @@ from rayzero.services.schema.broadcast.transport import Peer
 
 DISTRIBUTED: Any = torch.distributed
 TIMEOUT = timedelta(seconds=20)
-MESSAGE_BYTES = 7000
-"""Small, so that a tiny model takes several messages, whose ends lie within tensors."""
+MESSAGE_BYTES = int(os.environ.get("RAYZERO_TEST_MESSAGE_BYTES", "7000"))
+"""Small, so that a tiny model takes several messages, whose ends lie within tensors; of both processes."""
 
 
 class GlooCommunicator:
