@@ -102,8 +102,8 @@ Where the last column names a window (`sliding_window`) or a rotary embedding th
 `rollout.max_model_tokens` must stay within it, if the model has one at all: Mistral 7B v0.1 is trained up to 4,096
 tokens, Gemma 3 1B up to 512; Mistral 7B v0.2 and v0.3 and Qwen2.5 (`use_sliding_window: false`) have no window.
 
-In mixtures of experts `learner.lora`, `rollout.quantization` and layers without experts among others (`mlp_only_layers`,
-`decoder_sparse_step`) are refused. [How they are trained](algorithms.md#mixtures-of-experts).
+In mixtures of experts `learner.lora`, `rollout.quantization` and layers without experts among others are refused
+(`mlp_only_layers`, `decoder_sparse_step`). [How they are trained](algorithms.md#mixtures-of-experts).
 
 Refused in every family: caps on attention or logits, other factors on the logits, quantized checkpoints, `dynamic`
 rotary scaling, dual-chunk attention. And by family, for vLLM computes something else: biases in Cohere, ERNIE 4.5,
