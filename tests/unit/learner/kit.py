@@ -118,9 +118,9 @@ def with_rollout_logprobs(group: Group, score: Callable[..., NDArray[np.float32]
     return replace(group, rollouts=rollouts)
 
 
-def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """[N] by transformers' own forward pass in fp32."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0, model: Any = None) -> Tensor:
+    """[N] by transformers' own forward pass in fp32, or by that of a `model`."""
+    model = model or AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     parts = []
     for sample in batch.samples:
         tokens = torch.from_numpy(np.concatenate([sample.prompt_token_ids, sample.token_ids]).astype(np.int64))

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.model.experts import active_parameters, is_mixture, parts_of
 from rayzero.learner.model.policy import Policy
-from rayzero.services.schema.config.learner import LoraSettings
+from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
 from rayzero.services.schema.errors import RecipeError
-from tests.unit.learner.kit import build_model
+from tests.unit.learner.kit import build_model, naive_logprobs, packed_logprobs, some_groups
 
 MIXTURES = ["mixtral", "qwen3_moe"]
 
@@ -57,6 +59,30 @@ def test_what_is_sent_and_saved_is_the_checkpoint_tensor_by_tensor(architecture:
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
     for (name, mine), (other, theirs) in zip(policy.named_parameters(), found.named_parameters(), strict=True):
         assert name == other and torch.equal(mine, theirs), name
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_routers_and_experts_get_the_gradient_of_the_model_s_own_code(
+    architecture: str, recomputed: bool, tmp_path: Path
+) -> None:
+    """In float64 over there, one expert after the other; a router takes its softmax in fp32 there, too."""
+    path = build_model(tmp_path, architecture)
+    batch = make_batch(some_groups())
+    policy = Policy(path, dtype="float32", compute=ComputeSettings(activation_checkpointing=recomputed))
+    found = packed_logprobs(policy, pack(batch.samples, tokens_per_microbatch=40), batch.num_tokens)
+    weights = torch.randn(batch.num_tokens, generator=torch.Generator().manual_seed(0))
+    (found * weights).sum().backward()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64, experts_implementation="eager")
+    expected = naive_logprobs(path, batch, model=model)
+    torch.testing.assert_close(found.detach().double(), expected.detach(), rtol=1e-4, atol=1e-5)
+    (expected * weights).sum().backward()
+    own = dict(model.named_parameters())
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None and own[name].grad is not None, name
+        scale = float(own[name].grad.abs().max())
+        gap = float((parameter.grad.double() - own[name].grad).abs().max())
+        assert gap < 1e-3 * scale, f"{name}: {gap} of {scale}"
 
 
 def test_a_token_is_multiplied_by_the_experts_that_it_is_sent_to(tmp_path: Path) -> None:
