@@ -27,6 +27,7 @@ _NO_HEAD_DIM = {"cohere", "granite", "olmo2", "olmo3", "phi3", "qwen2", "smollm3
 """Families whose heads share `hidden_size` out."""
 _BIASED = {"attention_bias": True}
 _MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
+_EXPERTS = {"num_experts_per_tok": 2}
 _LONG_ROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64}
 _LLAMA_3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -52,11 +53,16 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     ],
     "llama": [{"rope_parameters": _LLAMA_3}, {**_BIASED, "mlp_bias": True, "tie_word_embeddings": True}],
     "mistral": [{"sliding_window": WINDOW}, {"sliding_window": None, "tie_word_embeddings": True}],
+    "mixtral": [_EXPERTS | {"num_local_experts": 4}, {"num_local_experts": 3, "num_experts_per_tok": 1}],
     "olmo2": [{}, {**_BIASED, "tie_word_embeddings": True}],
     "olmo3": [_MIXED, {**_MIXED, **_BIASED}],
     "phi3": [{"sliding_window": WINDOW}, {"rope_parameters": _LONG_ROPE, "tie_word_embeddings": True}],
     "qwen2": [{"tie_word_embeddings": True, "sliding_window": 4, "use_sliding_window": False}, {}],
     "qwen3": [{"tie_word_embeddings": True}, {"rope_parameters": _YARN}],
+    "qwen3_moe": [
+        _EXPERTS | {"num_experts": 6, "moe_intermediate_size": 16, "norm_topk_prob": True, "tie_word_embeddings": True},
+        {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 16, "rope_parameters": _YARN},
+    ],
     "seed_oss": [{}, {"attention_bias": False, "attention_out_bias": True, "mlp_bias": True}],
     "smollm3": [
         {"no_rope_layer_interval": 2},

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS, PAD, UNKNOWN = "<|start|>", "<|end|>", "<|pad|>", "<|unknown|>"
 CHAT_TEMPLATE = (
@@ -77,5 +77,29 @@ def build_tiny_model(
         tensors = load_file(path / "model.safetensors")
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def build_tiny_mixture(path: Path, kind: str, *, seed: int = 0) -> Path:
+    """Save a random mixture of experts (`mixtral` or `qwen3_moe`) with its tokenizer under `path`, and return `path`.
+
+    Its routers tell tokens apart: with transformers' own start values all experts would be about as likely.
+    """
+    tokenizer = character_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 1024,
+        "num_experts_per_tok": 2, "initializer_range": 0.2, "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    own = {
+        "mixtral": {"num_local_experts": 4},
+        "qwen3_moe": {"num_experts": 8, "moe_intermediate_size": 32, "norm_topk_prob": True},
+    }
+    config = AutoConfig.for_model(kind, **sizes, **own[kind])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

@@ -116,6 +116,7 @@ class BucketStream:
                 raise WeightSyncError(f"{spec.name} was announced to be sent next, and {name} came")
             part = room[spec.offset_bytes : spec.offset_bytes + spec.num_bytes]
             part.view(self._dtype).view(spec.shape).copy_(tensor.detach())
+            del tensor  # before the next is put together
             if self._fingerprints is None:
                 digests.append(self._digester.submit(digest, part))
         if self._fingerprints is None:

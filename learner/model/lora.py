@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rayzero.learner.model.experts import is_mixture
 from rayzero.learner.model.ranks import full
 from rayzero.services.schema.broadcast.adapters import halves, merge
 from rayzero.services.schema.config.learner import LoraSettings
@@ -27,8 +28,13 @@ PEFT_WEIGHTS = "adapter_model.safetensors"
 def inject(model: Any, settings: LoraSettings, seed: int) -> None:
     """Add adapters in place and freeze everything else. B starts at zero: the policy is the base model's.
 
-    Raises RecipeError when no layer of the model has one of the target names, naming it, or peft is not installed.
+    Raises RecipeError when no layer of the model has one of the target names, naming it, it is a mixture of experts, or
+    peft is not installed.
     """
+    if is_mixture(model.config.model_type):
+        raise RecipeError(
+            f"learner.lora: {model.config.model_type} is a mixture of experts, trained whole: leave it out"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:

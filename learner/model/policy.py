@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import ATTENTION_NAME
+from rayzero.learner.model.experts import Part, active_parameters, is_mixture, parts_of
 from rayzero.learner.model.lora import (
     adapter_shapes,
     adapters,
@@ -125,8 +126,7 @@ class Policy:
         """
         if self._lora is not None:
             return merged_weights(self.model, self.dtype, self._lora.scaling)
-        # Cast before they are put together: fp32 shards would be twice the bytes on the wire and in memory.
-        return ((name, full(weight.detach().to(self.dtype))) for name, weight in self.model.named_parameters())
+        return self._whole_weights()
 
     @property
     def adapter_scaling(self) -> float | None:
@@ -154,14 +154,33 @@ class Policy:
         """Names and whole shapes of `named_weights`, in its order."""
         if self._lora is not None:
             return base_shapes(self.model)
-        return [(name, weight.shape) for name, weight in self.model.named_parameters()]
+        return [
+            (part.name, part.shape)
+            for name, weight in self.model.named_parameters()
+            for part in self._parts(name, weight)
+        ]
+
+    def _whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        for name, weight in self.model.named_parameters():
+            # Cast before they are put together: fp32 shards would be twice the bytes on the wire and in memory.
+            whole = full(weight.detach().to(self.dtype))
+            parts = [(part.name, part.of(whole)) for part in self._parts(name, weight)]
+            del whole  # the last part lets go of it: the next parameter may be as large
+            while parts:
+                yield parts.pop(0)
+
+    def _parts(self, name: str, weight: Tensor) -> list[Part]:
+        """What a parameter is in a checkpoint: all experts of a layer are one here, and each has its own name there."""
+        return parts_of(self.model.config.model_type, name, weight.shape)
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory that `from_pretrained` and vLLM load as they are, tokenizer included."""
         directory, writes = Path(directory), self.ranks.rank == 0
         if writes:
             directory.mkdir(parents=True, exist_ok=True)
-        if self.ranks.mesh is None:
+        # What transformers makes of names is for its own: those of experts are in the checkpoint's form already.
+        alone_saved = self.ranks.mesh is None and not is_mixture(self.model.config.model_type)
+        if alone_saved:
             self.model.save_pretrained(directory, state_dict=dict(self.named_weights()))
         else:
             # One whole tensor at a time on a GPU, and a file's at a time on the host: it may be too large for either.
@@ -171,7 +190,7 @@ class Policy:
             return
         if self._lora is not None:
             write_peft(directory / ADAPTER_FOLDER, alone, self._lora, self.path)
-        if self.ranks.mesh is not None:
+        if not alone_saved:
             self.model.config.architectures = [type(self.model).__name__]
             self.model.config.save_pretrained(directory)
             self.model.generation_config.save_pretrained(directory)
@@ -228,7 +247,8 @@ class Policy:
         return self._compiled(TokenScorer(model, self.compute.head_chunk_tokens))
 
     def _compiled(self, scorer: TokenScorer) -> TokenScorer:
-        pays = self.device.type == "cuda"
+        # Not of experts: how many tokens each computes changes with every micro-batch.
+        pays = self.device.type == "cuda" and not is_mixture(scorer.model.config.model_type)
         if pays if self.compute.compile is None else self.compute.compile:
             scorer.compile_layers()
         return scorer
@@ -294,7 +314,7 @@ class Policy:
 
 
 def _pair_cost(model: Any) -> float:
-    layer_parameters = sum(p.numel() for p in model.model.layers[0].parameters())
     config = model.config
+    layer_parameters = active_parameters(model.model.layers[0], config)
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return float(2 * config.num_attention_heads * head_size / layer_parameters)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rayzero.learner.model.experts import Part, parts_of
 from rayzero.services.schema.broadcast.weight_files import weight_files
 
 
@@ -29,15 +30,20 @@ class ShardReader:
         for path in weight_files(directory):
             file: Any = safe_open(path, framework="pt")
             self._files |= dict.fromkeys(file.keys(), file)
-        self._names: dict[int, str] = {}
+        self._parts: dict[int, list[Part]] = {}
+        """By the parameter's id: where it stands in the files."""
 
     def reads(self, model: nn.Module) -> bool:
-        """Whether every parameter of a model without memory stands in the files by its own name and shape. Some
-        checkpoints are converted when they are loaded; those must be loaded whole."""
-        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        """Whether every parameter of a model without memory stands in the files by its own name and shape, or each of
+        its experts does. Other checkpoints are converted when they are loaded; those must be loaded whole."""
+        kind: str = model.config.model_type  # type: ignore[union-attr,assignment]
+        self._parts = {
+            id(parameter): parts_of(kind, name, parameter.shape) for name, parameter in model.named_parameters()
+        }
         return all(
-            name in self._files and tuple(self._files[name].get_slice(name).get_shape()) == tuple(parameter.shape)
-            for name, parameter in model.named_parameters()
+            part.name in self._files and tuple(self._slice(part).get_shape()) == tuple(part.shape)
+            for parts in self._parts.values()
+            for part in parts
         )
 
     @torch.no_grad()
@@ -56,11 +62,16 @@ class ShardReader:
         whole = torch.empty(parameter.shape, dtype=torch.float32, device=self._device)
         each = -(-len(whole) // self._world_size)
         start = min(self._rank * each, len(whole))
-        rows = slice(start, min(start + each, len(whole)))
-        name = self._names[id(parameter)]
-        if rows.start < rows.stop:
-            whole[rows].copy_(self._files[name].get_slice(name)[rows])
+        rows = range(start, min(start + each, len(whole)))
+        for part in self._parts[id(parameter)]:
+            if part.expert is None and rows:
+                whole[rows.start : rows.stop].copy_(self._slice(part)[rows.start : rows.stop])
+            elif part.expert in rows:
+                part.of(whole).copy_(self._slice(part)[:])
         return nn.Parameter(whole, requires_grad=parameter.requires_grad)
+
+    def _slice(self, part: Part) -> Any:
+        return self._files[part.name].get_slice(part.name)
 
 
 def build_without_memory(directory: Path) -> Any:

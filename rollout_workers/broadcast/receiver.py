@@ -34,6 +34,7 @@ from vllm.model_executor.models.utils import _get_tied_embedding_params
 from rayzero.rollout_workers.broadcast.adapters import AdapterMerge, BaseWeights, parts
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer, check_manifest, checkpoint_shapes
 from rayzero.rollout_workers.broadcast.double_buffer import DoubleBuffer
+from rayzero.rollout_workers.broadcast.expert_kernels import repack_when_loaded
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.intake import BucketIntake
 from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
@@ -119,6 +120,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             raise WeightSyncError("nothing is staged: receive weights first")
         if self._double_buffer is None:
             initialize_layerwise_reload(self._reloaded)
+            repack_when_loaded(self._reloaded, self.device)
 
     def receive_weights(self, update_info: LoadInfo) -> None:
         """Load what is staged (vLLM's name for the phase; the bytes are here already), or a broadcast as it comes."""
@@ -179,6 +181,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             # A broadcast that broke off has left layers half loaded: they begin again.
             finalize_layerwise_reload(self.model, self.model_config)
         initialize_layerwise_reload(self.model)
+        repack_when_loaded(self.model, self.device)
         self._is_open = True
         self._group.announce(manifest.policy_version)
         self._intake.take(self._group, manifest, give_up, self._load_bucket)

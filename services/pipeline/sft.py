@@ -13,6 +13,7 @@ from rayzero.services.data.prompts import read_demonstrations
 from rayzero.services.fleet.gpu_bundles import LEARNER
 from rayzero.services.pipeline.context import StageContext, StageOutcome
 from rayzero.services.pipeline.directory import publish_model
+from rayzero.services.planning.mixture import check_mixture
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.run.interrupts import ended_by_signals
 from rayzero.services.run.placement import Placement
@@ -38,7 +39,9 @@ def run_sft(context: StageContext) -> StageOutcome:
     assert isinstance(settings, SftStage | DistillStage)
     parts = [read_demonstrations(source, settings.completion_column) for source in settings.data]
     model_path = context.models[settings.model]
-    check_windows(context.recipe, read_shape(model_path))
+    shape = read_shape(model_path)
+    check_windows(context.recipe, shape)
+    check_mixture(context.recipe, shape)
     examples = encode(parts, settings.data, context.recipe, model_path)
     final = asyncio.run(_train(context, settings, examples, model_path))
     rows = read_lines(context.work / "metrics.jsonl")

@@ -161,28 +161,29 @@ def learner_parts(
     learner, ranks, dtype = recipe.learner, recipe.cluster.learner_gpus, recipe.model.dtype
     lora_rank = None if learner.lora is None else learner.lora.rank
     trained = shape.num_parameters if lora_rank is None else shape.num_adapter_parameters(lora_rank)
+    sharded = shape.num_sharded(ranks)
     longest = recipe.rollout.max_model_tokens  # a sequence is never cut: a longer one is a micro-batch by itself
     budget = max(learner.compute.tokens_per_microbatch, longest)
     tokens = num_tokens or min(budget, recipe.training.samples_per_update * longest)
     rows = learner.compute.head_chunk_tokens
     # Rows that the recipe names: the generic head, which fp32 takes, holds three copies of them.
     logits = rows * shape.vocab_size * 4 * (1 if dtype == "bfloat16" else 3) if rows else LOGITS_BYTES
-    state = 0 if offload else trained // ranks
+    state = 0 if offload else sharded if lora_rank is None else trained // ranks
     if dtype == "float32":
-        parts = {"weights": 4 * shape.num_parameters // ranks}
+        parts = {"weights": 4 * sharded}
     elif ranks == 1:
         parts = {"weights": 2 * shape.num_parameters, "fp32 masters": 4 * state}
     else:
         # Sharded, fp32 parameters are the masters, and a part is gathered in bf16 as it is needed, the next beside it.
-        parts = {"weights": 2 * _gathered(shape, dtype), "fp32 masters": 4 * shape.num_parameters // ranks}
+        parts = {"weights": 2 * _gathered(shape, dtype), "fp32 masters": 4 * sharded}
     if ranks > 1:
         # A part's gradient before it is dealt out: as it was computed, and in fp32, in which it is summed.
         parts["gradients on their way"] = _gathered(shape, dtype) + _gathered(shape, "float32")
     parts |= {"gradients": 4 * state, "moments": 8 * state}
     if learner.kl.beta > 0:
         # With adapters the policy's own weights are the reference's, too, and a copy of the adapters is held.
-        held = shape.num_parameters if lora_rank is None or learner.kl.reference is not None else trained
-        parts["reference"] = held * DTYPE_BYTES[dtype if ranks == 1 else "float32"] // ranks
+        held = sharded if lora_rank is None or learner.kl.reference is not None else trained // ranks
+        parts["reference"] = held * DTYPE_BYTES[dtype if ranks == 1 else "float32"]
     activations = shape.activation_bytes(tokens, checkpointing)
     if checkpointing:
         activations += shape.activation_bytes(tokens, False) // shape.num_layers  # the layer that is recomputed
@@ -204,7 +205,10 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
     if rollout.quantization is not None:
         weights = (shape.num_parameters - embeddings) + embeddings * DTYPE_BYTES[dtype]
-    step = rollout.batched_tokens * (4 * shape.hidden_size + 2 * shape.intermediate_size // shards) * DTYPE_BYTES[dtype]
+    width = 4 * shape.hidden_size + 2 * shape.intermediate_size // shards
+    # Each token once for each expert that it is sent to: gate, up and their product, and what comes out.
+    width += shape.experts_per_token * (shape.hidden_size + 3 * shape.intermediate_size // shards)
+    step = rollout.batched_tokens * width * DTYPE_BYTES[dtype]
     over_nccl = _over_nccl(recipe)
     graphs = 0 if rollout.eager else GRAPH_BYTES * max(rollout.num_seqs, GRAPH_SEQS) // GRAPH_SEQS
     return {
@@ -227,12 +231,12 @@ def _over_nccl(recipe: Recipe) -> bool:
 
 
 def _send_buffer(recipe: Recipe, shape: ModelShape) -> int:
-    """Of rank 0. Streamed: two buckets, and a tensor that was put together beside them."""
+    """Of rank 0. Streamed: two buckets, and a parameter that was put together beside them."""
     dtype, lora = recipe.model.dtype, recipe.learner.lora
     whole = shape.sync_bytes(dtype, None if lora is None else lora.rank)
     if recipe.cluster.learner_gpus == 1 and not recipe.rollout.loads_in_pause:
         return whole
-    together = 0 if recipe.cluster.learner_gpus == 1 else shape.largest_tensor * DTYPE_BYTES[dtype]
+    together = 0 if recipe.cluster.learner_gpus == 1 else shape.largest_parameter * DTYPE_BYTES[dtype]
     return min(whole, _rooms(recipe, shape)) + min(whole, together)
 
 
@@ -258,12 +262,14 @@ def _loading(recipe: Recipe, shape: ModelShape) -> int:
     so that CUDA graphs stay valid. Adapters are merged in fp32, base and sum."""
     shards, size = recipe.rollout.tensor_parallel_size, DTYPE_BYTES[recipe.model.dtype]
     table = shape.vocab_size * shape.hidden_size * size // shards
-    fused = 2 * shape.hidden_size * shape.intermediate_size // shards  # gate and up, the largest inside a decoder layer
+    # Gate and up, the largest inside a decoder layer; or all experts, which are one layer of vLLM's.
+    largest = shape.num_layer_experts if shape.num_experts else 2 * shape.hidden_size * shape.intermediate_size
+    fused = largest // shards
     # Quantized: the new layer as it came, in 8 bits, and in fp32 while it is scaled.
     layer = fused * (size + 1 + 4 if recipe.rollout.quantization is not None else size)
     merged = 0 if recipe.learner.lora is None else 8 * shape.hidden_size * shape.intermediate_size
     # Streamed: what vLLM keeps of a layer of which a part is still to come outlives its bucket, as whole tensors.
-    waiting = 2 * shape.hidden_size * shape.intermediate_size * size if recipe.rollout.loads_in_pause else 0
+    waiting = largest * size if recipe.rollout.loads_in_pause else 0
     return max(table, layer, merged) + waiting
 
 

@@ -19,6 +19,22 @@ _MLP: Flag = ("mlp_bias", False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Experts:
+    """What the code takes for granted where config.json does not say it."""
+
+    number: int
+    """In each layer: `num_experts`, which transformers saves as `num_local_experts`."""
+    size: tuple[str, int]
+    """The key of one expert's width, and the width."""
+    chosen: int
+    """`num_experts_per_tok`: how many compute a token."""
+
+    def count(self, config: Mapping[str, Any]) -> int:
+        """How many experts each layer of a model has."""
+        return next((config[key] for key in ("num_experts", "num_local_experts") if config.get(key)), self.number)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
     """What a model's code adds to its sizes. The defaults describe a plain decoder without biases."""
 
@@ -43,6 +59,8 @@ class Family:
     """`sliding_window` where config.json does not give it."""
     window_is_switched: bool = False
     """`sliding_window` counts only with `use_sliding_window`."""
+    experts: Experts | None = None
+    """What a mixture's code takes for granted of its experts; None: the model is dense."""
     logit_factor: str = ""
     """The key of a factor on the logits that the learner computes (learner/model/token_scorer.py)."""
     fixed: tuple[tuple[str, bool], ...] = ()
@@ -72,12 +90,18 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "llama": Family(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias=_MLP),
     "mistral": Family(window=4096),
+    "mixtral": Family(experts=Experts(number=8, size=("intermediate_size", 14336), chosen=2)),
     "olmo2": Family(qk_norm=True, qk_norm_is_whole=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION),
     "olmo3": Family(qk_norm=True, qk_norm_is_whole=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096),
     "phi3": Family(fused_attention=True, fused_gate=True),
     "qwen2": Family(qkv_bias=True, window_is_switched=True, fixed=(("use_sliding_window", False),)),
     "qwen3": Family(
         qk_norm=True, window_is_switched=True,
+        fixed=(("attention_bias", False), ("use_sliding_window", False)),
+    ),
+    "qwen3_moe": Family(
+        qk_norm=True, window_is_switched=True,
+        experts=Experts(number=128, size=("moe_intermediate_size", 768), chosen=8),
         fixed=(("attention_bias", False), ("use_sliding_window", False)),
     ),
     "seed_oss": Family(qkv_bias=("attention_bias", True), output_bias=("attention_out_bias", False), mlp_bias=_MLP),
@@ -102,11 +126,8 @@ _ROTARY = ("default", "linear", "llama3", "yarn", "longrope")
 def refusal(config: Mapping[str, Any]) -> str | None:
     """Why the learner cannot train a model with this config.json, and what would help; None: it can."""
     kind = str(config.get("model_type", ""))
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, Mapping) else {}):
-        for key in _EXPERTS:
-            if part.get(key) not in (None, 0, 1):
-                return f"mixtures of experts are not supported yet ({key}: {part[key]}): choose a dense model"
+    if (unknown := _unknown_experts(config, FAMILIES.get(kind))) is not None:
+        return unknown
     for key in _CAPS:
         if config.get(key) is not None:
             return f"the learner does not compute a cap on attention or logits ({key}: {config[key]}): choose another"
@@ -127,6 +148,24 @@ def refusal(config: Mapping[str, Any]) -> str | None:
     for rotary in _rotary_types(config):
         if rotary not in _ROTARY:
             return f"rotary embeddings of type {rotary!r} are computed otherwise by the engines: choose another model"
+    return None
+
+
+def _unknown_experts(config: Mapping[str, Any], family: Family | None) -> str | None:
+    """Why experts cannot be trained: those of families that are not proven, and layers without any among others."""
+    if family is not None and family.experts is not None:
+        if config.get("decoder_sparse_step") not in (None, 1) or config.get("mlp_only_layers"):
+            return "some of its layers have no experts (decoder_sparse_step, mlp_only_layers): choose another model"
+        return None
+    text = config.get("text_config")
+    mixtures = ", ".join(name for name, each in FAMILIES.items() if each.experts is not None)
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in _EXPERTS:
+            if part.get(key) not in (None, 0, 1):
+                return (
+                    f"such mixtures of experts are not supported yet ({key}: {part[key]}): choose a dense model, or "
+                    f"one of {mixtures}"
+                )
     return None
 
 

@@ -17,8 +17,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
-    """A dense decoder: one of the families of services/planning/model_families.py, or a Llama or Qwen by its sizes
-    alone."""
+    """A decoder: one of the families of services/planning/model_families.py, or a Llama or Qwen by its sizes alone."""
 
     hidden_size: int
     num_layers: int
@@ -26,12 +25,16 @@ class ModelShape:
     num_kv_heads: int
     head_dim: int
     intermediate_size: int
+    """Of one expert in a mixture."""
     vocab_size: int
     max_positions: int
     tied_embeddings: bool
     attention_bias: bool
     """Of queries, keys and values."""
     qk_norm: bool
+    num_experts: int = 0
+    """In each layer of a mixture; 0: the model is dense."""
+    experts_per_token: int = 0
     gated_mlp: bool = True
     """Three matrices in the feed-forward part, or two."""
     fused_attention: bool = False
@@ -54,13 +57,16 @@ class ModelShape:
         heads = config["num_attention_heads"]
         kind = str(config.get("model_type", ""))
         family = FAMILIES.get(kind, Family())
+        experts = family.experts
         shape = cls(
             hidden_size=config["hidden_size"],
             num_layers=config["num_hidden_layers"],
             num_heads=heads,
             num_kv_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            intermediate_size=config["intermediate_size"],
+            intermediate_size=config["intermediate_size"] if experts is None else config.get(*experts.size),
+            num_experts=0 if experts is None else experts.count(config),
+            experts_per_token=0 if experts is None else config.get("num_experts_per_tok", experts.chosen),
             vocab_size=config["vocab_size"],
             max_positions=config.get("max_position_embeddings", 2048),
             tied_embeddings=flag(("tie_word_embeddings", family.tied), config),
@@ -78,15 +84,35 @@ class ModelShape:
     @property
     def num_parameters(self) -> int:
         """All weights, tied ones once."""
-        matrices = self.num_layers * sum(inputs * outputs for inputs, outputs in self._linear_sizes)
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
         vectors = _vector_values(self, _PLAIN, {}) if self.vector_values is None else self.vector_values
-        return matrices + embeddings + vectors
+        return self.num_layers * (self._shared_values + self.num_layer_experts) + embeddings + vectors
 
     @property
     def num_matmul_parameters(self) -> int:
-        """N of the FLOP formulas: weights that every token is multiplied by, the output head included."""
-        return self.num_parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
+        """N of the FLOP formulas: weights that every token is multiplied by, the output head included; of the experts
+        those that a token is sent to."""
+        idle = self.num_layers * (self.num_experts - self.experts_per_token) * _values(self._feed_forward)
+        looked_up = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
+        return self.num_parameters - looked_up - (idle if self.num_experts else 0)
+
+    @property
+    def num_layer_experts(self) -> int:
+        """Weights of all experts of one layer, or of its one feed-forward part."""
+        return max(self.num_experts, 1) * _values(self._feed_forward)
+
+    @property
+    def _shared_values(self) -> int:
+        """Weights of one layer that every token is multiplied by: attention, and a mixture's router."""
+        return _values(self._attention) + self.num_experts * self.hidden_size
+
+    def num_sharded(self, ranks: int) -> int:
+        """Weights of which the fullest of `ranks` has its shard. All experts of a layer are one parameter, and it is
+        dealt out by whole experts: where they do not come out even, some ranks hold one more."""
+        if not self.num_experts or ranks == 1:
+            return self.num_parameters // ranks
+        experts = self.num_layers * self.num_layer_experts
+        return (self.num_parameters - experts) // ranks + experts // self.num_experts * -(-self.num_experts // ranks)
 
     def kv_bytes_per_token(self, dtype: str) -> int:
         """Keys and values of all layers for one token."""
@@ -107,28 +133,47 @@ class ModelShape:
         return 16 * (self.num_parameters if lora_rank is None else self.num_adapter_parameters(lora_rank))
 
     def num_adapter_parameters(self, rank: int) -> int:
-        """Of low-rank adapters on all linear layers: rank · (inputs + outputs) each."""
-        return self.num_layers * rank * sum(inputs + outputs for inputs, outputs in self._linear_sizes)
+        """Of low-rank adapters on all linear layers: rank · (inputs + outputs) each. Mixtures have none."""
+        sizes = [*self._attention, *self._feed_forward]
+        return self.num_layers * rank * sum(inputs + outputs for inputs, outputs in sizes)
 
     @property
     def largest_tensor(self) -> int:
-        """Values of the largest one: a table of the vocabulary, or a matrix."""
-        return max(self.vocab_size * self.hidden_size, *(inputs * outputs for inputs, outputs in self._linear_sizes))
+        """Values of the largest one in a checkpoint: a table of the vocabulary, or a matrix."""
+        matrices = (inputs * outputs for inputs, outputs in [*self._attention, *self._feed_forward])
+        return max(self.vocab_size * self.hidden_size, *matrices)
 
     @property
-    def _linear_sizes(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the matrices of one layer."""
+    def largest_parameter(self) -> int:
+        """The same in the learner, where gates and ups of all experts of a layer are one."""
+        return max(self.largest_tensor, 2 * self.num_experts * self.hidden_size * self.intermediate_size)
+
+    @property
+    def _attention(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of the matrices of one layer's attention."""
+        h, queries, keys = self.hidden_size, self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        fed = [(h, queries + 2 * keys)] if self.fused_attention else [(h, queries), (h, keys), (h, keys)]
+        return [*fed, (queries, h)]
+
+    @property
+    def _feed_forward(self) -> list[tuple[int, int]]:
+        """The same of its feed-forward part, or of one expert."""
         h, m = self.hidden_size, self.intermediate_size
-        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        attention = [(h, queries + 2 * keys)] if self.fused_attention else [(h, queries), (h, keys), (h, keys)]
         up = [(h, m)] * (2 if self.gated_mlp else 1)
-        return [*attention, (queries, h), *([(h, 2 * m)] if self.fused_gate else up), (m, h)]
+        return [*([(h, 2 * m)] if self.fused_gate else up), (m, h)]
 
     def activation_bytes(self, num_tokens: int, checkpointing: bool) -> int:
         """What the backward pass of one micro-batch keeps, in bf16: about 17 h + 4 · intermediate values a token and
-        layer without checkpointing, one h with it."""
-        per_layer = self.hidden_size if checkpointing else 17 * self.hidden_size + 4 * self.intermediate_size
-        return 2 * num_tokens * self.num_layers * per_layer
+        layer without checkpointing, one h with it. Of a mixture each expert that a token is sent to keeps its own
+        input and output beside its 4 · intermediate, and for a moment the output twice more: weighted, and in order."""
+        h, m = self.hidden_size, self.intermediate_size
+        experts = self.experts_per_token * (4 * h + 4 * m)
+        whole = 17 * h + (experts if self.num_experts else 4 * m)
+        return 2 * num_tokens * self.num_layers * (h if checkpointing else whole)
+
+
+def _values(sizes: list[tuple[int, int]]) -> int:
+    return sum(inputs * outputs for inputs, outputs in sizes)
 
 
 def _vector_values(shape: ModelShape, family: Family, config: Mapping[str, Any]) -> int:

@@ -48,6 +48,16 @@ PUBLISHED: Mapping[str, ModelShape] = {
         hidden_size=4096, num_layers=36, num_heads=32, num_kv_heads=8, head_dim=128, intermediate_size=12288,
         vocab_size=151936, max_positions=40960,
     ),
+    "Qwen/Qwen3-30B-A3B": ModelShape(
+        hidden_size=2048, num_layers=48, num_heads=32, num_kv_heads=4, head_dim=128, intermediate_size=768,
+        num_experts=128, experts_per_token=8, vocab_size=151936, max_positions=40960, tied_embeddings=False,
+        attention_bias=False, qk_norm=True,
+    ),
+    "mistralai/Mixtral-8x7B-v0.1": ModelShape(
+        hidden_size=4096, num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128, intermediate_size=14336,
+        num_experts=8, experts_per_token=2, vocab_size=32000, max_positions=32768, tied_embeddings=False,
+        attention_bias=False, qk_norm=False,
+    ),
     "meta-llama/Llama-3.1-70B": ModelShape(
         hidden_size=8192, num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128, intermediate_size=28672,
         vocab_size=128256, max_positions=131072, tied_embeddings=False, attention_bias=False, qk_norm=False,

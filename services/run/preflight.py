@@ -14,6 +14,7 @@ from rayzero.services.loop.curriculum import Curriculum
 from rayzero.services.observe.api.guard import check_api
 from rayzero.services.observe.monitoring.trackers import check_trackers
 from rayzero.services.planning.memory_plan import DEFAULT_GPU_BYTES, MemoryPlan, plan_memory
+from rayzero.services.planning.mixture import check_mixture
 from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape, read_shape
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.nvidia_smi import gpu_memory_bytes, gpu_names
@@ -194,7 +195,7 @@ def gpu_memory(recipe: Recipe) -> int:
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) -> None:
-    """Engine limits that the model, its KV cache or, where it is `trained`, the learner cannot hold.
+    """Limits that the model, its engine's KV cache or, where it is `trained`, the learner cannot hold.
 
     Raises:
         RecipeError: names the key, the limit and the fix.
@@ -202,6 +203,7 @@ def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) ->
     rollout = recipe.rollout
     if trained:
         check_windows(recipe, shape)
+        check_mixture(recipe, shape)
     if rollout.max_model_tokens > shape.max_positions:
         raise RecipeError(
             f"rollout.max_model_tokens: {rollout.max_model_tokens} is more than the model's "

@@ -178,10 +178,16 @@ def assert_nothing_whole_is_kept(first: dict[str, Any], second: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "dtype", "tolerance"), [("everything", "float32", 1e-4), ("plain", "bfloat16", 1e-2)]
-)  # fmt: skip
-def test_two_ranks_are_one(recipe: str, dtype: str, tolerance: float, tmp_path: Path) -> None:
-    model = build_model(tmp_path / "model", "llama")
+    ("recipe", "dtype", "architecture", "tolerance"),
+    [
+        ("everything", "float32", "llama", 1e-4),
+        ("plain", "bfloat16", "llama", 1e-2),
+        # Five experts on two ranks: one has three of them, the other two.
+        ("plain", "float32", "mixtral", 1e-4),
+    ],
+)
+def test_two_ranks_are_one(recipe: str, dtype: str, architecture: str, tolerance: float, tmp_path: Path) -> None:
+    model = build_model(tmp_path / "model", architecture)
     single = run(model, recipe, dtype, ONE_RANK, tmp_path / "single", resume=False)
     first, second = run_ranks(model, recipe, dtype, tmp_path / "sharded", resume=False)
     assert_same(single, first, tolerance)

@@ -23,6 +23,19 @@ M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH, MAX_KEYS = 50, 100_000
 """Of a document: no recipe comes near either."""
 _INDEX = re.compile(r"[0-9]{1,9}")
+_EXPERTS_DEALT_OUT = (
+    "there is no expert parallelism: experts are dealt out like all other weights, by cluster.learner_gpus and "
+    "rollout.tensor_parallel_size"
+)
+_ABSENT: Mapping[str, str] = {
+    "expert_parallel_size": _EXPERTS_DEALT_OUT,
+    "enable_expert_parallel": _EXPERTS_DEALT_OUT,
+    "expert_model_parallel_size": _EXPERTS_DEALT_OUT,
+    "routing_replay": "the engines' choice of experts is not replayed: learner.correction weighs the tokens for which "
+    "the learner chooses others, and learner.watch stops a run in which they grow",
+    "router_aux_loss_coef": "there is no load-balancing loss: it would move the routers where no reward asks for it",
+}
+"""Keys that others have, and why this recipe has none."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -167,6 +180,8 @@ def _explain(
     key = _dotted(_without_tags(location, origins, root)) or "recipe"
     if problem["type"] == "extra_forbidden":
         names = _siblings(location, root)
+        if (absent := _ABSENT.get(str(location[-1]))) is not None:
+            return f"{origin}: {key}: {absent}"
         close = difflib.get_close_matches(str(location[-1]), names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(sorted(names))}"
         return f"{origin}: {key}: unknown key; {hint}"

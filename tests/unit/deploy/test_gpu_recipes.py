@@ -33,6 +33,7 @@ def nodes(number: int, num_gpus: int) -> list[Node]:
         ("qwen_4b_cluster", nodes(3, 8), nodes(2, 8)),
         ("qwen_8b_node", nodes(1, 8), nodes(1, 7)),
         ("llama_70b_cluster", nodes(8, 8), nodes(7, 8)),
+        ("qwen_30b_a3b_node", nodes(1, 8), nodes(1, 7)),
     ],
 )
 def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Node], too_small: list[Node]) -> None:
@@ -52,8 +53,12 @@ def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Nod
 
 
 @pytest.mark.parametrize(
-    "name", ["qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "qwen_8b_node", "llama_70b_cluster", "r1_qwen_gpu"]
-)
+    "name",
+    [
+        "qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "qwen_8b_node", "llama_70b_cluster", "qwen_30b_a3b_node",
+        "r1_qwen_gpu",
+    ],
+)  # fmt: skip
 def test_engines_that_compile_have_time_to_start(name: str) -> None:
     file = RECIPES / f"{name}.yaml"
     recipes = load_pipeline(file).recipes.values() if is_pipeline(file) else [load_recipe(file)]

@@ -15,10 +15,14 @@ from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from rayzero.learner.batch.batching import Microbatch
@@ -47,6 +51,11 @@ def build_model(directory: Path, architecture: str, seed: int = 0) -> Path:
         "llama": (LlamaConfig(**_SIZES, tie_word_embeddings=True), LlamaForCausalLM),
         "qwen2": (Qwen2Config(**_SIZES, tie_word_embeddings=False), Qwen2ForCausalLM),
         "qwen3": (Qwen3Config(**_SIZES, head_dim=16, tie_word_embeddings=True), Qwen3ForCausalLM),
+        "mixtral": (MixtralConfig(**_SIZES, num_local_experts=5), MixtralForCausalLM),
+        "qwen3_moe": (
+            Qwen3MoeConfig(**_SIZES, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16),
+            Qwen3MoeForCausalLM,
+        ),
     }[architecture]
     built = model(config)
     with torch.no_grad():
@@ -109,9 +118,9 @@ def with_rollout_logprobs(group: Group, score: Callable[..., NDArray[np.float32]
     return replace(group, rollouts=rollouts)
 
 
-def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """[N] by transformers' own forward pass in fp32."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+def naive_logprobs(path: Path, batch: Batch, temperature: float = 1.0, model: Any = None) -> Tensor:
+    """[N] by transformers' own forward pass in fp32, or by that of a `model`."""
+    model = model or AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     parts = []
     for sample in batch.samples:
         tokens = torch.from_numpy(np.concatenate([sample.prompt_token_ids, sample.token_ids]).astype(np.int64))

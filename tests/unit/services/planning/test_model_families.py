@@ -28,9 +28,14 @@ def write(directory: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "mixtral", "num_local_experts": 8}, "mixtures of experts are not supported yet .num_local_exp"),
-        ({"model_type": "qwen3_moe", "num_experts": 128}, "mixtures of experts are not supported yet"),
-        ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "mixtures of experts are not supported yet"),
+        (
+            {"model_type": "deepseek_v3", "n_routed_experts": 256},
+            "mixtures of experts are not supported yet .n_routed_experts: 256.: choose .* one of mixtral, qwen3_moe",
+        ),
+        ({"model_type": "gpt_oss", "num_local_experts": 32}, "mixtures of experts are not supported yet"),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": [0]}, "some of its layers have no experts"),
+        ({"model_type": "qwen3_moe", "decoder_sparse_step": 2}, "some of its layers have no experts"),
+        ({"model_type": "qwen3_moe", "attention_bias": True}, "as if attention_bias were false"),
         ({"num_experts": 4}, "mixtures of experts are not supported yet"),
         ({"model_type": "qwen3_5_moe", "text_config": {"num_experts": 4}}, "mixtures of experts are not supported yet"),
         ({"model_type": "stablelm"}, "'stablelm' are not supported: docs/models.md"),
@@ -65,6 +70,8 @@ def test_what_the_learner_would_get_wrong_is_refused_with_its_key(
         {"model_type": "cohere", "logit_scale": 0.0625},
         {"rope_scaling": None, "quantization_config": None},
         {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2},
+        {"model_type": "qwen3_moe", "num_experts": 128, "decoder_sparse_step": 1, "mlp_only_layers": []},
         {"model_type": "phi3", "rope_scaling": {"type": "su"}, "original_max_position_embeddings": 4096},
     ],
 )

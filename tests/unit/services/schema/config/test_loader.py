@@ -87,6 +87,24 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     assert "recipe.yaml:15" in message and "recipe.yaml:13" in message
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "rollout.expert_parallel_size=8",
+            "there is no expert parallelism: experts are dealt out like all other weights",
+        ),
+        ("learner.routing_replay=true", "the engines' choice of experts is not replayed: learner.correction weighs"),
+        ("learner.router_aux_loss_coef=0.001", "there is no load-balancing loss"),
+    ],
+)
+def test_what_others_have_and_this_recipe_has_not_is_refused_with_the_reason(
+    override: str, words: str, tmp_path: Path
+) -> None:
+    message = refusal(tmp_path, GOOD, override)
+    assert f"{override.partition('=')[0]}: {words}" in message and "did you mean" not in message
+
+
 def test_a_wrong_override_is_named_as_such(tmp_path: Path) -> None:
     assert "override 'training.group_size=1'" in refusal(tmp_path, GOOD, "training.group_size=1")
     assert "did you mean 'learning_rate'" in refusal(tmp_path, GOOD, "learner.optimizer.learning_rte=1")
