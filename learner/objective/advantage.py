@@ -41,7 +41,7 @@ def mean_centred(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
 
 
 def leave_one_out(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
-    """r - mean of the group's other rewards (RLOO, https://arxiv.org/abs/2402.14740, eq. 8)."""
+    """r - mean of the group's other rewards (RLOO, https://arxiv.org/abs/2402.14740)."""
     return _by_group(rewards, groups, lambda r: _snapped(r - r.mean()) * (len(r) / max(len(r) - 1, 1)))
 
 

@@ -67,7 +67,7 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
     per_token = correction * terms.values
     kl = None
     if inputs.reference_logprobs is not None:
-        kl = KL_ESTIMATORS[settings.kl.estimator](policy, inputs.reference_logprobs)
+        kl = KL_ESTIMATORS[settings.kl.estimator_name](policy, inputs.reference_logprobs)
         if settings.kl.unbiased:
             kl = (policy - old).clamp(-20.0, 20.0).exp() * kl
         if settings.kl.place == "loss":

@@ -164,8 +164,8 @@ def _flow() -> Iterator[Figure]:
     yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
     yield Figure(
         "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. "
-        "0 where nothing is dropped for being late.",
-        "Below -0.1: dropping late groups leans the batches towards short completions.",
+        "0 where nothing is dropped for being late, or for a limit that ended the episode.",
+        "Below -0.1: what is dropped leans the batches towards short completions.",
     )  # fmt: skip
     yield Figure(
         "completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun, over the "

@@ -51,11 +51,11 @@ class SequenceMask(_Band):
 
 class OffPolicyMask(Section):
     """Leave out a completion with a negative advantage whose mean log(pi_rollout / pi_theta) exceeds `limit`: what the
-    policy has moved away from teaches nothing (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556, eq. 8 and 9)."""
+    policy has moved away from teaches nothing (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556, eq. 9)."""
 
     name: Literal["off_policy_mask"] = "off_policy_mask"
     limit: float = Field(default=0.5, gt=0)
-    """Nats a token, delta of the paper, which gives no value."""
+    """Nats a token, delta of the paper, which gives no value; TRL suggests 0.5."""
 
 
 Rejection = Annotated[TokenMask | TokenVeto | SequenceMask | OffPolicyMask, Field(discriminator="name")]

@@ -37,6 +37,12 @@ def changed(**sections: Any) -> Recipe:
             ["mostly those with long completions"],
         ),
         ({"learner": {"minibatches": 2}, "evaluation": {"temperature": 0, "num_completions": 4}}, ["answer 4 times"]),
+        (
+            {"learner": {"minibatches": 2, "optimizer": {"decay": "cosine"}}, "training": {"num_updates": 9}},
+            ["cosine to floor 0 ends at rate 0: update 9 changes nothing"],
+        ),
+        ({"learner": {"minibatches": 2, "optimizer": {"decay": "cosine", "floor": 0.1}}}, []),
+        ({"learner": {"minibatches": 2, "advantage": "component_normalised"}}, ["rubric default has one"]),
     ],
 )
 def test_said(sections: dict[str, Any], words: list[str]) -> None:
@@ -54,6 +60,10 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
         ({"learner": {"kl": {"refresh_every_updates": 4}}}, "refresh_every_updates is never read while beta is 0"),
         ({"learner": {"advantage": "none"}}, "advantage: none with kl.beta 0 teaches nothing"),
         ({"learner": {"advantage": "none", "kl": {"beta": 0.1, "place": "reward"}}}, "teaches nothing: set kl.place"),
+        (
+            {"learner": {"advantage": "component_normalised", "kl": {"beta": 0.1, "place": "reward"}}},
+            "kl.beta has no effect: set kl.place: loss",
+        ),
         (
             {
                 "learner": {"loss": {"name": "dapo", "overlong_tokens": 300}},
