@@ -215,9 +215,9 @@ def _values(policy: list[Tensor], ratios: list[Tensor], advantage: float, loss: 
 
 
 def _surrogate(ratio: Tensor, advantage: float, low: float, high: float, dual: float | None) -> Tensor:
-    value = min(ratio * advantage, ratio.clamp(low, high) * advantage, key=float)
+    value = min(ratio * advantage, ratio.clamp(low, high) * advantage, key=torch.Tensor.item)
     if dual is not None and advantage < 0:
-        value = max(value, torch.full_like(value, dual * advantage), key=float)
+        value = max(value, torch.full_like(value, dual * advantage), key=torch.Tensor.item)
     return value
 
 
