@@ -52,6 +52,13 @@ def _learner(recipe: Recipe) -> Iterator[str]:
 
 def _schedule(recipe: Recipe) -> Iterator[str]:
     optimizer, updates = recipe.learner.optimizer, recipe.training.num_updates
+    if optimizer.decay == "constant" and optimizer.floor > 0:
+        yield f"learner.optimizer.floor: {optimizer.floor:g} has no effect with decay: constant"
+    if optimizer.warmup_updates >= updates:
+        yield (
+            f"learner.optimizer.warmup_updates: {optimizer.warmup_updates} is not fewer than training.num_updates "
+            f"({updates}): the rate is still climbing when the run ends"
+        )
     if optimizer.decay != "constant" and optimizer.floor == 0 and updates > optimizer.warmup_updates + 1:
         yield (
             f"learner.optimizer.decay: {optimizer.decay} to floor 0 ends at rate 0: update {updates} changes nothing; "

@@ -75,6 +75,14 @@ class SequenceTruncation(Section):
     """The largest weight."""
 
 
+def _check_band(low: float, high: float) -> None:
+    if not low <= 1 <= high:
+        raise ValueError(
+            f"low ({low:g}) and high ({high:g}) must have 1 between them: at equal policies the ratio is 1, and all "
+            "of it would be dropped"
+        )
+
+
 class IcePop(Section):
     """Weight a token by pi_old / pi_rollout where that lies in [low, high]; drop the token elsewhere."""
 
@@ -83,6 +91,11 @@ class IcePop(Section):
     """Lower edge of the band."""
     high: float = Field(default=5.0, gt=0)
     """Upper edge of the band."""
+
+    @model_validator(mode="after")
+    def _lets_equal_policies_pass(self) -> IcePop:
+        _check_band(self.low, self.high)
+        return self
 
 
 class GeometricRejection(Section):
@@ -93,6 +106,11 @@ class GeometricRejection(Section):
     """Lower edge of the band."""
     high: float = Field(default=1.01, gt=0)
     """Upper edge of the band."""
+
+    @model_validator(mode="after")
+    def _lets_equal_policies_pass(self) -> GeometricRejection:
+        _check_band(self.low, self.high)
+        return self
 
 
 class RolloutAsOld(Section):

@@ -25,6 +25,10 @@ class _Band(Section):
             raise ValueError("give low, high or both: without an edge nothing is rejected")
         if self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g}): else everything is rejected")
+        if self.low > 1 or (self.high is not None and self.high < 1):
+            raise ValueError(
+                "at equal policies the ratio is 1, and that would be rejected: low may be 1 at most, high at least"
+            )
         return self
 
 

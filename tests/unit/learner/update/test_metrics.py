@@ -77,7 +77,7 @@ def test_a_batch_without_a_gradient_moves_no_weight(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rejection": [{"name": "sequence_mask", "high": 1e-12}]},
+        {"rejection": [{"name": "token_veto", "low": 0.999999, "high": 1.000001}]},
         {"truncated": "mask"},
         {"compute": {"skip_neutral_groups": False}, "loss": {"name": "custom", "function": f"{__name__}:nothing"}},
     ],
