@@ -136,6 +136,9 @@ def _give_advantages(groups: Groups, settings: Settings, max_tokens: int) -> Non
         mean, std = _mean_std([each.advantage for each in everyone])
         for each in everyone:
             each.advantage = (each.advantage - mean) / std if std > 1e-8 else 0.0
+    for each in everyone:
+        if abs(each.advantage) < 1e-8:  # 0 but for rounding
+            each.advantage = 0.0
 
 
 def _add_components(alive: list[Sampled], added: Mapping[int, float]) -> None:
