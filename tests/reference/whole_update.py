@@ -212,7 +212,7 @@ def _values(policy: list[Tensor], ratios: list[Tensor], advantage: float, loss: 
     if name == "cispo":
         return [min(max(float(r.detach()), low), high) * advantage * p for r, p in zip(ratios, policy, strict=True)]
     if name == "gspo" or name == "rloo" or loss.get("ratio") == "sequence":
-        product = math.prod(ratios, start=torch.ones((), dtype=torch.float64))
+        product = torch.stack(ratios).prod()
         ratios = [product ** (1 / length) if name == "gspo" else product] * length
     return [_surrogate(ratio, advantage, low, high, loss.get("dual_clip")) for ratio in ratios]
 

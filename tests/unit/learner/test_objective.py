@@ -69,8 +69,8 @@ def draw_settings(rng: random.Random) -> dict[str, Any]:
         None, None, "std_normalised", "mean_centred", "leave_one_out", "batch_normalised", "centred_batch_normalised",
         "mean_normalised", "component_normalised", "component_normalised", "none",
     ])  # fmt: skip
-    in_loss = {"beta": 0.3, "estimator": rng.choice(["k2", "k3"]), "unbiased": rng.random() < 0.5}
-    in_reward = rng.choice([{}, {"estimator": "k2"}, {"estimator": "k3"}])
+    in_loss: dict[str, Any] = {"beta": 0.3, "estimator": rng.choice(["k2", "k3"]), "unbiased": rng.random() < 0.5}
+    in_reward: dict[str, Any] = rng.choice([{}, {"estimator": "k2"}, {"estimator": "k3"}])
     kl: dict[str, Any] = rng.choice([
         {"beta": 0.0}, {"beta": 0.0}, in_loss, {"beta": 0.3, "estimator": "k1", "unbiased": True},
         {"beta": 0.05, "place": "reward", **in_reward},
