@@ -41,7 +41,7 @@ def mean_centred(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
 
 
 def leave_one_out(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
-    """r - mean of the group's other rewards (RLOO, https://arxiv.org/abs/2402.14740, eq. 8)."""
+    """r - mean of the group's other rewards (RLOO, https://arxiv.org/abs/2402.14740)."""
     return _by_group(rewards, groups, lambda r: _snapped(r - r.mean()) * (len(r) / max(len(r) - 1, 1)))
 
 
@@ -108,7 +108,11 @@ def _by_group(
 
 def _standardised(centred: Rewards) -> Rewards:
     std = float(np.sqrt(np.mean((centred - centred.mean()) ** 2)))
-    return centred / std if std > _STD_FLOOR else np.zeros_like(centred)
+    if not std > _STD_FLOOR:
+        return np.zeros_like(centred)
+    standardised = centred / std
+    # What is 0 but for rounding would be fed, and a step of such tokens alone would be Adam's momentum.
+    return np.where(np.abs(standardised) > _STD_FLOOR, standardised, 0.0)
 
 
 def _snapped(centred: Rewards) -> Rewards:

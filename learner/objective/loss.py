@@ -67,9 +67,10 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
     per_token = correction * terms.values
     kl = None
     if inputs.reference_logprobs is not None:
-        kl = KL_ESTIMATORS[settings.kl.estimator](policy, inputs.reference_logprobs)
+        kl = KL_ESTIMATORS[settings.kl.estimator_name](policy, inputs.reference_logprobs)
         if settings.kl.unbiased:
-            kl = (policy - old).clamp(-20.0, 20.0).exp() * kl
+            # Nothing truncates this ratio: a sampler's -inf would multiply one token's pull by 5e8.
+            kl = (policy - old).clamp(-20.0, 20.0).exp().where(old.isfinite(), 1.0) * kl
         if settings.kl.place == "loss":
             per_token = per_token + settings.kl.beta * kl
     if settings.entropy_coefficient:

@@ -30,6 +30,7 @@ from rayzero.learner.update.step_inputs import Scores, StepInputs
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RunHalted, UpdateTorn
 from rayzero.services.schema.messages import Group, UpdateResult
+from rayzero.services.schema.recent_kl import RecentKl
 
 
 class Learner:
@@ -58,6 +59,7 @@ class Learner:
         self._num_updates = num_updates
         self._max_completion_tokens = max_completion_tokens
         self._stale_cache = stale_cache
+        self._recent_kl = RecentKl(settings.watch.min_tokens)
         if settings.kl.beta > 0:
             policy.keep_reference()
 
@@ -75,14 +77,16 @@ class Learner:
             advantages = self._advantages(batch, scores)
         rate = learning_rate(self.num_updates_done, self._num_updates, self.settings.optimizer)
         records: list[StepRecord] = []
-        for rows in self._minibatches(batch) * self.settings.inner_epochs:
+        steps = [(epoch, rows) for epoch in range(self.settings.inner_epochs) for rows in self._minibatches(batch)]
+        for epoch, rows in steps:
             try:
-                records.append(self._step(batch, rows, advantages, scores, rate, phases))
+                step = self._step(batch, rows, advantages, scores, rate, phases, is_first_pass=epoch == 0)
             except RunHalted as halt:
                 if not records:
                     raise
                 taken = f"step {len(records) + 1} of the update was refused, those before it were taken"
                 raise UpdateTorn(f"{taken}. {halt}") from None
+            records.append(step)
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()
         figures = metrics.of_update(advantages, records, rate) | phases.seconds
@@ -137,6 +141,7 @@ class Learner:
         scores: Scores,
         rate: float,
         phases: Phases,
+        is_first_pass: bool,
     ) -> StepRecord:
         """One optimizer step on the samples `rows`."""
         token_weights = np.zeros(len(batch.samples))
@@ -165,11 +170,11 @@ class Learner:
         with phases("optimizer"):
             record.grad_norm = self.optimizer.grad_norm()
             record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
-            self._halt_or_warn(record)
-            if record.trained_tokens:
+            self._halt_or_warn(record, is_first_pass)
+            if record.grad_norm > 0:
                 self.optimizer.step(rate, record.grad_norm)
             else:
-                # Without a gradient the moments of earlier updates alone would still move the weights.
+                # Nothing was fed, or all of it masked or rejected: moments of earlier updates alone would move weights.
                 self.optimizer.zero_grad()
         return record
 
@@ -191,10 +196,10 @@ class Learner:
         added = self.settings.loss.reward_shaping(batch.lengths, self._max_completion_tokens)
         kl = self.settings.kl
         if kl.place == "reward" and scores.old is not None and scores.reference is not None:
-            added = added - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator)
+            added = added - kl.beta * metrics.kl_per_sample(batch, scores.old, scores.reference, kl.estimator_name)
         name = self.settings.advantage_name
         if name == "component_normalised":
-            # What is added is a component of its own, where there is any.
+            # The loss's punishment of length is a component of its own, where there is any.
             extra = added[:, None][:, : int(added.any())]
             columns = np.hstack([batch.part_scores, extra]), np.hstack([batch.part_weights, np.ones_like(extra)])
             return component_normalised(*columns, batch.groups)
@@ -264,10 +269,12 @@ class Learner:
         """[N]: each rank has filled in its own tokens and left 0 elsewhere."""
         return self.policy.ranks.sum(scores.to(self.policy.device)).cpu()
 
-    def _halt_or_warn(self, record: StepRecord) -> None:
+    def _halt_or_warn(self, record: StepRecord, is_first_pass: bool) -> None:
+        # A later pass compares the same tokens: they are no further evidence.
+        recent = self._recent_kl if is_first_pass else None
         try:
             dtype = str(self.policy.dtype).removeprefix("torch.")
-            record.warnings = stop_conditions.check(record.figures, self.settings.watch, dtype)
+            record.warnings = stop_conditions.check(record.figures, self.settings.watch, dtype, recent)
         except Exception:
             # The gradient of a refused step must not leak into the next one, or into a saved state.
             self.optimizer.zero_grad()

@@ -183,8 +183,12 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
     warnings = [warning for record in records for warning in record.warnings]
     if not len(batch.samples):
         warnings.append("No completion of this batch has a verdict: nothing was learned.")
-    elif not advantages.any() and not any("kl_reference" in record.figures for record in records):
-        warnings.append("All rewards are equal within every group of this batch: nothing can be learned from it.")
+    elif not any(record.grad_norm for record in records):
+        warnings.append(
+            "Every token of this batch that has an advantage is masked, rejected or clipped: nothing was learned."
+            if advantages.any()
+            else "All rewards are equal within every group of this batch: nothing can be learned from it."
+        )
     return tuple(dict.fromkeys(warnings))
 
 

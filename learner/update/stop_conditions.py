@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import RunHalted
+from rayzero.services.schema.recent_kl import RecentKl
 
 
 def mismatch_metrics(
@@ -32,15 +33,21 @@ def mismatch_metrics(
     return metrics
 
 
-def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str) -> list[str]:
-    """Warnings for figures past their warning limit. Raises RunHalted, with the figures, past a stop limit."""
+def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recent: RecentKl | None = None) -> list[str]:
+    """Warnings for figures past their warning limit. Raises RunHalted, with the figures, past a stop limit.
+
+    `recent` adds the steps before to the KL at equal weights, where this one has too few tokens for a stop.
+    """
     kl_warn, kl_stop = limits.kl_limits(dtype)
     kl, ess = metrics.get("kl_rollout_fresh", 0.0), metrics.get("ess", 1.0)
+    num_tokens = metrics.get("fresh_tokens", math.inf)
+    if recent is not None and "kl_rollout_fresh" in metrics:
+        kl, num_tokens = recent.add(kl, int(num_tokens))
     reasons = [
         f"{name} is {metrics[name]}" for name in ("loss", "grad_norm") if not math.isfinite(metrics.get(name, 0.0))
     ]
-    # One unlucky token moves the mean of a hundred: a small batch may warn, but not stop a run.
-    enough = metrics.get("fresh_tokens", math.inf) >= limits.min_tokens
+    # One unlucky token moves the mean of a hundred: few tokens may warn, but not stop a run.
+    enough = num_tokens >= limits.min_tokens
     if not kl <= kl_stop and (enough or math.isnan(kl)):
         reasons.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_stop:g}")
     if not ess >= limits.ess_stop:

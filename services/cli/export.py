@@ -6,6 +6,7 @@ A checkpoint is a Hugging Face directory (adapters merged in) and what a resume 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.cli.client import find_directory
+from rayzero.services.loop.estimate import Z95
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.extras import require
 from rayzero.services.store.checkpoints import MANIFEST, checkpoints_in, find_damage, version_of
@@ -108,8 +110,8 @@ def model_card(directory: RunDirectory, update: int, adapter: bool) -> str:
         "data": ", ".join(
             str(_at(source, "name") or _at(source, "kind")) for source in _at(recipe, "data", "train") or ()
         ),
-        "held-out accuracy before": _accuracy(rows.get(0)),
-        f"held-out accuracy at update {update}": _accuracy(rows.get(update)),
+        **_accuracies("before", rows.get(0)),
+        **_accuracies(f"at update {update}", rows.get(update)),
     }
     lines += [
         "| | |",
@@ -117,14 +119,23 @@ def model_card(directory: RunDirectory, update: int, adapter: bool) -> str:
         *(f"| {name} | {value} |" for name, value in table.items() if value is not None),
         "",
     ]
+    if update in rows:
+        lines += ["± is half of a 95 % interval, over prompts.", ""]
+        if len(rows) > 1 and rows[update]["accuracy"] >= max(row["accuracy"] for row in rows.values()):
+            lines += [f"The highest of {len(rows)} evaluations on the same prompts, which flatters it.", ""]
     return "\n".join(lines)
 
 
-def _accuracy(row: Mapping[str, Any] | None) -> str | None:
-    if row is None:
-        return None
-    error = row.get("standard_error")
-    return f"{row['accuracy']:.1%}" + (f" ± {error:.1%}" if isinstance(error, float) and error == error else "")
+def _accuracies(when: str, row: Mapping[str, Any] | None) -> dict[str, str]:
+    """By name, as a table has them: as sampled, and greedy where that was measured."""
+    kinds = {"as sampled": ("accuracy", "standard_error"), "greedy": ("greedy_accuracy", "greedy_standard_error")}
+    named = {}
+    for kind, (mean, error) in kinds.items():
+        if row is not None and row.get(mean) is not None:
+            se = row.get(error)
+            half = f" ± {Z95 * se:.1%}" if isinstance(se, float) and math.isfinite(se) else ""
+            named[f"held-out accuracy {when}, {kind}"] = f"{row[mean]:.1%}{half}"
+    return named
 
 
 def _at(content: Any, *keys: str) -> Any:

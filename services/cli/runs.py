@@ -252,7 +252,7 @@ def export(
     run: RunName,
     out: Annotated[Path, typer.Argument(help="A directory that is not there yet.")],
     update: Annotated[int | None, typer.Option(min=0, help="Of this checkpoint; by default the last.")] = None,
-    best: Annotated[bool, typer.Option("--best", help="The checkpoint with the highest held-out accuracy.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The highest held-out accuracy, which flatters it.")] = False,
     adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter alone, in PEFT's format.")] = False,
     dtype: Annotated[
         Literal["", "bfloat16", "float16", "float32"], typer.Option(help="Of the weights; by default as they are.")

@@ -10,7 +10,7 @@ from rayzero.services.loop.deterministic_dispatch import assign
 from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.group_buffer import Entry, GroupBuffer, GroupState
 from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
-from rayzero.services.loop.length_bias import LengthBias
+from rayzero.services.loop.length_bias import TOOK_TOO_LONG, LengthBias
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import PromptRefused, PromptTooLong, WorkerError
@@ -149,6 +149,8 @@ class Admission:
 
     def _finish_untrained(self, group: Group, reason: DropReason | None) -> None:
         self.lengths.on_drop((rollout.completion for rollout in group.rollouts), reason)
+        if reason not in TOOK_TOO_LONG:
+            self.lengths.on_limit(group)
         self.on_finish(group, reason)
 
     def _drop(self, entry: Entry, reason: DropReason, detail: str = "") -> None:
@@ -163,6 +165,6 @@ class Admission:
     def _reason_to_drop(self, group: Group) -> DropReason | None:
         if len(group.judged) < 2:
             return DropReason.VERDICT_ERRORS
-        if self.recipe.training.skip_uniform_groups and group.is_uniform:
-            return DropReason.UNIFORM_REWARDS
-        return None
+        by_part = self.recipe.learner.advantage_name == "component_normalised"
+        uniform = group.is_uniform_by_part if by_part else group.is_uniform
+        return DropReason.UNIFORM_REWARDS if uniform and self.recipe.training.skip_uniform_groups else None

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WeightSyncError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
 from rayzero.services.schema.messages import Completion, Group
+from rayzero.services.schema.recent_kl import RecentKl
 
 Sample = tuple[NDArray[np.int32], NDArray[np.int32]]
 """(prompt tokens, completion tokens)"""
@@ -46,6 +47,8 @@ class Canary:
     """An engine scores prompts that leave room for one token more."""
     always: bool = False
     """Compare one engine after every sync, in turn: what a run that overlaps generation and learning is watched by."""
+    recent: RecentKl = field(default_factory=lambda: RecentKl(WatchSettings().min_tokens))
+    """What `check_kl` looks back at: short completions are too few tokens for one comparison to stop a run."""
     _samples: tuple[Sample, ...] = ()
 
     @staticmethod
@@ -57,6 +60,7 @@ class Canary:
             max_difference=settings.canary_max_difference or LIMITS[recipe.model.dtype],
             max_model_tokens=settings.max_model_tokens,
             always=settings.canary_every_syncs > 0 and not recipe.training.is_synchronous,
+            recent=RecentKl(recipe.learner.watch.min_tokens),
         )
 
     @property
@@ -128,8 +132,14 @@ def _num_leading(completion: Completion) -> int:
     return completion.num_tokens if sampled is None else int(np.argmin(np.append(sampled, False)))
 
 
-def check_kl(kl: float, num_tokens: int, limits: WatchSettings, dtype: str) -> tuple[list[str], RunHalted | None]:
-    """Warnings for the canary's k3-KL, and the halt that it asks for: the limits are those of the learner's watch."""
+def check_kl(
+    last: float, num_tokens: int, recent: RecentKl, limits: WatchSettings, dtype: str
+) -> tuple[list[str], RunHalted | None]:
+    """Warnings for the canary's k3-KL, and the halt that it asks for: the limits are those of the learner's watch.
+    `last` is that of the newest comparison, of `num_tokens`; NaN where there was none."""
+    if math.isnan(last):
+        return [], None
+    kl, num_tokens = recent.add(last, num_tokens)
     warn, stop = limits.kl_limits(dtype)
     if not kl > warn:
         return [], None

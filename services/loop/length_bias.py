@@ -1,6 +1,7 @@
 """How much shorter the completions are that are trained on than those that were begun.
 
-Groups that are dropped because they took too long (`stale`, `over-provisioned`) are mostly those with long completions.
+Groups that are dropped because they took too long (`stale`, `over-provisioned`) are mostly those with long completions,
+and so are episodes that a limit ended and the recipe drops.
 What an aborted completion would have come to is not known, only that it is longer than it got: the mean of all is the
 product-limit estimate (Kaplan and Meier, 1958), which counts such a completion for as long as it was seen.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rayzero.services.schema.causes import DropReason
+from rayzero.services.schema.causes import DropReason, ErrorCause
 from rayzero.services.schema.messages import Completion, Group
 
 WINDOW = 20
@@ -42,9 +43,16 @@ class LengthBias:
         if reason in TOOK_TOO_LONG:
             self._open += [(each.num_sampled, each.finish_reason != "abort") for each in completions]
 
+    def on_limit(self, group: Group) -> None:
+        """A group is judged: episodes that have no verdict because a limit ended them are lost for their length."""
+        ended = [rollout for rollout in group.rollouts if rollout.verdict.cause is ErrorCause.TRUNCATED]
+        self._open += [(rollout.completion.num_sampled, False) for rollout in ended]
+
     def on_update(self, groups: Sequence[Group]) -> tuple[dict[str, float], list[str]]:
         """The figures after an update of `groups`, and a warning the first time that they lean far."""
         lengths = [(rollout.completion.num_sampled, True) for group in groups for rollout in group.judged]
+        for group in groups:
+            self.on_limit(group)
         self._trained.append(lengths)
         self._dropped.append(self._open)
         self._open = []
@@ -61,8 +69,8 @@ class LengthBias:
         self._warned = True
         return figures, [
             f"completions that are trained on are {-bias:.0%} shorter ({mean:.0f} tokens) than those that were begun "
-            f"({admitted:.0f} at least): groups that take longer are dropped. on_stale: wait and over_provision: 0 "
-            "drop none"
+            f"({admitted:.0f} at least): what takes longer is dropped. on_stale: wait, over_provision: 0 and, of "
+            "episodes, environment.truncated: keep drop none"
         ]
 
 

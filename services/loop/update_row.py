@@ -57,7 +57,9 @@ def watch_update(
     recipe: Recipe,
 ) -> RunHalted | None:
     """Add to the row what an update's groups and its sync say of the run's health; what ends the run, if anything."""
-    warnings, halt = check_kl(report.kl_canary, canary.num_tokens, recipe.learner.watch, recipe.model.dtype)
+    warnings, halt = check_kl(
+        report.kl_canary, canary.num_tokens, canary.recent, recipe.learner.watch, recipe.model.dtype
+    )
     figures, shorter = lengths.on_update(groups)
     row |= figures
     row["warnings"] += [*warnings, *shorter]

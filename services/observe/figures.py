@@ -90,11 +90,26 @@ def _objective() -> Iterator[Figure]:
         "It falls towards 0 while accuracy stands still: the policy has collapsed. Higher temperature, smaller "
         "learning rate, asymmetric clips or a KL term.",
     )  # fmt: skip
-    yield Figure("clip_fraction", "share", "Tokens whose ratio was clipped. 0 at one step a batch.")
-    yield Figure("ratio_mean", "ratio", "Mean π / π_old: the policy now over the policy at the start of the batch.")
-    yield Figure("correction_mean", "weight", "Mean weight that corrects for the sampler's distribution.")
     yield Figure(
-        "kl_reference", "nats", "KL to the reference policy, by `learner.kl.estimator`; only with a KL term.",
+        "clip_fraction",
+        "share",
+        "Of the tokens that gave a gradient, those whose ratio was clipped. 0 at one "
+        "step a batch, unless `learner.correction` is `rollout_as_old`.",
+    )
+    yield Figure(
+        "ratio_mean",
+        "ratio",
+        "Mean π / π_old: the policy now over the policy at the start of the batch; of the tokens that gave a gradient.",
+    )
+    yield Figure(
+        "correction_mean",
+        "weight",
+        "Mean weight that corrects for the sampler's distribution, 0 of what is rejected; of "
+        "the tokens that gave a gradient.",
+    )
+    yield Figure(
+        "kl_reference", "nats", "KL to the reference policy, by `learner.kl.estimator`; only with a KL term. With "
+        "`place: reward` of the tokens that gave a gradient.",
         "It grows without end: raise `learner.kl.beta`, or refresh the reference on purpose.",
     )  # fmt: skip
     yield Figure("fed_tokens", "tokens", "Tokens that went through the model; shared prompts are counted once.")
@@ -164,8 +179,8 @@ def _flow() -> Iterator[Figure]:
     yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
     yield Figure(
         "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. "
-        "0 where nothing is dropped for being late.",
-        "Below -0.1: dropping late groups leans the batches towards short completions.",
+        "0 where nothing is dropped for being late, or for a limit that ended the episode.",
+        "Below -0.1: what is dropped leans the batches towards short completions.",
     )  # fmt: skip
     yield Figure(
         "completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun, over the "

@@ -170,7 +170,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
             yield Symptom(Level.YELLOW, text, "length-blow-up")
     bias = recent[-1].get("length_bias")
     if _is_number(bias) and bias < -0.1:
-        text = f"completions that are trained on are {-bias:.0%} shorter than those begun: late groups are dropped"
+        text = f"completions that are trained on are {-bias:.0%} shorter than those begun: the late ones are dropped"
         yield Symptom(Level.YELLOW, text, "short-completions-are-preferred")
 
 

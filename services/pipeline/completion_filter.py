@@ -23,7 +23,7 @@ class Sieve:
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def best(self, candidates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The candidates of one prompt that are kept, best first: by reward, then the shortest."""
+        """The candidates of one prompt that are kept, best first: by reward, then as `ties` says."""
         good = []
         for candidate in candidates:
             reason = fault(candidate, self.settings)
@@ -35,7 +35,9 @@ class Sieve:
                 continue
             self._seen.add(text)
             good.append(candidate)
-        good.sort(key=lambda candidate: (-candidate["reward"], candidate["num_tokens"], candidate["index"]))
+        by_length = self.settings.ties == "shortest"
+        # The sort is stable: what is equal stays as it was sampled.
+        good.sort(key=lambda candidate: (-candidate["reward"], candidate["num_tokens"] if by_length else 0))
         if (surplus := len(good) - self.settings.max_per_prompt) > 0:
             self.reasons["not among the best"] += surplus
         return good[: self.settings.max_per_prompt]

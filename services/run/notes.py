@@ -13,7 +13,14 @@ SEQUENCE_LOSSES = ("gspo", "rloo")
 
 def notes(recipe: Recipe) -> tuple[str, ...]:
     """Sentences for the user; none where all is as it says."""
-    return (*_learner(recipe), *_dropping(recipe), *_evaluation(recipe), *slow_here(recipe))
+    return (
+        *_learner(recipe),
+        *_schedule(recipe),
+        *_components(recipe),
+        *_dropping(recipe),
+        *_evaluation(recipe),
+        *slow_here(recipe),
+    )
 
 
 def slow_here(recipe: Recipe) -> Iterator[str]:
@@ -40,6 +47,34 @@ def _learner(recipe: Recipe) -> Iterator[str]:
             f"{loss.name} has one value a completion, and learner.correction: token_truncation weighs it by the mean "
             "of its tokens' truncated ratios: one token of ratio 4 in a hundred is hardly seen. sequence_truncation "
             "weighs by the completion's own ratio"
+        )
+
+
+def _schedule(recipe: Recipe) -> Iterator[str]:
+    optimizer, updates = recipe.learner.optimizer, recipe.training.num_updates
+    if optimizer.decay == "constant" and optimizer.floor > 0:
+        yield f"learner.optimizer.floor: {optimizer.floor:g} has no effect with decay: constant"
+    if optimizer.warmup_updates >= updates:
+        yield (
+            f"learner.optimizer.warmup_updates: {optimizer.warmup_updates} is not fewer than training.num_updates "
+            f"({updates}): the rate is still climbing when the run ends"
+        )
+    if optimizer.decay != "constant" and optimizer.floor == 0 and updates > optimizer.warmup_updates + 1:
+        yield (
+            f"learner.optimizer.decay: {optimizer.decay} to floor 0 ends at rate 0: update {updates} changes nothing; "
+            "floor: 0.1 has it learn"
+        )
+
+
+def _components(recipe: Recipe) -> Iterator[str]:
+    if recipe.learner.advantage_name != "component_normalised":
+        return
+    for name, rubric in recipe.reward.rubrics.items():
+        if sum(component.weight != 0 for component in rubric.values()) != 1:
+            continue
+        yield (
+            f"learner.advantage: component_normalised normalises every component by itself, and rubric {name} has one: "
+            "of its groups it is std_normalised, scaled by the batch"
         )
 
 

@@ -273,6 +273,17 @@ class Group:
         return not rewards or max(rewards) - min(rewards) < EQUAL_WITHIN
 
     @property
+    def is_uniform_by_part(self) -> bool:
+        """Every component of the reward is equal, not just their sum: it teaches nothing where each is normalised by
+        itself (GDPO), either. A component that does not apply to a completion compares with none."""
+        scores: dict[str, list[float]] = {}
+        for rollout in self.judged:
+            parts = rollout.verdict.parts
+            for name, (_, score) in ({"": (1.0, rollout.verdict.reward)} if parts is None else parts).items():
+                scores.setdefault(name, []).append(score)
+        return all(max(column) - min(column) < EQUAL_WITHIN for column in scores.values())
+
+    @property
     def num_tokens(self) -> int:
         """Sampled tokens of all completions; neither the prompt is counted nor what an environment said."""
         return sum(rollout.completion.num_sampled for rollout in self.rollouts)

@@ -143,7 +143,7 @@ def clipped_ratio(
     """-min(rho A, clip(rho, 1 - low, 1 + high) A) and where the clip cuts the gradient off.
 
     PPO's surrogate, https://arxiv.org/abs/1707.06347 eq. 7. All [k] of one length; rho = exp(log_ratio). With
-    `dual_clip` c it is -max(min(…), c A) where A is negative (https://arxiv.org/abs/1912.09729 eq. 5).
+    `dual_clip` c it is -max(min(…), c A) where A is negative (https://arxiv.org/abs/1912.09729, dual-clip PPO).
     """
     # exp(20) is 5e8: a ratio beyond that is a broken token, and inf * 0 would be NaN for all.
     ratio = log_ratio.clamp(-20.0, 20.0).exp()

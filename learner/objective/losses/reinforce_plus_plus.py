@@ -32,7 +32,7 @@ class ReinforcePlusPlusLoss(Loss):
     ratio (https://arxiv.org/abs/1912.09729; 3 there). Empty: off, as published."""
 
     def token_losses(self, tokens: Tokens) -> TokenLosses:
-        """-min(rho A, clip(rho) A) a token (https://arxiv.org/abs/2501.03262 eq. 3), discount 1.
+        """-min(rho A, clip(rho) A) a token (https://arxiv.org/abs/2501.03262), discount 1.
 
         Simplified: the reward is given once a completion; the paper's KL reward a token is `kl.place: reward`, summed.
         """

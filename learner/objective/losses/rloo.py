@@ -34,8 +34,8 @@ class RlooLoss(Loss):
     def token_losses(self, tokens: Tokens) -> TokenLosses:
         """-min(rho A, clip(rho) A), rho = prod_t pi_theta / pi_old of the completion.
 
-        On the first step of a batch rho is 1 and the gradient is A * grad log pi(completion), the estimator of
-        https://arxiv.org/abs/2402.14740 eq. 8; the clip, which the paper has not, only acts on later steps.
+        On the first step of a batch rho is 1 and the gradient is A * grad log pi(completion), the RLOO
+        estimator of https://arxiv.org/abs/2402.14740; the clip, which the paper has not, only acts on later steps.
         """
         return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, self)
 

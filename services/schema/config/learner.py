@@ -20,12 +20,14 @@ class KlSettings(Section):
 
     beta: float = Field(default=0.0, ge=0.0)
     """Weight of the KL term. DeepSeekMath used 0.04, DeepSeek-R1 0.001."""
-    estimator: Literal["k1", "k2", "k3"] = "k3"
+    estimator: Literal["k1", "k2", "k3"] | None = None
     """k1: log ratio; k2: half its square; k3: the unbiased, non-negative form of the GRPO papers
-    (http://joschu.net/blog/kl-approx.html)."""
+    (http://joschu.net/blog/kl-approx.html). Empty: k3 in the loss; k1 in the reward, the only one whose gradient there
+    is that of the KL."""
     unbiased: bool = False
     """Multiply the estimate of every token by pi_theta / pi_old, gradient included: with k3 its gradient is then that
-    of the KL also where pi_old is not the policy (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556 eq. 7)."""
+    of the KL also where pi_old is not the policy ("Unbiased KL Estimate" of DeepSeek-V3.2,
+    https://arxiv.org/abs/2512.02556)."""
     place: Literal["loss", "reward"] = "loss"
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
@@ -33,6 +35,11 @@ class KlSettings(Section):
     reference: str | None = None
     """Directory of another model, with the policy's tokenizer, as the reference: with `advantage: none` and k2 that is
     on-policy distillation. Empty: the policy as the run begins."""
+
+    @property
+    def estimator_name(self) -> Literal["k1", "k2", "k3"]:
+        """The estimator in force: the one asked for, or the one that is right in its place."""
+        return self.estimator or ("k1" if self.place == "reward" else "k3")
 
     @model_validator(mode="after")
     def _reference_is_used(self) -> KlSettings:
@@ -68,6 +75,14 @@ class SequenceTruncation(Section):
     """The largest weight."""
 
 
+def _check_band(low: float, high: float) -> None:
+    if not low <= 1 <= high:
+        raise ValueError(
+            f"low ({low:g}) and high ({high:g}) must have 1 between them: at equal policies the ratio is 1, and all "
+            "of it would be dropped"
+        )
+
+
 class IcePop(Section):
     """Weight a token by pi_old / pi_rollout where that lies in [low, high]; drop the token elsewhere."""
 
@@ -76,6 +91,11 @@ class IcePop(Section):
     """Lower edge of the band."""
     high: float = Field(default=5.0, gt=0)
     """Upper edge of the band."""
+
+    @model_validator(mode="after")
+    def _lets_equal_policies_pass(self) -> IcePop:
+        _check_band(self.low, self.high)
+        return self
 
 
 class GeometricRejection(Section):
@@ -86,6 +106,11 @@ class GeometricRejection(Section):
     """Lower edge of the band."""
     high: float = Field(default=1.01, gt=0)
     """Upper edge of the band."""
+
+    @model_validator(mode="after")
+    def _lets_equal_policies_pass(self) -> GeometricRejection:
+        _check_band(self.low, self.high)
+        return self
 
 
 class RolloutAsOld(Section):
@@ -117,7 +142,7 @@ class OptimizerSettings(Section):
     eps: float = Field(default=1e-8, gt=0)
     """Keeps the division finite."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled decay, on weight matrices only."""
+    """Decoupled decay, on matrices only: embeddings and the head among them, norms and biases not."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger global norm are scaled down to it."""
     warmup_updates: int = Field(default=0, ge=0)
@@ -125,7 +150,7 @@ class OptimizerSettings(Section):
     decay: Literal["constant", "linear", "cosine"] = "constant"
     """Shape of the rate from the end of the warm-up to the run's last update."""
     floor: float = Field(default=0.0, ge=0, le=1)
-    """Share of the peak rate at which the decay ends."""
+    """Share of the peak rate at which the decay ends: at 0 the last update has rate 0, and changes nothing."""
 
 
 class ComputeSettings(Section):
@@ -179,7 +204,8 @@ class WatchSettings(Section):
     kl_stop: float | None = Field(default=None, gt=0)
     """The same that stops the run. Empty: 2e-2 in bfloat16, 1e-4 in float32."""
     min_tokens: int = Field(default=512, ge=1)
-    """With fewer tokens to compare, the KL warns and does not stop: one token would decide."""
+    """With fewer tokens to compare, the KL warns and does not stop: one token would decide. Smaller comparisons are put
+    together, the newest first, until they have so many."""
     sample_tokens: int = Field(default=512, ge=0)
     """KL, effective sample size and entropy speak of all tokens of a batch. Of the completions that give no gradient,
     which are not fed otherwise, so many tokens are scored for that at every optimizer step, forward only. 0: none; the
@@ -250,6 +276,11 @@ class LearnerSettings(Section):
             raise ValueError("advantage: none with kl.beta 0 teaches nothing: raise kl.beta, or choose an advantage")
         if self.aggregation is not None and isinstance(self.loss, DrGrpoLoss) and self.loss.constant_tokens is not None:
             raise ValueError("aggregation and loss.constant_tokens both say what sums are divided by: give one of them")
+        if self.advantage_name == "component_normalised" and self.kl.beta > 0 and self.kl.place == "reward":
+            raise ValueError(
+                "advantage: component_normalised divides what the KL takes off the reward by its spread, so that "
+                "kl.beta has no effect: set kl.place: loss"
+            )
         if self.advantage == "none" and self.kl.place == "reward":
             raise ValueError("advantage: none with kl.place: reward teaches nothing: set kl.place: loss")
         return self

@@ -63,7 +63,9 @@ class CompletionFilter(Section):
     allow_code_blocks: bool = False
     """Keep completions with fenced code blocks."""
     max_per_prompt: int = Field(default=1, ge=1)
-    """Best of k: keep so many of a prompt's good completions, by reward, then the shortest."""
+    """Best of k: keep so many of a prompt's good completions, those with the highest reward."""
+    ties: Literal["sampled", "shortest"] = "sampled"
+    """Which of equal rewards: as they were sampled, or the shortest, which leans the dataset towards short thoughts."""
 
 
 class RejectionSampleStage(StageSettings):

@@ -25,6 +25,10 @@ class _Band(Section):
             raise ValueError("give low, high or both: without an edge nothing is rejected")
         if self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g}): else everything is rejected")
+        if self.low > 1 or (self.high is not None and self.high < 1):
+            raise ValueError(
+                "at equal policies the ratio is 1, and that would be rejected: low may be 1 at most, high at least"
+            )
         return self
 
 
@@ -51,11 +55,11 @@ class SequenceMask(_Band):
 
 class OffPolicyMask(Section):
     """Leave out a completion with a negative advantage whose mean log(pi_rollout / pi_theta) exceeds `limit`: what the
-    policy has moved away from teaches nothing (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556, eq. 8 and 9)."""
+    policy has moved away from teaches nothing (DeepSeek-V3.2, https://arxiv.org/abs/2512.02556, eq. 9)."""
 
     name: Literal["off_policy_mask"] = "off_policy_mask"
     limit: float = Field(default=0.5, gt=0)
-    """Nats a token, delta of the paper, which gives no value."""
+    """Nats a token, delta of the paper, which gives no value; TRL suggests 0.5."""
 
 
 Rejection = Annotated[TokenMask | TokenVeto | SequenceMask | OffPolicyMask, Field(discriminator="name")]

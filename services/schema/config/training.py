@@ -19,7 +19,8 @@ class TrainingSettings(Section):
     num_updates: int = Field(ge=1)
     """Optimizer batches until the run ends."""
     stop_at_accuracy: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Held-out accuracy at which the run ends as after its last update. Empty: it makes all of them."""
+    """Held-out accuracy at which the run ends as after its last update. The evaluation that reached it was lucky more
+    often than not: its accuracy flatters the model. Empty: all updates are made."""
     max_hours: float | None = Field(default=None, gt=0)
     """Longest time of one command, from its start: then the update in hand is finished and saved, and the same command
     goes on. For machines that are lent by the hour. Empty: no limit."""

@@ -77,6 +77,20 @@ def of_parts(groups: list[list[dict[str, tuple[float, float]]]]) -> list[float]:
     return component_normalised(table[:, :, 1], table[:, :, 0], index).tolist()
 
 
+@pytest.mark.parametrize("name", ["centred_batch_normalised", "component_normalised"])
+def test_rounding_is_no_advantage(name: str) -> None:
+    """Of equal rewards beside others: the mean over the batch is 0 but for rounding, and so are their advantages."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        groups = np.repeat([0, 1, 2], 3)
+        rewards = np.concatenate([rng.uniform(size=6), [0.3, 0.3, 0.3]])
+        if name == "component_normalised":
+            found = component_normalised(rewards[:, None], np.ones((9, 1)), groups)
+        else:
+            found = ADVANTAGES["centred_batch_normalised"](rewards, groups)
+        assert not found[6:].any() and found[:6].all()
+
+
 def test_components_are_normalised_each_by_itself() -> None:
     """Equal sums of different components are kept apart: that is what GDPO is for."""
     # accuracy 1 0 0, format 0 1 0 with weights 1 and .5: stds sqrt(2)/3, so 1.4142 and -.7071 each; sums 1.0607, 0,

@@ -297,6 +297,19 @@ def test_a_samplers_minus_infinity_is_bounded() -> None:
         assert policy.grad is not None and policy.grad.isfinite().all()
 
 
+def test_a_samplers_minus_infinity_does_not_blow_the_unbiased_kl_up() -> None:
+    batch = random_batch(3, sizes=(3,))
+    long = max(batch[0], key=lambda completion: len(completion["policy"]))
+    long["rollout"][0] = -math.inf
+    settings = LearnerSettings.model_validate({
+        "correction": {"name": "rollout_as_old"}, "kl": {"beta": 0.1, "unbiased": True},
+    })  # fmt: skip
+    outputs, policy = trained_loss(batch, [[0.0] * 3], settings)
+    outputs.loss.backward()
+    assert policy.grad is not None and policy.grad.isfinite().all()
+    assert outputs.loss.abs() < 1 and policy.grad.abs().max() < 1
+
+
 def test_a_nan_from_the_sampler_counts_nothing() -> None:
     for correction in CORRECTIONS:
         settings = LearnerSettings.model_validate({"correction": correction})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,54 @@ def test_a_batch_without_a_gradient_moves_no_weight(tiny_model: Path) -> None:
     before = weights(learner)
     learner.update(uniform_groups(), 2)
     assert torch.equal(weights(learner), before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rejection": [{"name": "token_veto", "low": 0.999999, "high": 1.000001}]},
+        {"truncated": "mask"},
+        {"compute": {"skip_neutral_groups": False}, "loss": {"name": "custom", "function": f"{__name__}:nothing"}},
+    ],
+)
+def test_a_batch_of_which_nothing_is_left_moves_no_weight(tiny_model: Path, changes: dict[str, Any]) -> None:
+    """Everything is rejected, masked or worth nothing: what is fed, or not, has a gradient of exactly 0."""
+    learner = make_learner(tiny_model, optimizer={"learning_rate": 1e-2, "weight_decay": 0.1}, **changes)
+    before = weights(learner)
+    moved = make_learner(tiny_model, optimizer={"learning_rate": 1e-2}, **changes)
+    moved.optimizer.gradients()[0].fill_(1.0)
+    moved.optimizer.step(1e-2, 1.0)
+    after = weights(moved)
+    cut = [
+        replace(
+            group,
+            rollouts=tuple(
+                replace(each, completion=replace(each.completion, finish_reason="length")) for each in group.rollouts
+            ),
+        )
+        for group in some_groups()
+    ]
+    for each, at in ((learner, before), (moved, after)):
+        warnings = each.update(cut, 1).warnings
+        assert torch.equal(weights(each), at)
+        assert any("masked, rejected or clipped: nothing was learned" in warning for warning in warnings)
+
+
+def nothing(tokens: Any) -> torch.Tensor:
+    """A loss that is 0 whatever the policy says."""
+    return 0.0 * tokens.policy_logprobs
+
+
+def test_a_small_batch_of_a_sampler_that_disagrees_stops_after_a_few(tiny_model: Path) -> None:
+    """Some 30 tokens a time are not the 512 that a stop asks for: together they are."""
+    learner = make_learner(tiny_model, watch={"ess_warn": 0, "ess_stop": 0, "min_tokens": 100})
+    updates = 0
+    with pytest.raises(RunHalted, match="k3-KL between sampler and learner"):
+        for version in range(1, 9):
+            learner.policy_version = 0  # the sampler's, as of every batch of a synchronous run
+            learner.update(some_groups(version), version)
+            updates += 1
+    assert 2 <= updates <= 4
 
 
 def test_figures_of_several_steps_are_means_over_tokens(tiny_model: Path) -> None:

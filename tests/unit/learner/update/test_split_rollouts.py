@@ -109,7 +109,9 @@ def by_tree(model: Path, groups: Sequence[Group], changes: dict[str, Any], budge
         return made if "kl" in changes else Scores(made.old, None)
 
     learner._scores = scores  # type: ignore[method-assign]
-    learner._step = lambda *given: records.append(step(*given)) or records[-1]  # type: ignore[method-assign]
+    learner._step = lambda *given, **named: (  # type: ignore[method-assign]
+        records.append(step(*given, **named)) or records[-1]
+    )
     found = gradient(learner, groups)
     return records[0], found
 

@@ -11,6 +11,7 @@ import torch
 from rayzero.learner.update.stop_conditions import check, mismatch_metrics
 from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import RunHalted
+from rayzero.services.schema.recent_kl import RecentKl
 
 
 def test_hand_computed() -> None:
@@ -91,3 +92,8 @@ def test_too_few_tokens_warn_but_do_not_stop() -> None:
     assert len(check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16")) == 1
     with pytest.raises(RunHalted):
         check({**over, "fresh_tokens": 600.0}, WatchSettings(), "bfloat16")
+    recent = RecentKl(512)
+    for _ in range(3):
+        assert check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16", recent)
+    with pytest.raises(RunHalted, match=r"k3-KL between sampler and learner at equal weights is 0\.05"):
+        check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16", recent)

@@ -54,6 +54,20 @@ def test_the_model_alone_with_a_card(run: Path, tmp_path: Path) -> None:
     assert exported(run, tmp_path / "adapter", adapter=True) == {"adapter_config.json", "README.md"}
 
 
+def test_a_card_says_of_what_its_accuracy_is(run: Path, tmp_path: Path) -> None:
+    """As sampled and greedy, with intervals; the best of several is not shown as the only one."""
+    row = {"update": 5, "accuracy": 0.3, "standard_error": 0.05, "greedy_accuracy": 0.6, "greedy_standard_error": 0.1}
+    append_lines(run / "evaluations.jsonl", [row])
+    exported(run, tmp_path / "five", update=5)
+    card = (tmp_path / "five" / "README.md").read_text()
+    assert "| held-out accuracy at update 5, as sampled | 30.0% ± 9.8% |" in card
+    assert "| held-out accuracy at update 5, greedy | 60.0% ± 19.6% |" in card
+    assert "95 % interval" in card and "flatters" not in card
+    exported(run, tmp_path / "best", best=True)
+    best = (tmp_path / "best" / "README.md").read_text()
+    assert "The highest of 4 evaluations on the same prompts, which flatters it." in best
+
+
 def test_which_checkpoint(run: Path) -> None:
     directory = RunDirectory(run)
     assert choose_checkpoint(directory, None, best=True).name == "update_000010"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from rayzero.services.loop.group_buffer import GroupBuffer, GroupState
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.errors import PromptRefused, WorkerError
 from rayzero.services.schema.messages import Group
-from tests.fakes import FakePrompts, make_recipe
+from tests.fakes import FakePrompts, make_group, make_recipe
 from tests.unit.services.loop.kit import ScriptedRunner
 
 NAN = float("nan")
@@ -136,6 +137,27 @@ async def test_a_uniform_group_is_replaced_where_the_recipe_asks_for_it() -> Non
     async with entrance.at_work():
         assert entrance.finished == {0: DropReason.UNIFORM_REWARDS}
         assert entrance.begun == [0, 1, 2, 3, 4]
+
+
+async def test_equal_sums_of_unequal_parts_teach_where_every_part_is_normalised() -> None:
+    """GDPO has an advantage for them: dropped, they would be missing from what it is for."""
+    parts = [{"a": (1.0, 1.0), "f": (1.0, 0.0)}, {"a": (1.0, 0.0), "f": (1.0, 1.0)}]
+    cases: list[tuple[str, list[dict[str, tuple[float, float]] | None], DropReason | None]] = [
+        ("std_normalised", [*parts], DropReason.UNIFORM_REWARDS),
+        ("component_normalised", [*parts], None),
+        ("component_normalised", [parts[0], parts[0]], DropReason.UNIFORM_REWARDS),
+        ("component_normalised", [None, None], DropReason.UNIFORM_REWARDS),
+    ]
+    for advantage, judged, reason in cases:
+        entrance = Entrance(max_staleness=1, skip_uniform_groups=True)
+        learner = entrance.recipe.learner.model_copy(update={"advantage": advantage})
+        entrance.admission.recipe = entrance.recipe.model_copy(update={"learner": learner})
+        group = make_group(0, rewards=(1.0, 1.0))
+        rollouts = tuple(
+            replace(rollout, verdict=replace(rollout.verdict, parts=each))
+            for rollout, each in zip(group.rollouts, judged, strict=True)
+        )
+        assert entrance.admission._reason_to_drop(replace(group, rollouts=rollouts)) is reason
 
 
 async def test_a_refused_prompt_costs_itself_and_a_failed_group_its_place() -> None:

@@ -12,6 +12,7 @@ from rayzero.services.loop.canary import MAX_COMPLETIONS, MAX_TOKENS, Canary, ch
 from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import WorkerError
 from rayzero.services.schema.messages import Group, Rollout
+from rayzero.services.schema.recent_kl import RecentKl
 from tests.fakes import Events, FakeLearner, FakeRolloutWorker, make_completion, make_prompt, make_recipe, make_verdict
 from tests.unit.services.loop.kit import make_episode
 
@@ -86,9 +87,18 @@ async def test_the_kl_of_one_engine_is_hand_computed() -> None:
 
 def test_the_limits_of_the_watch_hold_for_it() -> None:
     limits = WatchSettings()
-    assert check_kl(math.nan, 0, limits, "bfloat16") == ([], None)
-    assert check_kl(1e-3, 512, limits, "bfloat16") == ([], None)
-    warnings, halt = check_kl(1e-2, 512, limits, "bfloat16")
+    recent = RecentKl(limits.min_tokens)
+    assert check_kl(math.nan, 0, recent, limits, "bfloat16") == ([], None)
+    assert check_kl(1e-3, 512, recent, limits, "bfloat16") == ([], None)
+    warnings, halt = check_kl(1e-2, 512, recent, limits, "bfloat16")
     assert "512 tokens that both scored at equal weights, is 0.01, over 0.005" in warnings[0] and halt is None
-    assert "over 0.02" in str(check_kl(3e-2, 512, limits, "bfloat16")[1])
-    assert check_kl(3e-2, 100, limits, "bfloat16")[1] is None, "one token would decide"
+    assert "over 0.02" in str(check_kl(3e-2, 512, recent, limits, "bfloat16")[1])
+
+
+def test_short_completions_stop_a_run_as_well() -> None:
+    """Eight completions of nine tokens are too few at a time, and the limit would never be reached: seven and a bit
+    comparisons are enough."""
+    limits, recent = WatchSettings(), RecentKl(512)
+    halts = [check_kl(3e-2, 72, recent, limits, "bfloat16")[1] for _ in range(8)]
+    assert halts[:7] == [None] * 7
+    assert "of 576 tokens that both scored at equal weights, is 0.03, over 0.02" in str(halts[7])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from rayzero.services.loop.length_bias import LengthBias, mean_length
-from rayzero.services.schema.causes import DropReason
-from rayzero.services.schema.messages import Completion, GroupCompletions, GroupRequest, Rollout
+from rayzero.services.schema.causes import DropReason, ErrorCause
+from rayzero.services.schema.messages import Completion, GroupCompletions, GroupRequest, Rollout, VerdictStatus
 from tests.fakes import FakeRolloutWorker, make_completion, make_group, make_verdict
 from tests.simulated_time import run_simulated
 from tests.unit.services.loop.kit import make_episode
@@ -64,6 +64,21 @@ def test_an_episode_is_as_long_as_what_was_sampled_of_it() -> None:
     lengths.on_drop([make_episode("SSOOOOS", (0, 5, "OSSSSS"))], DropReason.STALE)
     figures, _ = lengths.on_update([group])
     assert figures["completion_tokens_mean_begun"] == pytest.approx((4 + 8) / 2)
+
+
+def test_episodes_that_a_limit_ended_and_the_recipe_drops_count() -> None:
+    """They have no verdict, for being long: a batch of the others is shorter than what the policy writes."""
+    lengths = LengthBias()
+    ended = replace(make_verdict(), status=VerdictStatus.ERROR, reward=math.nan, cause=ErrorCause.TRUNCATED)
+    failed = replace(ended, cause=ErrorCause.ENVIRONMENT)
+    rollouts = [(4, make_verdict()), (4, make_verdict()), (40, ended), (90, failed)]
+    group = replace(
+        make_group(0), rollouts=tuple(Rollout(completion=of_length(n), verdict=verdict) for n, verdict in rollouts)
+    )
+    lengths.on_limit(replace(group, rollouts=(group.rollouts[2], group.rollouts[3])))
+    figures, _ = lengths.on_update([group])
+    assert figures["completion_tokens_mean_begun"] == pytest.approx((4 + 4 + 40 + 40) / 4)
+    assert figures["length_bias"] == pytest.approx(4 / 22 - 1)
 
 
 @pytest.mark.parametrize(

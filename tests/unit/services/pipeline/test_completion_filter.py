@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -45,16 +45,19 @@ def test_what_is_left_out(changes: dict[str, Any], reason: str) -> None:
     assert fault(candidate(**changes), settings) == reason
 
 
-def test_the_best_of_k_by_reward_then_the_shortest() -> None:
-    sieve = Sieve(CompletionFilter(max_per_prompt=2))
+@pytest.mark.parametrize(("ties", "kept"), [("sampled", [2, 0]), ("shortest", [2, 1])])
+def test_the_best_of_k_by_reward_then_as_the_recipe_says(ties: Literal["sampled", "shortest"], kept: list[int]) -> None:
+    """Among equals the shortest would teach short thoughts: that is asked for, or not done."""
+    sieve = Sieve(CompletionFilter(max_per_prompt=2, ties=ties))
     rows = [
         candidate(completion="a", index=0, num_tokens=9),
         candidate(completion="b", index=1, num_tokens=4),
         candidate(completion="c", index=2, num_tokens=30, reward=1.2),
         candidate(completion="d", index=3, status="wrong", components={"accuracy": 0.0}),
     ]
-    assert [row["index"] for row in sieve.best(rows)] == [2, 1]
+    assert [row["index"] for row in sieve.best(rows)] == kept
     assert sieve.reasons == {"wrong": 1, "not among the best": 1}
+    assert CompletionFilter().ties == "sampled"
 
 
 def test_equal_texts_of_a_prompt_are_kept_once_over_all_its_groups() -> None:

@@ -37,6 +37,20 @@ def changed(**sections: Any) -> Recipe:
             ["mostly those with long completions"],
         ),
         ({"learner": {"minibatches": 2}, "evaluation": {"temperature": 0, "num_completions": 4}}, ["answer 4 times"]),
+        (
+            {"learner": {"minibatches": 2, "optimizer": {"decay": "cosine"}}, "training": {"num_updates": 9}},
+            ["cosine to floor 0 ends at rate 0: update 9 changes nothing"],
+        ),
+        ({"learner": {"minibatches": 2, "optimizer": {"decay": "cosine", "floor": 0.1}}}, []),
+        (
+            {"learner": {"minibatches": 2, "optimizer": {"floor": 0.1}}},
+            ["floor: 0.1 has no effect with decay: constant"],
+        ),
+        (
+            {"learner": {"minibatches": 2, "optimizer": {"warmup_updates": 9}}, "training": {"num_updates": 9}},
+            ["the rate is still climbing when the run ends"],
+        ),
+        ({"learner": {"minibatches": 2, "advantage": "component_normalised"}}, ["rubric default has one"]),
     ],
 )
 def test_said(sections: dict[str, Any], words: list[str]) -> None:
@@ -55,6 +69,10 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
         ({"learner": {"advantage": "none"}}, "advantage: none with kl.beta 0 teaches nothing"),
         ({"learner": {"advantage": "none", "kl": {"beta": 0.1, "place": "reward"}}}, "teaches nothing: set kl.place"),
         (
+            {"learner": {"advantage": "component_normalised", "kl": {"beta": 0.1, "place": "reward"}}},
+            "kl.beta has no effect: set kl.place: loss",
+        ),
+        (
             {
                 "learner": {"loss": {"name": "dapo", "overlong_tokens": 300}},
                 "rollout": {"sampling": {"max_tokens": 200}},
@@ -65,6 +83,9 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
         ({"learner": {"minibatches": 3}}, r"minibatches \(3\) deals whole groups"),
         ({"learner": {"rejection": [{"name": "token_veto"}]}}, "without an edge nothing is rejected"),
         ({"learner": {"rejection": [{"name": "token_mask", "low": 2, "high": 1}]}}, "else everything is rejected"),
+        ({"learner": {"rejection": [{"name": "sequence_mask", "high": 0.5}]}}, "the ratio is 1, and that would be"),
+        ({"learner": {"correction": {"name": "icepop", "low": 3, "high": 2}}}, "all of it would be dropped"),
+        ({"learner": {"correction": {"name": "geometric_rejection", "high": 0.99}}}, "all of it would be dropped"),
     ],
 )
 def test_what_contradicts_itself_is_refused(sections: dict[str, Any], words: str) -> None:
