@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Any, TypeGuard
 
 from rayzero.services.observe.guide import GUIDE, advice
+from rayzero.services.schema.plain import is_finite
 
 Row = Mapping[str, Any]
 
@@ -95,7 +96,7 @@ def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mappin
 
 def _is_number(value: Any) -> TypeGuard[float]:
     """What is read from a file may be anything, and a screen must not end a run."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and is_finite(value)
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:

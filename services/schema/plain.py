@@ -24,6 +24,14 @@ class NotPlain(ValueError):
     """A value that JSON cannot hold; the message says what it is and where in the whole it stands."""
 
 
+def is_finite(number: float) -> bool:
+    """Whether a float can hold it: 10**400, for which math.isfinite raises, is as good as infinite."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def plain(value: Any) -> Any:
     """The value as JSON can hold it, whatever it is: NaN and infinity as null, which a strict reader would refuse, and
     what JSON does not know as its text."""
