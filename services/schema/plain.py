@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from rayzero.services.schema.printable import HOSTILE, encodable
 
@@ -30,6 +30,11 @@ def is_finite(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:
         return False
+
+
+def is_figure(value: Any) -> TypeGuard[float]:
+    """Whether what was read, which may be anything, is a number that can be computed with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
 
 
 def plain(value: Any) -> Any:
