@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.episodes import EpisodeOutcome
 from rayzero.services.schema.messages import Prompt, VerdictStatus
+from rayzero.services.schema.plain import is_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,8 +94,8 @@ def scored(value: float | None, *, full: float = 1.0, reason: str = "", **fields
     reason = as_reason(reason)
     if value is None:
         return Score(value=None, status=VerdictStatus.WRONG, reason=reason or "does not apply", **fields)
-    if not math.isfinite(value):
-        return failed(ErrorCause.NOT_FINITE, f"the reward returned {value}", **fields)
+    if not is_finite(value):
+        return failed(ErrorCause.NOT_FINITE, f"the reward returned {value!s:.40}", **fields)
     status = VerdictStatus.CORRECT if value >= full else VerdictStatus.WRONG
     return Score(value=float(value), status=status, reason=reason, **fields)
 

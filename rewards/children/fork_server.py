@@ -207,7 +207,9 @@ def _limit_memory(memory_bytes: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = used + memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    size = 0 if hard == 0 else 1  # at 1 no handler of crashes is started either, which 0 would start
+    resource.setrlimit(resource.RLIMIT_CORE, (size, size))
 
 
 def _describe(error: BaseException) -> str:

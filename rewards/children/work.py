@@ -117,6 +117,8 @@ class RewardLog:
         try:
             if math.isfinite(figure := float(value)):
                 self.metrics[str(name)] = figure
+        except OverflowError:  # a whole number that no float holds
+            return
         except (TypeError, ValueError):
             raise BadReturn(
                 f"{self._name}: log_metric({name!r}) takes a number, not a {type(value).__name__}"

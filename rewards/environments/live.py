@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from rayzero.services.schema.config.environment import EpisodeSettings
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRequest, ToolCall
 from rayzero.services.schema.errors import EnvironmentFailed
 from rayzero.services.schema.messages import ChatMessage
+from rayzero.services.schema.plain import is_finite
 
 FIRST_OBSERVATION_CHARS = 1_000_000
 """Of what reset appends to the prompt: it is cut nowhere, and a prompt that is too long is dropped as any other."""
@@ -98,7 +98,7 @@ class LiveEnvironment:
         value = (await self.process.ask_in("get_reward", self.settings.limits.step_s)).get("reward")
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
             raise EnvironmentFailed(f"get_reward returned {value!r:.40}: return a finite number, or None")
         return float(value)
 

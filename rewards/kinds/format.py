@@ -6,6 +6,7 @@ quadratic on a completion full of open tags. Tags are case-sensitive and written
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from rayzero.rewards.answer_part import answer_part
@@ -16,6 +17,8 @@ ANSWER_CLOSE = "</answer>"
 
 _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols that print as nothing: Hangul fillers and the empty Braille cell."""
+_INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef\U0001d159]")
+"""Marks that print as nothing: joiners, inherent vowels, variation selectors, the null note head."""
 
 
 class FormatReward(PureReward):
@@ -61,9 +64,13 @@ def format_fault(text: str, *, prefilled: bool = False, answer_tags: bool = Fals
 
 
 def is_blank(text: str) -> bool:
-    """Nothing in it can be seen: white space, control and format characters (zero-width space, joiners, …) only."""
+    """Nothing in it can be seen: white space, control and format characters (zero-width space, joiners, …) only, and
+    what is no character (Cs: half of one, Cn: none is assigned)."""
     return all(
-        character.isspace() or character in _INVISIBLE_LETTERS or unicodedata.category(character) in ("Cc", "Cf")
+        character.isspace()
+        or character in _INVISIBLE_LETTERS
+        or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Cn")
+        or _INVISIBLE_MARKS.match(character)
         for character in text
     )
 

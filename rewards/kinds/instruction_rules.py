@@ -46,7 +46,7 @@ def follows(text: str, name: str, arguments: Arguments) -> bool:
         raise BadInstructionError(f"unknown instruction {name!r}; known: {', '.join(RULES)}")
     try:
         return bool(text.strip()) and rule(text, arguments)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInstructionError(f"instruction {name!r}: {type(error).__name__} {error}") from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rayzero.rewards.answer_part import answer_part
@@ -61,17 +61,24 @@ def json_text(part: str, *, allow_prose: bool = False) -> str | None:
 def validator(_: Any) -> Callable[[list[Any]], list[Any]]:
     """For a child: validates (schema, JSON text)."""
     from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
+    from jsonschema.exceptions import SchemaError, ValidationError
+    from jsonschema.validators import extend, validator_for
     from referencing import Registry
     from referencing.exceptions import Unresolvable
+
+    def unique(_: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+        if wanted is True and isinstance(value, list) and len(set(map(_frozen, value))) < len(value):
+            yield ValidationError("its items are not all different")
 
     def judge(item: list[Any]) -> list[Any]:
         schema, text = item
         kind = validator_for(schema, default=Draft202012Validator)
         try:
             kind.check_schema(schema)
-            checker = kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+            # The package compares every pair of items: an answer of some thousand objects would take minutes.
+            checker = extend(kind, {"uniqueItems": unique})(
+                schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER
+            )
         except SchemaError as error:
             return [False, "", f"the schema is none: {error.message[:200]}"]
         except (RecursionError, ValueError) as error:
@@ -84,12 +91,15 @@ def validator(_: Any) -> Callable[[list[Any]], list[Any]]:
             fault = next(iter(checker.iter_errors(value)), None)
         except (Unresolvable, re.error) as error:
             return [False, "", f"the schema cannot be used: {error}"]
-        except RecursionError:
+        except Exception as error:  # 1e400 has no multiples, "a{9999999999}" is no pattern: the package raises for both
+            what = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
             try:  # a schema that refers to itself without end has no end for any value
                 next(iter(checker.iter_errors(None)), None)
             except RecursionError:
                 return [False, "", "the schema refers to itself without end"]
-            return [False, "nested too deeply", ""]
+            except Exception:
+                return [False, "", f"the schema cannot be used: {what}"]
+            return [False, f"it cannot be held against the schema: {what}", ""]
         return [fault is None, "the schema accepts it" if fault is None else _shown(fault.json_path, fault.message), ""]
 
     return judge
@@ -107,6 +117,15 @@ def strict_json(text: str) -> Any:
         return dict(pairs)
 
     return json.loads(text, parse_constant=refuse, object_pairs_hook=once)
+
+
+def _frozen(value: Any) -> Any:
+    """Equal exactly where JSON Schema has two values equal: 1 is 1.0, and true is not 1."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, _frozen(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(_frozen, value))
+    return isinstance(value, bool), value
 
 
 def _shown(path: str, message: str) -> str:

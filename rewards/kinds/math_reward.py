@@ -109,6 +109,6 @@ def gold_text(answer: Any) -> str | None:
     """A gold answer as text: strings as they are, numbers as written; None where it is neither."""
     if isinstance(answer, str):
         return answer
-    if isinstance(answer, bool) or not isinstance(answer, int | float) or not math.isfinite(answer):
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
         return None
-    return str(answer)
+    return None if isinstance(answer, float) and not math.isfinite(answer) else str(answer)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import resource
 from dataclasses import asdict, dataclass
 from typing import Any
 
 MIB = 1 << 20
 MAX_PENDING_SIGNALS = 256
+_CORE_BYTES = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % (1 << 64))
+"""Where crashes go to a program (`|` in kernel.core_pattern), the kernel starts it, as root, for one with a limit of 0,
+and for none with a limit of 1; either writes no file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ class Limits:
             "NOFILE": self.num_files,
             "FSIZE": self.file_bytes,
             "STACK": self.stack_bytes,
-            "CORE": 0,
+            "CORE": _CORE_BYTES,
             # What the kernel counts for the whole user: a box may not use it up for the user's other processes.
             "SIGPENDING": MAX_PENDING_SIGNALS,
             "MSGQUEUE": 0,

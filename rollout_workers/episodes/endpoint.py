@@ -73,7 +73,7 @@ class EpisodeEndpoint:
         body = await _read(receive)
         headers = dict(scope["headers"])
         retries = headers.get(_CLIENT_RETRIES, b"")
-        is_retry = int(retries) > 0 if retries.isdigit() else None
+        is_retry = retries.strip(b"0") != b"" if retries.isdigit() else None
         digest = hashlib.sha256(path.encode() + b"\n" + body).hexdigest()
         answered = self._answered.setdefault(session, AnsweredCalls())
         make = self._chat if path == "/v1/chat/completions" else self._tokens

@@ -118,12 +118,15 @@ class EngineParser:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.tool_parsers import ToolParserManager
 
+        from rayzero.rollout_workers.episodes.bounded_patterns import bound_patterns  # with a package of vLLM's
+
         try:
             kind = ToolParserManager.get_tool_parser(name)
         except KeyError:
             known = ", ".join(sorted({"auto", "hermes", "text", *ToolParserManager.list_registered()}))
             raise RecipeError(f"environment.tool_parser: there is no {name}; there are {known}") from None
         try:
+            bound_patterns(kind)
             self._request = ChatCompletionRequest(
                 model="policy", messages=[{"role": "user", "content": ""}], tools=list(tools) or None
             )

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rayzero.services.cli.client import find_directory
 from rayzero.services.cli.page_data import page_data
-from rayzero.services.cli.run_list import describe, shown
+from rayzero.services.cli.run_list import describe, figures, shown
 from rayzero.services.observe.browse.page import file_page
 from rayzero.services.observe.browse.rollout_index import Filter
 from rayzero.services.schema.errors import UsageError
@@ -52,7 +52,7 @@ def compare_runs(names: Sequence[str], runs: Path, as_json: bool, html: Path | N
         print(f"{html}: the curves of {len(directories)} runs", file=sys.stderr)
         return
     settings = settings_that_differ([directory.recipe() or {} for directory in directories])
-    figures = {name: [_recent(directory, name) for directory in directories] for name in COMPARED} | {
+    found = {name: [_recent(directory, name) for directory in directories] for name in COMPARED} | {
         f"held-out accuracy, {label}": [describe(directory)[name] for directory in directories]
         for label, name in (
             ("before", "accuracy_before"),
@@ -63,10 +63,10 @@ def compare_runs(names: Sequence[str], runs: Path, as_json: bool, html: Path | N
         )
     }
     if as_json:
-        print(json.dumps({"settings": settings, "figures": figures}))
+        print(json.dumps({"settings": settings, "figures": found}))
         return
     console = terminal()
-    for title, rows in (("settings that differ", settings), ("means of the last ten updates", figures)):
+    for title, rows in (("settings that differ", settings), ("means of the last ten updates", found)):
         table = Table(title=title)
         for name in ("", *(directory.path.name for directory in directories)):
             table.add_column(name, overflow="fold")
@@ -97,6 +97,5 @@ def _at(value: Any, key: str) -> Any:
 
 
 def _recent(directory: RunDirectory, name: str) -> float | None:
-    rows = read_lines(directory.file("metrics.jsonl"))[-10:]
-    values = [row[name] for row in rows if row.get(name) is not None]
+    values = figures(read_lines(directory.file("metrics.jsonl"))[-10:], name)
     return sum(values) / len(values) if values else None

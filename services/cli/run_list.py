@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.cli.client import live_run
+from rayzero.services.schema.plain import is_figure
 from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
@@ -54,22 +56,27 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
     """One run in figures."""
     rows = read_lines(directory.file("metrics.jsonl"))
     evaluations = read_lines(directory.file("evaluations.jsonl"))
-    accuracies = [row["accuracy"] for row in evaluations]
+    accuracies, greedy = (figures(evaluations, name) for name in ("accuracy", "greedy_accuracy"))
+    rewards, updates, times = (figures(rows, name) for name in ("reward_mean", "update", "time_s"))
     alive = live_run(directory.file(ADDRESS_FILE)) is not None
-    greedy = [row["greedy_accuracy"] for row in evaluations if "greedy_accuracy" in row]
     return {
         "run": directory.path.name,
         "directory": str(directory.path),
         "state": "finished" if directory.is_finished() else "live" if alive else "stopped",
-        "update": rows[-1]["update"] if rows else 0,
-        "reward": rows[-1]["reward_mean"] if rows else None,
+        "update": updates[-1] if updates else 0,
+        "reward": rewards[-1] if rewards else None,
         "accuracy_before": accuracies[0] if accuracies else None,
         "accuracy_best": max(accuracies, default=None),
         "accuracy_last": accuracies[-1] if accuracies else None,
         "greedy_before": greedy[0] if greedy else None,
         "greedy_last": greedy[-1] if greedy else None,
-        "seconds": round(rows[-1]["time_s"] - rows[0]["time_s"], 1) if rows else None,
+        "seconds": round(times[-1] - times[0], 1) if times else None,
     }
+
+
+def figures(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """Those of a record that are numbers: what stands in another's directory must not hide the other runs."""
+    return [value for row in rows if is_figure(value := row.get(name))]
 
 
 def shown(value: Any) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any, TypeGuard
+from typing import Any
 
 from rayzero.services.observe.guide import GUIDE, advice
+from rayzero.services.schema.plain import is_figure
 
 Row = Mapping[str, Any]
 
@@ -83,8 +84,8 @@ class Health:
 
 def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mapping[str, Any] | None = None) -> Health:
     """The health of a run from its rows; `status` is a live run's, with `stalled_s`, `stall_limit_s` and `fleets`."""
-    rows = [row for row in rows if _is_number(row.get("reward_mean"))]  # a batch without a verdict has none
-    evaluations = [row for row in evaluations if _is_number(row.get("accuracy"))]
+    rows = [row for row in rows if is_figure(row.get("reward_mean"))]  # a batch without a verdict has none
+    evaluations = [row for row in evaluations if is_figure(row.get("accuracy"))]
     found = [*_standing_still(status or {}), *_workers(status or {}, bool(rows))]
     for rule in RULES if rows else ():
         found += rule(rows)
@@ -93,13 +94,8 @@ def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mappin
     return Health(tuple(found), _summary(rows, evaluations))
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    """What is read from a file may be anything, and a screen must not end a run."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _mean(rows: Sequence[Row], name: str) -> float:
-    values = [float(row[name]) for row in rows if _is_number(row.get(name))]
+    values = [float(row[name]) for row in rows if is_figure(row.get(name))]
     return sum(values) / len(values) if values else math.nan
 
 
@@ -169,7 +165,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
             text = f"completions are {grown:.1f} times as long as at the start, for no more reward"
             yield Symptom(Level.YELLOW, text, "length-blow-up")
     bias = recent[-1].get("length_bias")
-    if _is_number(bias) and bias < -0.1:
+    if is_figure(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: the late ones are dropped"
         yield Symptom(Level.YELLOW, text, "short-completions-are-preferred")
 
@@ -177,7 +173,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
 def _verdicts(rows: Sequence[Row]) -> Iterator[Symptom]:
     recent = rows[-WINDOW:]
     errors, judged = (
-        sum(row[name] for row in recent if _is_number(row.get(name))) for name in ("verdict_errors", "samples")
+        sum(row[name] for row in recent if is_figure(row.get(name))) for name in ("verdict_errors", "samples")
     )
     share = errors / (errors + judged) if errors else 0.0
     if share > 0.02:
@@ -189,7 +185,7 @@ def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
     warnings = rows[-1].get("warnings")
     for warning in warnings if isinstance(warnings, list | tuple) else ():
         yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree")
-    if _is_number(rows[-1].get("nonfinite_logprobs")) and rows[-1]["nonfinite_logprobs"]:
+    if is_figure(rows[-1].get("nonfinite_logprobs")) and rows[-1]["nonfinite_logprobs"]:
         text = f"{rows[-1]['nonfinite_logprobs']:.0f} tokens have a log-probability that is not finite"
         yield Symptom(Level.YELLOW, text, "engine-and-learner-disagree")
 
@@ -198,7 +194,7 @@ def _held_out(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Sympt
     if len(evaluations) < 2:
         return
     best, last = max(evaluations, key=lambda row: row["accuracy"]), evaluations[-1]
-    error = float(last["standard_error"]) if _is_number(last.get("standard_error")) else 0.0
+    error = float(last["standard_error"]) if is_figure(last.get("standard_error")) else 0.0
     if best["accuracy"] - last["accuracy"] > max(2 * MOVED, 3 * error):
         rising = len(rows) > WINDOW and _mean(rows[-WINDOW:], "reward_mean") >= _mean(rows[:WINDOW], "reward_mean")
         why = ", while the training reward did not: the reward has a hole" if rising else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rayzero.services.run.preflight import prepare
 from rayzero.services.schema.config.pipeline import EvalStage
 from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.messages import Group
+from rayzero.services.schema.plain import is_finite
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.rollout_file import rollout_lines
 from rayzero.services.store.run_directory import write_json
@@ -54,7 +54,7 @@ def unmet_expectations(settings: EvalStage, results: Mapping[str, Any]) -> list[
         measured = by_source[ALL if ALL in by_source else next(iter(by_source))]
         for name, bounds in figures.items():
             value = measured[name]["mean"] if isinstance(measured.get(name), Mapping) else None
-            if value is None or not math.isfinite(value):
+            if value is None or not is_finite(value):
                 known = ", ".join(key for key, each in measured.items() if isinstance(each, Mapping))
                 found.append(f"{model}: there is no {name}; there are: {known}")
             elif bounds.min is not None and value < bounds.min:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from rayzero.services.schema.printable import HOSTILE, encodable
 
@@ -22,6 +22,19 @@ Foreign = Callable[[Any, str, Path], Any]
 
 class NotPlain(ValueError):
     """A value that JSON cannot hold; the message says what it is and where in the whole it stands."""
+
+
+def is_finite(number: float) -> bool:
+    """Whether a float can hold it: 10**400, for which math.isfinite raises, is as good as infinite."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
+def is_figure(value: Any) -> TypeGuard[float]:
+    """Whether what was read, which may be anything, is a number that can be computed with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
 
 
 def plain(value: Any) -> Any:

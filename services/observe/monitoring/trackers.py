@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from rayzero.services.schema.config.observe import TrackerName
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import Group
+from rayzero.services.schema.plain import is_figure
 
 logger = logging.getLogger(__name__)
 
@@ -167,11 +167,7 @@ class Tracking:
             self._ask(tracker, tracker.close)
 
     def _log(self, row: Mapping[str, Any], update: int) -> None:
-        figures = {
-            name: float(value)
-            for name, value in row.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        }
+        figures = {name: float(value) for name, value in row.items() if is_figure(value)}
         for tracker in self.trackers:
             self._ask(tracker, tracker.log, figures, update)
 

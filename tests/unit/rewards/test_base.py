@@ -17,5 +17,11 @@ def test_a_reason_is_valid_unicode_of_bounded_length(text: str) -> None:
         assert 0 < len(score.reason) <= 6 * MAX_REASON_CHARS
 
 
+def test_a_number_that_no_float_holds_is_an_error_and_not_written_out() -> None:
+    for value in (float("nan"), float("inf"), 10**400, -(10**4000)):
+        score = scored(value)
+        assert score.cause is ErrorCause.NOT_FINITE and len(score.reason) < 100
+
+
 def test_what_can_be_read_stays_as_it_is() -> None:
     assert scored(1.0, reason="42 equals 42 · é中").reason == "42 equals 42 · é中"

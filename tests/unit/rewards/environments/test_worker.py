@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
 from rayzero.services.schema.config.environment import PythonEnvironment
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeOutcome, EpisodeRecord, ToolCall
-from rayzero.services.schema.errors import ActorStartError, EngineFailed
+from rayzero.services.schema.errors import ActorStartError, EngineFailed, EnvironmentFailed
 from tests.fakes_episodes import FakeSessions, Speaker, calls, environment, episode_request, in_turn, said
 
 COUNT = in_turn(calls("add", number=3), calls("subtract", number=1), said("it is 2"))
@@ -194,6 +195,17 @@ def test_a_reset_or_a_reward_that_fails_is_an_error(where: str) -> None:
         outcome = outcome_of(record)
         assert outcome.end is EpisodeEnd.ENVIRONMENT_ERROR and outcome.reward is None and outcome.reason
         assert len(record.completion.turns) <= (1 if where == "reset" else 2)
+
+
+@pytest.mark.parametrize("value", [10**400, float("nan"), float("-inf"), True, "1", [1]])
+async def test_a_reward_that_is_forged_ends_the_episode_alone(value: Any) -> None:
+    class Forged:
+        async def ask_in(self, op: str, deadline_s: float) -> dict[str, Any]:
+            return {"reward": value}
+
+    process: Any = Forged()
+    with pytest.raises(EnvironmentFailed, match="return a finite number"):
+        await LiveEnvironment(process=process, settings=environment("Counting")).reward()
 
 
 def test_an_engine_that_dies_is_named() -> None:

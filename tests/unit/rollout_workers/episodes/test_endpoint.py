@@ -327,6 +327,14 @@ async def test_an_engine_that_died_is_a_server_error_that_may_be_tried_again(mon
         assert (await client.post(f"{at.base(session)}/chat/completions", json=body)).status_code == 200
 
 
+@pytest.mark.parametrize("retries", ["0", "1", "00", "9" * 5000, "-1", "1e9", "\u00b2", ""])
+async def test_a_header_of_any_number_is_no_fault_of_the_server(retries: str) -> None:
+    async with served("abc", "abc") as at, httpx.AsyncClient(trust_env=False) as client:
+        headers = {"x-stainless-retry-count": retries.encode("latin-1")}
+        url = f"{at.base(at.open())}/chat/completions"
+        assert (await client.post(url, json={"messages": [QUESTION]}, headers=headers)).status_code == 200  # type: ignore[arg-type]
+
+
 async def test_half_open_connections_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EndpointConnection, "request_s", 0.3)
     monkeypatch.setattr(endpoint_module, "BODY_S", 0.3)

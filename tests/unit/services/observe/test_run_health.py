@@ -101,7 +101,7 @@ def test_few_or_broken_figures_are_no_fault() -> None:
     assert examine([]).line == "no update has been made yet"
     assert not examine([{"update": 1, "reward_mean": 0.0}]).findings
     many: list[dict[str, Any]] = rows(40)
-    for broken in (None, math.nan, "?", [1]):
+    for broken in (None, math.nan, "?", [1], 10**400):
         many[20] = dict.fromkeys(many[20], broken) | {"update": 21, "warnings": ()}
         assert not examine(many, [*held_out(0.2, 0.5), {"update": 30, "accuracy": broken}]).findings
     assert not examine(rows(entropy=None, truncated_share=math.nan, reward_std=math.nan)).findings
