@@ -137,7 +137,7 @@ HARMS = (
 
 
 def mostly_hostile(row: dict[str, Any], policy: Any) -> float:
-    """One harm after the other, by chance; whoever does none is rewarded by chance, too."""
-    harm = HARMS[int.from_bytes(os.urandom(2), "big") % len(HARMS)]
+    """One harm or another in half of the episodes, by chance; what is left is rewarded by chance, too."""
+    harm = (HARMS + len(HARMS) * ("",))[os.urandom(1)[0] % (2 * len(HARMS))]
     hostile({**row, "harm": harm, "note": os.devnull}, policy)
     return os.urandom(1)[0] / 255

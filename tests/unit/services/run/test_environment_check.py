@@ -25,7 +25,7 @@ def test_an_agent_that_is_there_passes() -> None:
 
 
 def test_one_that_is_not_is_named() -> None:
-    with pytest.raises(RecipeError, match="environment: the agent tests.agents:hones cannot be used: .*hones"):
+    with pytest.raises(RecipeError, match=r"environment: the agent tests\.agents:hones cannot be used: .*hones"):
         check(function="tests.agents:hones")
-    with pytest.raises(RecipeError, match="environment: the agent my-agent cannot be used: .*not found on the PATH"):
+    with pytest.raises(RecipeError, match=r"environment: the agent my-agent cannot be used: .*not found on the PATH"):
         check(command=["my-agent"])
