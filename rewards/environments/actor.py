@@ -5,9 +5,8 @@ Async, so that many episodes run side by side in one actor: nothing here compute
 
 from __future__ import annotations
 
-from rayzero.rewards.environments.agent_host import AgentHost
-from rayzero.rewards.environments.worker import EnvironmentHost
-from rayzero.services.schema.config.environment import AgentEnvironment, AnyEnvironment
+from rayzero.rewards.environments.hosts import host_of
+from rayzero.services.schema.config.environment import AnyEnvironment
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.interfaces import SessionHost
 
@@ -17,7 +16,7 @@ class EnvironmentActor:
 
     def __init__(self, settings: AnyEnvironment) -> None:
         """Cheap: processes come with `start`."""
-        self._host = AgentHost(settings) if isinstance(settings, AgentEnvironment) else EnvironmentHost(settings)
+        self._host = host_of(settings)
 
     async def start(self) -> None:
         """Make one environment, or look for the agent. Raises ActorStartError for what can never work."""

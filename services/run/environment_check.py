@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from rayzero.rewards.environments.agent_host import AgentHost
 from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
-from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment
+from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment, TextArenaEnvironment
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.episodes import EpisodeRequest
 from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, RecipeError
@@ -26,6 +26,8 @@ def check_environment(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[
         RecipeError: it cannot be used; names what is missing.
     """
     settings = recipe.environment
+    if isinstance(settings, TextArenaEnvironment):
+        settings = settings.as_class()
     prompt = next(iter(prompts), None)
     if isinstance(settings, AgentEnvironment):
         asyncio.run(_look_for(settings, say))

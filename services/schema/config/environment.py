@@ -167,12 +167,50 @@ class AgentEnvironment(EpisodeSettings):
         return self
 
 
+class TextArenaEnvironment(EpisodeSettings):
+    """A game of textarena that one player plays, in whole turns. What it draws, it draws by the episode's seed."""
+
+    kind: Literal["textarena"] = "textarena"
+    limits: PythonLimits = PythonLimits()
+    """What one episode may use."""
+    game: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """As textarena registers it: `GuessTheNumber-v0`, `TowerOfHanoi-v0`, `FrozenLake-v0`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Options of the game, e.g. `{max_number: 10}`."""
+    packages: str | None = None
+    """A folder with textarena in it, where this Python has none: `pip install --target FOLDER textarena`. It stands
+    behind all that is installed."""
+
+    def as_class(self) -> PythonEnvironment:
+        """The class that plays it."""
+        shared = {name: getattr(self, name) for name in EpisodeSettings.model_fields}
+        return PythonEnvironment.model_validate(
+            {
+                **shared,
+                "factory": "rayzero.rewards.environments.textarena_game:TextArenaGame",
+                "arguments": {**self.arguments, "game": self.game, "packages": self.packages},
+                "tool_parser": "text",
+            }
+        )
+
+    @model_validator(mode="after")
+    def _has_no_tools(self) -> TextArenaEnvironment:
+        if self.tool_parser not in ("auto", "text"):
+            raise ValueError(f"tool_parser: {self.tool_parser}: a game reads whole turns, leave it out")
+        if taken := {"game", "packages"} & self.arguments.keys():
+            raise ValueError(f"arguments.{min(taken)}: write it beside arguments")
+        return self
+
+
 def _kind(given: Any) -> str:
     kind = given.get("kind", "python") if isinstance(given, Mapping) else getattr(given, "kind", "python")
     return str(kind)
 
 
 AnyEnvironment = Annotated[
-    Annotated[PythonEnvironment, Tag("python")] | Annotated[AgentEnvironment, Tag("agent")], Discriminator(_kind)
+    Annotated[PythonEnvironment, Tag("python")]
+    | Annotated[AgentEnvironment, Tag("agent")]
+    | Annotated[TextArenaEnvironment, Tag("textarena")],
+    Discriminator(_kind),
 ]
 """What `environment` in a recipe may be; without a `kind` it is a Python class."""
