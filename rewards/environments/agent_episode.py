@@ -71,9 +71,10 @@ class AgentEpisode:
             "api_key": session.name,
             "model": POLICY_MODEL,
         }
-        row = {**row_of(request), "seed": request.environment_seed}
+        seed = request.environment_seed
+        row = {"seed": seed, **row_of(request)}
         label = f"[group {request.group_id} episode {request.index}] "
-        running = asyncio.create_task(self.process.ask("run", row=row, policy=policy, label=label))
+        running = asyncio.create_task(self.process.ask("run", row=row, seed=seed, policy=policy, label=label))
         watching = asyncio.create_task(session.watch(limits.start_s, limits.step_s))
         tasks: set[asyncio.Task[object]] = {running, watching}  # type: ignore[arg-type]
         try:

@@ -1,6 +1,6 @@
 """What runs in the process of one episode of an agent: starts the agent below itself, and waits for its end.
 
-    {n, op: run, row, policy, label} -> {n, reward, failure}
+    {n, op: run, row, seed, policy, label} -> {n, reward, failure}
 
 Whatever the agent does to itself, its memory or its output, this process outlives it and says how it ended.
 """
@@ -71,7 +71,7 @@ def agent_host(spec: AgentSpec) -> Callable[[Mapping[str, Any]], dict[str, Any]]
             ended = streams.supervise(_start_command(spec.command, row, policy, streams))
             reward, failure = _said(streams.last_line, ended)
         else:
-            call = _call_of(function, spec.arguments, row, policy)
+            call = _call_of(function, spec.arguments, item, policy)
             ended = streams.supervise(_fork(call, streams, libc))
             reward, failure = _returned(streams.result, ended)
         end_the_rest()
@@ -94,14 +94,14 @@ def _checked(function: Any, spec: AgentSpec) -> Callable[..., Any]:
 
 
 def _call_of(
-    function: Callable[..., Any], arguments: Mapping[str, Any], row: Mapping[str, Any], policy: ServedPolicy
+    function: Callable[..., Any], arguments: Mapping[str, Any], item: Mapping[str, Any], policy: ServedPolicy
 ) -> Callable[[], Any]:
     def call() -> Any:
-        random.seed(row["seed"])
+        random.seed(item["seed"])
         if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(row["seed"] % 2**32)
+            sys.modules["numpy"].random.seed(item["seed"] % 2**32)
         os.environ.update(_with_no_proxy(os.environ, policy))
-        result = function(dict(row), policy, **arguments)
+        result = function(dict(item["row"]), policy, **arguments)
         return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
 
     return call
@@ -142,7 +142,7 @@ def _start_command(command: Sequence[str], row: Mapping[str, Any], policy: Serve
         "OPENAI_MODEL": policy.model,
     }
     with tempfile.TemporaryFile() as given:  # a pipe would wait for a program that reads nothing
-        given.write(json.dumps(row).encode() + b"\n")
+        given.write(json.dumps(row, default=str).encode() + b"\n")  # of a date, say, what it looks like
         given.seek(0)
         process = subprocess.Popen(
             list(command), stdin=given, stdout=streams.write_out, stderr=streams.write_error, env=environment
