@@ -99,10 +99,12 @@ def hostile(row: dict[str, Any], policy: Any) -> Any:
         return float("nan")
     if harm == "text":
         return "good"
-    if harm == "leaves others":
+    if harm.startswith("leaves others"):
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         with open(row["note"], "w", encoding="ascii") as file:
             file.write(str(left.pid))
+    if harm == "leaves others, and hangs":
+        time.sleep(3600)
     if harm == "late" and os.fork() == 0:
         os.setsid()
         time.sleep(1.0)

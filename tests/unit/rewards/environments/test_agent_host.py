@@ -212,9 +212,13 @@ def test_what_an_agent_does_costs_its_episode_alone(capfd: pytest.CaptureFixture
     assert len(capfd.readouterr().err) < 200_000, "a flood does not reach the log"
 
 
-def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("harm", "end"), [("leaves others", "answered"), ("leaves others, and hangs", "step_deadline")]
+)
+def test_what_it_leaves_behind_ends_with_it(tmp_path: Path, harm: str, end: str) -> None:
     note = tmp_path / "pid"
-    play(agent("hostile"), "abc", harm="leaves others", note=str(note))
+    record = play(agent("hostile", limits={"step_s": 3}), "abc", harm=harm, note=str(note))
+    assert outcome_of(record).end == end
     give_up = time.monotonic() + 20
     while psutil.pid_exists(int(note.read_text())):
         assert time.monotonic() < give_up
