@@ -29,15 +29,15 @@ class RolloutActor(RolloutEngine):
             weights_come_whole=recipe.learner.lora is None,
         )
         super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)
+        self._in_cluster = recipe.cluster.address is not None
 
     async def serve_metrics(self, local: bool) -> str:
         """Where Prometheus finds this engine's figures, as `host:port`; `local`: on this machine alone."""
         return serve_metrics(_host(local))
 
-    async def serve_episodes(self, local: bool) -> str:
-        """Where agents find the OpenAI-compatible endpoint of this engine's episodes, as `host:port`; `local`: on this
-        machine alone. An episode's base URL is `http://{host:port}/sessions/{session}/v1`."""
-        return await self._endpoint.start(_host(local))
+    async def serve_episodes(self) -> str:
+        """As `RolloutEngine.serve_episodes`; in a cluster on the node's own address, for agents of other nodes."""
+        return await self._endpoint.start(_host(local=not self._in_cluster))
 
 
 def _host(local: bool) -> str:

@@ -29,7 +29,7 @@ from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
 from rayzero.rollout_workers.stop_strings import cut_at_stop
 from rayzero.rollout_workers.templates import render, room_after
-from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.errors import RayzeroError, RecipeError, WorkerError
 from rayzero.services.schema.messages import (
     ChatMessage,
@@ -158,6 +158,19 @@ class RolloutEngine:
             EpisodeClosed: there is no such session any more.
         """
         return self._episodes.close(session)
+
+    async def serve_episodes(self) -> str:
+        """Where agents of this machine find the endpoint of this engine's episodes, as `host:port`. An
+        episode's base URL is `http://{host:port}/sessions/{session}/v1`."""
+        return await self._endpoint.start("127.0.0.1")
+
+    async def watch_episode(self, session: str, start_s: float, step_s: float) -> EpisodeEnd:
+        """See `RolloutWorker.watch_episode`.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
+        return await self._episodes.find(session).watch(start_s, step_s)
 
     async def abort(self, group_id: int) -> None:
         """End a group's running completions with finish_reason `abort`; its `generate` returns what there is. So do the

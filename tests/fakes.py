@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.errors import EpisodeClosed, WorkerError
 from rayzero.services.schema.interfaces import SftExample
 from rayzero.services.schema.messages import (
@@ -177,6 +177,15 @@ class FakeRolloutWorker:
             raise EpisodeClosed(f"{self.name} has no session {session}")
         completion = make_completion(self.version)
         return EpisodeRecord(prompt_token_ids=np.arange(4, dtype=np.int32), prompt_text="", completion=completion)
+
+    async def serve_episodes(self) -> str:
+        self._step("serve_episodes")
+        return "127.0.0.1:9"
+
+    async def watch_episode(self, session: str, start_s: float, step_s: float) -> EpisodeEnd:
+        self._step("watch_episode")
+        await asyncio.sleep(start_s if session in self.sessions else 0)
+        return EpisodeEnd.ENVIRONMENT_ERROR
 
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         self._step("logprobs")

@@ -110,6 +110,15 @@ class FakeSessions:
             ),
         )
 
+    async def serve_episodes(self) -> str:
+        """Where nothing listens: these sessions are asked by drivers alone."""
+        return "127.0.0.1:9"
+
+    async def watch_episode(self, session: str, start_s: float, step_s: float) -> EpisodeEnd:
+        """As a rollout worker's, of an agent that never asks."""
+        await asyncio.sleep(start_s)
+        return EpisodeEnd.ENVIRONMENT_ERROR
+
     def _live(self) -> None:
         if self.dead:
             raise WorkerError("the engine is dead")

@@ -124,6 +124,11 @@ class ForkServer:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._control.fileno(), self._on_notice)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that forks."""
+        return self._process.pid
+
     async def fork(self) -> Child:
         """A new child, not yet ready."""
         ours, theirs = socket.socketpair()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from rayzero.rewards.environments.live import Answer, LiveEnvironment
 from rayzero.rewards.environments.masking import without_turns
 from rayzero.rewards.environments.session import Session
-from rayzero.services.schema.config.environment import EpisodeSettings
+from rayzero.services.schema.config.environment import PythonEnvironment
 from rayzero.services.schema.episodes import (
     EpisodeEnd,
     EpisodeOutcome,
@@ -35,7 +35,7 @@ class Episode:
     request: EpisodeRequest
     engine: SessionHost
     environment: LiveEnvironment
-    settings: EpisodeSettings
+    settings: PythonEnvironment
     clock: Callable[[], float] = time.monotonic
     messages: list[ChatMessage] = field(default_factory=list)
     """After the prompt."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import pprint
+import signal
 from typing import Any
 
 from rayzero.rewards.children.child import Child, ChildFailure, ForkServer
 from rayzero.rewards.children.pool import pickled
+from rayzero.rewards.environments.agent_work import AgentSpec
 from rayzero.rewards.environments.work import HostSpec
+from rayzero.rewards.sandbox.processes import descendants
 from rayzero.services.schema.errors import EnvironmentFailed
 
 TARGET = "rayzero.rewards.environments.work:episode_host"
@@ -24,7 +29,9 @@ class EpisodeProcess:
         self.is_alive = True
 
     @classmethod
-    async def start(cls, server: ForkServer, spec: HostSpec, memory_bytes: int, deadline_s: float) -> EpisodeProcess:
+    async def start(
+        cls, server: ForkServer, spec: HostSpec | AgentSpec, memory_bytes: int, deadline_s: float
+    ) -> EpisodeProcess:
         """Fork it, and let it make the environment.
 
         Raises:
@@ -96,8 +103,17 @@ class EpisodeProcess:
         """End it, with all that it started."""
         if self.is_alive:
             self.is_alive = False
+            self._end_strays()
             self._server.kill(self._child.pid)
             self._child.hang_up()
+
+    def _end_strays(self) -> None:
+        """What left the process's group, as a tool's server does that was started in a session of its own."""
+        own = self._child.pid
+        for pid in descendants(own, self._server.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) != own:
+                    os.kill(pid, signal.SIGKILL)
 
     async def _epitaph(self, op: str, error: Exception) -> str:
         if isinstance(error, OSError) and error.errno and error.strerror and "bytes" in error.strerror:

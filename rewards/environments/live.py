@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rayzero.rewards.environments.episode_process import EpisodeProcess
 from rayzero.rewards.environments.observations import shown
-from rayzero.services.schema.config.environment import EpisodeSettings
+from rayzero.services.schema.config.environment import PythonEnvironment
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRequest, ToolCall
 from rayzero.services.schema.errors import EnvironmentFailed
 from rayzero.services.schema.messages import ChatMessage
@@ -46,7 +46,7 @@ class LiveEnvironment:
     """Asks the episode's process, and the sandbox where the model runs a program."""
 
     process: EpisodeProcess
-    settings: EpisodeSettings
+    settings: PythonEnvironment
     programs: ProgramRunner | None = None
     """None: `python` is no tool here."""
     num_calls: int = 0
@@ -58,13 +58,8 @@ class LiveEnvironment:
         Raises:
             EnvironmentFailed: it raised, died or took too long.
         """
-        prompt = request.prompt
-        row = {
-            "prompt": [{"role": message.role, "content": message.content} for message in prompt.messages],
-            "answer": prompt.answer,
-            **prompt.columns,
-        }
-        reply = await self.process.ask_in("reset", self.settings.limits.start_s, row=row, seed=request.environment_seed)
+        row, seed = row_of(request), request.environment_seed
+        reply = await self.process.ask_in("reset", self.settings.limits.start_s, row=row, seed=seed)
         observation = reply.get("observation")
         if observation is not None and not isinstance(observation, str):
             raise EnvironmentFailed("its process answered reset with something else")
@@ -167,3 +162,13 @@ class LiveEnvironment:
             raise EnvironmentFailed("its process answered with something that is no text")
         self._done = self._done or reply.get("done") is True
         return None if content is None else shown(content, self.settings.limits.observation_chars + 64)
+
+
+def row_of(request: EpisodeRequest) -> dict[str, Any]:
+    """What an environment is given of a row: its columns, the prompt and the answer by name."""
+    prompt = request.prompt
+    return {
+        "prompt": [{"role": message.role, "content": message.content} for message in prompt.messages],
+        "answer": prompt.answer,
+        **prompt.columns,
+    }

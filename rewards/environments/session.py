@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.errors import DeadlineError, EngineFailed, EpisodeClosed, WorkerError
 from rayzero.services.schema.interfaces import SessionHost
 from rayzero.services.schema.messages import ChatMessage
@@ -29,6 +29,14 @@ class Session:
     async def turn(self, messages: Sequence[ChatMessage]) -> SessionTurn:
         """What the model says after the conversation that followed the prompt."""
         return await _of_engine(self.engine.turn(self.name, tuple(messages)))
+
+    async def address(self) -> str:
+        """`host:port` where an agent may ask for turns by itself."""
+        return await _of_engine(self.engine.serve_episodes())
+
+    async def watch(self, start_s: float, step_s: float) -> EpisodeEnd:
+        """Returns when an agent is to be ended: see `SessionHost.watch_episode`."""
+        return await _of_engine(self.engine.watch_episode(self.name, start_s, step_s))
 
     async def close(self) -> EpisodeRecord:
         """End it: what was recorded."""

@@ -100,7 +100,7 @@ class EnvironmentHost:
             process = await self.process()
         except EnvironmentFailed as error:
             self.counts[EpisodeEnd.ENVIRONMENT_ERROR] += 1
-            return await _unmade(request, engine, str(error))
+            return await unmade(request, engine, str(error))
         environment = LiveEnvironment(process=process, settings=self.settings, programs=self.programs)
         try:
             record = await Episode(request, engine, environment, self.settings).run()
@@ -118,7 +118,7 @@ class EnvironmentHost:
             await self.programs.close()
 
 
-async def _unmade(request: EpisodeRequest, engine: SessionHost, reason: str) -> EpisodeRecord:
+async def unmade(request: EpisodeRequest, engine: SessionHost, reason: str) -> EpisodeRecord:
     """The record of an episode that could not begin: its prompt, and nothing said."""
     record = await (await Session.open(engine, request)).close()
     outcome = EpisodeOutcome(end=EpisodeEnd.ENVIRONMENT_ERROR, reason=reason)

@@ -23,4 +23,5 @@ class EnvironmentReward(PureReward):
             return failed(ErrorCause.BAD_PROMPT, "it is no episode: no environment has seen it")
         if outcome.reward is None and outcome.end in LATE:
             return failed(ErrorCause.DEADLINE, outcome.reason)
-        return scored(outcome.reward, full=self.settings.full_score, reason=f"ended as {outcome.end}")
+        given = "" if outcome.reward is not None else "no reward was given; "
+        return scored(outcome.reward, full=self.settings.full_score, reason=f"{given}ended as {outcome.end}")

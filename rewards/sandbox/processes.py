@@ -57,6 +57,29 @@ def tree(processes: Iterable[Process], pid: int) -> list[Process]:
     return list(members.values())
 
 
+def descendants(pid: int, parent: int) -> list[int]:
+    """All processes below `pid`, a child of `parent`; none where it is one no longer, for its id may be another's by
+    now. Reads a few files; where the kernel does not list children, those of every process."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        if int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1]) == parent:
+            if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                return _below(pid)
+            return [process.pid for process in tree(scan(), pid) if process.pid != pid]
+    return []
+
+
+def _below(pid: int) -> list[int]:
+    found, queue = [], [pid]
+    while queue:
+        above = queue.pop()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for file in Path(f"/proc/{above}/task").glob("*/children"):
+                new = [int(child) for child in file.read_text(encoding="ascii").split()]
+                queue += new
+                found += new
+    return found
+
+
 def machine_threads() -> int:
     """Processes and threads of the whole machine: one small file, read in microseconds."""
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/loadavg", encoding="ascii") as file:

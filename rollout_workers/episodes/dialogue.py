@@ -54,6 +54,11 @@ class NextTurn:
     reason: str
     """Why it may be no continuation of `after`; empty: it is one, unless another call continues it first."""
 
+    @property
+    def heard(self) -> Messages:
+        """What the episode's record did not have before: of a conversation of an agent's own, all."""
+        return self.after.new if self.reason == "prompt" and not self.new else self.new
+
 
 class Dialogue:
     """One episode's conversations."""

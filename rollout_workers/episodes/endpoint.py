@@ -37,6 +37,11 @@ MAX_BODY_BYTES = 16 * 2**20
 BODY_S = 30.0
 """Until a request's body is there whole."""
 _ROUTE = re.compile(r"/sessions/([A-Za-z0-9_-]{16,64})(/v1/chat/completions|/v1/models|/inference/v1/generate)/?")
+_REFUSED = {
+    EpisodeEnd.MAX_TURNS: ("turns", "episode_max_turns"),
+    EpisodeEnd.MAX_TOOL_CALLS: ("tool calls", "episode_max_tool_calls"),
+}
+"""Ends of an episode that an agent reaches with the next request: what is used up, and the code."""
 _CLIENT_RETRIES = b"x-stainless-retry-count"
 """Header of OpenAI's SDKs: 0 at the first try."""
 
@@ -144,6 +149,9 @@ async def _taken(turn: Awaitable[RecordedTurn]) -> RecordedTurn:
     end = taken.turn.end
     if end is EpisodeEnd.ABORTED:
         raise _over()
+    if taken.completion is None and end in _REFUSED:
+        what, code = _REFUSED[end]
+        raise Refusal(400, f"the episode has used up its {what}", field="messages", code=code)
     if taken.completion is None and end is EpisodeEnd.CONTEXT:
         raise Refusal(
             400, "the conversation leaves no room in the model's context", field="messages",

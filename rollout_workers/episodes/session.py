@@ -18,11 +18,13 @@ from rayzero.rollout_workers.episodes.token_tree import SampledTurn, TokenTree
 from rayzero.rollout_workers.episodes.tool_calls import SampledText, TurnParser
 from rayzero.rollout_workers.templates import Tools
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, SessionTurn
-from rayzero.services.schema.errors import EpisodeClosed
+from rayzero.services.schema.errors import EpisodeClosed, RayzeroError, WorkerError
 from rayzero.services.schema.messages import ChatMessage, Completion, Sampling
 
 MAX_CALLS_AT_ONCE = 32
 """Turns of one episode that are sampled side by side; more wait. An agent may ask for any number."""
+LOOK_S = 0.5
+"""Between two looks at an agent that may have gone astray."""
 OPENING = 512
 """Tokens before a turn that its parser sees: a template may open a thought there."""
 
@@ -80,7 +82,12 @@ class EpisodeSession:
         self._calls: set[asyncio.Task[Any]] = set()
         self._places = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
         self._is_closed = False
-        self._num_turns = 0
+        self._num_turns = self._num_tool_calls = 0
+        self._is_begun = False
+        self._failure: RayzeroError | None = None
+        """Why the engine could not sample the last turn."""
+        self._heard: list[tuple[int, tuple[ChatMessage, ...]]] = []
+        """Of each turn: its path, what was new before it, and itself."""
         self._last_text = ""
         self._end: EpisodeEnd | None = None
 
@@ -103,19 +110,42 @@ class EpisodeSession:
         """The next turn after a context [T] that is given as tokens; raises as `answer` does."""
         return await self._run(self._take(lambda: tokens, max_tokens))
 
+    async def watch(self, start_s: float, step_s: float) -> EpisodeEnd:
+        """Wait until an agent is to be ended: it has asked for nothing for so many seconds, before its first turn or
+        after one (`environment_error`, `step_deadline`), or is not wanted any more (`aborted`).
+
+        Raises:
+            EpisodeClosed: the episode is over.
+        """
+        while not self._is_closed:
+            if self.is_aborted:
+                return EpisodeEnd.ABORTED
+            left_s = self.used_at + (step_s if self._is_begun else start_s) - time.monotonic()
+            if left_s <= 0 and not self._calls:
+                return EpisodeEnd.STEP_DEADLINE if self._is_begun else EpisodeEnd.ENVIRONMENT_ERROR
+            await asyncio.sleep(min(max(left_s, 0.01), LOOK_S))
+        raise EpisodeClosed("the episode is over")
+
     def abort(self) -> None:
         """No further turn is sampled; what runs ends with what there is, once the engine ends it."""
         self.is_aborted = True
 
     def close(self) -> EpisodeRecord:
-        """What was recorded. Calls that still run are ended, and can't record any more."""
+        """What was recorded. Calls that still run are ended, and can't record any more.
+
+        Raises:
+            WorkerError: the last turn that was asked for could not be sampled: an agent would be blamed for it.
+        """
         self._is_closed = True
         for call in self._calls:
             call.cancel()
+        if self._failure is not None:
+            raise WorkerError(f"a turn could not be sampled: {self._failure}")
         return EpisodeRecord(
             prompt_token_ids=self._tree.prompt,
             prompt_text=self.prompt_text,
             completion=replace(self._tree.completion(self._last_text), end=self._end),
+            messages=tuple(each for _, heard in sorted(self._heard, key=lambda turn: turn[0]) for each in heard),
         )
 
     async def _run(self, work: Coroutine[Any, Any, RecordedTurn]) -> RecordedTurn:
@@ -123,7 +153,7 @@ class EpisodeSession:
         if self._is_closed:
             work.close()
             raise EpisodeClosed("the episode is over")
-        self.used_at = time.monotonic()
+        self.used_at, self._is_begun = time.monotonic(), True
         call = asyncio.ensure_future(work)
         self._calls.add(call)
         try:
@@ -156,7 +186,7 @@ class EpisodeSession:
                 max_tokens=min(limits.values()),
                 seed=seed_after(self.request.sampling.seed, self._num_turns, 0),
             )
-            made = await self._parts.sample(self.request, context, sampling)
+            made = await self._sampled(context, sampling)
         if self._is_closed:  # a call that came too late must not change what was handed out
             raise EpisodeClosed("the episode was closed before this turn was done")
         end = self._why_over(made, limits)
@@ -164,9 +194,18 @@ class EpisodeSession:
         message = self._parts.parser(tools).parse(self._as_text(context, made))
         if made.num_tokens:
             self._record(planned, context, made, message, began)
-        self._end = end or self._end
+        self._end = end  # an agent that was cut off once, or had no room, may have found another way
         turn = SessionTurn(message=message, finish_reason=made.finish_reason, num_tokens=made.num_tokens, end=end)
         return RecordedTurn(turn=turn, context=context, completion=made)
+
+    async def _sampled(self, context: NDArray[np.int32], sampling: Sampling) -> Completion:
+        try:
+            made = await self._parts.sample(self.request, context, sampling)
+        except RayzeroError as error:
+            self._failure = error
+            raise
+        self._failure = None
+        return made
 
     def _limits(self, context: NDArray[np.int32], max_tokens: int | None) -> dict[str, int]:
         """Tokens that may be sampled now, by what bounds them."""
@@ -179,8 +218,13 @@ class EpisodeSession:
         return limits
 
     def _why_none(self, limits: dict[str, int]) -> EpisodeEnd | None:
+        request = self.request
         if self.is_aborted:
             return EpisodeEnd.ABORTED
+        if request.max_turns is not None and self._num_turns >= request.max_turns:
+            return EpisodeEnd.MAX_TURNS
+        if request.max_tool_calls is not None and self._num_tool_calls >= request.max_tool_calls:
+            return EpisodeEnd.MAX_TOOL_CALLS
         if limits["context"] < 1:
             return EpisodeEnd.CONTEXT
         return EpisodeEnd.MAX_TOKENS if min(limits.values()) < 1 else None
@@ -217,8 +261,12 @@ class EpisodeSession:
             ended=time.monotonic(),
         )
         place = self._tree.record(context, turn, self._why_forked(planned, context))
+        new: tuple[ChatMessage, ...] = ()
         if isinstance(planned, NextTurn):
+            new = planned.heard
             self._dialogue.said(planned, message, place, is_whole)
+        self._heard.append((place[0], (*new, message)))
+        self._num_tool_calls += len(message.tool_calls)
         self._last_text = made.text
 
     def _why_forked(self, planned: NextTurn | NDArray[np.int32], context: NDArray[np.int32]) -> str:

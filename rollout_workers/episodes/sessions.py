@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -15,7 +16,7 @@ from rayzero.rollout_workers.episodes.tool_calls import CallNumbers, TurnParser,
 from rayzero.rollout_workers.templates import Tools, render, room_after, with_arguments
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest
-from rayzero.services.schema.errors import EpisodeClosed, RecipeError
+from rayzero.services.schema.errors import EpisodeClosed, RecipeError, WorkerError
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +96,17 @@ class EpisodeSessions:
 
         Raises:
             EpisodeClosed: it is closed already, or never was.
+            WorkerError: the engine could not sample its last turn.
         """
         session = self.find(session_id)
         del self._open[session_id]
         self._closed[session_id] = None
         while len(self._closed) > MAX_REMEMBERED:
             del self._closed[next(iter(self._closed))]
-        record = session.close()
-        self._lockstep.leave(session.request.wave, place_of(session.request))
-        return record
+        try:
+            return session.close()
+        finally:
+            self._lockstep.leave(session.request.wave, place_of(session.request))
 
     def abort(self, group_id: int) -> None:
         """No episode of the group takes another turn; their sessions stay until they are closed."""
@@ -145,7 +148,8 @@ class EpisodeSessions:
         longest = time.monotonic() - IDLE_S
         for session_id in [each for each, session in self._open.items() if session.used_at < longest]:
             logger.warning("a session was left alone for %g s and is closed", IDLE_S)
-            self.close(session_id)
+            with contextlib.suppress(WorkerError):
+                self.close(session_id)
 
 
 def place_of(request: EpisodeRequest) -> tuple[int, int]:

@@ -102,6 +102,8 @@ class RolloutCalls:
     open_episode = Call(RolloutWorker.open_episode, "sync_s")
     turn = Call(RolloutWorker.turn, "group_s")
     close_episode = Call(RolloutWorker.close_episode, "sync_s")
+    serve_episodes = Call(RolloutWorker.serve_episodes, "sync_s")
+    watch_episode = Call(RolloutWorker.watch_episode, "group_s")
     logprobs = Call(RolloutWorker.logprobs, "group_s")
     join_transfer = Call(RolloutWorker.join_transfer, "sync_s")
     receive_weights = Call(RolloutWorker.receive_weights, "sync_s")

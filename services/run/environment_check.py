@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from rayzero.rewards.environments.agent_host import AgentHost
 from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
-from rayzero.services.schema.config.environment import AnyEnvironment
+from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment, TextArenaEnvironment
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.episodes import EpisodeRequest
 from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, RecipeError
@@ -19,18 +20,36 @@ PATIENCE_S = 60.0
 
 
 def check_environment(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[str], None]) -> None:
-    """Make the environment, describe its tools, reset it for the first prompt.
+    """Make the environment, describe its tools, reset it for the first prompt; of an agent, look whether it is there.
 
     Raises:
         RecipeError: it cannot be used; names what is missing.
     """
     settings = recipe.environment
+    if isinstance(settings, TextArenaEnvironment):
+        settings = settings.as_class()
     prompt = next(iter(prompts), None)
-    if settings is not None and prompt is not None:
+    if isinstance(settings, AgentEnvironment):
+        asyncio.run(_look_for(settings, say))
+    elif settings is not None and prompt is not None:
         asyncio.run(_try(recipe, settings, prompt, say))
 
 
-async def _try(recipe: Recipe, settings: AnyEnvironment, prompt: Prompt, say: Callable[[str], None]) -> None:
+async def _look_for(settings: AgentEnvironment, say: Callable[[str], None]) -> None:
+    """Import the agent's function, or find its program; it is not started, for there is no model yet."""
+    host = AgentHost(settings)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await host.start()
+    except TimeoutError:
+        say(f"environment: the agent was not looked for, its import takes longer than {PATIENCE_S:g} s")
+    except ActorStartError as error:
+        raise RecipeError(f"environment: {error}") from None
+    finally:
+        await host.close()
+
+
+async def _try(recipe: Recipe, settings: PythonEnvironment, prompt: Prompt, say: Callable[[str], None]) -> None:
     host = EnvironmentHost(settings)
     try:
         async with asyncio.timeout(PATIENCE_S):

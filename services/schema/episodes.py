@@ -98,6 +98,10 @@ class EpisodeRequest:
     """JSON schemas of the tools, as the model's chat template wants them."""
     max_tokens: int | None = None
     """Sampled and observed tokens of the whole episode; None: what the model's window holds."""
+    max_turns: int | None = None
+    """Of an agent, which asks for them by itself; None: whatever drives the episode counts them."""
+    max_tool_calls: int | None = None
+    """That an agent's model may make before its last turn; None: whatever drives the episode counts them."""
     tool_parser: str = "auto"
     """What reads tool calls out of a turn: `auto`, `text` (nothing does), `hermes`, or a parser of vLLM's by name."""
     environment_seed: int = 0
@@ -130,6 +134,8 @@ class EpisodeRecord:
     completion: Completion
     """With its turns and branches; `text` is what the model said last, whatever branch that was on. No outcome yet:
     that is the environment's."""
+    messages: tuple[ChatMessage, ...] = ()
+    """What was said after the prompt, branch by branch: before each turn what is new since the one it follows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

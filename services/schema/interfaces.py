@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest, SessionTurn
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest, SessionTurn
 from rayzero.services.schema.messages import (
     ChatMessage,
     Completion,
@@ -86,6 +86,18 @@ class RolloutWorker(Worker, Protocol):
         """
         ...
 
+    async def serve_episodes(self) -> str:
+        """Where agents find the OpenAI-compatible endpoint of this engine's episodes, as `host:port`."""
+        ...
+
+    async def watch_episode(self, session: str, start_s: float, step_s: float) -> EpisodeEnd:
+        """Wait until an agent has left its session alone for too long, or is not wanted any more; why that ends it.
+
+        Raises:
+            EpisodeClosed: there is no such session any more.
+        """
+        ...
+
     async def logprobs(self, prompt_token_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """[T] log-probabilities of given tokens under the served weights, at temperature 1."""
         ...
@@ -128,6 +140,15 @@ class SessionHost(Protocol):
 
     async def close_episode(self, session: str) -> EpisodeRecord:
         """End the session: what it recorded."""
+        ...
+
+    async def serve_episodes(self) -> str:
+        """`host:port` of the endpoint where an agent may ask for turns by itself."""
+        ...
+
+    async def watch_episode(self, session: str, start_s: float, step_s: float) -> EpisodeEnd:
+        """Returns when an agent has asked for nothing for `start_s` seconds (before its first turn: as
+        `environment_error`) or `step_s` (as `step_deadline`), or is not wanted any more (as `aborted`)."""
         ...
 
 

@@ -22,6 +22,7 @@ from rayzero.services.store.ledger import audit
 from rayzero.services.store.rollout_file import read_groups
 
 RECIPE = "deploy/recipes/guess_number.yaml"
+AGENT = "examples/number_agent.yaml"
 SMALL = (
     "cold_start.num_updates=20",
     "cold_start.source.arguments.num_prompts=960",
@@ -51,9 +52,9 @@ def _end_what_is_left() -> Iterator[None]:
             process.wait()
 
 
-def start(run_dir: Path, *changes: str) -> subprocess.Popen[bytes]:
+def start(run_dir: Path, *changes: str, recipe: str = RECIPE) -> subprocess.Popen[bytes]:
     """`rayzero train`, on its way."""
-    command = [sys.executable, "-m", "rayzero", "train", RECIPE, *SMALL, *changes, "--run-dir", str(run_dir)]
+    command = [sys.executable, "-m", "rayzero", "train", recipe, *SMALL, *changes, "--run-dir", str(run_dir)]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with open(run_dir.parent / f"{run_dir.name}.log", "ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -61,9 +62,9 @@ def start(run_dir: Path, *changes: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def finish(run_dir: Path, *changes: str) -> Path:
+def finish(run_dir: Path, *changes: str, recipe: str = RECIPE) -> Path:
     """A run, to its end."""
-    code = start(run_dir, *changes).wait(timeout=1200)
+    code = start(run_dir, *changes, recipe=recipe).wait(timeout=1200)
     assert code == 0, (run_dir.parent / f"{run_dir.name}.log").read_text(encoding="utf-8")
     return run_dir
 
@@ -131,6 +132,43 @@ def test_its_figures_come_out_the_same_again(played: Path) -> None:
     assert judged.returncode == 0, judged.stdout + judged.stderr
     shown = rayzero("samples", str(played))
     assert "assistant:" in shown.stdout and ("answered" in shown.stdout or "max_turns" in shown.stdout)
+
+
+def test_an_agent_with_openais_sdk_is_trained_on_the_same_tokens(played: Path, tmp_path: Path) -> None:
+    """The example plays the environment's game over HTTP: the same seeds give the same tokens, log-probabilities and
+    losses, bit for bit."""
+    run_dir = finish(tmp_path / "agent", recipe=AGENT)
+    assert tokens(run_dir) == tokens(played) and figures(run_dir) == figures(played)
+    assert audit(run_dir).problems == ()
+    for command in ("replay", "regrade"):
+        done = rayzero(command, str(run_dir))
+        assert done.returncode == 0, done.stdout + done.stderr
+    shown = rayzero("samples", str(run_dir))
+    assert "assistant:" in shown.stdout and ("answered" in shown.stdout or "max_tokens" in shown.stdout)
+
+
+@pytest.mark.long
+def test_an_agent_that_is_a_program_is_trained_on_the_same_tokens(played: Path, tmp_path: Path) -> None:
+    program = f"environment.command=[{sys.executable}, examples/number_agent.py]"
+    run_dir = finish(tmp_path / "program", "environment.function=null", program, recipe=AGENT)
+    assert tokens(run_dir) == tokens(played) and figures(run_dir) == figures(played)
+    assert audit(run_dir).problems == ()
+
+
+@pytest.mark.long
+def test_hostile_agents_cost_their_own_episodes_alone(tmp_path: Path) -> None:
+    changes = (
+        "environment.function=tests.agents:mostly_hostile",
+        "environment.memory_bytes=268435456",
+        "environment.limits.step_s=8",
+        "environment.limits.start_s=20",
+        "training.max_staleness=1",
+    )
+    run_dir = finish(tmp_path / "hostile", *changes, recipe=AGENT)
+    assert audit(run_dir).problems == () and len(read_lines(run_dir / "metrics.jsonl")) == 2
+    groups = [group for file in (run_dir / "rollouts").glob("update_*.jsonl") for group in read_groups(file)]
+    verdicts = [rollout.verdict for group in groups for rollout in group.rollouts]
+    assert {verdict.is_error for verdict in verdicts} == {True, False}
 
 
 @pytest.mark.long

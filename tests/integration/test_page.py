@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,16 @@ from rayzero.services.cli.compare import compare_runs
 from rayzero.services.cli.samples import samples
 from rayzero.services.observe.browse.rollout_index import Filter
 from rayzero.services.observe.recorder import Recorder
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeOutcome, EpisodeRecord
 from rayzero.services.schema.messages import ChatMessage, Group
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.rollout_file import rollout_lines
 from rayzero.services.store.run_directory import RunDirectory
 from tests.browser import open_page
+from tests.episode_models import pair_tokenizer
 from tests.fakes import make_completion, make_group, make_recipe
+from tests.fakes_agents import ServedSessions
+from tests.fakes_episodes import episode_request
 from tests.hostile_cases import hostile_group as generated_group
 from tests.system import needs
 from tests.unit.services.observe.test_run_health import rows
@@ -96,6 +101,55 @@ def test_filters_pages_and_comparison(page_file: Path) -> None:
         page.wait_for_selector(".sides")
         text = page.text_content(".sides") or ""
         assert "at 0" in text and "at 5" in text and "changed" in text
+        assert complaints == []
+
+
+async def forked_record() -> EpisodeRecord:
+    """An episode that calls a tool, and whose history is rewritten after two turns: with a real session's tokens."""
+    call = '<tool_call>\n{"name": "look", "arguments": {"at": "abc"}}\n</tool_call>'
+    engine = ServedSessions(call, "hell 12", "cab")
+    request = episode_request()
+    prompt, tools = request.prompt.messages, ({"type": "function", "function": {"name": "look", "parameters": {}}},)
+    sampling = dataclasses.replace(request.sampling, max_tokens=200)
+    name = engine.sessions.open(dataclasses.replace(request, tools=tools, sampling=sampling))
+    session = engine.sessions.find(name)
+    first = (await session.answer(prompt, tools, None)).turn.message
+    seen = ChatMessage(role="tool", content="call 23", tool_call_id=first.tool_calls[0].call_id)
+    await session.answer((*prompt, first, seen), tools, None)
+    await session.answer((*prompt, first, dataclasses.replace(seen, content="in short")), tools, None)
+    return engine.sessions.close(name)
+
+
+def test_a_forked_episode_is_shown_with_its_tools_and_its_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    record = asyncio.run(forked_record())
+    outcome = EpisodeOutcome(end=EpisodeEnd.ANSWERED, reward=0.5, messages=record.messages)
+    completion = dataclasses.replace(record.completion, end=outcome.end, outcome=outcome)
+    group = make_group(1)
+    rollouts = tuple(dataclasses.replace(rollout, completion=completion) for rollout in group.rollouts)
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare(make_recipe(num_updates=1))
+    pair_tokenizer().save_pretrained(directory.file("model"))
+    figures = {"update": 1, "reward_mean": 0.5, "time_s": 1, "completion_tokens": 6}
+    Recorder(directory).on_update(figures, [dataclasses.replace(group, rollouts=rollouts)])
+    directory.release()
+    out = tmp_path / "page.html"
+    samples(str(directory.path), tmp_path, Filter(), "newest", 100, "html", out, None)
+    fork = completion.branches[0].fork
+    with open_page(out.as_uri()) as (page, complaints):
+        page.wait_for_selector("#group .branch")
+        card = page.locator("#group .card").first
+        speakers = card.locator(".episode .message b").all_text_contents()
+        assert speakers == ["turn 1", "tool", "turn 2", "tool", "turn 3"]
+        assert card.locator(".episode .call").text_content() == 'look({"at":"abc"})'
+        assert f"branch 1 leaves the main completion after {fork} tokens, prompt included: rewritten" in (
+            card.locator(".branch").text_content() or ""
+        )
+        observed = "".join(card.locator(".branch .token.observed").all_text_contents())
+        assert "in short" in observed and "cab" not in observed
+        assert "cab" in "".join(card.locator(".branch .token:not(.observed)").all_text_contents())
         assert complaints == []
 
 

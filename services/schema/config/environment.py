@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.function_name import FunctionName
@@ -32,21 +33,30 @@ class EpisodeLimits(Section):
     """What one episode may use. Each limit ends it under a name of its own, and `truncated` says what that is worth."""
 
     turns: int = Field(default=8, ge=1, le=1000)
-    """Times that the model speaks. The tools of the last turn are still called. Ends as `max_turns`."""
+    """Times that the model speaks. The tools of the last turn are still called. Ends as `max_turns`. An agent that asks
+    for more is refused, with the code `episode_max_turns`."""
     turn_tokens: int | None = Field(default=None, ge=1)
     """Sampled in one turn. Empty: rollout.sampling.max_tokens. Ends as `max_tokens`."""
     episode_tokens: int | None = Field(default=None, ge=1)
     """Sampled and observed in all turns together. Empty: what rollout.max_model_tokens leaves. Ends as `max_tokens`."""
     tool_calls: int = Field(default=32, ge=1)
-    """In all turns together. Ends as `max_tool_calls`."""
+    """In all turns together. Ends as `max_tool_calls`. An agent, which calls its tools by itself, is refused the next
+    turn after so many calls, with the code `episode_max_tool_calls`."""
+    start_s: float = Field(default=60.0, gt=0, le=3600)
+    """The environment to be made and reset; an agent, until it first asks for a turn. Longer is an error of the
+    environment, and tried again elsewhere."""
+    step_s: float = Field(default=30.0, gt=0, le=3600)
+    """One answer of the environment, get_reward included; an agent, between two turns and after the last. Ends as
+    `step_deadline`; its process is killed."""
+    episode_s: float = Field(default=300.0, gt=0, le=36000)
+    """The whole episode, the engine's time included. Ends as `episode_deadline`; its process is killed."""
+
+
+class PythonLimits(EpisodeLimits):
+    """What one episode of a Python class may use."""
+
     observation_chars: int = Field(default=4000, ge=16)
     """Of one observation; of a longer one the middle is cut out, and the cut marked. Ends nothing."""
-    start_s: float = Field(default=60.0, gt=0, le=3600)
-    """The environment to be made and reset. Longer is an error of the environment, and tried again elsewhere."""
-    step_s: float = Field(default=30.0, gt=0, le=3600)
-    """One answer of the environment, get_reward included. Ends as `step_deadline`; its process is killed."""
-    episode_s: float = Field(default=300.0, gt=0, le=36000)
-    """The whole episode, the engine's time included. Ends as `episode_deadline`."""
 
 
 class EpisodeSettings(Section):
@@ -57,13 +67,10 @@ class EpisodeSettings(Section):
     truncated: Truncated = "keep"
     """An episode that a limit ended. `keep`: judged as it stands; where the environment was killed and cannot say its
     reward, that is an error. `zero`: its reward is 0. `drop`: it is not trained on."""
-    malformed: Malformed = "observe"
-    """A tool call that cannot be read. `observe`: the model sees what is wrong, and goes on. `end`: the episode ends as
-    `parse_error`. `mask`: as `observe`, and the turn is context that is not trained on."""
     tool_parser: str = Field(default="auto", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """What reads tool calls out of a turn. `auto`: what the model's tokenizer says. `text`: nothing does; every turn,
-    whole, goes to the environment's one method, which takes a text and gives the answer, or None when it is over: for
-    small models. `hermes`, or any of vLLM's tool parsers by its name."""
+    whole, goes to the class's one method, which takes a text and gives the answer, or None when it is over, or to the
+    agent: for small models. `hermes`, or any of vLLM's tool parsers by its name."""
     num_workers: int = Field(default=1, ge=1)
     """Environment workers to start with."""
     min_workers: int = Field(default=1, ge=1)
@@ -76,7 +83,7 @@ class EpisodeSettings(Section):
     """Episodes a worker runs side by side, each in a process of its own. Synchronous runs deal theirs out by position
     alone."""
     memory_bytes: int = Field(default=2 * 2**30, ge=32 * 2**20)
-    """What the process of one episode may allocate."""
+    """What the process of one episode may allocate, and each that it starts."""
     environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
     """Environment variables that an episode's process gets although they look like secrets (`SEARCH_API_KEY`)."""
 
@@ -99,6 +106,11 @@ class PythonEnvironment(EpisodeSettings):
     """A Python class, as TRL's `environment_factory` has it, or functions alone, as TRL's `tools`."""
 
     kind: Literal["python"] = "python"
+    limits: PythonLimits = PythonLimits()
+    """What one episode may use."""
+    malformed: Malformed = "observe"
+    """A tool call that cannot be read. `observe`: the model sees what is wrong, and goes on. `end`: the episode ends as
+    `parse_error`. `mask`: as `observe`, and the turn is context that is not trained on."""
     factory: FunctionName | None = None
     """`module:Class`, made anew for every episode: `reset(**row)` returns what is appended to the prompt, or None;
     every other public method is a tool, described by its docstring and its types; `get_reward()`, if it has one, gives
@@ -126,5 +138,79 @@ class PythonEnvironment(EpisodeSettings):
         return self
 
 
-AnyEnvironment = PythonEnvironment
-"""What `environment` in a recipe may be."""
+class AgentEnvironment(EpisodeSettings):
+    """An agent: a program of its own that asks the model over OpenAI's API, and calls its tools by itself."""
+
+    kind: Literal["agent"] = "agent"
+    function: FunctionName | None = None
+    """`module:function`, async or not, called once an episode with two arguments: the row (a dict: its columns,
+    `prompt` as a list of messages, `answer`, `seed`) and the policy (`.base_url`, `.api_key`, `.model`: what an OpenAI
+    client takes). It returns the reward, or None where the rubric alone judges. Either this or `command`."""
+    command: tuple[str, ...] = Field(default=(), max_length=1000)
+    """A program and its arguments, no shell. It gets the model as OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL, and
+    the row as one line of JSON on its standard input. A last line `{"reward": 1.0}` on its standard output is the
+    reward; a status other than 0 is an error."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments of the function."""
+    preload: bool = True
+    """Import the function's module once, before processes are forked. Turn off for one that starts threads or opens
+    connections when imported: each episode then imports it anew."""
+
+    @model_validator(mode="after")
+    def _is_one_program(self) -> AgentEnvironment:
+        if (self.function is None) == (not self.command):
+            raise ValueError("give a function (module:name) or a command (a list of words), one of the two")
+        if self.command and (not self.command[0] or any("\0" in word for word in self.command)):
+            raise ValueError("command: its first word is the program's name, and no word may hold a NUL")
+        if self.command and self.arguments:
+            raise ValueError("arguments are a function's: write those of a command behind its first word")
+        return self
+
+
+class TextArenaEnvironment(EpisodeSettings):
+    """A game of textarena that one player plays, in whole turns. What it draws, it draws by the episode's seed."""
+
+    kind: Literal["textarena"] = "textarena"
+    limits: PythonLimits = PythonLimits()
+    """What one episode may use."""
+    game: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """As textarena registers it: `GuessTheNumber-v0`, `TowerOfHanoi-v0`, `FrozenLake-v0`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Options of the game, e.g. `{max_number: 10}`."""
+    packages: str | None = None
+    """A folder with textarena in it, where this Python has none: `pip install --target FOLDER textarena`. It stands
+    behind all that is installed."""
+
+    def as_class(self) -> PythonEnvironment:
+        """The class that plays it."""
+        shared = {name: getattr(self, name) for name in EpisodeSettings.model_fields}
+        return PythonEnvironment.model_validate(
+            {
+                **shared,
+                "factory": "rayzero.rewards.environments.textarena_game:TextArenaGame",
+                "arguments": {**self.arguments, "game": self.game, "packages": self.packages},
+                "tool_parser": "text",
+            }
+        )
+
+    @model_validator(mode="after")
+    def _has_no_tools(self) -> TextArenaEnvironment:
+        if self.tool_parser not in ("auto", "text"):
+            raise ValueError(f"tool_parser: {self.tool_parser}: a game reads whole turns, leave it out")
+        if taken := {"game", "packages"} & self.arguments.keys():
+            raise ValueError(f"arguments.{min(taken)}: write it beside arguments")
+        return self
+
+
+def _kind(given: Any) -> str:
+    kind = given.get("kind", "python") if isinstance(given, Mapping) else getattr(given, "kind", "python")
+    return str(kind)
+
+
+AnyEnvironment = Annotated[
+    Annotated[PythonEnvironment, Tag("python")]
+    | Annotated[AgentEnvironment, Tag("agent")]
+    | Annotated[TextArenaEnvironment, Tag("textarena")],
+    Discriminator(_kind),
+]
+"""What `environment` in a recipe may be; without a `kind` it is a Python class."""

@@ -32,6 +32,7 @@ def nodes(number: int, num_gpus: int) -> list[Node]:
         ("qwen_0.6b_node", nodes(1, 8), nodes(1, 7)),
         ("qwen_4b_cluster", nodes(3, 8), nodes(2, 8)),
         ("qwen_8b_node", nodes(1, 8), nodes(1, 7)),
+        ("search_agent_gpu", nodes(1, 8), nodes(1, 7)),
         ("llama_70b_cluster", nodes(8, 8), nodes(7, 8)),
         ("qwen_30b_a3b_node", nodes(1, 8), nodes(1, 7)),
     ],
@@ -56,7 +57,7 @@ def test_shipped_recipe_fits_what_it_is_written_for(name: str, machine: list[Nod
     "name",
     [
         "qwen_0.5b_1gpu", "qwen_0.6b_node", "qwen_4b_cluster", "qwen_8b_node", "llama_70b_cluster", "qwen_30b_a3b_node",
-        "r1_qwen_gpu",
+        "r1_qwen_gpu", "search_agent_gpu",
     ],
 )  # fmt: skip
 def test_engines_that_compile_have_time_to_start(name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rayzero.services.schema.config.environment import PythonEnvironment
+from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment
 from rayzero.services.schema.config.recipe import Recipe
 from tests.fakes import make_recipe
 
@@ -36,6 +36,32 @@ def recipe(environment: dict[str, Any] | None, **sections: Any) -> Recipe:
 def test_what_can_never_work_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         PythonEnvironment.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, r"give a function \(module:name\) or a command \(a list of words\), one of the two"),
+        ({"function": "my:agent", "command": ["agent"]}, "one of the two"),
+        ({"command": ["agent"], "arguments": {"speed": 1}}, "arguments are a function's"),
+        ({"command": ["", "agent"]}, "its first word is the program's name"),
+        ({"command": ["agent", "a\0b"]}, "no word may hold a NUL"),
+        ({"command": "agent --fast"}, "command"),
+        ({"function": "my:agent", "malformed": "mask"}, "malformed"),
+    ],
+)
+def test_what_is_no_agent_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        AgentEnvironment.model_validate(settings)
+
+
+def test_an_environment_without_a_kind_is_a_class() -> None:
+    assert isinstance(recipe(GAME).environment, PythonEnvironment)
+    assert isinstance(recipe({"kind": "agent", "function": "my:agent"}).environment, AgentEnvironment)
+    kept = recipe({"kind": "agent", "command": ["agent"]})
+    assert Recipe.model_validate(kept.model_dump(mode="json")) == kept
+    with pytest.raises(ValidationError, match="'python', 'agent'"):
+        recipe({"kind": "agnet", "function": "my:agent"})
 
 
 def test_the_most_that_an_episode_samples_is_of_all_its_turns() -> None:
