@@ -12,7 +12,7 @@ from rayzero.services.sweep.report import cell
 
 MADE = "<!-- Written by `make gallery` from docs/results: change it there. -->\n\n"
 BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#length-blow-up")
-"""Findings of a run whose curve would show what not to do: it is told in words, and not drawn."""
+"""Findings of a run whose curve would show what not to do: words say it, and nothing is drawn."""
 
 
 def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None, has_rollouts: bool) -> str:

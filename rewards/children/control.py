@@ -1,7 +1,7 @@
 """The channel between the pool and its fork server: JSON messages, the pool's with a child's socket where one is asked.
 
-On Linux a message is a datagram of a connection. Other systems have no such pairs: there it is a line of a stream, of which
-several may come at once, or one in parts.
+On Linux a message is a datagram of a connection. Other systems have no such pairs: there it is a line of a stream, of
+which several may come at once, or one in parts.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_a_gpu_recipe_says_that_it_was_not_run() -> None:
     assert needs_gpu(GPU) and not needs_gpu(CPU)
 
 
-def test_a_run_that_broke_is_told_and_not_drawn() -> None:
+def test_a_run_that_broke_is_said_and_not_drawn() -> None:
     finding = {"level": "red", "text": "the reward fell", "page": "docs/guides/debugging.md#the-reward-fell"}
     broken = results(findings=[finding])
     assert drawing("a", broken) is None
