@@ -27,7 +27,7 @@ def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None
     if results is not None:
         text += _measured(name, results, has_rollouts)
     elif needs_gpu(recipe):
-        text += _not_run(name)
+        text += _not_run(name, recipe)
     else:
         text += [
             f"No run of it is kept here yet: `make gallery RECIPE={name}` trains it, and draws this page. What was",
@@ -121,14 +121,21 @@ def _measured(name: str, results: Mapping[str, Any], has_rollouts: bool) -> Iter
         yield ""
 
 
-def _not_run(name: str) -> Iterator[str]:
+def _not_run(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
+    check = command(name, recipe).replace(" run ", " check ").replace(" train ", " check ")
+    cluster, rollout = recipe.get("cluster", {}), recipe.get("rollout", {})
+    if "stages" not in recipe and "address" not in cluster:
+        # Of a cluster and of a pipeline nothing is asked of this machine.
+        learner = cluster.get("learner_gpus", 1)
+        engines = rollout.get("num_workers", 1) * rollout.get("tensor_parallel_size", 1)
+        check += f" --gpus {learner if 'colocate' in cluster else learner + engines}"
     yield '!!! warning "Not run"'
     yield "    It needs GPUs, and no run of it has been made: there is no curve, no time and no figure of it."
     yield "    [The GPU path](../gpu.md) says what stands behind it instead."
     yield ""
     yield "What it would place on which GPU, with the memory of each, is printed on any machine by"
     yield ""
-    yield f"    rayzero {'pipeline ' if name.startswith('r1_') else ''}check deploy/recipes/{name}.yaml"
+    yield f"    {check}"
     yield ""
 
 
