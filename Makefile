@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON_PACKAGES := rayzero benchmarks tests
 BIN := .venv/bin
 
-.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs clean
+.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs gallery clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
@@ -61,6 +61,9 @@ docs: setup  ## the manual as a site in site/: links and spelling checked, nothi
 	@git ls-files '*.md' | xargs $(BIN)/codespell
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
+
+gallery: setup  ## the manual's gallery from docs/results; RECIPE=demo trains that recipe first
+	@$(BIN)/rayzero bench gallery $(RECIPE)
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf .venv site tests/grafana/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

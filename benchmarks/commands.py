@@ -101,6 +101,23 @@ def learning(
     raise typer.Exit(run(name, out, jobs))
 
 
+@commands.command("gallery", epilog="Example: rayzero bench gallery demo")
+def gallery(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped recipe to train first, e.g. demo.", metavar="[RECIPE]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Its run directory; by default a new one in runs/gallery.")] = None,
+) -> None:
+    """The manual's gallery: a page a recipe, drawn from docs/results; with RECIPE its run is made anew first.
+
+    Writes docs/gallery and docs/results of the checkout. The same command goes on where a run was interrupted. With
+    --out a finished run is taken as it is.
+    """
+    from benchmarks.gallery import run
+
+    raise typer.Exit(run(name, out))
+
+
 @commands.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
 def scale(
     engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,

@@ -11,17 +11,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.results import write_results
 from rayzero.services.bench.checkout import ROOT
-from rayzero.services.bench.table import machine
 from rayzero.services.pipeline.report import markdown
-from rayzero.services.planning.machine import own_version
 from rayzero.services.schema.errors import RayzeroError, UsageError
 from rayzero.services.schema.terminal import terminal
-from rayzero.services.store.run_directory import write_atomically, write_json
+from rayzero.services.store.run_directory import write_atomically
 from rayzero.services.sweep.report import cell
 from rayzero.services.sweep.sweep import open_sweep
 
@@ -66,18 +64,8 @@ def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
     if code := sweep.run(jobs):
         return code
     found = json.loads((sweep.directory / "sweep.json").read_text(encoding="utf-8"))
-    results = {
-        "name": name,
-        "command": f"rayzero bench learning {name}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "rayzero": own_version(),
-        "dtype": found["dtype"],
-        "recipe": found["content"],
-        "members": found["members"],
-    }
-    (root / "docs/results").mkdir(exist_ok=True)
-    write_json(results_file(name, root), results)
+    command = f"rayzero bench learning {name}"
+    results = write_results(results_file(name, root), name, command, found["dtype"], found["content"], found["members"])
     shutil.copyfile(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
     page = root / "docs/benchmarks.md"
     write_atomically(page, with_table(page.read_text(encoding="utf-8"), results))

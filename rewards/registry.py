@@ -10,9 +10,9 @@ from rayzero.rewards.base import Reward
 from rayzero.rewards.children.pool import ChildPool
 from rayzero.rewards.rubric import Rubric, RubricComponent
 from rayzero.services.schema.config.reward import requirements_of
+from rayzero.services.schema.config.reward_component import ChildLimits
 from rayzero.services.schema.config.reward_components import (
     AnyComponent,
-    ChildLimits,
     ChoiceComponent,
     CodeComponent,
     CosineLengthComponent,

@@ -22,7 +22,7 @@ TOKENS = {
 }  # fmt: skip
 SECRETS = {"api_token": "RAYZERO_API_TOKEN", "ray_token": "RAY_AUTH_TOKEN"}
 RAY_SERVICES = ("ray-head", "learner", "rollout-worker", "reward-worker")
-OURS = ("rayzero/train:0.1.0", "rayzero/reward:0.1.0")
+OURS = ("rayzero/train:0.2.0", "rayzero/reward:0.2.0")
 PROBE = "rayzero_probe"
 FOLDERS = ("usr", "etc", "proc", "sys", "dev", "root", "var", "opt/rayzero", "tmp", "runs", "models", "home/rayzero")
 USERS = "root:x:0:0::/root:/bin/bash\nrayzero:x:1000:1000::/home/rayzero:/bin/bash\n"

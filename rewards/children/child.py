@@ -14,11 +14,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayzero.rewards.children.control import ControlReader, control_pair, packed
 from rayzero.rewards.children.environment import without_secrets
 from rayzero.rewards.children.fork_server import HEADER
 from rayzero.services.schema.causes import ErrorCause
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+UNKNOWN = "?"
 MAX_REPLY_BYTES = 64 * 2**20
 """Of one reply: what a child sends beyond it would fill the memory of the process that judges."""
 FIRST_LOOK_S = 0.004
@@ -84,6 +86,10 @@ class Child:
     def looks_asleep(self, now: float) -> bool:
         """Sleeping, and no CPU used since the last look, if there was one: who computes is not asleep at the first."""
         state, total_s = usage_of(self.pid)
+        if state == UNKNOWN:  # no /proc: all of its time counts as computing, so that one which hangs is ended
+            self.used_s = now - self.started_at
+            self.look_at = now + 0.1
+            return False
         unchanged = self.first_s is None or total_s == self.last_s
         self.first_s = total_s if self.first_s is None else self.first_s
         self.used_s = max(0.0, total_s - self.first_s)
@@ -104,7 +110,8 @@ class ForkServer:
         self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool, environment: Collection[str] = ()
     ) -> None:
         """`environment`: variables that children get although they look like secrets."""
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = control_pair()
+        self._notices = ControlReader(self._control)
         self._control.setblocking(False)
         code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
         code += "from rayzero.rewards.children.fork_server import main; "
@@ -134,7 +141,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                socket.send_fds(self._control, [b'{"op": "fork"}'], [theirs.fileno()])
+                socket.send_fds(self._control, [packed({"op": "fork"})], [theirs.fileno()])
             except OSError as error:
                 ours.close()
                 raise ChildFailure(ErrorCause.START, f"no child process could be forked: {error}") from None
@@ -148,7 +155,7 @@ class ForkServer:
     def kill(self, pid: int) -> None:
         """End a child and its process group; the fork server knows whether the id is still its own."""
         with contextlib.suppress(OSError):
-            self._control.send(json.dumps({"op": "kill", "pid": pid}).encode())
+            self._control.send(packed({"op": "kill", "pid": pid}))
 
     async def exit_status(self, pid: int) -> int | None:
         """How a child ended, as in `subprocess`; None when it is not known."""
@@ -171,19 +178,19 @@ class ForkServer:
 
     def _on_notice(self) -> None:
         try:
-            data = self._control.recv(4096)
+            received = self._notices.read()
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            received = None
+        if received is None:
             self._forget()
             self._process.poll()
             return
-        notice = json.loads(data)
-        known = self._exits.setdefault(notice["exit"], self._loop.create_future())
-        if not known.done():
-            known.set_result(notice["status"])
+        for notice in received[0]:
+            known = self._exits.setdefault(notice["exit"], self._loop.create_future())
+            if not known.done():
+                known.set_result(notice["status"])
         while len(self._exits) > 256:
             self._exits.pop(next(iter(self._exits)))
 
@@ -195,7 +202,12 @@ class ForkServer:
 
 
 def usage_of(pid: int) -> tuple[str, float]:
-    """State letter and CPU seconds of all threads, to the clock tick; `("X", 0)` when it is gone."""
+    """State letter and CPU seconds of all threads, to the clock tick; `("X", 0)` when it is gone.
+
+    `UNKNOWN` where the system does not say.
+    """
+    if sys.platform != "linux":
+        return UNKNOWN, 0.0
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()

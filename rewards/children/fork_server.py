@@ -6,7 +6,7 @@ A fork of a process that has imported already costs milliseconds, so that a kill
 forked from a small, idle process of its own, never from the caller with its threads, sockets and secrets. The server
 alone kills children, by process ids that it has not reaped yet: an id can never mean another process.
 
-Wire, pool ↔ fork server: one JSON object a datagram (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back
+Wire, pool ↔ fork server (control.py): JSON objects (`{"op": "fork"}` with a socket, `{"op": "kill", "pid": …}`; back
 come `{"exit": pid, "status": …}`). Pool → child: frames of pickle; child → pool: frames of JSON, since what ran in a
 child is not to be unpickled. A frame is four bytes of length, big-endian, and the body.
 """
@@ -21,7 +21,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import select
 import signal
 import socket
@@ -30,6 +29,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from rayzero.rewards.children.control import ControlReader, packed
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -45,8 +46,8 @@ def main(control_fd: int, target: str, warm_up: str, warm_first: str, preload: l
     they are taken before the first fork: a pool that lives long waits once.
     """
     control = socket.socket(fileno=control_fd)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind comes here to be reaped, not to a deaf PID 1
+    requests = ControlReader(control)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind comes here to be reaped, not to a deaf PID 1
     for module in preload:
         with contextlib.suppress(Exception):  # the child reports it in full when it imports the module itself
             importlib.import_module(module)
@@ -71,11 +72,13 @@ def main(control_fd: int, target: str, warm_up: str, warm_first: str, preload: l
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
                     continue
-                request = _obey(control, children, target, libc)
-                if request is None:
+                received = requests.read()
+                if received is None:
                     return
-                if request == "kill" and warm_up:
-                    steps, warm_up = resolve(warm_up)(), ""
+                for request in received[0]:
+                    _obey(request, received[1], control, children, target)
+                    if request["op"] == "kill" and warm_up:
+                        steps, warm_up = resolve(warm_up)(), ""
             _reap(control, children)
             if steps is not None and not _step(steps):
                 steps = None
@@ -102,30 +105,29 @@ def _step(steps: Iterator[None]) -> bool:
         return False
 
 
-def _obey(control: socket.socket, children: set[int], target: str, libc: ctypes.CDLL) -> str | None:
-    """Carry out one request and return its name; None when the pool has gone."""
-    try:
-        data, fds, _, _ = socket.recv_fds(control, 4096, 1)
-    except ConnectionError:  # the pool died with notices of ours unread
-        return None
-    if not data:
-        return None
-    request = json.loads(data)
+def _prctl(option: int, value: int) -> None:
+    """Linux alone can do either; elsewhere a fork server that is killed leaves its children behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value)
+
+
+def _obey(request: dict[str, Any], sockets: list[int], control: socket.socket, children: set[int], target: str) -> None:
+    """Carry out one request; a child takes the first of the sockets that came along."""
     if request["op"] == "kill":
         if request["pid"] in children:
             _kill(request["pid"])
-        return "kill"
+        return
+    channel = sockets.pop(0)
     pid = os.fork()
     if pid == 0:
         os.setsid()
         control.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the fork server itself be killed
-        _child(socket.socket(fileno=fds[0]), target)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the fork server itself be killed
+        _child(socket.socket(fileno=channel), target)
     children.add(pid)
-    os.close(fds[0])
-    return "fork"
+    os.close(channel)
 
 
 def _kill(pid: int) -> None:
@@ -149,7 +151,7 @@ def _reap(control: socket.socket, children: set[int]) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # a child that ended by itself may have left others running
             with contextlib.suppress(OSError):
-                control.send(json.dumps({"exit": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+                control.send(packed({"exit": pid, "status": os.waitstatus_to_exitcode(status)}))
 
 
 def _child(channel: socket.socket, target: str) -> None:
@@ -198,7 +200,14 @@ def _serve(channel: socket.socket, target: str) -> None:
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """Bound what is allocated from now on: data, not address space, which libraries reserve by the gigabyte."""
+    """Bound what is allocated from now on: data, not address space, which libraries reserve by the gigabyte.
+
+    Elsewhere than on Linux what is allocated already is not known, and nothing is bounded.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
     used = 0
     with open("/proc/self/status") as file:
         for line in file:

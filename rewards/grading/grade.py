@@ -213,7 +213,7 @@ class _Grader:
 
 def num_cpus() -> int:
     """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _refuse(message: str) -> int:

@@ -11,7 +11,7 @@ from rayzero.rewards.math.reading.extract import extract
 from rayzero.rewards.math.reading.unboxed import unboxed_answer
 
 if TYPE_CHECKING:
-    from rayzero.services.schema.config.reward_components import AnswerFrom
+    from rayzero.services.schema.config.reward_component import AnswerFrom
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rayzero.services.cli.options import AsJson
+from rayzero.services.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from rayzero.services.data.checking.report import DataReport
@@ -19,10 +20,16 @@ DataFile = Annotated[str, typer.Argument(help="A file, a directory or a pattern.
 Format = Annotated[str | None, typer.Option("--format", help="The published format; by default told by the columns.")]
 
 
+PromptColumn = Annotated[str | None, typer.Option("--prompt", help="The column of prompts, if not called so.")]
+AnswerColumn = Annotated[str | None, typer.Option("--answer", help="The column of answers, if not called so.")]
+
+
 @data.command(epilog="Example: rayzero data check train.parquet --held-out test.parquet")
 def check(
     file: DataFile,
     format: Format = None,
+    prompt: PromptColumn = None,
+    answer: AnswerColumn = None,
     held_out: Annotated[str | None, typer.Option(help="A file that must ask nothing that FILE asks.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Rows to grade with their own reference solution.")] = 50,
     rows: Annotated[int | None, typer.Option(min=1, help="Read only the first so many rows.")] = None,
@@ -34,12 +41,21 @@ def check(
 
     from rayzero.services.data.checking.check import check_file
 
-    report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows)
+    names = named(format, prompt, answer)
+    report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows, names=names)
     if json:
         typer.echo(dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
         print_report(report)
     raise typer.Exit(1 if report.faults else 0)
+
+
+def named(format: str | None, prompt: str | None, answer: str | None) -> dict[str, str]:
+    """The columns that were named. Raises UsageError beside a format, which has columns of its own."""
+    names = {option: name for option, name in (("prompt", prompt), ("answer", answer)) if name is not None}
+    if names and format is not None:
+        raise UsageError(f"--format {format} says which column is which: leave out --{next(iter(names))}, or --format")
+    return names
 
 
 def print_report(report: DataReport) -> None:
@@ -52,10 +68,12 @@ def new(
     name: Annotated[str, typer.Argument(help="The run's name, and the directory that is made.")],
     data: Annotated[str, typer.Option("--data", help="The prompts to train on.", metavar="FILE")],
     format: Format = None,
+    prompt: PromptColumn = None,
+    answer: AnswerColumn = None,
     model: Annotated[str, typer.Option(help="What `model.path` takes.")] = "smollm2-135m-instruct",
 ) -> None:
     """Write NAME/recipe.yaml for a file of prompts: what `rayzero check` passes and `rayzero train` runs."""
     from rayzero.services.cli.new_recipe import write_recipe
 
-    path = write_recipe(Path(name), data, format, model)
+    path = write_recipe(Path(name), data, format, model, named(format, prompt, answer))
     typer.echo(f"{path} is written. Next:\n  rayzero check {path}\n  rayzero train {path}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rayzero.services.data.checking.check import inspect
@@ -28,8 +30,14 @@ HEAD = """\
 """
 
 
-def write_recipe(directory: Path, data: str, format_name: str | None, model: str) -> Path:
-    """Make `directory` with a recipe that trains `model` on `data`.
+def write_recipe(
+    directory: Path,
+    data: str,
+    format_name: str | None,
+    model: str,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Make `directory` with a recipe that trains `model` on `data`. `names`: as in `propose`.
 
     Raises:
         UsageError: the directory holds something, the name is none for a run, or the file has rows that no run takes.
@@ -38,7 +46,7 @@ def write_recipe(directory: Path, data: str, format_name: str | None, model: str
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is there already: give another name, or remove it")
     absolute = str(Path(data).expanduser().absolute())
-    proposal = propose(data, format_name, absolute)
+    proposal = propose(data, format_name, absolute, names)
     report = inspect(proposal, data, None).report
     worst = {kind: group for kind, group in report.faults.items() if kind not in HARMLESS}
     if worst:

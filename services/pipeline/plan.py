@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich import box
 from rich.console import Console
@@ -22,8 +22,8 @@ from rayzero.services.pipeline.loading import LoadedPipeline
 from rayzero.services.pipeline.precision import settled
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
-from rayzero.services.run.plan import Plan, make_plan
-from rayzero.services.run.preflight import check_devices, check_lengths, compute_device, gpus_there
+from rayzero.services.run.plan import Plan, is_device_open, make_plan
+from rayzero.services.run.preflight import check_devices, check_lengths, compute_device, gpus_there, on_device
 from rayzero.services.schema.config.pipeline import (
     REFERENCE,
     DistillStage,
@@ -77,6 +77,9 @@ def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> N
     Raises:
         RecipeError: a stage asks for what its model or the machine cannot hold.
     """
+    # Without engines no build says where they would run: a laptop that only looks would be asked for GPUs.
+    here = {name: on_device(each, "cpu") if is_device_open(each) else each for name, each in loaded.recipes.items()}
+    loaded = replace(loaded, recipes=here)
     num_gpus = gpus_there(loaded.recipes[loaded.graph.order[0]])
     loaded = settled(loaded, say=lambda text: None if as_json else console.print(text, style="dim"))
     plans = [plan_stage(loaded, name, num_gpus) for name in loaded.graph.order]

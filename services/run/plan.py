@@ -89,7 +89,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     recipe = load_recipe(recipe_path, overrides)
     if gpus and recipe.rollout.device == "auto":
         recipe = on_device(recipe, "cuda")  # what is installed here says nothing of the other machine
-    elif gpus is None and _nothing_says_which_device(recipe):
+    elif gpus is None and is_device_open(recipe):
         recipe = on_device(recipe, "cpu")  # else a laptop that only grades would be asked for GPUs
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     seen: list[str] = []
@@ -116,7 +116,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         print_plan(terminal(), recipe, plan)
 
 
-def _nothing_says_which_device(recipe: Recipe) -> bool:
+def is_device_open(recipe: Recipe) -> bool:
     """No engine is installed, whose build would say it, and this machine has no GPU and no cluster."""
     is_open = recipe.rollout.device == "auto" and recipe.cluster.address is None
     return is_open and importlib.util.find_spec("vllm") is None and count_gpus() == 0

@@ -10,7 +10,6 @@ runs/<name>/
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Mapping
@@ -101,6 +100,8 @@ class RunDirectory:
         return self.checkpoints.is_dir() and any(self.checkpoints.glob("update_*"))
 
     def _take_lock(self) -> None:
+        import fcntl  # what only reads a run needs no locks, also where the system has none
+
         lock = open(self.file("run.lock"), "w", encoding="utf-8")  # noqa: SIM115 (held until release)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +59,27 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
 
 
+def test_what_contributors_copy_and_register_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:services|rewards|learner|rollout_workers|tests|deploy)/[\w./]+)`", text)
+    assert len(paths) > 30 and [path for path in paths if not (ROOT / path).exists()] == []
+    names = re.findall(r"`(?:…)?([A-Z][A-Za-z_]{4,})`", text)
+    folders = ("services", "rewards", "learner", "rollout_workers", "tests")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
+    assert names and [name for name in names if name not in code] == []
+
+
+def test_one_version_is_said_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version  # type: ignore[index]
+    images = ["docker-compose.yml", "deploy/README.md", "docs/guides/installing.md"]
+    for file in images:
+        tags = re.findall(r"rayzero/(?:train|reward):([\w.]+)", (ROOT / file).read_text(encoding="utf-8"))
+        assert tags and set(tags) == {version}, file
+
+
 def test_every_page_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     missing = [name for page in MANUAL if (name := str(page.relative_to(ROOT / "docs"))) not in menu]
@@ -80,10 +105,17 @@ def test_functions_compile(text: str) -> None:
     exec(compile(text, "example", "exec"), {})
 
 
+RAYZERO = re.compile(r"^ {4,8}(?:[\w.-]+/bin/)?rayzero ([a-z].*)$", re.MULTILINE)
+MAKE = re.compile(r"(?:^ {4,8}|`)make ([a-z][a-z-]*)", re.MULTILINE)
+QUICK = ("check", "pipeline check", "recipe", "env check", "data check")
+"""Commands that the manual shows with files of the repository, or with what its page writes, and that start nothing."""
+PLACES = {"RUN", "RECIPE", "NAME", "FILE", "A", "B", "PIPELINE"}
+
+
 def commands() -> Iterator[Any]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^    (?:\.venv/bin/)?rayzero ([a-z].*)$", text, re.MULTILINE):
+        for line in RAYZERO.findall(text):
             yield pytest.param(line.partition("#")[0], id=f"{page.name}: {line[:40]}")
 
 
@@ -95,6 +127,63 @@ def test_commands_and_their_options_exist(line: str) -> None:
         command = command.commands[words.pop(0)]
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert [word for word in words if word.startswith("--") and word.partition("=")[0] not in options] == []
+    recipes = [word for word in words if re.fullmatch(r"deploy/[\w./-]+\.yaml", word)]
+    assert [recipe for recipe in recipes if not (ROOT / recipe).is_file()] == []
+
+
+def shown_with_what_is_there() -> Iterator[Any]:
+    """Commands that start nothing, with the page that they stand on."""
+    for page in MANUAL:
+        if "reference" in page.parts or page.name == "moved.md":
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in RAYZERO.findall(text):
+            line = line.partition("#")[0].strip()
+            if (
+                line.startswith(QUICK)
+                and "--address" not in line
+                and ".parquet" not in line
+                and not PLACES & set(line.split())
+            ):
+                yield pytest.param(page, line, id=f"{page.name}: {line[:60]}")
+
+
+@pytest.mark.parametrize(("page", "line"), [*shown_with_what_is_there()])
+def test_commands_that_start_nothing_run(page: Path, line: str, tmp_path: Path) -> None:
+    """With the files that the page tells its reader to write: each block that a name precedes or begins."""
+    write_examples(page, tmp_path)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    command = [sys.executable, "-m", "rayzero", *shlex.split(line)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def write_examples(page: Path, folder: Path) -> None:
+    """The page's own files, as a reader has them who followed it: modules by their first line, rows, the recipe."""
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "python" and (name := re.match(r"# (\w+\.py)", text)):
+            (folder / name[1]).write_text(text, encoding="utf-8")
+        elif language == "json" and "prompt" in text and not (folder / "train.jsonl").exists():
+            rows = [json.loads(line) for line in text.splitlines()]
+            many = [{**row, "prompt": f"{row['prompt']} ({number})"} for number in range(200) for row in rows]
+            (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many), encoding="utf-8")
+        elif language == "yaml" and text.startswith("name:"):
+            part = yaml.safe_load(text)
+            for file in ("my.yaml", f"{part['name']}.yaml"):
+                (folder / file).write_text(text, encoding="utf-8")
+    if not (folder / "train.jsonl").exists():
+        row = {"prompt": "What is 17 + 25?", "answer": "42"}
+        lines = "".join(json.dumps({**row, "prompt": f"{row['prompt']} ({n})"}) + "\n" for n in range(200))
+        (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+
+
+def test_the_make_targets_that_pages_name_exist() -> None:
+    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in MAKE.findall(page.read_text(encoding="utf-8"))}
+    assert named and named - there == set()
 
 
 def test_a_name_that_the_catalogue_lacks_is_found() -> None:

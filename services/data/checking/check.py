@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from rayzero.services.data.checking.inspection import Inspection
 from rayzero.services.data.checking.proposal import Proposal, propose
@@ -18,16 +20,19 @@ def check_file(
     held_out: str | None = None,
     sample: int = 0,
     max_rows: int | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> DataReport:
     """Read a file, up to `max_rows` rows of it, and grade `sample` of them with their own solutions.
+
+    `names`: its columns of `prompt` and `answer`, where they are called otherwise than usual.
 
     Raises:
         UsageError: the file cannot be read at all, or what its columns are cannot be told.
     """
-    proposal = propose(path, format_name)
+    proposal = propose(path, format_name, names=names)
     inspection = inspect(proposal, path, max_rows)
     if held_out is not None:
-        other = inspect(propose(held_out, format_name or proposal.settings.format), held_out, None)
+        other = inspect(propose(held_out, format_name or proposal.settings.format, names=names), held_out, None)
         inspection.find_held_out(other)
     if sample:
         grade_references(inspection, sample, len(os.sched_getaffinity(0)))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -82,8 +83,14 @@ class Proposal:
         return {"kind": task} | ({"rules": {"fallback": self.fallback}} if task == "math" and self.fallback else {})
 
 
-def propose(path: str, format_name: str | None, path_in_recipe: str | None = None) -> Proposal:
-    """Look at a file's first rows. `format_name`: take that format, whatever the columns look like.
+def propose(
+    path: str,
+    format_name: str | None,
+    path_in_recipe: str | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Proposal:
+    """Look at a file's first rows. `format_name`: take that format, whatever the columns look like. `names`: its
+    columns of `prompt` and `answer`, where they are called otherwise than usual.
 
     Raises:
         UsageError: the kind of the file cannot be told, or no column of it is a prompt; RecipeError: it cannot be read.
@@ -94,8 +101,8 @@ def propose(path: str, format_name: str | None, path_in_recipe: str | None = Non
     source = {"kind": kind, "path": path}
     table = open_rows(_settings(source))
     rows = first_values(table, LOOKED_AT)
-    found = FORMATS[format_name] if format_name else recognized(rows)
-    own = {"format": found.name} if found else _columns(path, rows)
+    found = FORMATS[format_name] if format_name else None if names else recognized(rows)
+    own = {"format": found.name} if found else _columns(path, rows, names)
     settings = _settings(source | own)
     prompts = [prompt for values in rows if (prompt := _prompt(values, settings)) is not None]
     task = None if found else _task([prompt.answer for prompt in prompts])
@@ -164,16 +171,21 @@ def _settings(source: Mapping[str, Any]) -> DataSource:
     return checked
 
 
-def _columns(path: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Which column is which, by their names."""
+def _columns(path: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, Any]:
+    """Which column is which: as `names` say, else by what they are usually called, in whatever case."""
     there = Counter(name for row in rows for name in row)
-    messages = next((name for name in _MESSAGES if isinstance(_first(rows, name), list)), None)
-    prompt = next((name for name in _PROMPTS if isinstance(_first(rows, name), str)), None)
-    answer = next((name for name in _ANSWERS if name in there), None)
+    shown = ", ".join(there) or "none"
+    for option, name in names.items():
+        if name not in there:
+            raise UsageError(f"{path}: --{option} {name}: there is no such column; there are: {shown}")
+    messages = None if "prompt" in names else next((n for n in _MESSAGES if isinstance(_first(rows, n), list)), None)
+    usual = {name.lower(): name for name in reversed(list(there))}
+    prompt = names.get("prompt") or _usual(usual, _PROMPTS, rows, str)
+    answer = names.get("answer") or _usual(usual, _ANSWERS, rows, object)
     if messages is None and prompt is None:
-        names = ", ".join(there) or "none"
         raise UsageError(
-            f"{path}: no column is known as the prompt (columns there: {names}): give --format, or rename one"
+            f"{path}: no column is known as the prompt (columns there: {shown}): say which it is, --prompt COLUMN "
+            "--answer COLUMN, or its published form, --format"
         )
     columns = {} if prompt in (None, "prompt") or messages else {"prompt": prompt}
     if messages not in (None, "messages", "prompt"):
@@ -184,6 +196,11 @@ def _columns(path: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if texts and all("####" in text for text in texts):
         columns["answer_after"] = "####"
     return {"columns": columns} if columns else {}
+
+
+def _usual(there: Mapping[str, str], names: Sequence[str], rows: Sequence[Mapping[str, Any]], kind: type) -> str | None:
+    """The first of these names that is a column with values of that kind."""
+    return next((there[name] for name in names if name in there and isinstance(_first(rows, there[name]), kind)), None)
 
 
 def _first(rows: Sequence[Mapping[str, Any]], name: str) -> Any:

