@@ -182,9 +182,11 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
     """Each warning once, in the order in which they arose."""
     warnings = [warning for record in records for warning in record.warnings]
     if not len(batch.samples):
-        warnings.append("No completion of this batch has a verdict: nothing was learned.")
+        warnings.append(
+            "no completion of this batch has a verdict: nothing was learnt; rayzero samples RUN --status error says why"
+        )
     elif not advantages.any() and not any("kl_reference" in record.figures for record in records):
-        warnings.append("All rewards are equal within every group of this batch: nothing can be learned from it.")
+        warnings.append("all rewards are equal within every group of this batch: nothing was learnt from it")
     return tuple(dict.fromkeys(warnings))
 
 

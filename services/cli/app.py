@@ -18,7 +18,7 @@ import typer
 from rayzero.services.cli.bench import bench
 from rayzero.services.cli.data import data, new
 from rayzero.services.cli.environments import environments
-from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
+from rayzero.services.cli.options import AsJson, Overrides, Quiet, RecipeFile, RunDirectoryPath
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
 from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
@@ -56,11 +56,12 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Exactly this run directory.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option(help="Never continue an unfinished run.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train. The same command continues a run that was interrupted."""
     from rayzero.services.run.run import train as run
 
-    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh))
+    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh, quiet=quiet))
 
 
 @app.command(epilog="Example: rayzero check deploy/recipes/demo.yaml rollout.num_workers=4")

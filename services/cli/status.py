@@ -57,7 +57,7 @@ def _render(status: dict[str, Any]) -> RenderableType:
         ("run", f"{status['run']}  {status['description']}"),
         ("update", f"{status['update']} of {status['num_updates']}, {_left(status['seconds_left'])} left"),
         ("health", f"{status['health']['level']}: {status['health']['line']}"),
-        ("doing", f"{'paused: ' if status.get('paused') else ''}{status['phase']}"),
+        ("doing", status.get("now") or status["phase"]),
         ("reward", as_figure(status["figures"]["reward_mean"], ".3f")),
         ("held-out", f"{accuracies[-1][1]:.1%} at update {accuracies[-1][0]}" if accuracies else "–"),
         ("tokens/s", as_figure(status["tokens_per_s"], ".0f")),

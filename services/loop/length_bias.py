@@ -61,8 +61,8 @@ class LengthBias:
         self._warned = True
         return figures, [
             f"completions that are trained on are {-bias:.0%} shorter ({mean:.0f} tokens) than those that were begun "
-            f"({admitted:.0f} at least): groups that take longer are dropped. on_stale: wait and over_provision: 0 "
-            "drop none"
+            f"({admitted:.0f} at least): groups that take longer are dropped; training.on_stale: wait and "
+            "training.over_provision: 0 drop none"
         ]
 
 

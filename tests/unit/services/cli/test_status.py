@@ -15,7 +15,7 @@ async def test_a_run_at_a_glance(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     await watched.go()
     for update in (1, 2):
-        watched.view.events.record("warning", update=update, text="All rewards are equal")
+        watched.view.events.record("warning", update=update, text="all rewards are equal")
     status = watched.view.status()
     starting = {**status["workers"][0], "worker": "rollout-9", "policy_version": None, "lag_versions": None}
     status["workers"].append(starting | {"node": "0123456789abcdef"})
@@ -24,4 +24,4 @@ async def test_a_run_at_a_glance(tmp_path: Path) -> None:
     lines = [line.split() for line in console.export_text().splitlines()]
     assert ["rollout-0", "serving", "0", "3", "0", "–"] in lines
     assert next(line for line in lines if line[:1] == ["rollout-9"])[3:] == ["–", "–", "01234567"]
-    assert lines[-1][1:] == ["warning", "All", "rewards", "are", "equal", "(×2)"]
+    assert lines[-1][1:] == ["warning", "all", "rewards", "are", "equal", "(×2)"]

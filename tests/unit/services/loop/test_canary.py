@@ -89,6 +89,6 @@ def test_the_limits_of_the_watch_hold_for_it() -> None:
     assert check_kl(math.nan, 0, limits, "bfloat16") == ([], None)
     assert check_kl(1e-3, 512, limits, "bfloat16") == ([], None)
     warnings, halt = check_kl(1e-2, 512, limits, "bfloat16")
-    assert "512 tokens that both scored at equal weights, is 0.01, over 0.005" in warnings[0] and halt is None
+    assert "kl_canary is 0.01 nats a token, over 0.005" in warnings[0] and halt is None
     assert "over 0.02" in str(check_kl(3e-2, 512, limits, "bfloat16")[1])
     assert check_kl(3e-2, 100, limits, "bfloat16")[1] is None, "one token would decide"
