@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -279,10 +280,17 @@ app.command(epilog="Example: rayzero new sums --data train.jsonl")(new)
 app.add_typer(commands)
 
 
+def hush_packages() -> None:
+    """No SyntaxWarning of an installed package, which Python gives once, when it first compiles it: a user's own code
+    still has its own."""
+    warnings.filterwarnings("ignore", category=SyntaxWarning, module=".*(?:site|dist)-packages.*")
+
+
 def main() -> None:
     """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
     take_any_text()
     send_no_reports()  # before a command imports what would send them
+    hush_packages()
     try:
         app()
     except RayzeroError as error:

@@ -79,7 +79,7 @@ def end_of(directory: RunDirectory) -> dict[str, Any]:
     if directory.is_in_use() or live_run(directory.file(ADDRESS_FILE)) is not None:
         return {"ended": "live"}
     ended = "killed" if end.get("ended") == "running" else end.get("ended")
-    return {"ended": ended if ended in PHASES else "unknown", "error": end.get("error", "")}
+    return {"ended": ended if isinstance(ended, str) and ended in PHASES else "unknown", "error": end.get("error", "")}
 
 
 def curves_of(directory: RunDirectory) -> dict[str, Any]:

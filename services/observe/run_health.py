@@ -47,6 +47,8 @@ class Symptom:
     text: str
     topic: str
     """A heading of the guide, as in a link."""
+    detail: str = ""
+    """What else the run says of it, in lines."""
 
     @property
     def page(self) -> str:
@@ -79,6 +81,7 @@ class Health:
         """As the API gives it."""
         found = [
             {"level": each.level.value, "text": each.text, "page": each.page, "advice": advice(each.topic)}
+            | ({"detail": each.detail} if each.detail else {})
             for each in self.findings
         ]
         return {"level": self.level.value, "line": self.line, "findings": found}
@@ -118,8 +121,10 @@ def _mean(rows: Sequence[Row], name: str) -> float:
 
 def _ended(status: Mapping[str, Any]) -> Iterator[Symptom]:
     if status.get("ended") == "failed":
-        first = str(status.get("error") or "it does not say which").strip().splitlines()[0]
-        yield Symptom(Level.RED, f"the run ended with an error: {first}", "the-run-ended-with-an-error")
+        first, *others = str(status.get("error") or "it does not say which").strip().splitlines()
+        text = f"the run ended with an error: {first}"
+        topic = "it-stands-still" if first.startswith("stalled") else "the-run-ended-with-an-error"
+        yield Symptom(Level.RED, text, topic, "\n".join(others))
     elif status.get("ended") == "killed":
         yield Symptom(Level.YELLOW, "the run is over and did not say why: it was killed", "the-run-was-killed")
 
@@ -179,16 +184,16 @@ def _entropy(rows: Sequence[Row]) -> Iterator[Symptom]:
 
 def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
     recent = rows[-WINDOW:]
-    cut = _mean(recent, "truncated_share")
-    if cut > 0.1:
-        level = Level.RED if cut > 0.5 else Level.YELLOW
-        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     if len(rows) > 2 * WINDOW:
         early = rows[:WINDOW]
         grown = _mean(recent, "completion_tokens_mean") / max(1.0, _mean(early, "completion_tokens_mean"))
         if grown > 2 and _mean(recent, "reward_mean") - _mean(early, "reward_mean") < MOVED:
             text = f"completions are {grown:.1f} times as long as at the start, for no more reward"
             yield Symptom(Level.YELLOW, text, "length-blow-up")
+    cut = _mean(recent, "truncated_share")
+    if cut > 0.1:
+        level = Level.RED if cut > 0.5 else Level.YELLOW
+        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     bias = recent[-1].get("length_bias")
     if _is_number(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: late groups are dropped"

@@ -26,38 +26,43 @@ from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 from tests.browser import open_page, screenshot
 from tests.prometheus import free_port
+from tests.source_tree import ROOT
 from tests.system import needs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"
-COMMON = ["model.dtype=float32", "checkpoint.every_updates=10", "deadlines.actor_start_s=1500"]
+TASK = [
+    "model.dtype=float32",
+    "data.train=[{kind: function, function: 'tests.digits:prompts'}]",
+    "data.held_out=[{kind: function, function: 'tests.digits:prompts', arguments: {num_prompts: 32, first: 2000}}]",
+    "reward={deadline_s: 100, rubrics: {default: {varied: {kind: custom, function: 'tests.digits:varied',"
+    " environment: [RAYZERO_TEST_HALT]}}}}",
+    "rollout.sampling.max_tokens=24",
+    "rollout.max_num_seqs=64",
+    "training.groups_per_update=4",
+    "training.max_staleness=0",
+    "evaluation={every_updates: 10, num_prompts: 32}",
+    "checkpoint.every_updates=10",
+    "deadlines={score_s: 110, group_s: 120, update_s: 120, sync_s: 120, stall_s: 120, actor_start_s: 1500}",
+]
 LEARNS = [
     "name=learns",
-    "evaluation.every_updates=10",
-    "reward.rubrics.default.pace={kind: custom, function: 'pace:steady', weight: 0}",
-    "reward.deadline_s=200",
-    "deadlines={score_s: 210, group_s: 220, update_s: 200, sync_s: 200, stall_s: 220, actor_start_s: 1500}",
+    "description=a tiny model learns to write six different digits",
+    "cold_start={source: {kind: function, function: 'tests.digits:demonstrations'}, num_updates: 40,"
+    " demonstrations_per_update: 16, optimizer: {learning_rate: 2.0e-3, warmup_updates: 4}}",
+    "learner.optimizer={learning_rate: 1.0e-3, warmup_updates: 2, decay: linear, floor: 0.1}",
+    "training.num_updates=40",
 ]
 COLLAPSES = [
     "name=collapses",
+    "description=the same at a learning rate fifty times as high",
     "cold_start=null",
-    "learner.optimizer={learning_rate: 1.0e-2, warmup_updates: 12, decay: constant}",
-    "training.num_updates=30",
-    "evaluation.every_updates=10",
-    "evaluation.num_prompts=64",
+    "learner.optimizer={learning_rate: 5.0e-2, warmup_updates: 16, decay: constant}",
+    "learner.watch={kl_stop: 100, ess_warn: 0, ess_stop: 0}",
+    "training.num_updates=32",
 ]
-PACE = """
-import time
-from pathlib import Path
-
-def steady(prompts, completions, **columns):
-    while Path(__file__).with_name("halt").exists():
-        time.sleep(0.2)
-    return [None] * len(completions)
-"""
-"""A reward that stands still while a file says so."""
 GUISES = (("light", 1200, 900), ("dark", 1200, 900), ("phone", 390, 844))
 START_S = 1800.0
 
@@ -68,8 +73,7 @@ pytestmark = [pytest.mark.long, needs("chromium", "playwright"), pytest.mark.tim
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the runs are."""
     folder = Path(os.environ.get("RAYZERO_SCREEN_RUNS") or tmp_path_factory.mktemp("screens"))
-    (folder / "modules").mkdir(parents=True, exist_ok=True)
-    (folder / "modules" / "pace.py").write_text(PACE)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -80,14 +84,15 @@ class Training:
         self.port, self.runs = free_port(), runs
         name = changes[0].removeprefix("name=")
         self.directory, self.log = RunDirectory(runs / name), runs / f"{name}.log"
-        command = [sys.executable, "-m", "rayzero", "train", RECIPE, *COMMON, *changes, "--runs", str(runs)]
-        path = os.pathsep.join((str(runs / "modules"), str(Path.cwd()), os.environ.get("PYTHONPATH", "")))
+        command = [sys.executable, "-m", "rayzero", "train", RECIPE, *TASK, *changes, "--runs", str(runs)]
+        known = {"PYTHONPATH": str(ROOT), "RAYZERO_TEST_HALT": str(runs / "halt")}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, f"observe.api.port={self.port}"],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, **known},
+                cwd=ROOT,
             )
 
     @property
@@ -118,7 +123,7 @@ def learns(runs: Path) -> Iterator[Training | None]:
     if RunDirectory(runs / "learns").is_finished():
         yield None
         return
-    (runs / "modules" / "halt").unlink(missing_ok=True)
+    (runs / "halt").unlink(missing_ok=True)
     training = Training(runs, *LEARNS)
     try:
         yield training
@@ -131,7 +136,7 @@ def learns(runs: Path) -> Iterator[Training | None]:
 def finished(runs: Path, learns: Training | None) -> RunDirectory:
     """The same when it has ended."""
     if learns is not None:
-        (runs / "modules" / "halt").unlink(missing_ok=True)
+        (runs / "halt").unlink(missing_ok=True)
         learns.finish()
     return RunDirectory(runs / "learns")
 
@@ -166,7 +171,7 @@ def health(page: Page) -> str:
 def test_a_run_that_learns(learns: Training | None, tmp_path: Path) -> None:
     if learns is None:
         pytest.skip("it was made before")
-    learns.wait_until(lambda: learns.updates() >= 20)
+    learns.wait_until(lambda: learns.updates() >= 18)
     with open_page(learns.url) as (page, complaints):
         page.wait_for_selector("#group .card")
         assert health(page).startswith("green")
@@ -177,7 +182,7 @@ def test_a_run_that_learns(learns: Training | None, tmp_path: Path) -> None:
 def test_a_run_that_stands_still(learns: Training | None, runs: Path, tmp_path: Path) -> None:
     if learns is None:
         pytest.skip("it was made before")
-    write_atomically(runs / "modules" / "halt", "")
+    write_atomically(runs / "halt", "")
     try:
         learns.wait_until(lambda: learns.status()["health"]["level"] == "red")
         with open_page(learns.url) as (page, complaints):
@@ -187,7 +192,7 @@ def test_a_run_that_stands_still(learns: Training | None, runs: Path, tmp_path: 
             picture(page, "stalled", tmp_path)
             assert complaints == []
     finally:
-        (runs / "modules" / "halt").unlink()
+        (runs / "halt").unlink()
 
 
 def export(directory: RunDirectory, file: Path) -> str:

@@ -168,7 +168,7 @@ function showStatus(status) {
 function showHealth(health) {
   if (!health) return;
   const item = (finding) => el("li", {}, el("details", {}, el("summary", {}, el("span", { class: `badge ${finding.level}` }, finding.level), finding.text),
-    el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
+    finding.detail ? el("pre", {}, finding.detail) : null, el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
   const open = new Set([...document.querySelectorAll("#health details[open] summary")].map((node) => node.textContent));
   $("health").className = health.level;
   $("health").replaceChildren(el("span", { class: `badge ${health.level}` }, health.level), el("span", {}, health.findings.length ? "" : health.line),
