@@ -31,7 +31,7 @@ def demonstrations(num_prompts: int = 640) -> Iterator[dict[str, Any]]:
 
 
 def varied(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
-    """The share of digits, times how many different ones there are, of those wanted."""
+    """Different digits, of those wanted; what is written beyond so many characters lowers it."""
     halt = os.environ.get("RAYZERO_TEST_HALT", "")
     while halt and os.path.exists(halt):
         time.sleep(0.2)
@@ -39,5 +39,4 @@ def varied(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -
 
 
 def _score(text: str) -> float:
-    digits = [character for character in text if character in string.digits]
-    return len(digits) / max(1, len(text)) * min(WANTED, len(set(digits))) / WANTED
+    return min(WANTED, len(set(text) & set(string.digits))) / max(WANTED, len(text))
