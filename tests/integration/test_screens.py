@@ -57,9 +57,9 @@ LEARNS = [
 ]
 COLLAPSES = [
     "name=collapses",
-    "description=the same at a learning rate fifty times as high",
+    "description=the same at a learning rate twenty times as high",
     "cold_start=null",
-    "learner.optimizer={learning_rate: 5.0e-2, warmup_updates: 16, decay: constant}",
+    "learner.optimizer={learning_rate: 2.0e-2, warmup_updates: 12, decay: constant}",
     "learner.watch={kl_stop: 100, ess_warn: 0, ess_stop: 0}",
     "training.num_updates=32",
 ]
