@@ -77,7 +77,12 @@ class BatchBarrier(Generic[T]):
             async with asyncio.timeout(self._patience_s):
                 await waiting.complete.wait()
         except TimeoutError:
-            logger.warning("batch %s starts with %d of %d groups", batch.batch_id, len(waiting.members), batch.size)
+            logger.warning(
+                "batch %s starts with %d of its %d groups: the others are late, and the run may not repeat bit for bit",
+                batch.batch_id,
+                len(waiting.members),
+                batch.size,
+            )
         del self._waiting[batch.batch_id]
         self._started[batch.batch_id] = None
         while len(self._started) > 100:

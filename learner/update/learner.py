@@ -85,7 +85,7 @@ class Learner:
                 if not records:
                     raise
                 taken = f"step {len(records) + 1} of the update was refused, those before it were taken"
-                raise UpdateTorn(f"{taken}. {halt}") from None
+                raise UpdateTorn(f"{taken}: {halt}") from None
             records.append(step)
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()

@@ -182,12 +182,14 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
     """Each warning once, in the order in which they arose."""
     warnings = [warning for record in records for warning in record.warnings]
     if not len(batch.samples):
-        warnings.append("No completion of this batch has a verdict: nothing was learned.")
+        warnings.append(
+            "no completion of this batch has a verdict: nothing was learnt; rayzero samples RUN --status error says why"
+        )
     elif not any(record.grad_norm for record in records):
         warnings.append(
-            "Every token of this batch that has an advantage is masked, rejected or clipped: nothing was learned."
+            "every token of this batch that has an advantage is masked, rejected or clipped: nothing was learnt"
             if advantages.any()
-            else "All rewards are equal within every group of this batch: nothing can be learned from it."
+            else "all rewards are equal within every group of this batch: nothing was learnt from it"
         )
     return tuple(dict.fromkeys(warnings))
 

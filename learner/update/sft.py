@@ -60,7 +60,10 @@ class SftTrainer:
         grad_norm = self._optimizer.grad_norm()
         if not np.isfinite(total) or not np.isfinite(grad_norm):
             self._optimizer.zero_grad()
-            raise RunHalted(f"Supervised step not applied: loss={total}, grad_norm={grad_norm}")
+            raise RunHalted(
+                f"the supervised step was not applied: its loss is {total:g} and its gradient's norm "
+                f"{grad_norm:g}; lower the learning rate"
+            )
         rate = learning_rate(update, self._num_updates, self._settings)
         self._optimizer.step(rate, grad_norm)
         return {"loss": total, "grad_norm": grad_norm, "tokens": float(num_tokens), "learning_rate": rate}

@@ -44,25 +44,45 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recen
     if recent is not None and "kl_rollout_fresh" in metrics:
         kl, num_tokens = recent.add(kl, int(num_tokens))
     reasons = [
-        f"{name} is {metrics[name]}" for name in ("loss", "grad_norm") if not math.isfinite(metrics.get(name, 0.0))
+        f"{name} is {metrics[name]}: lower learner.optimizer.learning_rate or learner.optimizer.max_grad_norm"
+        for name in ("loss", "grad_norm")
+        if not math.isfinite(metrics.get(name, 0.0))
     ]
     # One unlucky token moves the mean of a hundred: few tokens may warn, but not stop a run.
     enough = num_tokens >= limits.min_tokens
     if not kl <= kl_stop and (enough or math.isnan(kl)):
-        reasons.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_stop:g}")
+        reasons.append(_kl_words(kl, kl_stop))
     if not ess >= limits.ess_stop:
-        reasons.append(f"effective sample size is {ess:.3g} of the tokens, under {limits.ess_stop:g}")
+        reasons.append(_ess_words(ess, limits.ess_stop))
     if limits.grad_norm_stop is not None and metrics.get("grad_norm", 0.0) > limits.grad_norm_stop:
-        reasons.append(f"gradient norm is {metrics['grad_norm']:.3g}, over {limits.grad_norm_stop:g}")
+        reasons.append(
+            f"the gradient's norm is {metrics['grad_norm']:.3g}, over {limits.grad_norm_stop:g} "
+            "(learner.watch.grad_norm_stop): lower learner.optimizer.learning_rate"
+        )
     if reasons:
         figures = ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
-        raise RunHalted(f"The step was not applied: {'; '.join(reasons)}. Figures: {figures}")
+        raise RunHalted(f"the step was not applied: {'; '.join(reasons)}; its figures: {figures}")
     warnings = []
     if kl > kl_warn:
-        warnings.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_warn:g}")
+        warnings.append(_kl_words(kl, kl_warn))
     if ess < limits.ess_warn:
-        warnings.append(f"effective sample size is {ess:.3g} of the tokens, under {limits.ess_warn:g}")
+        warnings.append(_ess_words(ess, limits.ess_warn))
     return warnings
+
+
+def _kl_words(kl: float, limit: float) -> str:
+    """Sampled and trained with the same weights, so the two should agree but for rounding."""
+    return (
+        f"the engine and the learner give the same tokens different probabilities: kl_rollout_fresh is {kl:.3g} nats a "
+        f"token, over {limit:g}; compute more exactly (model.dtype, no rollout.quantization)"
+    )
+
+
+def _ess_words(ess: float, limit: float) -> str:
+    return (
+        f"few tokens carry the update: their weights are worth those of {ess:.0%} of the batch (ess), under "
+        f"{limit:.0%}; lower training.max_staleness, or take more groups an update"
+    )
 
 
 def _figures(difference: Tensor, counts: Tensor) -> dict[str, float]:

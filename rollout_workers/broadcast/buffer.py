@@ -149,7 +149,9 @@ class StagingBuffer:
             WeightSyncError: it is not as large as the manifest says.
         """
         if memory.numel() != manifest.num_bytes:
-            raise WeightSyncError(f"{memory.numel()} bytes were sent, the manifest announces {manifest.num_bytes}")
+            raise WeightSyncError(
+                f"{memory.numel()} bytes were sent, and the manifest announces {manifest.num_bytes} bytes"
+            )
         self.expect(manifest)
         self._buckets = list(torch.split(memory, list(manifest.bucket_bytes)))
         return tuple(self._buckets)

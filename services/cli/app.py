@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -18,7 +19,7 @@ import typer
 from rayzero.services.cli.bench import bench
 from rayzero.services.cli.data import data, new
 from rayzero.services.cli.environments import environments
-from rayzero.services.cli.options import AsJson, Overrides, RecipeFile, RunDirectoryPath
+from rayzero.services.cli.options import AsJson, Overrides, Quiet, RecipeFile, RunDirectoryPath
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
 from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
@@ -56,11 +57,12 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Exactly this run directory.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run directories are made.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option(help="Never continue an unfinished run.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train. The same command continues a run that was interrupted."""
     from rayzero.services.run.run import train as run
 
-    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh))
+    raise typer.Exit(run(recipe, overrides or [], runs_root=runs, explicit=run_dir, fresh=fresh, quiet=quiet))
 
 
 @app.command(epilog="Example: rayzero check deploy/recipes/demo.yaml rollout.num_workers=4")
@@ -278,10 +280,17 @@ app.command(epilog="Example: rayzero new sums --data train.jsonl")(new)
 app.add_typer(commands)
 
 
+def hush_packages() -> None:
+    """No SyntaxWarning of an installed package, which Python gives once, when it first compiles it: a user's own code
+    still has its own."""
+    warnings.filterwarnings("ignore", category=SyntaxWarning, module=".*(?:site|dist)-packages.*")
+
+
 def main() -> None:
     """Run a command; an error of ours, or an extra that is missing, is one message and an exit code, no traceback."""
     take_any_text()
     send_no_reports()  # before a command imports what would send them
+    hush_packages()
     try:
         app()
     except RayzeroError as error:

@@ -14,6 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 DEMO = IMPORT_ROOT / "rayzero/recipes/demo.yaml"
 """The demo's recipe, from a checkout or from a wheel."""
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, e.g. deploy/recipes/demo.yaml", metavar="RECIPE")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors alone.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Changes to the recipe, e.g. learner.optimizer.learning_rate=2e-5", metavar="[KEY=VALUE]..."),

@@ -6,12 +6,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rayzero.services.cli.client import live_run
 from rayzero.services.observe.api import views
 from rayzero.services.observe.browse.rollout_index import Filter, Sort
 from rayzero.services.observe.run_health import examine
+from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 
+PHASES = {
+    "finished": "finished",
+    "live": "running",
+    "stopped": "stopped; the same command goes on",
+    "failed": "ended with an error; the same command goes on from the last checkpoint",
+    "unknown": "not running",
+    "killed": "killed; the same command goes on from the last checkpoint",
+}
 Summaries = Sequence[Mapping[str, Any]]
 
 
@@ -28,12 +38,12 @@ def page_data(
     recipe, curves = directory.recipe() or {}, curves_of(directory)
     rows, evaluations = curves["rows"], curves["evaluations"]
     kept = {name: sorted({str(summary[name]) for summary in summaries}) for name in ("kind", "source", "worker")}
-    last = rows[-1] if rows else {}
+    last, end = rows[-1] if rows else {}, end_of(directory)
     return {
         "status": {
             "run": recipe.get("name", directory.path.name),
             "description": recipe.get("description", ""),
-            "phase": "finished" if directory.is_finished() else "not running",
+            "phase": PHASES[end["ended"]],
             "update": last.get("update", 0),
             "num_updates": recipe["training"]["num_updates"],
             "figures": last,
@@ -44,7 +54,7 @@ def page_data(
             "tokens_per_s": views.tokens_per_s(rows),
             "seconds_left": None,
             "events": [],
-            "health": examine(rows, evaluations).plain(),
+            "health": examine(rows, evaluations, end).plain(),
         },
         "query": {"sort": sort, **dataclasses.asdict(wanted)},
         "rows": curves,
@@ -59,6 +69,17 @@ def page_data(
         "summaries": summaries,
         "groups": groups,
     }
+
+
+def end_of(directory: RunDirectory) -> dict[str, Any]:
+    """`ended`, in one word, and the `error` that a run ended with."""
+    end = directory.end()
+    if directory.is_finished():
+        return {"ended": "finished"}
+    if directory.is_in_use() or live_run(directory.file(ADDRESS_FILE)) is not None:
+        return {"ended": "live"}
+    ended = "killed" if end.get("ended") == "running" else end.get("ended")
+    return {"ended": ended if isinstance(ended, str) and ended in PHASES else "unknown", "error": end.get("error", "")}
 
 
 def curves_of(directory: RunDirectory) -> dict[str, Any]:

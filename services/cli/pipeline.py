@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from rayzero.services.cli.options import AsJson, StageOverrides
+from rayzero.services.cli.options import AsJson, Quiet, StageOverrides
 from rayzero.services.schema.terminal import terminal
 
 if TYPE_CHECKING:
@@ -25,17 +25,25 @@ Until = Annotated[str | None, typer.Option(help="Only this stage and what it nee
 
 
 @pipeline.command(epilog=f"Example: rayzero pipeline run {EXAMPLE}")
-def run(pipeline: PipelineFile, overrides: StageOverrides = None, run_dir: RunDir = None, until: Until = None) -> None:
+def run(
+    pipeline: PipelineFile,
+    overrides: StageOverrides = None,
+    run_dir: RunDir = None,
+    until: Until = None,
+    quiet: Quiet = False,
+) -> None:
     """Run all stages that are not done. The same command goes on after an interruption, inside the stage."""
-    _run(pipeline, overrides or [], run_dir, until)
+    _run(pipeline, overrides or [], run_dir, until, quiet)
 
 
 @pipeline.command(epilog="Example: rayzero pipeline resume runs/r1-tiny")
 def resume(
-    run: Annotated[Path, typer.Argument(help="A pipeline's run directory.", metavar="RUN")], until: Until = None
+    run: Annotated[Path, typer.Argument(help="A pipeline's run directory.", metavar="RUN")],
+    until: Until = None,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a run as it was started, from the recipe that it keeps."""
-    _run(run / "pipeline.yaml", [], run, until)
+    _run(run / "pipeline.yaml", [], run, until, quiet)
 
 
 @pipeline.command(epilog="Example: rayzero pipeline status runs/r1-tiny")
@@ -101,7 +109,7 @@ def report(
     report_seeds(runs, terminal())
 
 
-def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str | None) -> None:
+def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str | None, quiet: bool) -> None:
     from rayzero.services.observe.run_terminal import run_console
     from rayzero.services.pipeline.job import run_pipeline
     from rayzero.services.pipeline.loading import load_pipeline
@@ -110,7 +118,7 @@ def _run(path: Path, overrides: Sequence[str], run_dir: Path | None, until: str 
     loaded = load_pipeline(path, overrides)
     if until is not None and until not in loaded.pipeline.stages:
         raise UsageError(f"--until {until}: no such stage; there are: {', '.join(loaded.graph.order)}")
-    run_pipeline(loaded, run_dir, until, run_console())
+    run_pipeline(loaded, run_dir, until, run_console(quiet))
 
 
 def _attempt(path: Path, overrides: Sequence[str], run_dir: Path | None) -> PipelineRun:

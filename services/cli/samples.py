@@ -40,7 +40,7 @@ def samples(
         summaries, total = index.groups(wanted, sort, limit, 0)
         if key is not None:
             summaries, total = [index.summary(key)], 1
-        if not summaries:
+        if not summaries and (form != "html" or wanted != Filter()):  # a page has the run's health and curves, too
             raise UsageError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
         if form == "html":

@@ -17,6 +17,16 @@ from rayzero.services.schema.errors import RunUnreachable
 from rayzero.services.schema.terminal import terminal
 
 EVERY_S = 2.0
+WIDE = 60
+"""Columns of a terminal below which the workers' table leaves two of its own out."""
+COLUMNS = {
+    "worker": "worker",
+    "state": "state",
+    "groups": "in_flight",
+    "version": "policy_version",
+    "behind": "lag_versions",
+    "node": "node",
+}
 NODE_ID = 8
 """So many letters of a node's id are shown: enough to find it in `ray list nodes`."""
 
@@ -38,26 +48,28 @@ def status(run: RunAddress, watch: bool, as_json: bool) -> None:
             content = client.get("/v1/status")
     console = terminal()
     if not watch:
-        console.print(_render(content))
+        console.print(_render(content, console.width))
         return
-    with Live(_render(content), console=console, auto_refresh=False) as live:
+    with Live(_render(content, console.width), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(EVERY_S)
             try:
-                live.update(_render(client.get("/v1/status")), refresh=True)
+                live.update(_render(client.get("/v1/status"), console.width), refresh=True)
             except RunUnreachable:
                 break
     console.print("the run has ended")
 
 
-def _render(status: dict[str, Any]) -> RenderableType:
+def _render(status: dict[str, Any], width: int) -> RenderableType:
     accuracies = list(status["accuracies"].items())
     head = Table.grid(padding=(0, 2))
+    head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
     lines = (
         ("run", f"{status['run']}  {status['description']}"),
         ("update", f"{status['update']} of {status['num_updates']}, {_left(status['seconds_left'])} left"),
         ("health", f"{status['health']['level']}: {status['health']['line']}"),
-        ("doing", f"{'paused: ' if status.get('paused') else ''}{status['phase']}"),
+        ("doing", status.get("now") or status["phase"]),
         ("reward", as_figure(status["figures"]["reward_mean"], ".3f")),
         ("held-out", f"{accuracies[-1][1]:.1%} at update {accuracies[-1][0]}" if accuracies else "–"),
         ("tokens/s", as_figure(status["tokens_per_s"], ".0f")),
@@ -66,17 +78,18 @@ def _render(status: dict[str, Any]) -> RenderableType:
     )
     for name, value in lines:
         head.add_row(f"[dim]{name}[/dim]", escape(value))
-    return Group(head, _workers(status), _queues(status), _events(status))
+    return Group(head, _workers(status, width), _queues(status), _events(status))
 
 
-def _workers(status: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for name in ("worker", "state", "groups", "version", "behind", "node"):
-        table.add_column(name, justify="right" if name in ("groups", "version", "behind") else "left")
+def _workers(status: dict[str, Any], width: int) -> Table:
+    table = Table(box=None, padding=(0, 2) if width >= WIDE else (0, 1), pad_edge=width >= WIDE)
+    shown = COLUMNS if width >= WIDE else {name: COLUMNS[name] for name in ("worker", "state", "groups", "version")}
+    for name in shown:
+        table.add_column(name, justify="right" if name in ("groups", "version", "behind") else "left", overflow="fold")
     for worker in status.get("workers", []):
-        cells = [worker.get(key) for key in ("worker", "state", "in_flight", "policy_version", "lag_versions")]
-        node = worker.get("node", "")[:NODE_ID]
-        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in cells), node or "–")
+        known = worker | {"node": worker.get("node", "")[:NODE_ID]}
+        cells = [known.get(key) for key in shown.values()]
+        table.add_row(*("–" if cell in (None, "") else escape(str(cell)) for cell in cells))
     return table
 
 

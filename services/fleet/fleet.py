@@ -245,7 +245,9 @@ class Fleet(Generic[W]):
         if slot is not None:
             return slot
         states = ", ".join(f"{slot.name} {slot.state.value}" for slot in self.slots) or "none"
-        raise WorkerError(f"no {self.role} worker was free for {deadline_s:g} s (workers: {states})")
+        raise WorkerError(
+            f"no {self.role} worker was free for {deadline_s:g} s (workers: {states}); `rayzero scale` adds some"
+        )
 
     def _release(self, slot: WorkerSlot[W]) -> None:
         self._leases.release(slot)

@@ -143,13 +143,17 @@ def check_kl(
     warn, stop = limits.kl_limits(dtype)
     if not kl > warn:
         return [], None
-    what = f"k3-KL between learner and engine, of {num_tokens} tokens that both scored at equal weights, is {kl:.3g}"
+    what = (
+        f"the engine and the learner give {num_tokens} tokens different probabilities after a weight sync: kl_canary "
+        f"is {kl:.3g} nats a token"
+    )
+    fix = "compute more exactly (model.dtype, no rollout.quantization)"
     if kl > stop and num_tokens >= limits.min_tokens:
-        return [f"{what}, over {stop:g}"], RunHalted(
-            f"{what}, over {stop:g}: engine and learner do not compute the same model. The update before it was "
-            f"applied and is saved"
+        return [f"{what}, over {stop:g}; {fix}"], RunHalted(
+            f"{what}, over {stop:g}: they do not compute the same model; {fix}. The update before it was applied and "
+            "is saved"
         )
-    return [f"{what}, over {warn:g}"], None
+    return [f"{what}, over {warn:g}; {fix}"], None
 
 
 def _k3(learner: NDArray[np.float32], engine: NDArray[np.float32]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,8 @@ class Evaluation:
     """Of the accuracy, over prompts."""
     greedy_groups: tuple[Group, ...] = ()
     """The most likely answer to every prompt; none where they were not asked for."""
+    seconds: float = 0.0
+    """From its first request to its last verdict."""
 
     @property
     def greedy(self) -> Estimate | None:
@@ -80,6 +83,7 @@ class Evaluator:
         Raises:
             RunHalted: not one verdict could be had.
         """
+        began = time.monotonic()
         groups = await self._judged(policy_version, self.sampling, "")
         likeliest: list[Group] = []
         if greedy:
@@ -99,6 +103,7 @@ class Evaluator:
             num_errors=len(rollouts) - len(judged),
             groups=tuple(groups),
             greedy_groups=tuple(likeliest),
+            seconds=time.monotonic() - began,
         )
 
     async def _judged(self, policy_version: int, sampling: Sampling, which: str) -> list[Group]:

@@ -100,9 +100,12 @@ class WeightSync:
                         kl_canary=self._kl,
                     )
                 self.failures += 1
-                logger.warning("sync of version %d reached no worker (attempt %d)", policy_version, attempt)
+                logger.warning("the weights of version %d reached no worker (attempt %d)", policy_version, attempt)
                 await self._wait_for_a_worker()
-            raise WeightSyncError(f"version {policy_version} reached no rollout worker in {self.max_attempts} attempts")
+            raise WeightSyncError(
+                f"the new weights (version {policy_version}) reached no rollout worker in {self.max_attempts} "
+                "attempts; logs/ of the run directory has the cause, in rollout-*.log and learner.log"
+            )
 
     async def refit(self, policy_version: int) -> None:
         """Bring joining workers alone to the current version; those that serve are not disturbed.
@@ -220,7 +223,8 @@ class WeightSync:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise DeadlineError(
-                f"weight sync waited {self.start_s + self.deadline_s:g} s for a rollout worker, and none came up"
+                f"new weights waited {self.start_s + self.deadline_s:g} s for a rollout worker, and none came up; "
+                "logs/ of the run directory has the cause, in rollout-*.log"
             ) from None
 
 

@@ -1,11 +1,13 @@
-"""What a user sees while a run goes on: a live panel on a terminal, a plain line an update elsewhere."""
+"""What a user sees while a run goes on: a live panel on a terminal, a plain line an update elsewhere, warnings alone
+where it is to be quiet."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,30 +18,43 @@ from rich.table import Table
 from rich.text import Text
 
 from rayzero.services.loop.evaluation import Evaluation
-from rayzero.services.observe.run_health import SEVERITY, examine
+from rayzero.services.observe.run_health import SEVERITY, Health, examine, with_status
+from rayzero.services.observe.run_terminal import RunTerminal
 from rayzero.services.observe.text import as_clock
+from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
 
 SPARKS = "▁▂▃▄▅▆▇█"
+WATCH_S = 5.0
+"""How often a run that may stand still is looked at."""
+SILENCE_S = 60.0
+"""Without an update for so long, a log is given a line of what the run waits for; then after twice as long."""
+FIGURE_WIDTH = 27
+"""Columns of a terminal that a figure with its name takes."""
 
 
 class ProgressView:
     """An observer of the controller."""
 
-    def __init__(self, console: Console, num_updates: int) -> None:
-        """Live on a terminal; `console.is_terminal` decides."""
+    def __init__(self, console: Console, left: TimeLeft) -> None:
+        """Live on a terminal that can be drawn on; `console` decides."""
         self.console = console
-        self.num_updates = num_updates
+        self.left = left
+        self.num_updates = left.num_updates
+        self.is_quiet = isinstance(console, RunTerminal) and console.is_quiet
+        self.look: Callable[[], Mapping[str, Any]] = dict
+        """What a live run is doing (`views.now`); empty until it is up."""
         self.row: dict[str, Any] = {}
         self.accuracies: list[tuple[int, float]] = []
         self.rewards: deque[float] = deque(maxlen=60)
         self.rows: list[Mapping[str, Any]] = []
         self.evaluations: list[Mapping[str, Any]] = []
-        self.health = examine(())
+        self.health = self._examined = examine(())
         self.recent: deque[tuple[float, int, float]] = deque(maxlen=8)
         self.phase = "starting"
-        self._phase_since = time.monotonic()
+        self._phase_since = self._silent_since = time.monotonic()
+        self._patience_s = SILENCE_S
         self._live: Live | None = None
         self._bar = Progress(
             TextColumn("update"),
@@ -47,11 +62,11 @@ class ProgressView:
             TextColumn("{task.completed}/{task.total}"),
             console=console,
         )
-        self._task = self._bar.add_task("updates", total=num_updates)
+        self._task = self._bar.add_task("updates", total=self.num_updates)
 
     def __enter__(self) -> ProgressView:
         """Take the terminal."""
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal and not self.is_quiet:
             self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
             self._live.start()
         return self
@@ -68,10 +83,17 @@ class ProgressView:
         if self._live is None:
             self.console.print(phase, style="dim", soft_wrap=True, markup=False)
 
-    def resume(self, update: int, accuracies: Mapping[int, float]) -> None:
-        """Show what the run had reached when it was interrupted."""
+    def resume(
+        self,
+        accuracies: Mapping[int, float],
+        rows: Sequence[Mapping[str, Any]],
+        evaluations: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Show what the run had reached when it was interrupted, and judge it by all of its rows."""
         self.accuracies = sorted(accuracies.items())
-        self._bar.update(self._task, completed=update)
+        self.rows, self.evaluations = list(rows), list(evaluations)
+        self._examine()
+        self._bar.update(self._task, completed=rows[-1]["update"] if rows else 0)
 
     def on_update(self, row: dict[str, Any], groups: Sequence[Group]) -> None:
         """One update is done."""
@@ -80,6 +102,7 @@ class ProgressView:
         self.rows.append(row)
         self._examine()
         self.recent.append((time.monotonic(), row["update"], row["completion_tokens"]))
+        self._silent_since, self._patience_s = time.monotonic(), SILENCE_S
         self._bar.update(self._task, completed=row["update"])
         self.set_phase(f"training · update {row['update']}")
         if self._live is None:
@@ -90,7 +113,8 @@ class ProgressView:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
         self.accuracies.append((evaluation.policy_version, evaluation.accuracy))
-        self.evaluations.append(evaluation.figures())
+        timing = {"update": evaluation.policy_version, "evaluation_s": evaluation.seconds, "time_s": time.time()}
+        self.evaluations.append(evaluation.figures() | timing)
         self._examine()
         if self._live is None:
             greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
@@ -109,14 +133,36 @@ class ProgressView:
         """Set the phase without a line of its own."""
         self.phase, self._phase_since = phase, time.monotonic()
 
+    async def watch(self) -> None:
+        """Look at the run again and again, until cancelled: one that stands still calls no observer."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self.glance()
+
+    def glance(self) -> None:
+        """How the run is now; a line where no panel stands and it got worse, or nothing has come for long."""
+        status = self.look()
+        self._settle(with_status(self._examined, status, bool(self.rows)))
+        silent_s = time.monotonic() - self._silent_since
+        if self._live is None and silent_s > self._patience_s and status:
+            self._patience_s *= 2
+            text = f"no update for {as_clock(silent_s)}: {status['now']}"
+            self.console.print(text, style="dim", soft_wrap=True, markup=False)
+
     def _examine(self) -> None:
+        self._examined = examine(self.rows, self.evaluations)
+        self._settle(with_status(self._examined, self.look(), bool(self.rows)))
+
+    def _settle(self, health: Health) -> None:
         """Where no panel stands, a line when it gets worse."""
-        before, self.health = self.health, examine(self.rows, self.evaluations)
-        if self._live is None and SEVERITY[self.health.level] > SEVERITY[before.level]:
-            worst = self.health.findings[0]
-            self.console.print(
-                f"{worst.level}: {worst.text}; see {worst.page}", style=worst.level.value, soft_wrap=True, markup=False
-            )
+        before, self.health = self.health, health
+        if self._live is None and SEVERITY[health.level] > SEVERITY[before.level]:
+            worst = health.findings[0]
+            if worst.text in self.row.get("warnings", ()):
+                return  # which has a line of its own
+            doing = f"; {now}" if (now := self.look().get("now")) and worst.topic == "it-stands-still" else ""
+            text = f"{worst.level}: {worst.text}{doing}; see {worst.page}"
+            self.console.print(text, style=worst.level.value, soft_wrap=True, markup=False)
 
     def _tokens_per_s(self) -> float:
         if len(self.recent) < 2:
@@ -125,10 +171,7 @@ class ProgressView:
         return sum(tokens for _, _, tokens in list(self.recent)[1:]) / elapsed if elapsed > 0 else 0.0
 
     def _left_s(self) -> float | None:
-        if len(self.recent) < 2:
-            return None
-        (first_s, first, _), (last_s, last, _) = self.recent[0], self.recent[-1]
-        return (last_s - first_s) / (last - first) * (self.num_updates - last) if last > first else None
+        return self.left.seconds(self.rows, self.evaluations)
 
     def _figures(self) -> list[tuple[str, str]]:
         row = self.row
@@ -154,21 +197,24 @@ class ProgressView:
         )
 
     def _render(self) -> Lines:
+        width = self.console.width
         table = Table.grid(padding=(0, 2))
-        figures = self._figures()
-        for index in range(0, len(figures), 4):
-            cells = [Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in figures[index : index + 4]]
+        figures, across = self._figures(), max(1, min(4, width // FIGURE_WIDTH))
+        for index in range(0, len(figures), across):
+            cells = [
+                Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in figures[index : index + across]
+            ]
             table.add_row(*cells)
         waited = time.monotonic() - self._phase_since
-        status = Text.assemble((self.phase, "cyan"), (f"  {as_clock(waited)}" if waited > 2 else "", "dim"))
-        curve = Text.assemble(("reward    ", "dim"), (sparkline(list(self.rewards)), "green"))
+        doing = self.look().get("now", self.phase)
+        status = Text.assemble((doing, "cyan"), (f"  {as_clock(waited)}" if waited > 2 else "", "dim"))
+        curve = Text.assemble(("reward    ", "dim"), (sparkline(list(self.rewards)[-max(10, width - 10) :]), "green"))
+        shown = self.accuracies[-max(1, (width - 10) // 10) :]
         accuracy = Text.assemble(
-            ("accuracy  ", "dim"),
-            ("  ".join(f"{update}: {value:.0%}" for update, value in self.accuracies[-9:]), "green"),
+            ("accuracy  ", "dim"), ("  ".join(f"{update}: {value:.0%}" for update, value in shown), "green")
         )
-        health = Text.assemble(
-            ("● ", self.health.level.value), (self.health.line, "bold" if self.health.findings else "")
-        )
+        level = self.health.level.value  # in words, too: colours may be off, or not seen
+        health = Text.assemble((f"{level}: ", level), (self.health.line, "bold" if self.health.findings else ""))
         for finding in self.health.findings[:1]:
             health.append(f"  see {finding.page}", "dim")
         return Lines(self._bar, health, table, curve, accuracy, status)

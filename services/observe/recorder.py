@@ -47,6 +47,7 @@ class Recorder:
             "truncated_share": evaluation.truncated_share,
             "num_errors": evaluation.num_errors,
             "num_prompts": len(evaluation.groups),
+            "evaluation_s": evaluation.seconds,
             "time_s": time.time(),
         }
         append_lines(self.directory.file("evaluations.jsonl"), [row])

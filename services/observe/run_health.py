@@ -18,8 +18,11 @@ from rayzero.services.schema.plain import is_figure
 
 Row = Mapping[str, Any]
 
+EARLY_ENDS = ("max_turns", "max_tool_calls", "step_deadline", "episode_deadline", "parse_error")
+"""Of episodes that did not come to their own end, tokens left aside: those are `truncated_share`."""
 WINDOW = 8
 """Updates that a mean is taken over: single batches say little."""
+NO_UPDATE = "no update has been made yet"
 MOVED = 0.05
 """Rewards and shares nearer than this count as equal."""
 
@@ -45,6 +48,8 @@ class Symptom:
     text: str
     topic: str
     """A heading of the guide, as in a link."""
+    detail: str = ""
+    """What else the run says of it, in lines."""
 
     @property
     def page(self) -> str:
@@ -77,26 +82,47 @@ class Health:
         """As the API gives it."""
         found = [
             {"level": each.level.value, "text": each.text, "page": each.page, "advice": advice(each.topic)}
+            | ({"detail": each.detail} if each.detail else {})
             for each in self.findings
         ]
         return {"level": self.level.value, "line": self.line, "findings": found}
 
 
 def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mapping[str, Any] | None = None) -> Health:
-    """The health of a run from its rows; `status` is a live run's, with `stalled_s`, `stall_limit_s` and `fleets`."""
+    """The health of a run from its rows; `status` is a live run's, with `stalled_s`, `stall_limit_s` and `fleets`, or
+    that of one on disk, with `ended` and `error`."""
     rows = [row for row in rows if is_figure(row.get("reward_mean"))]  # a batch without a verdict has none
     evaluations = [row for row in evaluations if is_figure(row.get("accuracy"))]
-    found = [*_standing_still(status or {}), *_workers(status or {}, bool(rows))]
+    found: list[Symptom] = []
     for rule in RULES if rows else ():
         found += rule(rows)
     found += _held_out(rows, evaluations)
     found.sort(key=lambda finding: -SEVERITY[finding.level])
-    return Health(tuple(found), _summary(rows, evaluations))
+    return with_status(Health(tuple(found), _summary(rows, evaluations)), status or {}, bool(rows))
+
+
+def with_status(health: Health, status: Mapping[str, Any], has_updates: bool) -> Health:
+    """What was found in a run's rows, and what its status says: cheap enough to be asked four times a second."""
+    found = [*_ended(status), *_standing_still(status), *_workers(status, has_updates), *health.findings]
+    found.sort(key=lambda finding: -SEVERITY[finding.level])
+    ended = status.get("ended") in ("finished", "stopped", "failed", "killed")
+    summary = health.summary.replace(NO_UPDATE, "no update was made", 1) if ended else health.summary
+    return Health(tuple(found), summary)
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:
     values = [float(row[name]) for row in rows if is_figure(row.get(name))]
     return sum(values) / len(values) if values else math.nan
+
+
+def _ended(status: Mapping[str, Any]) -> Iterator[Symptom]:
+    if status.get("ended") == "failed":
+        first, *others = str(status.get("error") or "it does not say which").strip().splitlines()
+        text = f"the run ended with an error: {first}"
+        topic = "it-stands-still" if first.startswith("stalled") else "the-run-ended-with-an-error"
+        yield Symptom(Level.RED, text, topic, "\n".join(others))
+    elif status.get("ended") == "killed":
+        yield Symptom(Level.YELLOW, "the run is over and did not say why: it was killed", "the-run-was-killed")
 
 
 def _standing_still(status: Mapping[str, Any]) -> Iterator[Symptom]:
@@ -154,16 +180,16 @@ def _entropy(rows: Sequence[Row]) -> Iterator[Symptom]:
 
 def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
     recent = rows[-WINDOW:]
-    cut = _mean(recent, "truncated_share")
-    if cut > 0.1:
-        level = Level.RED if cut > 0.5 else Level.YELLOW
-        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     if len(rows) > 2 * WINDOW:
         early = rows[:WINDOW]
         grown = _mean(recent, "completion_tokens_mean") / max(1.0, _mean(early, "completion_tokens_mean"))
         if grown > 2 and _mean(recent, "reward_mean") - _mean(early, "reward_mean") < MOVED:
             text = f"completions are {grown:.1f} times as long as at the start, for no more reward"
             yield Symptom(Level.YELLOW, text, "length-blow-up")
+    cut = _mean(recent, "truncated_share")
+    if cut > 0.1:
+        level = Level.RED if cut > 0.5 else Level.YELLOW
+        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     bias = recent[-1].get("length_bias")
     if is_figure(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: the late ones are dropped"
@@ -179,6 +205,23 @@ def _verdicts(rows: Sequence[Row]) -> Iterator[Symptom]:
     if share > 0.02:
         level = Level.RED if share > 0.2 else Level.YELLOW
         yield Symptom(level, f"{share:.0%} of the completions got no verdict: rewards fail", "rewards-fail")
+
+
+def _episodes(rows: Sequence[Row]) -> Iterator[Symptom]:
+    """Of a run with environments."""
+    recent = rows[-WINDOW:]
+    failing = _mean(recent, "tool_failure_share")
+    if failing > 0.5 and _mean(recent, "tool_calls_mean") > 0.1:
+        yield Symptom(Level.YELLOW, f"{failing:.0%} of the tool calls fail", "tool-calls-fail")
+    cut = sum(_share(recent, f"episode_end/{end}") for end in EARLY_ENDS)
+    if cut > 0.25:
+        text = f"{cut:.0%} of the episodes are ended by a limit of turns, calls or time, not by their answer"
+        yield Symptom(Level.YELLOW, text, "episodes-are-cut-off")
+
+
+def _share(rows: Sequence[Row], name: str) -> float:
+    """A mean in which a row without the figure counts as 0."""
+    return sum(float(row[name]) for row in rows if _is_number(row.get(name))) / len(rows)
 
 
 def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
@@ -208,17 +251,19 @@ RULES: tuple[Callable[[Sequence[Row]], Iterator[Symptom]], ...] = (
     _entropy,
     _lengths,
     _verdicts,
+    _episodes,
     _mismatch,
 )
 
 
 def _summary(rows: Sequence[Row], evaluations: Sequence[Row]) -> str:
+    held_out = f"; held-out accuracy {evaluations[-1]['accuracy']:.0%}" if evaluations else ""
     if not rows:
-        return "no update has been made yet"
+        return NO_UPDATE + held_out
     first, last = _mean(rows[:WINDOW], "reward_mean"), _mean(rows[-WINDOW:], "reward_mean")
     way = "rose" if last - first > MOVED else "fell" if first - last > MOVED else "stays"
     course = f"the reward {way} from {first:.2f} to {last:.2f}" if way != "stays" else f"the reward stays at {last:.2f}"
     solved = _mean(rows[-WINDOW:], "uniform_group_share") > 0.8 and _mean(rows[-WINDOW:], "train_accuracy") > 0.8
     if solved:
         return f"{course}; most prompts are solved: harder ones would teach more"
-    return f"{course}; held-out accuracy {evaluations[-1]['accuracy']:.0%}" if evaluations else course
+    return course + held_out

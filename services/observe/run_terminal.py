@@ -1,5 +1,5 @@
 """The terminal of a run, which the run outlives: a pipe that is closed and a window that is gone end what is shown,
-and nothing else."""
+and nothing else. A quiet one shows warnings alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import IO, Any, cast
 from rayzero.services.schema.terminal import Terminal
 
 logger = logging.getLogger(__name__)
+
+WARNING_STYLES = ("yellow", "red")
 
 
 class LastingStream:
@@ -51,6 +53,19 @@ class LastingStream:
         return getattr(self._stream, name)
 
 
-def run_console() -> Terminal:
+class RunTerminal(Terminal):
+    """What a run says as it goes. What is yellow or red is a warning, and is never held back."""
+
+    is_quiet = False
+
+    def print(self, *objects: Any, style: Any = None, **options: Any) -> None:
+        """As rich prints it; nothing where the run is to be quiet and this is no warning."""
+        if not self.is_quiet or style in WARNING_STYLES:
+            super().print(*objects, style=style, **options)
+
+
+def run_console(quiet: bool = False) -> RunTerminal:
     """Standard output, for as long as there is one."""
-    return Terminal(file=cast("IO[str]", LastingStream(sys.stdout)), highlight=False)
+    console = RunTerminal(file=cast("IO[str]", LastingStream(sys.stdout)), highlight=False)
+    console.is_quiet = quiet
+    return console

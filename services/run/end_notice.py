@@ -1,9 +1,11 @@
-"""Tells a run's end elsewhere, as the recipe's `observe.on_end` wants it: to a command, or to a URL.
+"""A run's end: written down in the run directory, and told elsewhere as the recipe's `observe.on_end` wants it, to a
+command or to a URL.
 
     {"run": "demo", "directory": "/…/runs/demo", "ended": "finished", "updates": 60, "accuracy": 0.41,
      "seconds": 812.3, "error": "", "host": "node-3"}
 
-`ended` is `finished`, `stopped` (the same command goes on from there) or `failed`. A killed process tells nothing.
+`ended` is `finished`, `stopped` (the same command goes on from there) or `failed`. A killed process tells nothing, and
+leaves `running` in end.json.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import httpx
 
 from rayzero.services.schema.config.observe import OnEndSettings
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.store.json_lines import read_lines
-from rayzero.services.store.run_directory import RunDirectory
+from rayzero.services.store.run_directory import END_FILE, RunDirectory, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +48,20 @@ class RunEnd:
 def told_at_end(recipe: Recipe, directory: RunDirectory, say: Callable[[str], None]) -> Iterator[RunEnd]:
     """Tell the end of what happens in the block, which notes its exit code. `say` hears what could not be told."""
     end, began, error = RunEnd(), time.monotonic(), ""
+    write_json(directory.file(END_FILE), {"ended": "running"})  # what stays where it is killed
     try:
         yield end
     except Exception as failure:
         error = str(failure) or type(failure).__name__
         raise
     finally:
+        state = "failed" if error else "finished" if end.exit_code == 0 else "stopped"
+        notice = _notice(recipe, directory, state, time.monotonic() - began, error)
+        with contextlib.suppress(RunDirectoryError):  # it may be what the run ended by
+            write_json(directory.file(END_FILE), notice)
         settings = recipe.observe.on_end
-        if settings is not None:
-            state = "failed" if error else "finished" if end.exit_code == 0 else "stopped"
-            notice = _notice(recipe, directory, state, time.monotonic() - began, error)
-            if problem := tell(settings, notice):
-                say(f"observe.on_end: {problem}; the run is not touched by it")
+        if settings is not None and (problem := tell(settings, notice)):
+            say(f"observe.on_end: {problem}; the run is not touched by it")
 
 
 def tell(settings: OnEndSettings, notice: Mapping[str, Any]) -> str:

@@ -37,15 +37,16 @@ def _learner(recipe: Recipe) -> Iterator[str]:
     loss, correction = learner.loss, learner.correction.name
     if learner.steps_per_update == 1 and correction != "rollout_as_old" and loss.name != "custom":
         yield (
-            f"one optimizer step a batch: pi_theta is pi_old, every ratio of {loss.name} is 1, and clips and gates "
-            "never act; it differs from the other losses in denominators and advantage alone. learner.minibatches, "
-            "inner_epochs or correction: {name: rollout_as_old} give them something to do"
+            f"each batch is trained on in one optimizer step: the policy has not moved when its loss is taken, so the "
+            f"clips and gates of {loss.name} never act, and it differs from the other losses in denominators and "
+            "advantage alone; learner.minibatches, learner.inner_epochs or learner.correction: rollout_as_old give "
+            "them something to do"
         )
     of_sequences = loss.name in SEQUENCE_LOSSES or (isinstance(loss, GrpoLoss) and loss.ratio == "sequence")
     if of_sequences and correction == "token_truncation":
         yield (
             f"{loss.name} has one value a completion, and learner.correction: token_truncation weighs it by the mean "
-            "of its tokens' truncated ratios: one token of ratio 4 in a hundred is hardly seen. sequence_truncation "
+            "of its tokens' truncated ratios: one token of ratio 4 in a hundred is hardly seen; sequence_truncation "
             "weighs by the completion's own ratio"
         )
 

@@ -10,9 +10,12 @@ import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 
 from rayzero.services.fleet.local_ray import RAY_FOLDER, SYSTEM_CONFIG, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
@@ -22,6 +25,8 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import ActorStartError
 from rayzero.services.schema.reports import send_no_reports
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
+
+logger = logging.getLogger(__name__)
 
 START_ATTEMPTS = 2
 """Of the local Ray: on a machine that is busy its 30 s may not be enough."""
@@ -51,6 +56,7 @@ class RaySession:
             return
         raise_open_files()
         send_no_reports()
+        log_what_ray_prints()
         for attempts_left in reversed(range(START_ATTEMPTS)):
             try:
                 if cluster.address is not None:
@@ -96,6 +102,18 @@ class RaySession:
                 _temp_dir=str(self._temporary / RAY_FOLDER),
                 _system_config=SYSTEM_CONFIG,
             )
+
+
+def log_what_ray_prints() -> None:
+    """Ray's own words on a process that is gone go to the log: on a terminal they look like the end of a run, which has
+    another worker by then and says so itself. Ray has no setting for them."""
+    if hasattr(ray_worker, "print_to_stdstream"):
+        ray_worker.print_to_stdstream = _to_log
+
+
+def _to_log(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    for line in data.get("lines", ()):
+        logger.warning("ray: %s", line)
 
 
 def required_cpus(recipe: Recipe) -> int:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rayzero.services.fleet.gpu_bundles import LEARNER
 from rayzero.services.observe.progress import ProgressView
+from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.run.cold_start import cold_start
 from rayzero.services.run.placement import Placement
 from rayzero.services.run.preflight import PreparedRun, prepare
@@ -75,7 +76,7 @@ async def _replay(
     learner: LearnerHandle | None = None
     with (
         tempfile.TemporaryDirectory(prefix="rayzero-replay-") as scratch,
-        ProgressView(console, len(rows)) as progress,
+        ProgressView(console, TimeLeft(len(rows))) as progress,
     ):
         try:
             progress.say("starting the learner")

@@ -29,9 +29,11 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.observers import Observer
 from rayzero.services.loop.run_control import RunControl
 from rayzero.services.loop.weight_sync import WeightSync
+from rayzero.services.observe.api.views import now
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
+from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.run.end_notice import told_at_end
 from rayzero.services.run.fleets import runner_of, starts
 from rayzero.services.run.interrupts import answer_signals
@@ -73,13 +75,15 @@ def train(
     explicit: Path | None,
     fresh: bool,
     sidecar: Sidecar | None = None,
+    quiet: bool = False,
 ) -> int:
-    """Run a recipe to its end; returns the exit code. `sidecar` runs beside it, and is ended with it.
+    """Run a recipe to its end; returns the exit code. `sidecar` runs beside it, and is ended with it; `quiet` shows
+    warnings alone.
 
     Raises:
         RayzeroError: what stopped it; after the first checkpoint the same command goes on from there.
     """
-    console = run_console()
+    console = run_console(quiet)
     recipe = load_recipe(recipe_path, overrides)
     require_engines(recipe.cluster)
     directory, resume, notes = choose_run_directory(recipe, runs_root, explicit, fresh)
@@ -135,7 +139,7 @@ class _Run:
         task = asyncio.current_task()
         assert task is not None
         try:
-            with ProgressView(console, recipe.training.num_updates) as progress:
+            with ProgressView(console, TimeLeft.of(recipe)) as progress:
                 progress.say("starting Ray")
                 await asyncio.to_thread(session.start)
                 answer_signals(lambda number: self._on_signal(number, task))
@@ -143,7 +147,9 @@ class _Run:
                     self.controller = controller
                     view.attach(RunControl(controller))
                     progress.say("syncing the first weights and evaluating the model as it is")
-                    async with self._accompanied(controller), self._until_time_is_up(controller):
+                    progress.look = partial(now, controller)
+                    beside = (progress.watch(), *((self.sidecar(RunControl(controller)),) if self.sidecar else ()))
+                    async with _accompanied(*beside), self._until_time_is_up(controller):
                         await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
@@ -155,16 +161,6 @@ class _Run:
         finally:
             await asyncio.to_thread(session.stop)
         return self._close(controller)
-
-    @contextlib.asynccontextmanager
-    async def _accompanied(self, controller: Controller) -> AsyncIterator[None]:
-        going = None if self.sidecar is None else asyncio.create_task(self.sidecar(RunControl(controller)))
-        try:
-            yield
-        finally:
-            if going is not None:
-                going.cancel()
-                await asyncio.gather(going, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _until_time_is_up(self, controller: Controller) -> AsyncIterator[None]:
@@ -269,7 +265,7 @@ class _Run:
         # An evaluation may have ended after the checkpoint at its version was begun.
         evaluations = read_lines(self.directory.file("evaluations.jsonl"))
         controller.accuracies |= {row["update"]: row["accuracy"] for row in evaluations}
-        progress.resume(controller.buffer.version, controller.accuracies)
+        progress.resume(controller.accuracies, read_lines(self.directory.file("metrics.jsonl")), evaluations)
         self.console.print(f"continuing from {self.checkpoint.name}", style="cyan")
 
     @contextlib.asynccontextmanager
@@ -325,6 +321,18 @@ class _Run:
         summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)
         print_report(self.console, self.directory, summary)
         return 0
+
+
+@contextlib.asynccontextmanager
+async def _accompanied(*beside: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What runs beside the block, and is ended with it."""
+    going = [asyncio.create_task(each) for each in beside]
+    try:
+        yield
+    finally:
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
 
 
 async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:

@@ -5,11 +5,12 @@ runs/<name>/
   metrics.jsonl         one line an update       evaluations.jsonl   one line an evaluation
   rollouts/             every completion         checkpoints/        Hugging Face format, loadable as they are
   logs/<actor>.log      a log an actor           summary.json        when the run has ended
-  label                 its name in metrics
+  label                 its name in metrics      end.json            how its last attempt ended
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from rayzero.services.schema.plain import json_text
 from rayzero.services.store.recipe_changes import changes, extends, refusal
 
 LABEL_FILE = "label"
+END_FILE = "end.json"
 
 
 class RunDirectory:
@@ -94,6 +96,30 @@ class RunDirectory:
     def is_finished(self) -> bool:
         """Whether the run in it came to its end."""
         return self.file("summary.json").is_file()
+
+    def end(self) -> dict[str, Any]:
+        """How its last attempt ended: `ended`, `error` and more. `running` stays there where it was killed; empty where
+        none was written."""
+        try:
+            found = json.loads(self.file(END_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def is_in_use(self) -> bool:
+        """Whether a process of this machine, or of one that shares the file system's locks, runs in it."""
+        try:
+            import fcntl
+        except ImportError:
+            return False  # a system without it runs nothing
+        try:
+            with open(self.file("run.lock"), encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def has_checkpoint(self) -> bool:
         """Whether there is anything to continue from."""

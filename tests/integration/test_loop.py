@@ -130,6 +130,7 @@ def revived(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
     os.kill(process_called("ray::LearnerActor", str(run_dir)), signal.SIGKILL)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
+    assert "orker died" not in output, "Ray's words on it are in the log"
     assert "the learner is back at version" in (run_dir / "logs" / "driver.log").read_text()
     return run_dir
 

@@ -25,6 +25,7 @@ from tests.episode_models import pair_tokenizer
 from tests.fakes import make_completion, make_group, make_recipe
 from tests.fakes_agents import ServedSessions
 from tests.fakes_episodes import episode_request
+from tests.faults import FAULTS, export, write_fault
 from tests.hostile_cases import hostile_group as generated_group
 from tests.system import needs
 from tests.unit.services.observe.test_run_health import rows
@@ -224,6 +225,23 @@ def test_the_curves_of_runs_lie_over_each_other(tmp_path: Path) -> None:
         label = page.locator("#curves svg").nth(1).get_attribute("aria-label") or ""
         assert "one: entropy from 0.9 to 0.4" in label and "two: entropy from 0.2 to 0.2" in label
         assert page.locator("#browser").is_hidden() and serious_faults(page) == [] and complaints == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_page_names_what_is_wrong(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six runs: a reader who sees the page alone learns what is wrong with each, and what to do."""
+    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))
+    file = export(write_fault(name, tmp_path / "run"), tmp_path / "page.html")
+    with open_page(file.as_uri()) as (page, complaints):
+        page.wait_for_selector("#group .card")
+        said = page.inner_text("#health")
+        if not FAULTS[name].names:
+            assert said.startswith("green") and page.locator("#health details").count() == 0
+        else:
+            assert FAULTS[name].names in said.split("\n")[1], "the worst comes first"
+            page.locator("#health summary").first.click()
+            assert len(page.inner_text("#health details")) > len(said), "and what to do"
+        assert complaints == []
 
 
 def visit_all(page: Page) -> int:

@@ -195,7 +195,12 @@ def _add_rollout_details(app: FastAPI, view: RunView) -> None:
     @app.get("/v1/groups/{key}")
     async def group(key: str) -> dict[str, Any]:
         """One group: its prompt, every completion with its tokens, its verdict and its tests."""
-        return await asyncio.to_thread(show_group, view.index, view.tokens, key)
+
+        def read() -> dict[str, Any]:
+            view.index.refresh()
+            return show_group(view.index, view.tokens, key)
+
+        return await asyncio.to_thread(read)
 
     @app.get("/v1/compare")
     async def compare(prompt_id: Text, a: Number, b: Number) -> dict[str, Any]:

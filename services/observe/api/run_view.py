@@ -18,6 +18,7 @@ from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.monitoring.meters import Meters
 from rayzero.services.observe.monitoring.trackers import Tracking
 from rayzero.services.observe.run_health import examine
+from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import UsageError
@@ -97,6 +98,7 @@ class RunView:
                 **evaluation.figures(),
                 "reward_mean": evaluation.reward_mean,
                 "num_prompts": len(evaluation.groups),
+                "evaluation_s": evaluation.seconds,
                 "time_s": time.time(),
             }
         )
@@ -122,19 +124,17 @@ class RunView:
             "greedy_accuracies": {
                 row["update"]: row["greedy_accuracy"] for row in self.evaluations if "greedy_accuracy" in row
             },
-            "seconds_left": views.seconds_left(self.rows, training.num_updates),
+            "seconds_left": TimeLeft.of(self.recipe).seconds(self.rows, self.evaluations),
             "tokens_per_s": views.tokens_per_s(self.rows),
             "events": self.events.latest(8),
         }
         if self.control is not None:
             controller = self.control.controller
             status |= {
+                **views.now(controller),
                 "paused": controller.paused,
-                "stalled_s": round(controller.stalled_s, 1),
-                "stall_limit_s": self.recipe.deadlines.stall_s,
                 "stopping": controller.stopping,
                 "workers": views.workers(controller),
-                "fleets": views.fleets(controller),
                 "queues": views.queues(controller),
                 "weights": views.weights(controller),
                 "waits": views.bottleneck(self.rows, controller),

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
+from rayzero.services.loop.activity import Phase
 from rayzero.services.loop.controller import Controller
-from rayzero.services.loop.group_buffer import GroupState
+from rayzero.services.loop.group_buffer import GroupBuffer, GroupState
 
 SHOWN_FIGURES = (
     "update",
@@ -43,6 +44,39 @@ def workers(controller: Controller) -> list[dict[str, Any]]:
 def fleets(controller: Controller) -> dict[str, dict[str, int]]:
     """How many workers of each role there should be and are."""
     return {fleet.role: _fleet(fleet) for fleet in controller.runner.fleets}
+
+
+def now(controller: Controller) -> dict[str, Any]:
+    """What a run does at this moment, and what of it may be wrong: what the health of a live run is read from."""
+    return {
+        "now": doing(controller),
+        "stalled_s": round(controller.stalled_s, 1),
+        "stall_limit_s": controller.recipe.deadlines.stall_s,
+        "fleets": fleets(controller),
+    }
+
+
+def doing(controller: Controller) -> str:
+    """What the run waits for, in words, e.g. `waits for groups: 3 of 16 are ready, 9 are generated, 4 judged`."""
+    if controller.paused:
+        return "paused: rayzero resume goes on"
+    if not controller.rollouts.serving():
+        return "waits for a rollout worker to serve"
+    words = {
+        Phase.WAIT: _waits_for_groups(controller.buffer),
+        Phase.UPDATE: f"the learner makes update {controller.buffer.version + 1}",
+        Phase.SYNC: "new weights go to the engines",
+        Phase.EVALUATION: "the held-out prompts are answered",
+        Phase.CHECKPOINT: "a checkpoint is saved",
+    }
+    return "; ".join(words[phase] for phase in words if phase in controller.activity.seconds()) or "between two updates"
+
+
+def _waits_for_groups(buffer: GroupBuffer) -> str:
+    counts = buffer.counts()
+    ready, wanted = counts[GroupState.READY], buffer.groups_per_update
+    on_the_way = f"{counts[GroupState.GENERATING]} are generated, {counts[GroupState.SCORING]} judged"
+    return f"waits for groups: {ready} of {wanted} are ready, {on_the_way}"
 
 
 def queues(controller: Controller) -> dict[str, Any]:
@@ -84,16 +118,6 @@ def bottleneck(rows: Sequence[Mapping[str, Any]], controller: Controller) -> str
     if waited > 0.5:
         return f"the learner waits for the {behind} {waited:.0%} of the time"
     return f"the learner computes {1 - waited:.0%} of the time"
-
-
-def seconds_left(rows: Sequence[Mapping[str, Any]], num_updates: int) -> float | None:
-    """From the pace of the last updates."""
-    recent = rows[-8:]
-    if len(recent) < 2:
-        return None
-    first, last = recent[0], recent[-1]
-    pace = float(last["time_s"] - first["time_s"]) / float(last["update"] - first["update"])
-    return round(max(0.0, pace * float(num_updates - last["update"])), 1)
 
 
 def tokens_per_s(rows: Sequence[Mapping[str, Any]]) -> float | None:

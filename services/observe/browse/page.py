@@ -1,4 +1,5 @@
-"""The page: one HTML file with its style and its script inside. Live it asks the API; as a file it holds its data.
+"""The page: one HTML file with its style and its script inside. Live it asks the API; as a file it holds its data: the
+run at a glance before the script, the groups behind it in parts, so that it is drawn before a large file is read whole.
 
 Prompts and completions are the work of a model and may hold anything. The script puts them into the page as text and
 never as markup, the data of a file is JSON in which no `<` is left, and a content security policy lets no other script
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from typing import Any, Literal
 from rayzero.services.schema.plain import plain
 
 Mode = Literal["live", "file"]
+GROUPS_A_PART = 20
+"""Read at once when one of them is opened."""
 
 
 def live_page() -> str:
@@ -41,12 +45,16 @@ def content_security_policy(mode: Mode) -> str:
 
 
 def _page(mode: Mode, data: dict[str, Any] | None) -> str:
-    embedded = json.dumps(plain(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") if data else "null"
+    before = {"groups_a_part": GROUPS_A_PART} | {
+        key: value for key, value in (data or {}).items() if key not in ("summaries", "groups")
+    }
+    embedded = _json(before) if data else "null"
     parts = {
         "@@policy@@": content_security_policy(mode) if mode == "file" else "",
         "@@style@@": _asset("page.css"),
         "@@script@@": _script(),
         "@@data@@": embedded,
+        "@@groups@@": "".join(_groups(data)) if data else "",
     }
     page = _asset("page.html")
     if mode == "live":
@@ -54,6 +62,25 @@ def _page(mode: Mode, data: dict[str, Any] | None) -> str:
     for place, text in parts.items():
         page = page.replace(place, text, 1)
     return page
+
+
+def _groups(data: dict[str, Any]) -> Iterator[str]:
+    """The list of groups, then the groups themselves in its order, `GROUPS_A_PART` in each part."""
+    summaries = data.get("summaries", ())
+    yield _part("summaries", summaries)
+    found = [data["groups"][each["key"]] for each in summaries]
+    for start in range(0, len(found), GROUPS_A_PART):
+        yield _part("groups", found[start : start + GROUPS_A_PART])
+
+
+def _part(name: str, content: Any) -> str:
+    return f'<script type="application/json" data-part="{name}">{_json(content)}</script>\n'
+
+
+def _json(content: Any) -> str:
+    """JSON in which no `<` is left, so that no text of a model ends its element, and no place of the page's."""
+    text = json.dumps(plain(content), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("@@", "\\u0040@")
 
 
 def _script() -> str:

@@ -28,7 +28,7 @@ class TokenTexts:
 
         Joined they are the completion's text, special tokens included.
         """
-        tokenizer = self._tokenizer() if find_spec("tokenizers") is not None else None
+        tokenizer = self._tokenizer()
         if tokenizer is None:
             return None
         from tokenizers.decoders import DecodeStream
@@ -45,6 +45,9 @@ class TokenTexts:
 
 @lru_cache(maxsize=4)
 def _load(file: Path) -> Any:
+    """None where the library is not installed: looked for once, not for each of 100,000 rollouts."""
+    if find_spec("tokenizers") is None:
+        return None
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(file))

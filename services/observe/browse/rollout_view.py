@@ -12,12 +12,11 @@ GROUPS_COMPARED = 4
 
 
 def show_group(index: RolloutIndex, tokens: TokenTexts, key: str) -> dict[str, Any]:
-    """One group.
+    """One group, as the index knows it.
 
     Raises:
         UsageError: there is none of that key.
     """
-    index.refresh()
     rows = index.group(key)
     if not rows:
         raise UsageError(f"there is no group {key!r} in this run's rollouts")

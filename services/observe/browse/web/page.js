@@ -99,22 +99,42 @@ function matches(group, query) {
     (query.max_reward === "" || query.max_reward === undefined || (rollout.reward !== null && rollout.reward <= Number(query.max_reward))));
 }
 
+/** Of a file: its groups stand behind this script, and are read when they are there, those of one part at a time. */
+const whole = document.readyState === "loading" ? new Promise((done) => document.addEventListener("DOMContentLoaded", done)) : Promise.resolve();
+const kept = { summaries: null, places: null, parts: new Map() };
+
+async function summaries() {
+  await whole;
+  if (kept.summaries === null) {
+    kept.summaries = JSON.parse(document.querySelector('script[data-part="summaries"]').textContent);
+    kept.places = new Map(kept.summaries.map((group, i) => [group.key, i]));
+  }
+  return kept.summaries;
+}
+
+async function groupOf(key) {
+  await summaries();
+  const place = kept.places.get(key), number = Math.floor(place / embedded.groups_a_part);
+  if (!kept.parts.has(number)) kept.parts.set(number, JSON.parse(document.querySelectorAll('script[data-part="groups"]')[number].textContent));
+  return kept.parts.get(number)[place % embedded.groups_a_part];
+}
+
 const file = {
   status: async () => embedded.status,
   rows: async () => embedded.rows,
   choices: async () => embedded.choices,
   groups: async (query) => {
-    const found = embedded.summaries.filter((group) => matches(group, query)).sort(ORDERS[query.sort]);
+    const found = (await summaries()).filter((group) => matches(group, query)).sort(ORDERS[query.sort]);
     return { groups: found.slice(query.offset, query.offset + query.limit), total: found.length };
   },
-  group: async (key) => embedded.groups[key],
+  group: groupOf,
   compare: async (prompt, a, b) => {
-    const at = (version) => {
-      const found = embedded.summaries.find((group) => group.prompt_id === prompt && group.version === version);
+    const at = async (version) => {
+      const found = (await summaries()).find((group) => group.prompt_id === prompt && group.version === version);
       if (!found) throw new Error(`this file holds no answer to ${prompt} at version ${version}`);
-      return embedded.groups[found.key];
+      return groupOf(found.key);
     };
-    return { prompt_id: prompt, a: at(a), b: at(b) };
+    return { prompt_id: prompt, a: await at(a), b: await at(b) };
   },
 };
 
@@ -133,7 +153,7 @@ function showStatus(status) {
   const greedy = Object.entries(status.greedy_accuracies ?? {});
   const glance = [
     ["update", `${status.update} of ${status.num_updates}`],
-    ["doing", status.paused ? `paused (${status.phase})` : status.phase],
+    ["doing", status.now ?? status.phase],
     ["reward", figure(status.figures?.reward_mean)],
     ["held-out, greedy", greedy.length ? `${figure(100 * greedy.at(-1)[1], 1)} % (update ${greedy.at(-1)[0]})` : "–"],
     ["held-out accuracy", accuracies.length ? `${figure(100 * accuracies.at(-1)[1], 1)} % (update ${accuracies.at(-1)[0]})` : "–"],
@@ -148,7 +168,7 @@ function showStatus(status) {
 function showHealth(health) {
   if (!health) return;
   const item = (finding) => el("li", {}, el("details", {}, el("summary", {}, el("span", { class: `badge ${finding.level}` }, finding.level), finding.text),
-    el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
+    finding.detail ? el("pre", {}, finding.detail) : null, el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
   const open = new Set([...document.querySelectorAll("#health details[open] summary")].map((node) => node.textContent));
   $("health").className = health.level;
   $("health").replaceChildren(el("span", { class: `badge ${health.level}` }, health.level), el("span", {}, health.findings.length ? "" : health.line),
@@ -392,7 +412,7 @@ async function start() {
     showStatus(embedded.status);
     showHealth(embedded.status.health);
     drawCurves([embedded.rows, ...embedded.others]);
-    $("browser").hidden = !embedded.summaries.length;
+    $("browser").hidden = !embedded.choices.num_groups;
     if (embedded.others.length) showNames([embedded.rows, ...embedded.others].map((each) => each.run));
     for (const id of ["workers", "queues", "events"]) $(id).parentElement.hidden = true;
   }

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from rayzero.services.cli.app import app, main
+from rayzero.services.cli.app import app, hush_packages, main
 from rayzero.services.schema.errors import UsageError
 
 RECIPE = """\
@@ -145,3 +146,17 @@ def test_without_arguments_three_commands_that_exist_are_shown() -> None:
     named = re.findall(r"^  rayzero (\w+)", shown.output, re.MULTILINE)
     assert named == ["new", "check", "train"]
     assert all(CliRunner().invoke(app, [name, "--help"]).exit_code == 0 for name in named)
+
+
+def test_packages_that_are_compiled_for_the_first_time_alarm_no_one(tmp_path: Path) -> None:
+    spoken = {}
+    for folder in ("site-packages", "mine"):
+        file = tmp_path / folder / "module.py"
+        file.parent.mkdir()
+        file.write_text("def f(x):\n    return x is 'literal'\n")
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            hush_packages()
+            compile(file.read_text(), str(file), "exec")
+        spoken[folder] = [str(each.message) for each in found]
+    assert spoken["site-packages"] == [] and "literal" in spoken["mine"][0]

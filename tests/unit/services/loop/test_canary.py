@@ -91,7 +91,7 @@ def test_the_limits_of_the_watch_hold_for_it() -> None:
     assert check_kl(math.nan, 0, recent, limits, "bfloat16") == ([], None)
     assert check_kl(1e-3, 512, recent, limits, "bfloat16") == ([], None)
     warnings, halt = check_kl(1e-2, 512, recent, limits, "bfloat16")
-    assert "512 tokens that both scored at equal weights, is 0.01, over 0.005" in warnings[0] and halt is None
+    assert "kl_canary is 0.01 nats a token, over 0.005" in warnings[0] and halt is None
     assert "over 0.02" in str(check_kl(3e-2, 512, recent, limits, "bfloat16")[1])
 
 
@@ -101,4 +101,4 @@ def test_short_completions_stop_a_run_as_well() -> None:
     limits, recent = WatchSettings(), RecentKl(512)
     halts = [check_kl(3e-2, 72, recent, limits, "bfloat16")[1] for _ in range(8)]
     assert halts[:7] == [None] * 7
-    assert "of 576 tokens that both scored at equal weights, is 0.03, over 0.02" in str(halts[7])
+    assert "kl_canary is 0.03 nats a token, over 0.02" in str(halts[7])

@@ -67,6 +67,8 @@ def test_a_solved_task_is_no_fault() -> None:
         ({"verdict_errors": 40}, "red", "rewards-fail"),
         ({"warnings": ("engine and learner differ",)}, "yellow", "engine-and-learner-disagree"),
         ({"nonfinite_logprobs": 3}, "yellow", "engine-and-learner-disagree"),
+        ({"tool_failure_share": 0.8, "tool_calls_mean": 2.0}, "yellow", "tool-calls-fail"),
+        ({"episode_end/max_turns": 0.2, "episode_end/episode_deadline": 0.2}, "yellow", "episodes-are-cut-off"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_and_has_its_advice(figures: dict[str, Any], level: str, topic: str) -> None:
@@ -105,3 +107,25 @@ def test_few_or_broken_figures_are_no_fault() -> None:
         many[20] = dict.fromkeys(many[20], broken) | {"update": 21, "warnings": ()}
         assert not examine(many, [*held_out(0.2, 0.5), {"update": 30, "accuracy": broken}]).findings
     assert not examine(rows(entropy=None, truncated_share=math.nan, reward_std=math.nan)).findings
+
+
+def test_a_run_without_an_update_says_so() -> None:
+    assert examine([], held_out(0.4)).line == "no update has been made yet; held-out accuracy 40%"
+    finished = examine([], held_out(0.98), {"ended": "finished"})
+    assert finished.level is Level.GREEN and finished.line == "no update was made; held-out accuracy 98%"
+
+
+def test_a_run_that_was_ended_says_why() -> None:
+    failed = examine(rows(), (), {"ended": "failed", "error": "the learner died\nits log: x"})
+    assert failed.level is Level.RED and failed.line == "the run ended with an error: the learner died"
+    killed = examine([], (), {"ended": "killed"})
+    assert killed.level is Level.YELLOW and "it was killed" in killed.line
+    assert all(advice(health.findings[0].topic) for health in (failed, killed))
+    for ended in ("finished", "stopped", "live", "unknown"):
+        assert examine(rows(), (), {"ended": ended}).level is Level.GREEN
+
+
+def test_episodes_that_answer_by_themselves_are_well() -> None:
+    figures = {"episode_end/answered": 0.9, "episode_end/max_turns": 0.1, "tool_failure_share": 0.1}
+    assert examine(rows(tool_calls_mean=2.0, **figures)).level is Level.GREEN
+    assert examine(rows(tool_calls_mean=0.0, tool_failure_share=1.0)).level is Level.GREEN, "hardly a call"

@@ -11,10 +11,11 @@ AFTER_THE_PIPE = """
 import sys, time
 from rayzero.services.observe.progress import ProgressView
 from rayzero.services.observe.run_terminal import run_console
+from rayzero.services.observe.time_left import TimeLeft
 console = run_console()
 console.print("first")
 sys.stdin.readline()
-with ProgressView(console, 3) as view:
+with ProgressView(console, TimeLeft(3)) as view:
     view.say("second")
     for number in range(2000):
         console.print("x" * 100)

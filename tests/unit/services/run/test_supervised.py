@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from rayzero.services.observe.progress import ProgressView
+from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.run.cold_start import cold_start
 from rayzero.services.run.supervised import check_demonstrations, supervised_updates
 from rayzero.services.schema.config.data import DataSource
@@ -103,7 +104,7 @@ async def test_a_cold_start_ends_its_optimizer_and_refuses_what_is_too_long(tmp_
     character_tokenizer().save_pretrained(tmp_path)
     learner, directory = Recorder(), RunDirectory(tmp_path)
     settings = Recipe.model_validate(recipe())
-    with ProgressView(Console(quiet=True), 1) as progress:
+    with ProgressView(Console(quiet=True), TimeLeft(1)) as progress:
         await cold_start(learner, shown, settings, tmp_path, directory, progress)
         assert learner.updates == [0, 1, 2] and learner.events[-1] == "learner.end_sft"
         assert [row["loss"] for row in read_lines(directory.file("cold_start.jsonl"))] == [0.0, 1.0, 2.0]
