@@ -133,6 +133,31 @@ class Learner:
         phases: Phases,
     ) -> StepRecord:
         """One optimizer step on the samples `rows`."""
+        while True:
+            record, neutral = self._gradient(batch, rows, advantages, scores, phases)
+            with phases("optimizer"):
+                if self.optimizer.settle():  # a gradient that float16 could not hold is computed again
+                    break
+        with phases("optimizer"):
+            record.grad_norm = self.optimizer.grad_norm()
+            record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
+            self._halt_or_warn(record)
+            if record.trained_tokens:
+                self.optimizer.step(rate, record.grad_norm)
+            else:
+                # Without a gradient the moments of earlier updates alone would still move the weights.
+                self.optimizer.zero_grad()
+        return record
+
+    def _gradient(
+        self,
+        batch: Batch,
+        rows: NDArray[np.int64],
+        advantages: NDArray[np.float64],
+        scores: Scores,
+        phases: Phases,
+    ) -> tuple[StepRecord, NDArray[np.int64]]:
+        """The gradient of a step, what was seen on the way, and the rows that give none."""
         token_weights = np.zeros(len(batch.samples))
         token_weights[rows] = self._token_weights(batch, rows)
         with phases("pack"):
@@ -153,19 +178,10 @@ class Learner:
                 else:
                     outputs = microbatch_loss(inputs, self.settings)
             with phases("backward"):
-                outputs.loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.loss_scale.of(outputs.loss).backward()  # type: ignore[no-untyped-call]
             if counts:
                 record.add(microbatch, inputs, outputs)
-        with phases("optimizer"):
-            record.grad_norm = self.optimizer.grad_norm()
-            record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
-            self._halt_or_warn(record)
-            if record.trained_tokens:
-                self.optimizer.step(rate, record.grad_norm)
-            else:
-                # Without a gradient the moments of earlier updates alone would still move the weights.
-                self.optimizer.zero_grad()
-        return record
+        return record, neutral
 
     def _watch(self, record: StepRecord, batch: Batch, neutral: NDArray[np.int64], scores: Scores) -> None:
         """Score completions that give no gradient, drawn at random up to `watch.sample_tokens`: what is said of all

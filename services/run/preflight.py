@@ -194,12 +194,18 @@ def gpu_memory(recipe: Recipe) -> int:
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) -> None:
-    """Engine limits that the model, its KV cache or, where it is `trained`, the learner cannot hold.
+    """Limits of the engines and the precision that the model, its KV cache or, where it is `trained`, the learner
+    cannot hold.
 
     Raises:
         RecipeError: names the key, the limit and the fix.
     """
     rollout = recipe.rollout
+    if shape.overflows and recipe.model.dtype == "float16":
+        raise RecipeError(
+            "model.dtype: the model's activations leave the range of float16, and its engine refuses it: bfloat16 or "
+            "float32"
+        )
     if trained:
         check_windows(recipe, shape)
     if rollout.max_model_tokens > shape.max_positions:

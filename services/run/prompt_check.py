@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 def check_prompts(
     recipe: Recipe, train: PromptMix, held_out: Sequence[Prompt], model: Path | None, shape: ModelShape, say: Say
 ) -> None:
-    """`model` is its directory, None as long as it is not on this machine; `say` hears what was not looked at, and what
-    will be dropped.
+    """`model` is the directory of its tokenizer at least, None where that cannot be had here; `say` hears what was not
+    looked at, and what will be dropped.
 
     Raises:
         RecipeError: a prompt that the model cannot read.
     """
     if model is None:
-        say("the prompts were not rendered: the model is not on this machine yet")
+        say("the prompts were not rendered: the model's tokenizer is not on this machine, and could not be fetched")
         return
     check_generation_config(model)
     tokenizer = open_tokenizer(model)
