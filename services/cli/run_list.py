@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
+from rayzero.services.store.run_seconds import seconds_of
 
 BEST_IS = "best: the highest of a run's evaluations, by the prompts that chose it; greedy: at temperature 0"
 
@@ -68,8 +70,15 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
         "accuracy_last": accuracies[-1] if accuracies else None,
         "greedy_before": greedy[0] if greedy else None,
         "greedy_last": greedy[-1] if greedy else None,
-        "seconds": round(rows[-1]["time_s"] - rows[0]["time_s"], 1) if rows else None,
+        "seconds": _seconds(directory, rows),
     }
+
+
+def _seconds(directory: RunDirectory, rows: list[dict[str, Any]]) -> float | None:
+    """As the summary says; before there is one, of the updates so far."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(directory.file("summary.json").read_text(encoding="utf-8"))["seconds"])
+    return round(seconds_of(rows), 1) if rows else None
 
 
 def shown(value: Any) -> str:

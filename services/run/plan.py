@@ -22,8 +22,11 @@ from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model, tokenizer_directory
+from rayzero.services.run.answer_check import check_answers
 from rayzero.services.run.environment_check import check_environment
+from rayzero.services.run.loss_check import check_loss
 from rayzero.services.run.notes import notes
+from rayzero.services.run.other_models import check_other_models
 from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import (
     check_devices,
@@ -103,10 +106,13 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     data, unmade_held_out = with_fewer_puzzles(recipe.data)
     train, held_out = load_prompts(data, asked, recipe.reward.has_rubric)
     check_golds((*train.sample(), *held_out), recipe.reward)
+    check_answers(recipe, (*train.sample(), *held_out), seen.append)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
     shape = describe_model(recipe.model.path, say=show)
     check_lengths(recipe, shape)
+    check_other_models(recipe, shape)
+    check_loss(recipe)
     check_prompts(recipe, train, held_out, tokenizer_directory(recipe.model.path, show), shape, seen.append)
     check_custom_rewards(recipe, train, seen.append)
     check_environment(recipe, train, seen.append)

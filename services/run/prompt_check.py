@@ -11,7 +11,7 @@ from pathlib import Path
 from rayzero.rollout_workers.templates import render, room_after
 from rayzero.services.data.prompt_table import MADE_ROWS
 from rayzero.services.data.stream import MixPart, PromptMix
-from rayzero.services.planning.model_files import check_generation_config, check_vocabulary
+from rayzero.services.planning.model_files import check_generation_config, check_vocabulary, ends_texts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.prompt_tokenizer import PromptTokenizer, open_tokenizer
 from rayzero.services.schema.config.data import DataSettings, DataSource, ReasoningGymSource
@@ -46,6 +46,11 @@ def check_prompts(
         say("the prompts were not rendered: it takes the model's tokenizer.json and the Python package tokenizers")
         return
     check_vocabulary(tokenizer, shape)
+    if not ends_texts(tokenizer) and not recipe.rollout.sampling.stop:
+        say(
+            "the model has no token that ends a text (eos_token of its tokenizer): every completion will run to "
+            "rollout.sampling.max_tokens; name the token there, or set rollout.sampling.stop"
+        )
     for prompt in held_out:
         try:
             _measure(recipe, prompt, tokenizer)

@@ -33,3 +33,5 @@ def possible(path: str) -> str:
 
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(possible)]
 """A file's, a directory's or a pattern's; hub ids and built-in names pass as well."""
+HomePath = Annotated[FilePath, AfterValidator(os.path.expanduser)]
+"""The same with `~` written out: what opens it does not know it."""

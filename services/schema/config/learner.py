@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayzero.learner.objective.advantage import AdvantageName
 from rayzero.learner.objective.losses.base import Aggregation
@@ -12,7 +12,7 @@ from rayzero.learner.objective.losses.dr_grpo import DrGrpoLoss
 from rayzero.learner.objective.losses.grpo import GrpoLoss
 from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.services.schema.config.base import Section
-from rayzero.services.schema.config.file_path import FilePath
+from rayzero.services.schema.config.file_path import HomePath
 from rayzero.services.schema.config.rejection import Rejection
 
 
@@ -31,7 +31,7 @@ class KlSettings(Section):
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
     """The reference becomes a copy of the policy after every so many updates (DeepSeek-R1: 400). 0: frozen."""
-    reference: FilePath | None = None
+    reference: HomePath | None = None
     """Directory of another model, with the policy's tokenizer, as the reference: with `advantage: none` and k2 that is
     on-policy distillation. Empty: the policy as the run begins."""
 
@@ -163,8 +163,15 @@ class LoraSettings(Section):
     alpha: float = Field(default=32.0, gt=0)
     """The adapter is scaled by alpha / rank."""
     target_modules: tuple[str, ...] = ()
-    """Names of the linear layers that get one, such as `q_proj`. Empty: all of the decoder's, whatever they are called
-    (Phi-3's are `qkv_proj`, `o_proj`, `gate_up_proj` and `down_proj`)."""
+    """Names of the linear layers that get one, such as `q_proj`. Empty, or `all-linear`: all of the decoder's, whatever
+    they are called (Phi-3's are `qkv_proj`, `o_proj`, `gate_up_proj` and `down_proj`)."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _as_peft_has_it(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return () if given == "all-linear" else (given,)
+        return given
 
     @property
     def scaling(self) -> float:
