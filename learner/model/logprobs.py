@@ -133,7 +133,8 @@ def _blocks(logits: Tensor) -> list[slice]:
 
 @contextmanager
 def _projection(weight: Tensor, temperature: float, needed: bool = True) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function from hidden [rows, h] to fp32 logits [rows, V] at bf16 speed, where the weights are bf16."""
+    """A function from hidden [rows, h] to fp32 logits [rows, V] at bf16 speed, where the weights are bf16; in float16
+    the products are summed in fp32, too, and never rounded to its 11 bits."""
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and needed:
         # bf16 x bf16 is exact in fp32: products in bf16 units with an fp32 result, not logits rounded to 8 bits.
         wide, setting = weight.float(), torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -142,6 +143,11 @@ def _projection(weight: Tensor, temperature: float, needed: bool = True) -> Iter
             yield lambda rows: _tempered(F.linear(rows.float(), wide), temperature)
         finally:
             setting.fp32_precision = before
+    elif weight.dtype == torch.float16 and weight.device.type == "cuda":
+        yield lambda rows: _tempered(torch.mm(rows, weight.t(), out_dtype=torch.float32), temperature)
+    elif weight.dtype == torch.float16 and needed:
+        wide = weight.float()
+        yield lambda rows: _tempered(F.linear(rows.float(), wide), temperature)
     else:
         yield lambda rows: _tempered(F.linear(rows, weight).float(), temperature)
 

@@ -144,6 +144,31 @@ class Learner:
         is_first_pass: bool,
     ) -> StepRecord:
         """One optimizer step on the samples `rows`."""
+        while True:
+            record, neutral = self._gradient(batch, rows, advantages, scores, phases)
+            with phases("optimizer"):
+                if self.optimizer.settle():  # a gradient that float16 could not hold is computed again
+                    break
+        with phases("optimizer"):
+            record.grad_norm = self.optimizer.grad_norm()
+            record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
+            self._halt_or_warn(record, is_first_pass)
+            if record.grad_norm > 0:
+                self.optimizer.step(rate, record.grad_norm)
+            else:
+                # Nothing was fed, or all of it masked or rejected: moments of earlier updates alone would move weights.
+                self.optimizer.zero_grad()
+        return record
+
+    def _gradient(
+        self,
+        batch: Batch,
+        rows: NDArray[np.int64],
+        advantages: NDArray[np.float64],
+        scores: Scores,
+        phases: Phases,
+    ) -> tuple[StepRecord, NDArray[np.int64]]:
+        """The gradient of a step, what was seen on the way, and the rows that give none."""
         token_weights = np.zeros(len(batch.samples))
         token_weights[rows] = self._token_weights(batch, rows)
         with phases("pack"):
@@ -164,19 +189,10 @@ class Learner:
                 else:
                     outputs = microbatch_loss(inputs, self.settings)
             with phases("backward"):
-                outputs.loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.loss_scale.of(outputs.loss).backward()  # type: ignore[no-untyped-call]
             if counts:
                 record.add(microbatch, inputs, outputs)
-        with phases("optimizer"):
-            record.grad_norm = self.optimizer.grad_norm()
-            record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
-            self._halt_or_warn(record, is_first_pass)
-            if record.grad_norm > 0:
-                self.optimizer.step(rate, record.grad_norm)
-            else:
-                # Nothing was fed, or all of it masked or rejected: moments of earlier updates alone would move weights.
-                self.optimizer.zero_grad()
-        return record
+        return record, neutral
 
     def _watch(self, record: StepRecord, batch: Batch, neutral: NDArray[np.int64], scores: Scores) -> None:
         """Score completions that give no gradient, drawn at random up to `watch.sample_tokens`: what is said of all

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.model.ranks import full, shard_like
+from rayzero.learner.update.loss_scale import LossScale
 from rayzero.services.schema.config.learner import OptimizerSettings
 
 
@@ -19,6 +20,7 @@ class MasterOptimizer:
     """Collects gradients in fp32, steps the masters and writes them back to the policy's working copy."""
 
     def __init__(self, policy: Policy, settings: OptimizerSettings) -> None:
+        self.loss_scale = LossScale(policy.dtype)
         self._pairs: list[tuple[str, torch.nn.Parameter, Tensor]] = []
         for name, parameter in policy.named_parameters():
             master = policy.masters.get(name)
@@ -62,6 +64,21 @@ class MasterOptimizer:
         return float(full(torch.nn.utils.get_total_norm(self.gradients())))
 
     @torch.no_grad()
+    def settle(self) -> bool:
+        """Divide the gradient by the loss's scale. False: it overflowed, is forgotten, and is to be computed again at
+        half the scale. To be asked once all micro-batches of a step are through."""
+        if not self.loss_scale.is_used:
+            return True
+        torch._foreach_div_(self.gradients(), self.loss_scale.value)
+        if math.isfinite(self.grad_norm()):
+            self.loss_scale.grow()
+            return True
+        if not self.loss_scale.halve():
+            return True
+        self.zero_grad()
+        return False
+
+    @torch.no_grad()
     def step(self, learning_rate: float, grad_norm: float) -> None:
         """Clip to `max_grad_norm`, step the masters, refresh the working copy, forget the gradient."""
         gradients = self.gradients()
@@ -85,7 +102,8 @@ class MasterOptimizer:
         adam["state"] = {
             index: {name: keep(value) for name, value in moments.items()} for index, moments in adam["state"].items()
         }
-        return {"masters": {name: keep(master) for name, _, master in self._pairs}, "adam": adam}
+        state = {"masters": {name: keep(master) for name, _, master in self._pairs}, "adam": adam}
+        return state | ({"loss_scale": self.loss_scale.state_dict()} if self.loss_scale.is_used else {})
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -94,6 +112,8 @@ class MasterOptimizer:
             master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:
                 parameter.copy_(master)
+        if self.loss_scale.is_used:
+            self.loss_scale.load_state_dict(state["loss_scale"])
         adam = dict(state["adam"])
         masters = [master for group in self._adam.param_groups for master in group["params"]]
         adam["state"] = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from rayzero.learner.batch.batching import pack
+from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import TrainingSample
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
@@ -49,14 +49,10 @@ class SftTrainer:
             multiple_of=self._policy.ranks.world_size,
         )
         num_tokens = max(sum(sample.num_tokens for sample in samples), 1)
-        sums = torch.zeros((), device=self._policy.device)
-        for microbatch, counts in self._policy.ranks.deal(microbatches):
-            # At temperature 1, whatever the engines sample at: else the model that is made is right at that one alone.
-            logprobs, _ = self._policy.logprobs(microbatch, temperature=1.0)
-            loss = -logprobs.sum() / num_tokens * counts
-            loss.backward()  # type: ignore[no-untyped-call]
-            sums += loss.detach()
-        total = float(self._policy.ranks.sum(sums))
+        while True:
+            total = self._gradient(microbatches, num_tokens)
+            if self._optimizer.settle():  # a gradient that float16 could not hold is computed again
+                break
         grad_norm = self._optimizer.grad_norm()
         if not np.isfinite(total) or not np.isfinite(grad_norm):
             self._optimizer.zero_grad()
@@ -67,6 +63,17 @@ class SftTrainer:
         rate = learning_rate(update, self._num_updates, self._settings)
         self._optimizer.step(rate, grad_norm)
         return {"loss": total, "grad_norm": grad_norm, "tokens": float(num_tokens), "learning_rate": rate}
+
+    def _gradient(self, microbatches: Sequence[Microbatch], num_tokens: int) -> float:
+        """Of the mean over the batch's tokens; the loss."""
+        sums = torch.zeros((), device=self._policy.device)
+        for microbatch, counts in self._policy.ranks.deal(microbatches):
+            # At temperature 1, whatever the engines sample at: else the model that is made is right at that one alone.
+            logprobs, _ = self._policy.logprobs(microbatch, temperature=1.0)
+            loss = -logprobs.sum() / num_tokens * counts
+            self._optimizer.loss_scale.of(loss).backward()  # type: ignore[no-untyped-call]
+            sums += loss.detach()
+        return float(self._policy.ranks.sum(sums))
 
 
 def _samples(examples: Sequence[SftExample]) -> list[TrainingSample]:

@@ -304,9 +304,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _fail(f"{error.filename or 'standard output'} cannot be written: {error.strerror}", 1)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f"{error.filename or 'standard output'} cannot be written: {error.strerror}", 1)
+        if error.errno == errno.ENAMETOOLONG or (error.filename and str(error.filename) in " ".join(sys.argv)):
+            # What the command line names: a file that cannot be read, a directory that cannot be written.
+            _fail(f"{str(error.filename)[:200]}: {error.strerror}", UsageError.exit_code)
+        raise
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
+from rayzero.services.store.run_seconds import seconds_of
 
 BEST_IS = "best: the highest of a run's evaluations, by the prompts that chose it; greedy: at temperature 0"
 
@@ -57,7 +59,7 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
     rows = read_lines(directory.file("metrics.jsonl"))
     evaluations = read_lines(directory.file("evaluations.jsonl"))
     accuracies, greedy = (figures(evaluations, name) for name in ("accuracy", "greedy_accuracy"))
-    rewards, updates, times = (figures(rows, name) for name in ("reward_mean", "update", "time_s"))
+    rewards, updates = (figures(rows, name) for name in ("reward_mean", "update"))
     alive = live_run(directory.file(ADDRESS_FILE)) is not None
     return {
         "run": directory.path.name,
@@ -70,13 +72,20 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
         "accuracy_last": accuracies[-1] if accuracies else None,
         "greedy_before": greedy[0] if greedy else None,
         "greedy_last": greedy[-1] if greedy else None,
-        "seconds": round(times[-1] - times[0], 1) if times else None,
+        "seconds": _seconds(directory, rows),
     }
 
 
 def figures(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """Those of a record that are numbers: what stands in another's directory must not hide the other runs."""
     return [value for row in rows if is_figure(value := row.get(name))]
+
+
+def _seconds(directory: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """As the summary says; before there is one, of the updates so far."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(directory.file("summary.json").read_text(encoding="utf-8"))["seconds"])
+    return round(seconds_of(rows), 1) if rows else None
 
 
 def shown(value: Any) -> str:

@@ -33,7 +33,7 @@ MAX_COMPLETIONS = 8
 PATIENCE_S = 5.0
 """An engine that is too busy to score so soon is not waited for where only the KL is wanted: weights wait for it."""
 
-LIMITS = {"float32": 0.002, "bfloat16": 0.25}
+LIMITS = {"float32": 0.002, "float16": 0.05, "bfloat16": 0.25}
 """Mean difference of a log-probability that rounding never reaches."""
 
 

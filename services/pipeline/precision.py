@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from rayzero.services.pipeline.directory import PipelineDirectory
 from rayzero.services.pipeline.loading import LoadedPipeline
@@ -37,7 +38,7 @@ def settled(
     else:
         recipes = {name: precision.settled(recipe) for name, recipe in loaded.recipes.items()}
     found = {recipe.model.dtype for recipe in recipes.values()}
-    dtype: precision.Precision = "float32" if "float32" in found else "bfloat16"
+    dtype: Any = found.pop() if len(found) == 1 else "float32"
     say(f"computes in {dtype}" + (", as the run began" if kept is not None else "") + " (dtype: auto)")
     return replace(
         loaded,

@@ -63,6 +63,8 @@ class Family:
     """What a mixture's code takes for granted of its experts; None: the model is dense."""
     logit_factor: str = ""
     """The key of a factor on the logits that the learner computes (learner/model/token_scorer.py)."""
+    overflows: bool = False
+    """Activations leave the range of float16, and vLLM refuses it."""
     fixed: tuple[tuple[str, bool], ...] = ()
     """Keys that vLLM's code passes over or refuses, by the only value that it computes, which is also the default."""
 
@@ -81,10 +83,10 @@ FAMILIES: Mapping[str, Family] = {
     "exaone4": Family(qk_norm=True, window=4096),
     "gemma": Family(tied=True, fixed=(("attention_bias", False),)),
     "gemma3_text": Family(
-        tied=True, norms=4, qk_norm=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096
+        overflows=True, tied=True, norms=4, qk_norm=True, qkv_bias=_ATTENTION, output_bias=_ATTENTION, window=4096
     ),
     "glm": Family(fused_gate=True, qkv_bias=("attention_bias", True)),
-    "glm4": Family(fused_gate=True, norms=4, qkv_bias=("attention_bias", True)),
+    "glm4": Family(overflows=True, fused_gate=True, norms=4, qkv_bias=("attention_bias", True)),
     "granite": Family(
         qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias=_MLP, logit_factor="logits_scaling",
     ),

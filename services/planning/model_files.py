@@ -44,6 +44,13 @@ def check_generation_config(directory: Path) -> None:
         )
 
 
+def ends_texts(tokenizer: PromptTokenizer) -> bool:
+    """Whether the engines know a token that ends a completion: the tokenizer's, or one that generation_config.json
+    adds."""
+    listed = read_object(tokenizer.directory / "generation_config.json").get("eos_token_id")
+    return tokenizer.has_end or listed not in (None, [])
+
+
 def check_vocabulary(tokenizer: PromptTokenizer, shape: ModelShape) -> None:
     """A token without a row in the embedding ends the learner in an IndexError, at the first prompt that holds it.
 

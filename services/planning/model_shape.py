@@ -46,6 +46,8 @@ class ModelShape:
     """Tokens that some layer attends to at most; None: all layers attend to all."""
     short_rotary: int | None = None
     """Positions beyond which the rotary embedding is another; None: it is one for all."""
+    overflows: bool = False
+    """Whether activations leave the range of float16."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
@@ -77,6 +79,7 @@ class ModelShape:
             fused_gate=family.fused_gate,
             sliding_window=sliding_window(config),
             short_rotary=short_rotary(config),
+            overflows=family.overflows,
         )
         values = _vector_values(shape, family, config)
         return shape if values == _vector_values(shape, _PLAIN, {}) else replace(shape, vector_values=values)

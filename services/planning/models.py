@@ -20,12 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from rayzero.services.planning.hub import cached, download
+from rayzero.services.planning.hub import cached, download, download_small
 from rayzero.services.planning.model_shape import ModelShape, read_shape
 from rayzero.services.planning.published_shapes import PUBLISHED
 from rayzero.services.schema.broadcast.weight_files import weight_files
+from rayzero.services.schema.config.file_path import possible
 from rayzero.services.schema.errors import RayzeroError, RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 
@@ -72,7 +74,7 @@ def resolve_model(path: str, say: Callable[[str], None] = lambda text: None) -> 
         RecipeError: there is no such model, it is incomplete, or it cannot be fetched.
         RayzeroError: a built-in model could not be made.
     """
-    name = ALIASES.get(path, path)
+    name = _name_of(path)
     if name in BUILT_IN:
         return _built(name, say)
     directory = Path(path).expanduser()
@@ -93,7 +95,7 @@ def local_model(path: str) -> Path | None:
     Raises:
         RecipeError: as `resolve_model`.
     """
-    name = ALIASES.get(path, path)
+    name = _name_of(path)
     if name in BUILT_IN:
         directory = cache_directory() / "models" / f"{name}-{_fingerprint(BUILT_IN[name])}"
         return directory if _is_whole(directory) else None
@@ -103,18 +105,41 @@ def local_model(path: str) -> Path | None:
     return None if match is None else _whole_snapshot(match["id"], match["revision"])
 
 
-def describe_model(path: str, *, trained: bool = True) -> ModelShape:
-    """The shape of a model, without building a built-in one or fetching a published one; see `read_shape`.
+def tokenizer_directory(path: str, say: Callable[[str], None]) -> Path | None:
+    """The directory of a model that is on this machine; else one that has its tokenizer at least, made or fetched once,
+    of which `say` hears. None where it cannot be had.
 
     Raises:
         RecipeError: as `resolve_model`.
     """
-    name = ALIASES.get(path, path)
+    if (directory := local_model(path)) is not None:
+        return directory
+    name, match = _name_of(path), HUB_ID.fullmatch(path)
+    try:
+        if name in BUILT_IN and find_spec("transformers"):
+            return _built(name, say, alone="tokenizer")
+        if name not in BUILT_IN and match is not None and find_spec("huggingface_hub"):
+            return _small_snapshot(match["id"], match["revision"], say)
+    except RayzeroError as error:
+        say(str(error))
+    return None
+
+
+def describe_model(path: str, *, trained: bool = True, say: Callable[[str], None] = lambda text: None) -> ModelShape:
+    """The shape of a model, without building a built-in one or fetching weights; see `read_shape`.
+
+    Raises:
+        RecipeError: as `resolve_model`.
+    """
+    name = _name_of(path)
     if name in BUILT_IN:
         return BUILT_IN[name].shape
     published = PUBLISHED.get(path.partition("@")[0])
     if published is not None and not Path(path).expanduser().is_dir():
         return published
+    match = HUB_ID.fullmatch(path)
+    if match is not None and local_model(path) is None and not Path(path).expanduser().parent.is_dir():
+        return read_shape(_small_snapshot(match["id"], match["revision"], say), trained=trained)
     return read_shape(resolve_model(path), trained=trained)
 
 
@@ -138,6 +163,15 @@ def check_model_directory(directory: Path) -> None:
         )
     for file in files:
         _check_weight_file(file)
+
+
+def _name_of(path: str) -> str:
+    """A built-in's name where it is an alias of one. Raises RecipeError for what nothing can be called."""
+    try:
+        possible(path)
+    except ValueError as error:
+        raise RecipeError(f"model.path: {error}") from None
+    return ALIASES.get(path, path)
 
 
 def cache_directory() -> Path:
@@ -164,18 +198,20 @@ def _check_weight_file(file: Path) -> None:
         raise RecipeError(f"model.path: {file} has {size} bytes of {expected}: it was not copied whole")
 
 
-def _built(name: str, say: Callable[[str], None]) -> Path:
+def _built(name: str, say: Callable[[str], None], alone: str = "") -> Path:
+    """A built-in model; or, `alone`, its tokenizer."""
     model = BUILT_IN[name]
-    directory = cache_directory() / "models" / f"{name}-{_fingerprint(model)}"
-    if _is_whole(directory):
+    directory = cache_directory() / "models" / "-".join(filter(None, (name, _fingerprint(model), alone)))
+    is_whole = (directory / "tokenizer.json").is_file if alone else lambda: _is_whole(directory)
+    if is_whole():
         return directory
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _lock(directory.with_suffix(".lock"), say):
             # The process that held the lock before may have built it meanwhile.
-            if not _is_whole(directory):
-                say(f"making {model.title} once, into {directory}")
-                _build(name, directory)
+            if not is_whole():
+                say(f"making {f'the {alone} of ' if alone else ''}{model.title} once, into {directory}")
+                _build(name, directory, alone)
     except OSError as error:
         raise RayzeroError(
             f"model.path: {model.title} cannot be kept in {directory.parent} ({error.strerror}); "
@@ -206,15 +242,15 @@ def _is_whole(directory: Path) -> bool:
     return True
 
 
-def _build(name: str, directory: Path) -> None:
+def _build(name: str, directory: Path, alone: str) -> None:
     """Into a temporary directory, then renamed: a directory of the final name is always whole."""
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory.parent, ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / "model"
-        root = str(IMPORT_ROOT)
+        root, words = str(IMPORT_ROOT), [f"--{alone}"] if alone else []
         search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:
             result = subprocess.run(
-                [sys.executable, "-m", "rayzero.learner.builtin_models.convert", name, str(made)],
+                [sys.executable, "-m", "rayzero.learner.builtin_models.convert", *words, name, str(made)],
                 env={**os.environ, "PYTHONPATH": search_path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -227,7 +263,8 @@ def _build(name: str, directory: Path) -> None:
         if result.returncode != 0:
             reason = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
             raise (RecipeError if result.returncode == 2 else RayzeroError)(f"model.path: {name}: {reason[-1]}")
-        check_model_directory(made)
+        if not alone:
+            check_model_directory(made)
         shutil.rmtree(directory, ignore_errors=True)
         made.replace(directory)
 
@@ -258,6 +295,15 @@ def _whole_snapshot(repository: str, revision: str | None) -> Path | None:
             check_model_directory(directory)
             return directory
     return None
+
+
+def _small_snapshot(repository: str, revision: str | None, say: Callable[[str], None]) -> Path:
+    """Configuration and tokenizer: from the hub's own cache where they are there, else fetched into it."""
+    there = cached(repository, revision)
+    if there is not None and (there / "config.json").is_file() and (there / "tokenizer.json").is_file():
+        return there
+    say(f"fetching the configuration and tokenizer of {repository} from the Hugging Face hub")
+    return download_small(repository, revision)
 
 
 def _from_hub(repository: str, revision: str | None, say: Callable[[str], None]) -> Path:

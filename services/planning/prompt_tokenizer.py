@@ -36,6 +36,11 @@ class PromptTokenizer:
         """One more than the largest token id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
+    @property
+    def has_end(self) -> bool:
+        """Whether it names a token that ends a text."""
+        return bool(self._named.get("eos_token"))
+
     def apply_chat_template(
         self, conversation: Any, *, tools: Any = None, tokenize: bool, add_generation_prompt: bool, **arguments: Any
     ) -> str:

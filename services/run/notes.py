@@ -25,7 +25,10 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
 
 def slow_here(recipe: Recipe) -> Iterator[str]:
     """What this machine computes much slower than it could."""
-    if recipe.rollout.engine_device == "cpu" and recipe.model.dtype == "bfloat16" and not has_bfloat16():
+    on_cpu, dtype = recipe.rollout.engine_device == "cpu", recipe.model.dtype
+    if on_cpu and dtype == "float16":
+        yield "in model.dtype float16 CPUs compute several times as slowly as in what auto would choose"
+    if on_cpu and dtype == "bfloat16" and not has_bfloat16():
         yield (
             "this machine's CPU has no instructions for bfloat16, in which model.dtype has the run compute: with "
             "model.dtype=float32, which auto would choose, it is several times as fast here"

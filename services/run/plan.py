@@ -1,4 +1,5 @@
-"""`rayzero check`: the recipe is valid, and this is what it will do. Starts, converts and writes nothing."""
+"""`rayzero check`: the recipe is valid, and this is what it will do. Starts no run and writes none;
+a tokenizer that is not on this machine yet is made or fetched once."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,9 +21,12 @@ from rayzero.services.fleet.gpu_bundles import reward_cpus, reward_workers_per_g
 from rayzero.services.observe.text import as_size
 from rayzero.services.planning.memory_plan import MemoryPlan, engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape
-from rayzero.services.planning.models import describe_model, local_model
+from rayzero.services.planning.models import describe_model, tokenizer_directory
+from rayzero.services.run.answer_check import check_answers
 from rayzero.services.run.environment_check import check_environment
+from rayzero.services.run.loss_check import check_loss
 from rayzero.services.run.notes import notes
+from rayzero.services.run.other_models import check_other_models
 from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import (
     check_devices,
@@ -93,6 +98,7 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
         recipe = on_device(recipe, "cpu")  # else a laptop that only grades would be asked for GPUs
     num_gpus = gpus_there(recipe) if gpus is None else gpus
     seen: list[str] = []
+    show = partial(terminal(stderr=as_json).print, style="dim", soft_wrap=True, markup=False)
     recipe = settled(recipe, say=seen.append, num_gpus=num_gpus)
     check_devices(recipe, num_gpus)
     check_observation(recipe)
@@ -100,11 +106,14 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     data, unmade_held_out = with_fewer_puzzles(recipe.data)
     train, held_out = load_prompts(data, asked, recipe.reward.has_rubric)
     check_golds((*train.sample(), *held_out), recipe.reward)
+    check_answers(recipe, (*train.sample(), *held_out), seen.append)
     if recipe.cold_start is not None:
         load_demonstrations(recipe.cold_start)
-    shape = describe_model(recipe.model.path)
+    shape = describe_model(recipe.model.path, say=show)
     check_lengths(recipe, shape)
-    check_prompts(recipe, train, held_out, local_model(recipe.model.path), shape, seen.append)
+    check_other_models(recipe, shape)
+    check_loss(recipe)
+    check_prompts(recipe, train, held_out, tokenizer_directory(recipe.model.path, show), shape, seen.append)
     check_custom_rewards(recipe, train, seen.append)
     check_environment(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)
@@ -166,8 +175,8 @@ def _learner(recipe: Recipe, shape: ModelShape, plan: MemoryPlan | None) -> Plan
         min(compute.tokens_per_microbatch, recipe.training.samples_per_update * recipe.rollout.max_model_tokens),
         bool(compute.activation_checkpointing),
     )
-    if recipe.model.dtype == "bfloat16":
-        memory += shape.weight_bytes("bfloat16")
+    if recipe.model.dtype != "float32":
+        memory += shape.weight_bytes(recipe.model.dtype)
     if recipe.learner.kl.beta > 0 and (lora is None or recipe.learner.kl.reference is not None):
         memory += shape.weight_bytes(recipe.model.dtype)
     if plan is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rayzero.services.planning.machine import has_bfloat16
 from rayzero.services.run.preflight import compute_device, gpus_there
 from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.recipe import Recipe
 
-Precision = Literal["bfloat16", "float32"]
+Precision = Literal["bfloat16", "float16", "float32"]
 
 
 def settled(
@@ -30,7 +30,7 @@ def settled(
     if recipe.model.dtype != AUTO:
         return recipe
     began = (kept or {}).get("model", {}).get("dtype")
-    if began in ("bfloat16", "float32"):
+    if began in get_args(Precision):
         say(f"computes in {began}, as the run began (model.dtype: auto)")
         return with_dtype(recipe, began)
     dtype, why = choice(recipe, gpus_there(recipe) if num_gpus is None else num_gpus)

@@ -19,8 +19,11 @@ from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape, read_
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.planning.nvidia_smi import gpu_memory_bytes, gpu_names
 from rayzero.services.planning.prompt_tokenizer import open_tokenizer
+from rayzero.services.run.answer_check import check_answers
 from rayzero.services.run.environment_check import check_environment
+from rayzero.services.run.loss_check import check_loss
 from rayzero.services.run.notes import slow_here
+from rayzero.services.run.other_models import check_other_models
 from rayzero.services.run.prompt_check import check_prompts
 from rayzero.services.run.prompt_length import fit_prompts
 from rayzero.services.run.reward_check import check_custom_rewards
@@ -57,12 +60,16 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, t
     check_devices(recipe, num_gpus)
     train, held_out = load_prompts(recipe.data, recipe.evaluation.num_prompts, recipe.reward.has_rubric)
     check_golds((*train.sample(), *held_out), recipe.reward)
+    check_answers(recipe, (*train.sample(), *held_out), say)
     for sentence in (*train.unread, *slow_here(recipe)):
         say(sentence)
     demonstrations = load_demonstrations(recipe.cold_start) if recipe.cold_start is not None else ()
     model_path = resolve_model(recipe.model.path, say=say)
     shape = read_shape(model_path, trained=trained)
     check_lengths(recipe, shape, trained=trained)
+    if trained:
+        check_other_models(recipe, shape)
+        check_loss(recipe)
     check_memory(recipe, shape, num_gpus)
     tokenizer = open_tokenizer(model_path)
     if tokenizer is not None:
@@ -195,12 +202,18 @@ def gpu_memory(recipe: Recipe) -> int:
 
 
 def check_lengths(recipe: Recipe, shape: ModelShape, *, trained: bool = True) -> None:
-    """Limits that the model, its engine's KV cache or, where it is `trained`, the learner cannot hold.
+    """Limits of the engines and the precision that the model, its KV cache or, where it is `trained`, the learner
+    cannot hold.
 
     Raises:
         RecipeError: names the key, the limit and the fix.
     """
     rollout = recipe.rollout
+    if shape.overflows and recipe.model.dtype == "float16":
+        raise RecipeError(
+            "model.dtype: the model's activations leave the range of float16, and its engine refuses it: bfloat16 or "
+            "float32"
+        )
     if trained:
         check_windows(recipe, shape)
         check_mixture(recipe, shape)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rayzero.rollout_workers.templates import render, room_after
 from rayzero.services.data.prompt_table import MADE_ROWS
 from rayzero.services.data.stream import MixPart, PromptMix
-from rayzero.services.planning.model_files import check_generation_config, check_vocabulary
+from rayzero.services.planning.model_files import check_generation_config, check_vocabulary, ends_texts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.prompt_tokenizer import PromptTokenizer, open_tokenizer
 from rayzero.services.schema.config.data import DataSettings, DataSource, ReasoningGymSource
@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 def check_prompts(
     recipe: Recipe, train: PromptMix, held_out: Sequence[Prompt], model: Path | None, shape: ModelShape, say: Say
 ) -> None:
-    """`model` is its directory, None as long as it is not on this machine; `say` hears what was not looked at, and what
-    will be dropped.
+    """`model` is the directory of its tokenizer at least, None where that cannot be had here; `say` hears what was not
+    looked at, and what will be dropped.
 
     Raises:
         RecipeError: a prompt that the model cannot read.
     """
     if model is None:
-        say("the prompts were not rendered: the model is not on this machine yet")
+        say("the prompts were not rendered: the model's tokenizer is not on this machine, and could not be fetched")
         return
     check_generation_config(model)
     tokenizer = open_tokenizer(model)
@@ -46,6 +46,11 @@ def check_prompts(
         say("the prompts were not rendered: it takes the model's tokenizer.json and the Python package tokenizers")
         return
     check_vocabulary(tokenizer, shape)
+    if not ends_texts(tokenizer) and not recipe.rollout.sampling.stop:
+        say(
+            "the model has no token that ends a text (eos_token of its tokenizer): every completion will run to "
+            "rollout.sampling.max_tokens; name the token there, or set rollout.sampling.stop"
+        )
     for prompt in held_out:
         try:
             _measure(recipe, prompt, tokenizer)

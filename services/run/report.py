@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rayzero.services.observe.text import shortened
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_json
+from rayzero.services.store.run_seconds import seconds_of
 
 SHOWN_COMPLETIONS = 4
 ENDS = ("standard_error", "greedy_accuracy", "greedy_standard_error", "pass_at_k", "pass_at_k_standard_error")
@@ -31,9 +33,14 @@ Your own problem next: a file of prompts, each with its answer,
 
 
 def write_summary(directory: RunDirectory, controller: Controller, seconds: float) -> dict[str, Any]:
-    """Write summary.json and the `model` link to the last checkpoint; returns the summary."""
+    """Write summary.json and the `model` link to the last checkpoint; returns the summary. `seconds`: of this session;
+    those of the updates of earlier ones come to them."""
     accuracies = controller.accuracies
     rows = {row["update"]: row for row in read_lines(directory.file("evaluations.jsonl"))}
+    began_s = time.time() - seconds
+    earlier_s = seconds_of(
+        row for row in read_lines(directory.file("metrics.jsonl")) if row.get("time_s", began_s) < began_s
+    )
     version = controller.buffer.version
     link = directory.file("model")
     try:
@@ -45,7 +52,7 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "name": controller.recipe.name,
         "seed": controller.recipe.seed,
         "updates": version,
-        "seconds": round(seconds, 1),
+        "seconds": round(earlier_s + seconds, 1),
         "samples": controller.num_samples,
         "tokens": controller.num_tokens,
         "accuracy_before": accuracies.get(0),

@@ -4,6 +4,7 @@ out while nothing has been paid for."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from itertools import islice
 
@@ -63,5 +64,14 @@ async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callab
     for score in scores:
         if score.cause is ErrorCause.BAD_RETURN:
             raise RecipeError(f"{key}: {score.reason}")
+    called = re.compile(
+        rf"TypeError: (\w+\.)?({re.escape(component.function.partition(':')[2])}|__call__)\(\) (missing|takes|got) "
+    )
+    if misfit := next((score.reason for score in scores if called.match(score.reason)), ""):
+        columns = ", ".join(sorted(prompt.columns)) or "none"
+        raise RecipeError(
+            f"{key}: {misfit}; a reward is called by name, with prompts, completions, answer and the columns of the "
+            f"row (of prompt {prompt.prompt_id}: {columns}): name those alone, or take **kwargs besides"
+        )
     if all(score.cause is ErrorCause.EXCEPTION for score in scores):
         say(f"{key}: {component.function} raised for made-up completions: {scores[0].reason}")

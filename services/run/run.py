@@ -35,6 +35,7 @@ from rayzero.services.observe.recorder import Recorder
 from rayzero.services.observe.run_terminal import run_console
 from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.run.end_notice import told_at_end
+from rayzero.services.run.first_lines import first_lines_shown
 from rayzero.services.run.fleets import runner_of, starts
 from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.run.placement import Placement
@@ -149,7 +150,8 @@ class _Run:
                     progress.say("syncing the first weights and evaluating the model as it is")
                     progress.look = partial(now, controller)
                     beside = (progress.watch(), *((self.sidecar(RunControl(controller)),) if self.sidecar else ()))
-                    async with _accompanied(*beside), self._until_time_is_up(controller):
+                    shown = first_lines_shown(recipe, self.directory.logs, self._show)
+                    async with _accompanied(*beside), self._until_time_is_up(controller), shown:
                         await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
@@ -281,6 +283,9 @@ class _Run:
                 yield view
             finally:
                 view.detach()
+
+    def _show(self, text: str) -> None:
+        self.console.print(text, style="dim", soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
         """To the log and the terminal."""

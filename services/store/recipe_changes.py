@@ -16,13 +16,18 @@ from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.recipe import Recipe
 
 FREE = (
-    "description", "observe", "deadlines", "checkpoint", "evaluation",
+    "description", "observe", "deadlines", "checkpoint", "evaluation", "learner.watch", "learner.compute",
     "training.max_group_attempts", "training.max_refills", "training.max_hours", "training.stop_at_accuracy",
     "rollout.num_workers", "rollout.min_workers", "rollout.max_workers", "rollout.concurrent_groups",
-    "rollout.max_num_seqs", "rollout.kv_cache_bytes",
+    "rollout.max_num_seqs", "rollout.max_num_batched_tokens", "rollout.kv_cache_bytes", "rollout.num_threads",
+    "rollout.prefix_caching", "rollout.enforce_eager", "rollout.weight_loading",
+    "rollout.canary_every_syncs", "rollout.canary_max_difference",
     "reward.num_workers", "reward.min_workers", "reward.max_workers", "reward.num_cpus_per_worker", "reward.max_asleep",
+    "environment.num_workers", "environment.min_workers", "environment.max_workers",
+    "environment.num_cpus_per_worker", "environment.concurrent_episodes",
     "cluster.address", "cluster.environment", "cluster.num_cpus", "cluster.object_store_bytes",
     "cluster.rollout_resources", "cluster.reward_resources", "cluster.learner_resources",
+    "cluster.environment_resources", "cluster.weight_transport", "cluster.gpu_memory_bytes", "cluster.wait_for_nodes_s",
 )  # fmt: skip
 """Keys, or the sections that hold them, that change no update."""
 ENDS = ("training.num_updates", "training.stop_at_accuracy")

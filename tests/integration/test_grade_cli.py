@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import needs
+from tests.system import AS_ROOT, needs
 
 HANGING = (
     "import time; time.sleep(600)",
@@ -76,7 +76,7 @@ def test_odd_text_is_graded_like_any_other(tmp_path: Path, reward: str, keys: di
 SYSTEM_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="is a plain user already")
+@AS_ROOT
 @needs("setpriv")
 def test_a_plain_user_gets_the_same_verdicts() -> None:
     interpreter = next(filter(_others_may_run, (Path(sys.executable).resolve(), SYSTEM_PYTHON)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -12,13 +11,13 @@ import pytest
 
 from rayzero.services.store.json_lines import read_lines
 from tests.integration.test_loop import TIMINGS, command, marked
-from tests.system import needs
+from tests.system import AS_ROOT, needs
 
 pytestmark = [
     needs("unshare", "ip"),
     pytest.mark.long,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(os.getuid() != 0, reason="only root can make a network namespace everywhere"),
+    AS_ROOT,
 ]
 
 CHANGES = ["training.num_updates=3", "evaluation.every_updates=0", "cold_start.num_updates=20"]

@@ -21,7 +21,7 @@ from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.services.schema.messages import VerdictStatus
 from tests.corpus.judging import NEEDS_NAMESPACES, judged
 from tests.corpus.problems import Program, read
-from tests.system import needs
+from tests.system import AS_ROOT, needs
 
 BACKENDS = [
     pytest.param("bwrap", marks=needs("bwrap", "g++")),
@@ -77,7 +77,7 @@ async def test_every_honest_program_passes(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.skipif(os.geteuid() != 0, reason="every test is a plain user's already")
+@AS_ROOT
 @pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no interpreter that a plain user can reach")
 def test_the_same_as_a_plain_user_beside_a_busy_ray(backend: str) -> None:
     command = [sys.executable, "-m", "tests.corpus.judging", "65534", "/usr/bin/python3", backend, "4"]

@@ -18,7 +18,7 @@ from rayzero.rewards.sandbox.refusal import fixes
 from rayzero.services.schema.config.sandbox import SandboxSettings
 from rayzero.services.schema.messages import VerdictStatus
 from tests.plain_user import PYTHON, ask
-from tests.system import needs
+from tests.system import AS_ROOT, needs
 
 pytestmark = [
     needs("bwrap"),
@@ -46,7 +46,7 @@ def test_as_a_plain_user_beside_a_busy_ray_every_promise_holds() -> None:
     assert not broken(report)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mask /proc")
+@AS_ROOT
 def test_where_proc_is_masked_the_reason_and_the_fix_are_told() -> None:
     report = ask("doctor", masked=True)
     bwrap, landlock = report["backends"]

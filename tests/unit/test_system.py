@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system import check_needs, is_there, needs, skipped_line
+from tests.system import check_needs, is_there, needs, skipped_line, smallest_sets
 
 
 def test_finds_programs_and_modules() -> None:
@@ -44,4 +44,12 @@ def test_what_was_skipped_is_one_line_that_says_how_to_run_it() -> None:
         [more, f"('/t/test_b.py', 2, 'Skipped: {lacks}')", "('/t/test_x.py', 3, 'Skipped: no IPv6 here')"]
     )
     assert line.startswith("15 tests skipped (14 want chromium, playwright; 1: no IPv6 here); `make setup-system`")
+    several = skipped_line(["('/t/test_x.py', 3, 'Skipped: no IPv6 here')"], {"no IPv6 here": 4})
+    assert several.startswith("5 tests skipped (5: no IPv6 here)")
     assert skipped_line([]) == "" and "\n" not in line
+
+
+def test_one_test_says_it_for_all_that_lack_the_same_or_more() -> None:
+    lacking = {"a": {"podman", "runc"}, "b": {"podman"}, "c": {"podman"}, "d": set[str](), "e": {"node", "npm"}}
+    assert smallest_sets(lacking) == {"a": "b", "b": "b", "c": "b", "e": "e"}
+    assert smallest_sets({"d": set[str]()}) == {}

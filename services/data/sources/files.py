@@ -58,6 +58,8 @@ class HeldFile:
 
     def __init__(self, path: Path, kind: str) -> None:
         """Raises RecipeError where it cannot be read, or is no whole gzip."""
+        if path.exists() and not path.is_file():  # a pipe has no end, or no second reading; a device neither
+            raise RecipeError(f"prompts file {path} is no regular file: write what it gives into one, and name that")
         try:
             with _unpacked(path) if path.suffix == ".gz" else path.open("rb") as file:
                 file.flush()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from rayzero.services.schema.config.data import FunctionSource
 from rayzero.services.schema.errors import RecipeError
 
 MAX_ROWS = 10_000_000
+PATIENCE_S = 10.0
+"""Between two words of a function that goes on and on."""
 
 
 def read(settings: FunctionSource) -> Rows:
@@ -23,12 +28,17 @@ def read(settings: FunctionSource) -> Rows:
         RecipeError: the function cannot be imported or called with these arguments, fails, or yields something else
             than rows.
     """
-    function = import_function(settings.function)
+    with _prints_apart():
+        function = import_function(settings.function)
     _check_arguments(function, settings)
-    number = 0
+    number, told_s = 0, time.monotonic() + PATIENCE_S
     try:
-        for values in _call(function, settings):
+        for values in _in_turn(function, settings):
             number += 1
+            if time.monotonic() > told_s:
+                told_s = time.monotonic() + PATIENCE_S
+                bound = "" if settings.max_prompts else "; data.….max_prompts ends one that never does"
+                print(f"{settings.function} has given {number:,} rows and goes on{bound}", file=sys.stderr)
             origin = f"{settings.function}, row {number}"
             if not isinstance(values, Mapping):
                 raise RecipeError(f"{origin}: a row must be a mapping of columns, not a {type(values).__name__}")
@@ -39,6 +49,23 @@ def read(settings: FunctionSource) -> Rows:
         raise
     except (Exception, SystemExit) as error:
         raise RecipeError(f"{settings.function} failed after {number} rows: {type(error).__name__}: {error}") from error
+
+
+def _in_turn(function: Callable[..., Any], settings: FunctionSource) -> Iterator[Any]:
+    """The function's rows. What it prints goes to standard error: standard output may be read by a program."""
+    with _prints_apart():
+        rows = iter(_call(function, settings))
+    while True:
+        with _prints_apart():
+            try:
+                values = next(rows)
+            except StopIteration:
+                return
+        yield values
+
+
+def _prints_apart() -> AbstractContextManager[Any]:
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def import_function(name: str) -> Callable[..., Any]:

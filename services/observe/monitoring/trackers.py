@@ -74,8 +74,8 @@ class WandbTracker:
             run_id = directory.name  # begun by a version that called it so
         known.write_text(run_id, encoding="utf-8")
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "rayzero"),
-            name=os.environ.get("WANDB_NAME", directory.name),
+            project=os.environ.get("WANDB_PROJECT") or "rayzero",
+            name=os.environ.get("WANDB_NAME") or directory.name,
             id=run_id,
             resume="allow",
             dir=str(directory),
@@ -95,14 +95,15 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """A run at MLflow's tracking server, in the experiment `rayzero`."""
+    """A run at MLflow's tracking server, in the experiment of MLFLOW_EXPERIMENT_NAME, else `rayzero`."""
 
     def __init__(self, recipe: Recipe, directory: Path) -> None:
         """Where the server is, MLflow reads from MLFLOW_TRACKING_URI. Continues the directory's run, as W&B does."""
         import mlflow
 
         self._mlflow = mlflow
-        mlflow.set_experiment("rayzero")
+        if not os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "rayzero")
         known = directory / "mlflow_run"
         if known.is_file():
             mlflow.start_run(run_id=known.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.file_path import FilePath
 from rayzero.services.schema.config.function_name import FunctionName
 
 FormatName = Literal[
@@ -81,7 +82,7 @@ class JsonLinesSource(SourceSettings):
     """Files with one JSON object a line; `.jsonl.gz` too."""
 
     kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(min_length=1)
+    path: FilePath
     """A file, a directory or a pattern (`data/part-*.jsonl`); relative paths start from where the command runs."""
 
 
@@ -89,7 +90,7 @@ class CsvSource(SourceSettings):
     """CSV or TSV files whose first line names the columns; `.csv.gz` too. Every value is text."""
 
     kind: Literal["csv"] = "csv"
-    path: str = Field(min_length=1)
+    path: FilePath
     """A file, a directory or a pattern (`data/part-*.csv`); relative paths start from where the command runs."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """What parts the columns. Empty: a tab in `.tsv` files, a comma in others."""
@@ -99,7 +100,7 @@ class ParquetSource(SourceSettings):
     """Parquet files."""
 
     kind: Literal["parquet"] = "parquet"
-    path: str = Field(min_length=1)
+    path: FilePath
     """A file, a directory or a pattern (`data/train-*.parquet`); relative paths start from where the command runs."""
 
 
@@ -107,7 +108,7 @@ class HuggingFaceSource(SourceSettings):
     """A dataset of the Hugging Face hub, or one saved on disk. Needs the package `datasets`."""
 
     kind: Literal["huggingface"] = "huggingface"
-    path: str = Field(min_length=1)
+    path: FilePath
     """The hub id, e.g. `openai/gsm8k`, or a local directory."""
     config: str | None = None
     """The dataset's configuration, e.g. `main`."""

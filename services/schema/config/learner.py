@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayzero.learner.objective.advantage import AdvantageName
 from rayzero.learner.objective.losses.base import Aggregation
@@ -12,6 +12,7 @@ from rayzero.learner.objective.losses.dr_grpo import DrGrpoLoss
 from rayzero.learner.objective.losses.grpo import GrpoLoss
 from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.file_path import HomePath
 from rayzero.services.schema.config.rejection import Rejection
 
 
@@ -32,7 +33,7 @@ class KlSettings(Section):
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
     """The reference becomes a copy of the policy after every so many updates (DeepSeek-R1: 400). 0: frozen."""
-    reference: str | None = None
+    reference: HomePath | None = None
     """Directory of another model, with the policy's tokenizer, as the reference: with `advantage: none` and k2 that is
     on-policy distillation. Empty: the policy as the run begins."""
 
@@ -187,8 +188,15 @@ class LoraSettings(Section):
     alpha: float = Field(default=32.0, gt=0)
     """The adapter is scaled by alpha / rank."""
     target_modules: tuple[str, ...] = ()
-    """Names of the linear layers that get one, such as `q_proj`. Empty: all of the decoder's, whatever they are called
-    (Phi-3's are `qkv_proj`, `o_proj`, `gate_up_proj` and `down_proj`)."""
+    """Names of the linear layers that get one, such as `q_proj`. Empty, or `all-linear`: all of the decoder's, whatever
+    they are called (Phi-3's are `qkv_proj`, `o_proj`, `gate_up_proj` and `down_proj`)."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _as_peft_has_it(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return () if given == "all-linear" else (given,)
+        return given
 
     @property
     def scaling(self) -> float:
@@ -200,9 +208,10 @@ class WatchSettings(Section):
     """Figures checked at every update before the optimizer step. An empty limit is chosen by the precision."""
 
     kl_warn: float | None = Field(default=None, gt=0)
-    """k3-KL between sampler and learner at equal versions that warns. Empty: 5e-3 in bfloat16, 1e-6 in float32."""
+    """k3-KL between sampler and learner at equal versions that warns. Empty: 5e-3 in bfloat16, 1e-3 in
+    float16, 1e-6 in float32."""
     kl_stop: float | None = Field(default=None, gt=0)
-    """The same that stops the run. Empty: 2e-2 in bfloat16, 1e-4 in float32."""
+    """The same that stops the run. Empty: 2e-2 in bfloat16, 5e-3 in float16, 1e-4 in float32."""
     min_tokens: int = Field(default=512, ge=1)
     """With fewer tokens to compare, the KL warns and does not stop: one token would decide. Smaller comparisons are put
     together, the newest first, until they have so many."""
@@ -227,7 +236,7 @@ class WatchSettings(Section):
 
     def kl_limits(self, dtype: str) -> tuple[float, float]:
         """(warn, stop) for a run that computes in `dtype`."""
-        warn, stop = (5e-3, 2e-2) if dtype == "bfloat16" else (1e-6, 1e-4)
+        warn, stop = {"bfloat16": (5e-3, 2e-2), "float16": (1e-3, 5e-3)}.get(dtype, (1e-6, 1e-4))
         stop = self.kl_stop if self.kl_stop is not None else stop
         return (self.kl_warn if self.kl_warn is not None else min(warn, stop)), stop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -36,12 +37,14 @@ _ABSENT: Mapping[str, str] = {
     "router_aux_loss_coef": "there is no load-balancing loss: it would move the routers where no reward asks for it",
 }
 """Keys that others have, and why this recipe has none."""
+_SIGNS = frozenset("*&!%@`")
+"""What a text may begin with on a command line, and no YAML value as it stands."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
-    Overrides are `dotted.key=value`, the value parsed as YAML: `learner.lr=2e-5`, `rollout.num_workers=2`.
+    Overrides are `dotted.key=value`, the value parsed as YAML: `training.num_updates=20`, `rollout.num_workers=2`.
 
     Raises:
         RecipeError: every problem at once, each with its key, its file and line (or override) and a fix.
@@ -92,7 +95,8 @@ def validate_document(
     try:
         return root.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(dict(problem), origins, default_origin, root) for problem in error.errors()]
+        problems = [dict(problem) for problem in error.errors()]
+        lines = [_explain(each, origins, default_origin, root) for each in problems if not _follows(each, problems)]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -108,14 +112,22 @@ def _parse(text: str, path: Path, origins: dict[KeyPath, str]) -> dict[str, Any]
         raise RecipeError(f"{path}: not a value that YAML can hold: {_first_words(error)}; quote it") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections (name, model, data, …), not {_kind(content)}")
-    for number, (key_path, key_node) in enumerate(_walk(node, ())):
-        if len(key_path) > MAX_DEPTH or number > MAX_KEYS:  # an anchor that holds its own alias has no end
-            where = f"{path}:{key_node.start_mark.line + 1}"
-            raise RecipeError(f"{where}: nested without end (an alias within its own anchor?): write it out")
+    if (endless := _has_no_end(node)) is not None:
+        where = f"{path}:{endless.start_mark.line + 1}"
+        raise RecipeError(f"{where}: nested without end (an alias within its own anchor?): write it out")
+    for key_path, key_node in _walk(node, ()):
         if key_path in origins:
             raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: {_dotted(key_path)} is given twice: remove one")
         origins[key_path] = f"{path}:{key_node.start_mark.line + 1}"
     return content
+
+
+def _has_no_end(root: yaml.Node | None) -> yaml.Node | None:
+    """The node that is too deep or one too many, if any: an anchor that holds its own alias has no end."""
+    for number, (key_path, node) in enumerate(_walk(root, ())):
+        if len(key_path) > MAX_DEPTH or number > MAX_KEYS:
+            return node
+    return None
 
 
 def _walk(node: yaml.Node | None, prefix: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
@@ -133,11 +145,17 @@ def _walk(node: yaml.Node | None, prefix: KeyPath) -> Iterator[tuple[KeyPath, ya
 def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) -> None:
     key, separator, raw = override.partition("=")
     if not separator or not key.strip():
-        raise RecipeError(f"override {override!r}: write it as dotted.key=value, e.g. learner.lr=1e-5")
+        raise RecipeError(f"override {override!r}: write it as dotted.key=value, e.g. training.num_updates=20")
     try:
         value = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
-        raise RecipeError(f"override {override!r}: {raw!r} is not a YAML value; quote it") from None
+        if _has_no_end(yaml.compose(raw, Loader=yaml.SafeLoader)) is not None:
+            raise RecipeError(
+                f"override {override!r}: nested without end (an alias within its own anchor?): write it out"
+            )
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        if not isinstance(error, yaml.MarkedYAMLError) or raw[:1] not in _SIGNS:
+            raise RecipeError(f"override {override!r}: {raw!r} is not a YAML value; quote it") from None
+        value = raw  # `*.jsonl` is a pattern, not an alias of nothing
     parts: list[str | int] = [int(part) if _INDEX.fullmatch(part) else part for part in key.strip().split(".")]
     target: Any = content
     for index, part in enumerate(parts[:-1]):
@@ -172,6 +190,15 @@ def _texts(value: Any, location: KeyPath) -> Iterator[tuple[KeyPath, str]]:
             yield from _texts(item, (*location, index))
 
 
+def _follows(problem: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> bool:
+    """A list is too short where its items are refused, and those are told by themselves."""
+    place = tuple(problem["loc"])
+    within = (tuple(each["loc"]) for each in all_of_them)
+    return problem["type"] == "too_short" and any(
+        len(loc) > len(place) and loc[: len(place)] == place for loc in within
+    )
+
+
 def _explain(
     problem: dict[str, Any], origins: Mapping[KeyPath, str], default_origin: str, root: type[BaseModel]
 ) -> str:
@@ -189,8 +216,20 @@ def _explain(
         return f"{origin}: {key}: missing; add it{_doc(location, root)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
+    if problem["type"] in ("tuple_type", "list_type"):
+        message = "must be a list, such as [a, b]"
+    if problem["type"] == "int_parsing" and (number := _whole(given)) is not None:
+        return f"{origin}: {key}: {given} is text in YAML: write {number}"
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{origin}: {key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _whole(given: Any) -> int | None:
+    """The number that a text like `5e2` means."""
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(str(given))
+        return int(number) if number.is_integer() and abs(number) < 1e15 else None
+    return None
 
 
 def _origin(location: KeyPath, origins: Mapping[KeyPath, str], root: type[BaseModel]) -> str | None:

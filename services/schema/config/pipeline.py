@@ -189,7 +189,7 @@ class Pipeline(Section):
     """Of every stage."""
     models: dict[StageName, str] = Field(min_length=1)
     """What stages may start from, by name: directories, hub ids or built-in names. One is called `base`."""
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """What learners and engines compute in; `auto` as `model.dtype` has it, one for all stages: float32 where one of
     them computes on CPUs without bfloat16. It is chosen once, and kept in the run's pipeline.yaml."""
     recipe: dict[str, Any] = Field(default_factory=dict)

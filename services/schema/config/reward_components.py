@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rayzero.services.schema.config.file_path import HomePath
 from rayzero.services.schema.config.function_name import FunctionName
 from rayzero.services.schema.config.math import MathSettings
 from rayzero.services.schema.config.reward_component import AnswerFrom, ChildLimits, Component, VariableName
@@ -271,7 +272,7 @@ class RewardModelComponent(Component):
     """
 
     kind: Literal["reward_model"] = "reward_model"
-    path: str = Field(min_length=1)
+    path: HomePath
     """Directory of the classifier (one label). In a pipeline `stage:NAME`: what a stage of kind reward_model wrote."""
     part: Literal["answer", "whole"] = "answer"
     """What it reads: only what follows the thought (DeepSeek-R1: helpfulness), or all of it (harmlessness)."""

@@ -115,7 +115,7 @@ class RolloutSettings(Section):
     sync, and the k3-KL (`kl_canary` in metrics.jsonl) warns and stops by the limits of `learner.watch`. 0: never."""
     canary_max_difference: float | None = Field(default=None, gt=0)
     """Largest mean difference of a token's log-probability that passes. Empty: 0.002 where the engine computes in
-    float32, 0.25 in bfloat16."""
+    float32, 0.05 in float16, 0.25 in bfloat16."""
     concurrent_groups: int | None = Field(default=None, ge=1)
     """Groups a worker may hold at a time, at most. Empty: 64 on GPUs, 32 on CPUs. Fewer, down to one, while completions
     wait inside the engine, are pushed out, or fill more than 0.95 of its memory for keys and values; what waits goes to
@@ -195,5 +195,5 @@ class RolloutSettings(Section):
         if self.device == "cpu" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs device cuda: a CPU engine is one process")
         if self.device == "cpu" and self.quantization is not None:
-            raise ValueError("quantization needs device cuda: CPU engines compute in bfloat16 or float32")
+            raise ValueError("quantization needs device cuda: CPU engines compute in 16 bits or float32")
         return self

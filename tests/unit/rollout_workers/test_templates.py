@@ -66,6 +66,14 @@ def test_chat_without_a_chat_template_names_the_setting_and_the_fix() -> None:
         render(prompt(("user", "hello")), by("chat"), tokenizer)
 
 
+@pytest.mark.parametrize("template", ["r1_zero", "text"])
+def test_a_template_without_a_place_for_a_system_message_refuses_it(template: str) -> None:
+    with pytest.raises(
+        PromptRefused, match=rf"prompt_template {template} has no place for a system message: say it with"
+    ):
+        render(prompt(("system", "Answer in French."), ("user", "2+2?")), by(template), character_tokenizer())
+
+
 def test_r1_zero_refuses_a_conversation() -> None:
     with pytest.raises(RecipeError, match="the prompt has 2"):
         render(prompt(("user", "a"), ("assistant", "b"), ("user", "c")), by("r1_zero"), character_tokenizer())

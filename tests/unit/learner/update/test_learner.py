@@ -117,7 +117,7 @@ def test_nothing_to_learn_is_said_and_harmless(tiny_model: Path) -> None:
 
 
 def test_updates_raise_the_probability_of_what_is_rewarded(tiny_model: Path) -> None:
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("float32", "bfloat16", "float16"):
         learner = make_learner(tiny_model, dtype, optimizer={"learning_rate": 3e-3}, correction={"name": "none"})
         groups = some_groups()
         good, bad = (groups[0].rollouts[i].completion.token_ids for i in (0, 1))
@@ -137,7 +137,7 @@ def test_updates_raise_the_probability_of_what_is_rewarded(tiny_model: Path) -> 
         {"kl": {"beta": 0.1, "refresh_every_updates": 2}},
     ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_resume_is_bit_exact(tiny_model: Path, tmp_path: Path, changes: dict[str, Any], dtype: str) -> None:
     straight = make_learner(tiny_model, dtype, **changes)
     for update in range(5):

@@ -22,6 +22,7 @@ from rayzero.services.schema.errors import RunUnreachable, UsageError
 from rayzero.services.store.api_file import LiveRun
 from rayzero.services.store.run_directory import RunDirectory
 from tests.fakes import make_recipe
+from tests.system import AS_ROOT
 
 
 def make_run(folder: Path, url: str | None) -> None:
@@ -156,7 +157,7 @@ def test_a_file_that_is_not_a_runs_is_explained(tmp_path: Path, content: str) ->
         find_run(None, tmp_path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@AS_ROOT
 def test_another_users_file_is_not_believed(tmp_path: Path) -> None:
     make_run(tmp_path / "run", "http://127.0.0.1:1")
     assert (tmp_path / "run" / "api.json").stat().st_mode & 0o777 == 0o600

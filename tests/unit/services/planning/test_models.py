@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.planning.models import check_model_directory, describe_model, resolve_model
+from rayzero.services.planning import hub
+from rayzero.services.planning.models import check_model_directory, describe_model, resolve_model, tokenizer_directory
 from rayzero.services.schema.errors import RayzeroError, RecipeError
+
+CONFIG = json.dumps(
+    {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 80, "hidden_size": 64,
+        "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "max_position_embeddings": 256, "tie_word_embeddings": True,
+    }
+)  # fmt: skip
 
 
 def write_model(directory: Path, *, name: str = "model.safetensors") -> Path:
@@ -134,8 +143,73 @@ class TestHub:
         resolve_model("org/model")
         assert fetched == [there[0]]
 
+    def test_before_a_run_sizes_and_tokenizer_alone_are_fetched(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+        files = {
+            "config.json": CONFIG, "tokenizer.json": "{}", "tokenizer_config.json": "{}", "chat_template.jinja": "",
+            "model.safetensors": "", "pytorch_model.bin": "",
+        }  # fmt: skip
+        fetched: list[str] = []
+
+        def snapshot(repository: str, local_files_only: bool = False, **options: Any) -> str:
+            if local_files_only and not fetched:
+                raise LocalEntryNotFoundError("not here")
+            if not local_files_only:
+                fetched.extend(filter_repo_objects(files, allow_patterns=options["allow_patterns"]))
+                for name in fetched:
+                    (tmp_path / name).write_text(files[name])
+            return str(tmp_path)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+        said: list[str] = []
+        assert describe_model("org/model", say=said.append).hidden_size == 64
+        assert tokenizer_directory("org/model", said.append) == tmp_path
+        assert fetched == ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+        assert said == ["fetching the configuration and tokenizer of org/model from the Hugging Face hub"]
+
+    def test_a_hub_that_does_not_answer_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        ended = threading.Event()
+
+        def snapshot(repository: str, local_files_only: bool = False, **options: Any) -> str:
+            if not local_files_only:
+                ended.wait(30)
+            raise LocalEntryNotFoundError("not here")
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+        monkeypatch.setattr(hub, "SMALL_S", 0.05)
+        said: list[str] = []
+        assert tokenizer_directory("org/model", said.append) is None
+        assert "cannot be fetched from the hub (TimeoutError)" in said[-1]
+        with pytest.raises(RecipeError, match=r"model.path: org/model is not in the local cache and its configuration"):
+            describe_model("org/model")
+        ended.set()
+
 
 class TestBuiltIn:
+    def test_its_tokenizer_alone_is_made_once(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        converter, said = FakeConverter(monkeypatch), list[str]()
+        first = tokenizer_directory("tiny-addition", said.append)
+        assert first is not None and first.name == "tiny-addition-v1-tokenizer"
+        assert tokenizer_directory("tiny-addition", said.append) == first
+        assert len(converter.calls) == 1 and "--tokenizer" in converter.calls[0]
+        assert said == [f"making the tokenizer of the tiny addition model once, into {first}"]
+        assert tokenizer_directory("tiny-addition", said.append) != resolve_model("tiny-addition", said.append)
+        assert tokenizer_directory("tiny-addition", said.append) == resolve_model("tiny-addition", said.append)
+
+    def test_a_tokenizer_that_cannot_be_made_fails_nothing(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        FakeConverter(monkeypatch, returncode=1, stderr="no space\n")
+        said: list[str] = []
+        assert tokenizer_directory("tiny-addition", said.append) is None
+        assert said[-1] == "model.path: tiny-addition: no space"
+
     def test_is_built_once_then_taken_from_the_cache(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         converter, said = FakeConverter(monkeypatch), list[str]()
         first = resolve_model("tiny-addition", said.append)

@@ -102,6 +102,22 @@ MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
      r"module nomodule cannot be imported: .*: check its name; modules are looked for in "),
     (append("train.jsonl", '{"prompt": "<image>How many?", "answer": "2", "images": ["a.png"]}'), "",
      r"data.train.0: prompt train/13 has a column 'images': text alone is trained on"),
+    (nothing, "data.train=&a [*a]", r"override 'data.train=&a \[\*a\]': nested without end"),
+    (nothing, "data.train.0.path=/dev/zero", r"prompts file /dev/zero is no regular file: write what it gives into"),
+    (nothing, "data.train.0.path=*none.jsonl", r"prompts pattern \*none.jsonl: no file has such a name"),
+    (nothing, "training.num_updates=5e2", r"training.num_updates: 5e2 is text in YAML: write 500"),
+    (nothing, "data.train.0.weight=0", r"^override 'data.train.0.weight=0': [^\n]* greater than 0 \(got 0\)$"),
+    (nothing, "observe.on_end={command: notify.sh}", r"observe.on_end.command: must be a list, such as \[a, b\]"),
+    (nothing, "learner.loss={name: custom, function: 'nomodule:f'}", r"learner.loss.function: nomodule:f cannot be"),
+    (nothing, "learner.kl={beta: 0.1, reference: nowhere}", r"learner.kl.reference: there is no directory nowhere"),
+    (nothing, "reward.rubrics.default.r={kind: reward_model, path: ~/nowhere}",
+     r"reward.rubrics.default.r.path: there is no directory /.*/nowhere"),
+    (nothing, "text and system", r"data.train.0: prompt train/1.*template text has no place for a system message"),
+    (append("asking.py", "def asks(completions, gold, **_):\n    return [1.0]"),
+     "reward.rubrics.default.r.function=asking:asks",
+     r"default.r: TypeError: asks\(\) missing 1 required .*'gold'; a reward is called by name, .*train/1: none"),
+    (nothing, "reward.rubrics.default.r={kind: code}",
+     r"reward.rubrics.default.r: train/1: the answer must be .language, tests., or tests, not str; .*all of 1"),
     (append("leaves.py", "raise SystemExit(3)"), "data.train=[{kind: function, function: 'leaves:rows'}]",
      r"leaves:rows: module leaves cannot be imported: SystemExit: 3"),
 ]  # fmt: skip
@@ -109,6 +125,8 @@ MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
 
 def overrides_of(override: str) -> list[str]:
     """What a mistake's recipe is changed by."""
+    if override == "text and system":
+        return ["rollout.prompt_template=text", "data.train.0.system_prompt=Be brief."]
     if override == "source":
         return [
             "data.train.0={kind: jsonl, path: train.jsonl, name: math, columns: {source: ds}}",
@@ -152,6 +170,40 @@ def test_a_reward_in_a_file_rewards_py_is_found() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["train_prompts"] == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["learner.lora={target_modules: all-linear}"],
+        ["learner.lora={target_modules: q_proj}"],
+        ["data.train.0.path=t*.jsonl"],
+        ["data.train.0.path=*n.jsonl"],
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_what_others_write_is_understood(changes: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    check(Path("mini.yaml"), changes, as_json=True)
+    assert json.loads(capsys.readouterr().out)["train_prompts"] == 12
+
+
+def test_what_a_source_prints_is_not_what_the_check_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "print('on import')\ndef rows():\n    for n in range(12):\n        print('a row')\n"
+    (place / "loud.py").write_text(source + "        yield {'prompt': f'{n}+2=', 'answer': str(n)}\n")
+    check(Path("mini.yaml"), ["data.train=[{kind: function, function: 'loud:rows'}]"], as_json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out)["train_prompts"] == 12
+    assert said.err.count("a row") >= 12 and "on import" in said.err
+
+
+def test_a_model_without_an_end_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (place / "model" / name).is_file():
+            set_in(name, eos_token=None)(place)
+    check(Path("mini.yaml"), [], as_json=True)
+    assert "no token that ends a text" in capsys.readouterr().out
+    check(Path("mini.yaml"), ['rollout.sampling.stop=["="]'], as_json=True)
+    assert "no token that ends a text" not in capsys.readouterr().out
 
 
 def test_a_recipe_without_one_passes_beside_a_file_rewards_py(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

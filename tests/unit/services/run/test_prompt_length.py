@@ -24,7 +24,7 @@ def recipe(**data: Any) -> Recipe:
 
 
 def prompt(text: str) -> Prompt:
-    messages = (ChatMessage(role="system", content="Add. "), ChatMessage(role="user", content=text))
+    messages = (ChatMessage(role="user", content="Add. "), ChatMessage(role="user", content=text))
     return Prompt(prompt_id=text[:4], messages=messages, answer="")
 
 

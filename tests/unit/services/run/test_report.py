@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rayzero.services.cli.run_list import describe
 from rayzero.services.run.report import print_report, write_summary
 from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.run_directory import RunDirectory, write_json
@@ -57,7 +59,9 @@ def test_who_trained_on_a_shipped_task_is_shown_the_way_to_their_own(tmp_path: P
 def test_the_summary_is_written_and_printed(tmp_path: Path, accuracies: dict[int, float]) -> None:
     directory = RunDirectory(tmp_path)
     directory.rollouts.mkdir()
-    append_lines(directory.file("metrics.jsonl"), [{"update": 3, "reward_mean": 0.5}])
+    earlier = {"update": 1, "reward_mean": 0.5, "time_s": 1.0, "wait_s": 2.0, "update_s": 3.0}  # of a session long ago
+    append_lines(directory.file("metrics.jsonl"), [earlier, {"update": 3, "reward_mean": 0.5, "time_s": time.time()}])
+    assert describe(directory)["seconds"] == 5.0
     rows = [
         {"update": update, "accuracy": value, "reward_mean": value, "completion_tokens_mean": 9.0}
         for update, value in accuracies.items()
@@ -73,6 +77,7 @@ def test_the_summary_is_written_and_printed(tmp_path: Path, accuracies: dict[int
         num_tokens=99,
     )
     summary = write_summary(directory, controller, 60.0)
+    assert describe(directory)["seconds"] == summary["seconds"] == 65.0
     assert summary["accuracy_best"] == max(accuracies.values(), default=None)
     console = Console(file=io.StringIO(), width=200)
     print_report(console, directory, summary)

@@ -15,7 +15,7 @@ import pytest
 from rayzero.services.schema import temporary
 from rayzero.services.schema.processes import boot_id
 from rayzero.services.schema.temporary import own_folder, remove_dead_folders
-from tests.system import needs
+from tests.system import AS_ROOT, needs
 
 OWN = "from rayzero.services.schema.temporary import own_folder; print(own_folder(), flush=True); input()"
 
@@ -56,7 +56,7 @@ def test_folders_of_the_dead_are_removed_and_no_others(folder: Path) -> None:
 
 
 @needs("unshare")
-@pytest.mark.skipif(os.getuid() != 0, reason="a user may not make a PID namespace everywhere")
+@AS_ROOT
 def test_another_container_that_shares_the_folder_leaves_it_alone(folder: Path) -> None:
     """It has other process ids, and sees none of ours."""
     own = own_folder()

@@ -87,6 +87,13 @@ def changed(**sections: Any) -> Recipe:
         ({"deadlines": {"stall_s": 7200.0}}, "deadlines.stall_s was 1800.0 and is 7200.0"),
         ({"reward": {"num_workers": 2, "max_workers": 4}}, "reward.num_workers was 1 and is 2"),
         ({"evaluation": {"every_updates": 1}}, "evaluation.every_updates was 0 and is 1"),
+        ({"learner": {"watch": {"kl_stop": 0.5}}}, "learner.watch.kl_stop was None and is 0.5"),
+        (
+            {"learner": {"compute": {"activation_checkpointing": True}}},
+            "learner.compute.activation_checkpointing was None and is True",
+        ),
+        ({"rollout": {"canary_max_difference": 0.5}}, "rollout.canary_max_difference was None and is 0.5"),
+        ({"cluster": {"environment_resources": {"x": 1.0}}}, "cluster.environment_resources.x was None and is 1.0"),
     ],
 )
 def test_what_touches_no_update_is_continued(tmp_path: Path, change: dict[str, Any], note: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 from rayzero.services.observe.api import guard
 from rayzero.services.observe.api.connections import Connection
 from rayzero.services.observe.api.server import serve
+from tests.system import AS_ROOT
 from tests.unit.services.observe.api.kit import Watched
 
 TOKEN = "0123456789abcdef-token"
@@ -126,7 +126,7 @@ async def test_an_answer_that_is_not_taken_is_given_up(tmp_path: Path, monkeypat
         await hang_up(writer)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@AS_ROOT
 async def test_without_a_token_other_users_of_the_machine_are_refused(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     await watched.start()

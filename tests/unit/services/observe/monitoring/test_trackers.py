@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,3 +150,29 @@ def test_wandb_runs_of_one_name_stay_apart_and_late_rows_are_kept(
     (tmp_path / "new").mkdir()
     TRACKERS["wandb"](make_recipe(), tmp_path / "new")
     assert [wandb.begun[-1][key] for key in ("project", "name", "id")] == ["ours", "second try", "abc"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ["rayzero"]),
+        ({"MLFLOW_EXPERIMENT_NAME": "ours"}, ["ours"]),
+        ({"MLFLOW_EXPERIMENT_NAME": ""}, ["rayzero"]),
+        ({"MLFLOW_EXPERIMENT_ID": "7"}, []),
+    ],
+)
+def test_mlflows_own_variables_count(
+    variables: dict[str, str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    mlflow: Any = ModuleType("mlflow")
+    mlflow.set_experiment = begun.append
+    mlflow.start_run = lambda **given: SimpleNamespace(info=SimpleNamespace(run_id="1"))
+    mlflow.log_dict = lambda *given: None
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    TRACKERS["mlflow"](make_recipe(), tmp_path)
+    assert begun == expected

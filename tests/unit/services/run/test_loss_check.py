@@ -1,0 +1,68 @@
+"""A custom loss that is not there is found without importing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rayzero.services.run.loss_check import check_loss
+from rayzero.services.schema.config.loader import validate_recipe
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import RecipeError
+from tests.fakes import make_recipe
+
+SOURCE = """
+raise RuntimeError("imported")
+import torch as t
+from math import *
+"""
+PLAIN = """
+raise RuntimeError("imported")
+def plain(tokens): ...
+class Loss: ...
+named = plain
+try:
+    from fast import quick
+except ImportError:
+    def quick(tokens): ...
+"""
+
+
+def recipe(function: str) -> Recipe:
+    content = make_recipe().model_dump(mode="json")
+    content["learner"]["loss"] = {"name": "custom", "function": function}
+    return validate_recipe(content, {}, default_origin="x.yaml")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plain_losses.py").write_text(PLAIN)
+    (tmp_path / "star_losses.py").write_text(SOURCE)
+    (tmp_path / "broken_losses.py").write_text("def f(:\n")
+
+
+@pytest.mark.parametrize("name", ["plain", "Loss", "named", "quick"])
+def test_what_the_source_names_passes(name: str) -> None:
+    check_loss(recipe(f"plain_losses:{name}"))
+    check_loss(recipe(f"star_losses:{name}"))
+    check_loss(make_recipe())
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("no_losses:f", "cannot be imported: No module named 'no_losses': check its name"),
+        (
+            "no_package.losses:f",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_package': check its name",
+        ),
+        ("plain_losses:other", "plain_losses has no other; names there: .*Loss, .*plain"),
+        ("broken_losses:f", "broken_losses.py: invalid syntax"),
+    ],
+)
+def test_what_is_not_there_is_named(function: str, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=rf"learner\.loss\.function: {function} .*{sentence}"):
+        check_loss(recipe(function))
