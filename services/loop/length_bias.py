@@ -69,8 +69,8 @@ class LengthBias:
         self._warned = True
         return figures, [
             f"completions that are trained on are {-bias:.0%} shorter ({mean:.0f} tokens) than those that were begun "
-            f"({admitted:.0f} at least): what takes longer is dropped; training.on_stale: wait, training.over_provision: "
-            "0 and, of episodes, environment.truncated: keep drop none"
+            f"({admitted:.0f} at least): what takes longer is dropped; training.on_stale: wait, "
+            "training.over_provision: 0 and, of episodes, environment.truncated: keep drop none"
         ]
 
 

@@ -221,7 +221,7 @@ def _episodes(rows: Sequence[Row]) -> Iterator[Symptom]:
 
 def _share(rows: Sequence[Row], name: str) -> float:
     """A mean in which a row without the figure counts as 0."""
-    return sum(float(row[name]) for row in rows if _is_number(row.get(name))) / len(rows)
+    return sum(float(row[name]) for row in rows if is_figure(row.get(name))) / len(rows)
 
 
 def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:

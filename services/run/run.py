@@ -43,6 +43,7 @@ from rayzero.services.run.precision import settled
 from rayzero.services.run.preflight import PreparedRun, prepare
 from rayzero.services.run.ray_session import RaySession
 from rayzero.services.run.report import print_report, write_summary
+from rayzero.services.run.side_by_side import accompanied, all_or_first_error
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.extras import require_engines
@@ -151,7 +152,7 @@ class _Run:
                     progress.look = partial(now, controller)
                     beside = (progress.watch(), *((self.sidecar(RunControl(controller)),) if self.sidecar else ()))
                     shown = first_lines_shown(recipe, self.directory.logs, self._show)
-                    async with _accompanied(*beside), self._until_time_is_up(controller), shown:
+                    async with accompanied(*beside), self._until_time_is_up(controller), shown:
                         await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
@@ -190,7 +191,7 @@ class _Run:
         learner = LearnerSupervisor(placement.learner, self.directory.checkpoints, self.directory.rollouts)
         progress.say("starting the learner, the engines and the reward workers")
         try:
-            await _all_or_first_error(
+            await all_or_first_error(
                 self._ready_learner(learner, progress),
                 *starts(runner, self.recipe),
             )
@@ -326,27 +327,3 @@ class _Run:
         summary = write_summary(self.directory, controller, time.monotonic() - self.started_s)
         print_report(self.console, self.directory, summary)
         return 0
-
-
-@contextlib.asynccontextmanager
-async def _accompanied(*beside: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """What runs beside the block, and is ended with it."""
-    going = [asyncio.create_task(each) for each in beside]
-    try:
-        yield
-    finally:
-        for task in going:
-            task.cancel()
-        await asyncio.gather(*going, return_exceptions=True)
-
-
-async def _all_or_first_error(*starts: Coroutine[Any, Any, None]) -> None:
-    """Side by side; the first failure cancels the others and is raised."""
-    tasks = [asyncio.ensure_future(start) for start in starts]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
