@@ -42,11 +42,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WAYS = {
     "Qwen3-MoE, loaded in the pause": ("qwen3_moe", "streamed", "float32"),
-    "Mixtral, staged": ("mixtral", "staged", "bfloat16"),
+    "Mixtral, staged": ("mixtral", "staged", "float32"),
 }
-K3_LIMIT = {"float32": 1e-6, "bfloat16": 5e-3}
-"""Mean k3 estimate of the KL between engine and learner a token, in nats, at equal weights. In bf16 a router of random
-weights sends some tokens to other experts in each of them."""
+K3_LIMIT = 1e-6
+"""Mean k3 estimate of the KL between engine and learner a token, in nats, at equal weights, in fp32. In bf16 each sends
+some tokens to other experts: .005 to .02 with routers of random weights."""
 QUESTION = Prompt(prompt_id="sum", messages=(ChatMessage(role="user", content="What is 17 + 25?"),), answer="42")
 
 
@@ -102,7 +102,8 @@ class Mixture:
 
 
 def request(seed: int, *, temperature: float = 1.0) -> GroupRequest:
-    sampling = Sampling(num_completions=4, max_tokens=48, seed=seed, temperature=temperature)
+    number = 4 if temperature else 1
+    sampling = Sampling(num_completions=number, max_tokens=48, seed=seed, temperature=temperature)
     return GroupRequest(group_id=seed, prompt=QUESTION, sampling=sampling)
 
 
@@ -138,12 +139,11 @@ async def mixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 async def test_engine_and_learner_agree_before_and_after_a_sync(mixture: Mixture) -> None:
-    limit = K3_LIMIT[mixture.dtype]
-    assert await mixture.k3() < limit
+    assert await mixture.k3() < K3_LIMIT
     mixture.perturb()
-    assert await mixture.k3() > 10 * limit, "the change is too small for the test to see"
+    assert await mixture.k3() > 10 * K3_LIMIT, "the change is too small for the test to see"
     await mixture.sync()
-    assert await mixture.k3() < limit
+    assert await mixture.k3() < K3_LIMIT
 
 
 async def test_a_synced_engine_is_an_engine_of_the_saved_checkpoint(mixture: Mixture, tmp_path: Path) -> None:
@@ -170,4 +170,4 @@ async def test_a_dropped_expert_is_missed_by_name(mixture: Mixture) -> None:
         await mixture.engine.receive_weights(manifest)
     await mixture.meet()
     await mixture.sync()
-    assert await mixture.k3() < K3_LIMIT[mixture.dtype]
+    assert await mixture.k3() < K3_LIMIT
