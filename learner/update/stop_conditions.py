@@ -42,7 +42,7 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recen
     kl, ess = metrics.get("kl_rollout_fresh", 0.0), metrics.get("ess", 1.0)
     num_tokens = metrics.get("fresh_tokens", math.inf)
     if recent is not None and "kl_rollout_fresh" in metrics:
-        kl, num_tokens = recent.add(kl, int(num_tokens))
+        kl, num_tokens = recent.add(kl, int(num_tokens), limits.min_tokens)
     reasons = [
         f"{name} is {metrics[name]}" for name in ("loss", "grad_norm") if not math.isfinite(metrics.get(name, 0.0))
     ]
@@ -58,6 +58,8 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recen
         figures = ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
         raise RunHalted(f"The update was not applied: {'; '.join(reasons)}. Figures: {figures}")
     warnings = []
+    # A step's own figure warns by itself, whatever those before it were.
+    kl = max(kl, metrics.get("kl_rollout_fresh", 0.0))
     if kl > kl_warn:
         warnings.append(f"k3-KL between sampler and learner at equal weights is {kl:.3g}, over {kl_warn:g}")
     if ess < limits.ess_warn:
