@@ -59,7 +59,7 @@ class Learner:
         self._num_updates = num_updates
         self._max_completion_tokens = max_completion_tokens
         self._stale_cache = stale_cache
-        self._recent_kl = RecentKl(settings.watch.min_tokens)
+        self._recent_kl = RecentKl()
         if settings.kl.beta > 0:
             policy.keep_reference()
 

@@ -42,7 +42,7 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recen
     kl, ess = metrics.get("kl_rollout_fresh", 0.0), metrics.get("ess", 1.0)
     num_tokens = metrics.get("fresh_tokens", math.inf)
     if recent is not None and "kl_rollout_fresh" in metrics:
-        kl, num_tokens = recent.add(kl, int(num_tokens))
+        kl, num_tokens = recent.add(kl, int(num_tokens), limits.min_tokens)
     reasons = [
         f"{name} is {metrics[name]}: lower learner.optimizer.learning_rate or learner.optimizer.max_grad_norm"
         for name in ("loss", "grad_norm")
@@ -63,6 +63,8 @@ def check(metrics: Mapping[str, float], limits: WatchSettings, dtype: str, recen
         figures = ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
         raise RunHalted(f"the step was not applied: {'; '.join(reasons)}; its figures: {figures}")
     warnings = []
+    # A step's own figure warns by itself, whatever those before it were.
+    kl = max(kl, metrics.get("kl_rollout_fresh", 0.0))
     if kl > kl_warn:
         warnings.append(_kl_words(kl, kl_warn))
     if ess < limits.ess_warn:

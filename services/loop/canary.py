@@ -47,7 +47,7 @@ class Canary:
     """An engine scores prompts that leave room for one token more."""
     always: bool = False
     """Compare one engine after every sync, in turn: what a run that overlaps generation and learning is watched by."""
-    recent: RecentKl = field(default_factory=lambda: RecentKl(WatchSettings().min_tokens))
+    recent: RecentKl = field(default_factory=RecentKl)
     """What `check_kl` looks back at: short completions are too few tokens for one comparison to stop a run."""
     _samples: tuple[Sample, ...] = ()
 
@@ -60,7 +60,6 @@ class Canary:
             max_difference=settings.canary_max_difference or LIMITS[recipe.model.dtype],
             max_model_tokens=settings.max_model_tokens,
             always=settings.canary_every_syncs > 0 and not recipe.training.is_synchronous,
-            recent=RecentKl(recipe.learner.watch.min_tokens),
         )
 
     @property
@@ -139,21 +138,21 @@ def check_kl(
     `last` is that of the newest comparison, of `num_tokens`; NaN where there was none."""
     if math.isnan(last):
         return [], None
-    kl, num_tokens = recent.add(last, num_tokens)
+    kl, enough = recent.add(last, num_tokens, limits.min_tokens)
     warn, stop = limits.kl_limits(dtype)
-    if not kl > warn:
-        return [], None
     what = (
-        f"the engine and the learner give {num_tokens} tokens different probabilities after a weight sync: kl_canary "
-        f"is {kl:.3g} nats a token"
+        "the engine and the learner give {} tokens different probabilities after a weight sync: kl_canary is {:.3g} "
+        "nats a token, over {:g}"
     )
     fix = "compute more exactly (model.dtype, no rollout.quantization)"
-    if kl > stop and num_tokens >= limits.min_tokens:
-        return [f"{what}, over {stop:g}; {fix}"], RunHalted(
-            f"{what}, over {stop:g}: they do not compute the same model; {fix}. The update before it was applied and "
-            "is saved"
+    if kl > stop and enough >= limits.min_tokens:
+        found = what.format(enough, kl, stop)
+        return [f"{found}; {fix}"], RunHalted(
+            f"{found}: they do not compute the same model; {fix}. The update before it was applied and is saved"
         )
-    return [f"{what}, over {warn:g}; {fix}"], None
+    # The newest comparison warns by itself: those before it were of an engine that was right, perhaps.
+    worst, of_tokens = max((kl, enough), (last, num_tokens))
+    return ([f"{what.format(of_tokens, worst, warn)}; {fix}"] if worst > warn else []), None
 
 
 def _k3(learner: NDArray[np.float32], engine: NDArray[np.float32]) -> float:

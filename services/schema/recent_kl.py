@@ -18,11 +18,10 @@ class RecentKl:
     whose engine computes something else would only ever be warned of.
     """
 
-    min_tokens: int
     _last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=MOST))
     """(mean KL in nats a token, tokens), the newest last."""
 
-    def add(self, kl: float, num_tokens: int) -> tuple[float, int]:
+    def add(self, kl: float, num_tokens: int, min_tokens: int) -> tuple[float, int]:
         """Remember one comparison. Returns (mean KL, tokens) of the newest ones that together have `min_tokens`; of all
         that there are, where those have fewer. A KL that is not a number is returned as it is, and not remembered."""
         if math.isnan(kl) or num_tokens == 0:
@@ -31,6 +30,6 @@ class RecentKl:
         total, tokens = 0.0, 0
         for each, count in reversed(self._last):
             total, tokens = total + each * count, tokens + count
-            if tokens >= self.min_tokens:
+            if tokens >= min_tokens:
                 break
         return total / tokens, tokens

@@ -92,7 +92,7 @@ def test_too_few_tokens_warn_but_do_not_stop() -> None:
     assert len(check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16")) == 1
     with pytest.raises(RunHalted):
         check({**over, "fresh_tokens": 600.0}, WatchSettings(), "bfloat16")
-    recent = RecentKl(512)
+    recent = RecentKl()
     for _ in range(3):
         assert check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16", recent)
     with pytest.raises(RunHalted, match=r"k3-KL between sampler and learner at equal weights is 0\.05"):

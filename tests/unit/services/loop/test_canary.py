@@ -87,7 +87,7 @@ async def test_the_kl_of_one_engine_is_hand_computed() -> None:
 
 def test_the_limits_of_the_watch_hold_for_it() -> None:
     limits = WatchSettings()
-    recent = RecentKl(limits.min_tokens)
+    recent = RecentKl()
     assert check_kl(math.nan, 0, recent, limits, "bfloat16") == ([], None)
     assert check_kl(1e-3, 512, recent, limits, "bfloat16") == ([], None)
     warnings, halt = check_kl(1e-2, 512, recent, limits, "bfloat16")
@@ -98,7 +98,7 @@ def test_the_limits_of_the_watch_hold_for_it() -> None:
 def test_short_completions_stop_a_run_as_well() -> None:
     """Eight completions of nine tokens are too few at a time, and the limit would never be reached: seven and a bit
     comparisons are enough."""
-    limits, recent = WatchSettings(), RecentKl(512)
+    limits, recent = WatchSettings(), RecentKl()
     halts = [check_kl(3e-2, 72, recent, limits, "bfloat16")[1] for _ in range(8)]
     assert halts[:7] == [None] * 7
     assert "kl_canary is 0.03 nats a token, over 0.02" in str(halts[7])
