@@ -11,7 +11,7 @@ import functools
 import sys
 from typing import Any
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 SEARCH_S = 0.25
 """CPU seconds of one search; an honest turn takes a few milliseconds. What takes longer raises TimeoutError."""

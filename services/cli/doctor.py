@@ -29,6 +29,8 @@ SMALLEST_FILES = 4096
 SMALLEST_FREE = 5 * 2**30
 LARGEST_SKEW_S = 5.0
 ASK_S = 60.0
+ROLES = frozenset({"head", "learner", "rollout"})
+"""Of nodes by their resources, besides the reward workers': a node without any takes all workers."""
 SIGNS = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
 
 
@@ -46,7 +48,7 @@ def doctor(recipe: Path | None, address: str | None, runs: Path, prometheus: str
     """Look and tell; 0 when nothing fails (warnings are allowed), else 1."""
     model = _model_directory(recipe)
     findings = [*check_environment(os.environ), *check_machine("here", examine(model, runs, None), None)]
-    findings += list(check_sandbox(*asyncio.run(chosen_backend())))
+    findings += list(check_sandbox("here", isolation()))
     if address is not None:
         findings += list(_check_cluster(address, model, runs))
     if prometheus is not None:
@@ -110,17 +112,27 @@ def _for_engines(where: str, machine: Machine) -> Iterator[Finding]:
         yield Finding("warn", where, what, fix)
 
 
-def check_sandbox(backend: str, passed_over: Mapping[str, str]) -> Iterator[Finding]:
-    """What isolates programs of a model on this machine; `rayzero sandbox doctor` attacks each promise."""
+def isolation() -> tuple[str, Mapping[str, str]]:
+    """What isolates programs of a model on this machine, as its reward workers would find; run on every node, too."""
+    backend, passed_over = asyncio.run(chosen_backend())
+    return backend, dict(passed_over)
+
+
+def check_sandbox(where: str, found: tuple[str, Mapping[str, str]] | None) -> Iterator[Finding]:
+    """What isolates programs of a model there; `rayzero sandbox doctor`, run there, attacks each promise."""
+    if found is None:
+        yield Finding("warn", where, "does not say what isolates programs", "run there: rayzero sandbox doctor")
+        return
+    backend, passed_over = found
     fix = "; ".join(fixes(passed_over))
     if not backend:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
-        yield Finding("warn", "here", f"programs cannot be isolated, so no code is graded here: {reasons}", fix)
+        yield Finding("warn", where, f"programs cannot be isolated, so no code is graded here: {reasons}", fix)
     elif passed_over:
         reason = passed_over.get("bwrap", "")
-        yield Finding("warn", "here", f"programs are isolated by {backend}, not by bubblewrap: {reason}", fix)
+        yield Finding("warn", where, f"programs are isolated by {backend}, not by bubblewrap: {reason}", fix)
     else:
-        yield Finding("ok", "here", f"programs are isolated by {backend}")
+        yield Finding("ok", where, f"programs are isolated by {backend}")
 
 
 def check_prometheus(url: str) -> Iterator[Finding]:
@@ -148,7 +160,7 @@ def _check_cluster(address: str, model: Path | None, runs: Path) -> Iterator[Fin
     with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=runs) as probe:
         began = time.time()
         try:
-            nodes = ask_nodes(address, model, runs, Path(probe.name).name, ASK_S)
+            nodes = ask_nodes(address, model, runs, Path(probe.name).name, isolation, ASK_S)
         except RunUnreachable as error:
             yield Finding("fail", address, str(error))
             return
@@ -163,13 +175,15 @@ def _check_cluster(address: str, model: Path | None, runs: Path) -> Iterator[Fin
             skew = node.machine.time_s - time.time()
             yield Finding("warn", node.address, f"its clock differs by {skew:.0f} s", "run an NTP client on it")
         yield from check_machine(node.address, node.machine, driver, _only_rewards(node.resources))
+        if _only_rewards(node.resources) or not ROLES & node.resources.keys():
+            yield from check_sandbox(node.address, node.isolation)
     shown = ", ".join(f"{name} {amount:g}" for name, amount in sorted(resources.items()))
     yield Finding("ok", address, f"{len(nodes)} nodes: {shown}")
 
 
 def _only_rewards(resources: Mapping[str, float]) -> bool:
     """Whether a node is for reward workers alone."""
-    return "reward" in resources and not {"head", "learner", "rollout"} & resources.keys()
+    return "reward" in resources and not ROLES & resources.keys()
 
 
 def _beside(where: str, machine: Machine, driver: Machine, only_rewards: bool) -> Iterator[Finding]:

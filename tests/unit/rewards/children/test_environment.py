@@ -28,6 +28,18 @@ def test_what_looks_like_a_secret_is_left_out() -> None:
     assert set(without_secrets(environment)) == {*HARMLESS, "no_proxy"}
 
 
+def test_a_token_of_a_known_form_is_one_under_any_name() -> None:
+    letters = "Ab0" * 20
+    for value in (
+        f"hf_{letters}", f"sk-proj-{letters}", f"ghp_{letters}", f"github_pat_{letters}", f"glpat-{letters}",
+        f"xoxb-{letters}", "AKIAABCDEFGHIJKLMNOP", f"AIza{letters}", f"eyJ{letters}.eyJ{letters}.x",
+        f"https://ghp_{letters}@github.com/a/b", "-----BEGIN RSA PRIVATE KEY-----",
+    ):  # fmt: skip
+        assert not without_secrets({"UPSTREAM": value}), value
+    harmless = ("sk-learn", "hf_hub", "/data/hf_cache/model", "task-" + "a" * 40, "AKIA", "ghp_", "a" * 10**6)
+    assert all(without_secrets({"UPSTREAM": value}) for value in harmless)
+
+
 def test_a_recipe_hands_over_one_by_name() -> None:
     assert without_secrets({"A_TOKEN": "1", "B_TOKEN": "2"}, ["A_TOKEN"]) == {"A_TOKEN": "1"}
 

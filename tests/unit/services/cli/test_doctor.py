@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.cli.doctor import (
+    _check_cluster,
     _only_rewards,
     check_environment,
     check_machine,
@@ -21,6 +22,7 @@ from rayzero.services.cli.doctor import (
     check_sandbox,
     doctor,
 )
+from rayzero.services.planning.health import ClusterNode
 from rayzero.services.planning.machine import Machine, examine, job_problem
 
 WELL = Machine(
@@ -98,12 +100,28 @@ def test_this_machine_is_examined(tmp_path: Path) -> None:
 
 
 def test_what_isolates_programs_is_told_with_the_reason_and_the_fix() -> None:
-    (found,) = check_sandbox("bwrap", {})
+    (found,) = check_sandbox("b", ("bwrap", {}))
     assert found.level == "ok" and "bwrap" in found.what
-    (found,) = check_sandbox("landlock", {"bwrap": "bwrap: Can't mount proc on /newroot/proc"})
+    (found,) = check_sandbox("b", ("landlock", {"bwrap": "bwrap: Can't mount proc on /newroot/proc"}))
     assert found.level == "warn" and "Can't mount proc" in found.what and "systempaths=unconfined" in found.fix
-    (found,) = check_sandbox("", {"bwrap": "bubblewrap is not installed", "landlock": "ABI 0 is too old"})
+    (found,) = check_sandbox("b", ("", {"bwrap": "bubblewrap is not installed", "landlock": "ABI 0 is too old"}))
     assert found.level == "warn" and "too old" in found.what and "apt install bubblewrap" in found.fix
+    (found,) = check_sandbox("10.0.0.7", None)
+    assert (found.level, found.where) == ("warn", "10.0.0.7") and "does not say" in found.what
+
+
+def test_each_node_says_what_isolates_programs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {"bwrap": "bubblewrap is not installed", "landlock": "ABI 0 is too old"}
+    nodes = [
+        ClusterNode(address="n1", resources={"reward": 1.0}, machine=WELL, isolation=("bwrap", {})),
+        ClusterNode(address="n2", resources={"reward": 1.0}, machine=WELL, isolation=("", reasons)),
+        ClusterNode(address="engines", resources={"rollout": 1.0}, machine=WELL, isolation=("", reasons)),
+        ClusterNode(address="n3", resources={"reward": 1.0}, machine=WELL),
+    ]
+    monkeypatch.setattr("rayzero.services.planning.health.ask_nodes", lambda *asked: nodes)
+    found = [finding for finding in _check_cluster("auto", None, tmp_path) if "isolate" in finding.what]
+    assert [(finding.where, finding.level) for finding in found] == [("n1", "ok"), ("n2", "warn"), ("n3", "warn")]
+    assert "ABI 0 is too old" in found[1].what
 
 
 def test_json_and_the_exit_code(
