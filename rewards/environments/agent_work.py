@@ -129,7 +129,6 @@ def _fork(call: Callable[[], Any], streams: AgentStreams, libc: ctypes.CDLL) -> 
     finally:
         streams.reply(json.dumps(reply).encode())
         os._exit(0)  # never back into the frames of the process that waits for it, nor to threads it left
-    raise AssertionError
 
 
 def _start_command(command: Sequence[str], row: Mapping[str, Any], policy: ServedPolicy, streams: AgentStreams) -> int:
