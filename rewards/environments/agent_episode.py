@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rayzero.rewards.environments.episode_process import EpisodeProcess
 from rayzero.rewards.environments.live import row_of
@@ -76,7 +77,7 @@ class AgentEpisode:
         label = f"[group {request.group_id} episode {request.index}] "
         running = asyncio.create_task(self.process.ask("run", row=row, seed=seed, policy=policy, label=label))
         watching = asyncio.create_task(session.watch(limits.start_s, limits.step_s))
-        tasks: set[asyncio.Task[object]] = {running, watching}  # type: ignore[arg-type]
+        tasks: tuple[asyncio.Task[Any], ...] = (running, watching)
         try:
             await asyncio.wait(tasks, timeout=limits.episode_s, return_when=asyncio.FIRST_COMPLETED)
             if running.done():

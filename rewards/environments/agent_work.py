@@ -100,7 +100,7 @@ def _call_of(
         random.seed(item["seed"])
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed(item["seed"] % 2**32)
-        os.environ.update(_with_no_proxy(os.environ, policy))
+        os.environ.update(_environment(os.environ, policy))
         result = function(dict(item["row"]), policy, **arguments)
         return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
 
@@ -129,18 +129,11 @@ def _fork(call: Callable[[], Any], streams: AgentStreams, libc: ctypes.CDLL) -> 
     finally:
         streams.reply(json.dumps(reply).encode())
         os._exit(0)  # never back into the frames of the process that waits for it, nor to threads it left
-    raise AssertionError
 
 
 def _start_command(command: Sequence[str], row: Mapping[str, Any], policy: ServedPolicy, streams: AgentStreams) -> int:
     """The program in this process's group; its id."""
-    environment = {
-        **_with_no_proxy(os.environ, policy),
-        "OPENAI_BASE_URL": policy.base_url,
-        "OPENAI_API_BASE": policy.base_url,  # older clients
-        "OPENAI_API_KEY": policy.api_key,
-        "OPENAI_MODEL": policy.model,
-    }
+    environment = _environment(os.environ, policy)
     with tempfile.TemporaryFile() as given:  # a pipe would wait for a program that reads nothing
         given.write(json.dumps(row, default=str).encode() + b"\n")  # of a date, say, what it looks like
         given.seek(0)
@@ -151,12 +144,20 @@ def _start_command(command: Sequence[str], row: Mapping[str, Any], policy: Serve
     return process.pid
 
 
-def _with_no_proxy(environment: Mapping[str, str], policy: ServedPolicy) -> dict[str, str]:
-    """A proxy of the site knows nothing of this address."""
+def _environment(environment: Mapping[str, str], policy: ServedPolicy) -> dict[str, str]:
+    """An agent's: where OpenAI's clients look for the model, past any proxy, which could not reach this address."""
     host = urlsplit(policy.base_url).hostname or ""
     known = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    value = ",".join(filter(None, (known, host)))
-    return {**environment, "NO_PROXY": value, "no_proxy": value}
+    past = ",".join(filter(None, (known, host)))
+    return {
+        **environment,
+        "OPENAI_BASE_URL": policy.base_url,
+        "OPENAI_API_BASE": policy.base_url,  # of older clients
+        "OPENAI_API_KEY": policy.api_key,
+        "OPENAI_MODEL": policy.model,
+        "NO_PROXY": past,
+        "no_proxy": past,
+    }
 
 
 def _returned(result: bytes, ended: int) -> tuple[float | None, str]:

@@ -141,7 +141,7 @@ class Placement:
             "num_cpus": 1,
             "resources": recipe.cluster.rollout_resources,
             "runtime_env": {"env_vars": self._environment | engine_environment(recipe.rollout)},
-            "max_concurrency": 1000,
+            "max_concurrency": 10_000,  # each episode of an agent is watched by one call
         }
         arguments = (recipe, str(self.model_path), name)
         worker = await self._seated(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,7 @@ async def replayed(seen: list[Transcript]) -> list[Transcript]:
     try:
         for word, pairs, _ in seen:
             request = episode_request()
-            request = type(request)(
-                group_id=0, index=0, sampling=request.sampling,
-                prompt=type(request.prompt)(prompt_id="p", messages=request.prompt.messages, answer=word),
-            )  # fmt: skip
+            request = replace(request, prompt=replace(request.prompt, answer=word))
             speak = in_turn(*(calls("guess", word=guess) for guess, _ in pairs))
             outcome = (await host.run_episode(request, FakeSessions(speak))).completion.outcome
             assert outcome is not None and outcome.reward is not None

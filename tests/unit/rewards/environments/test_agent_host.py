@@ -235,7 +235,7 @@ def test_an_engine_that_fails_is_not_the_agents_fault() -> None:
         host = HOSTS.setdefault(agent("honest").model_dump_json(), AgentHost(agent("honest")))
         async with served("abc") as engine:
 
-            async def dead(*_: Any) -> Any:
+            async def dead(*_: Any, **__: Any) -> Any:
                 raise WorkerError("the engine has died")
 
             engine.sessions._sample = dead
