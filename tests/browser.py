@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Dialog, Page
 
 WIDTH, HEIGHT = 1400, 1100
-NUM_COLORS = 64
+NUM_COLORS = 255
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
 
 SPARKS = "▁▂▃▄▅▆▇█"
-WATCH_S = 5.0
+WATCH_S = 1.0
 """How often a run that may stand still is looked at."""
 SILENCE_S = 60.0
 """Without an update for so long, a log is given a line of what the run waits for; then after twice as long."""
@@ -43,8 +43,10 @@ class ProgressView:
         self.left = left
         self.num_updates = left.num_updates
         self.is_quiet = isinstance(console, RunTerminal) and console.is_quiet
-        self.look: Callable[[], Mapping[str, Any]] = dict
-        """What a live run is doing (`views.now`); empty until it is up."""
+        self.look: Callable[[], Mapping[str, Any]] = lambda: {}
+        """What a live run is doing (`views.now`); empty until it is up. Asked in the run's own loop alone."""
+        self._status: Mapping[str, Any] = {}
+        """What it said last: the panel is drawn by a thread of its own."""
         self.row: dict[str, Any] = {}
         self.accuracies: list[tuple[int, float]] = []
         self.rewards: deque[float] = deque(maxlen=60)
@@ -73,6 +75,7 @@ class ProgressView:
 
     def __exit__(self, *_: object) -> None:
         """Give the terminal back, the last state left on it."""
+        self._status = {}  # the run does nothing any more
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -141,7 +144,7 @@ class ProgressView:
 
     def glance(self) -> None:
         """How the run is now; a line where no panel stands and it got worse, or nothing has come for long."""
-        status = self.look()
+        status = self._status = self.look()
         self._settle(with_status(self._examined, status, bool(self.rows)))
         silent_s = time.monotonic() - self._silent_since
         if self._live is None and silent_s > self._patience_s and status:
@@ -150,8 +153,8 @@ class ProgressView:
             self.console.print(text, style="dim", soft_wrap=True, markup=False)
 
     def _examine(self) -> None:
-        self._examined = examine(self.rows, self.evaluations)
-        self._settle(with_status(self._examined, self.look(), bool(self.rows)))
+        self._examined, self._status = examine(self.rows, self.evaluations), self.look()
+        self._settle(with_status(self._examined, self._status, bool(self.rows)))
 
     def _settle(self, health: Health) -> None:
         """Where no panel stands, a line when it gets worse."""
@@ -160,7 +163,7 @@ class ProgressView:
             worst = health.findings[0]
             if worst.text in self.row.get("warnings", ()):
                 return  # which has a line of its own
-            doing = f"; {now}" if (now := self.look().get("now")) and worst.topic == "it-stands-still" else ""
+            doing = f"; {now}" if (now := self._status.get("now")) and worst.topic == "it-stands-still" else ""
             text = f"{worst.level}: {worst.text}{doing}; see {worst.page}"
             self.console.print(text, style=worst.level.value, soft_wrap=True, markup=False)
 
@@ -206,7 +209,7 @@ class ProgressView:
             ]
             table.add_row(*cells)
         waited = time.monotonic() - self._phase_since
-        doing = self.look().get("now", self.phase)
+        doing = self._status.get("now", self.phase)
         status = Text.assemble((doing, "cyan"), (f"  {as_clock(waited)}" if waited > 2 else "", "dim"))
         curve = Text.assemble(("reward    ", "dim"), (sparkline(list(self.rewards)[-max(10, width - 10) :]), "green"))
         shown = self.accuracies[-max(1, (width - 10) // 10) :]

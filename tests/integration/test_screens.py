@@ -116,6 +116,11 @@ class Training:
     def finish(self) -> None:
         assert self.process.wait(START_S) == 0, self.log.read_text()[-3000:]
 
+    def end(self) -> None:
+        """Whatever it does: it saves, and the same command goes on."""
+        self.process.terminate()
+        self.process.wait(120)
+
 
 @pytest.fixture(scope="module")
 def learns(runs: Path) -> Iterator[Training | None]:
@@ -128,8 +133,7 @@ def learns(runs: Path) -> Iterator[Training | None]:
     try:
         yield training
     finally:
-        training.process.terminate()
-        training.process.wait(120)
+        training.end()
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,11 @@ def collapsed(runs: Path, finished: RunDirectory) -> RunDirectory:
     """The run that loses what it began with."""
     directory = RunDirectory(runs / "collapses")
     if not directory.is_finished():
-        Training(runs, *COLLAPSES, f"model.path={finished.path / 'model'}").finish()
+        training = Training(runs, *COLLAPSES, f"model.path={finished.path / 'model'}")
+        try:
+            training.finish()
+        finally:
+            training.end()
     return directory
 
 

@@ -160,9 +160,10 @@ function showStatus(status) {
     ["tokens/s", figure(status.tokens_per_s, 0)],
     ["staleness", figure(status.figures?.staleness_mean, 1)],
     ["time left", clock(status.seconds_left)],
-    ["who waits", status.waits ?? "–"],
+    ["lately", status.waits ?? "–"],
   ];
-  $("glance").replaceChildren(...glance.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  const known = glance.filter(([, value]) => value !== "–"); // what a run has no figure of takes no place
+  $("glance").replaceChildren(...known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
 function showHealth(health) {
@@ -171,8 +172,8 @@ function showHealth(health) {
     finding.detail ? el("pre", {}, finding.detail) : null, el("p", {}, finding.advice, " ", el("span", { class: "soft" }, finding.page))));
   const open = new Set([...document.querySelectorAll("#health details[open] summary")].map((node) => node.textContent));
   $("health").className = health.level;
-  $("health").replaceChildren(el("span", { class: `badge ${health.level}` }, health.level), el("span", {}, health.findings.length ? "" : health.line),
-    el("ul", {}, ...health.findings.map(item)));
+  const well = health.findings.length ? [] : [el("span", { class: `badge ${health.level}` }, health.level), el("span", {}, health.line)];
+  $("health").replaceChildren(...well, el("ul", {}, ...health.findings.map(item)));
   for (const details of document.querySelectorAll("#health details")) details.open = open.has(details.querySelector("summary").textContent);
 }
 

@@ -77,9 +77,9 @@ def drawn(width: int, monkeypatch: pytest.MonkeyPatch | None = None, **environme
     progress.look = lambda: {"now": "waits for groups: 3 of 16 are ready, 9 are generated, 4 judged"}
     for update in range(1, 100):
         progress.on_update(row(update, time_s=1000.0 + update, truncated_share=0.3, wait_s=1.0), [])
-    console.file = io.StringIO()
+    console.file = drawing = io.StringIO()
     console.print(progress._render())
-    return console.file.getvalue()
+    return drawing.getvalue()
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])

@@ -28,7 +28,9 @@ def timeline(
 ) -> tuple[Rows, Rows, float]:
     """Rows and evaluations of a run by its own clock, and when it ended. Beside training an evaluation slows it so that
     it costs `slowed` of its seconds."""
-    now, evaluations, rows = 1000.0, [], []
+    now = 1000.0
+    evaluations: Rows = []
+    rows: Rows = []
     due = every(every_updates, number)
     if evaluation_s:
         now += evaluation_s
