@@ -102,7 +102,7 @@ class MasterOptimizer:
         adam["state"] = {
             index: {name: keep(value) for name, value in moments.items()} for index, moments in adam["state"].items()
         }
-        state = {"masters": {name: keep(master) for name, _, master in self._pairs}, "adam": adam}
+        state: dict[str, Any] = {"masters": {name: keep(master) for name, _, master in self._pairs}, "adam": adam}
         return state | ({"loss_scale": self.loss_scale.state_dict()} if self.loss_scale.is_used else {})
 
     @torch.no_grad()

@@ -202,7 +202,7 @@ def _built(name: str, say: Callable[[str], None], alone: str = "") -> Path:
     """A built-in model; or, `alone`, its tokenizer."""
     model = BUILT_IN[name]
     directory = cache_directory() / "models" / "-".join(filter(None, (name, _fingerprint(model), alone)))
-    is_whole = (directory / "tokenizer.json").is_file if alone else lambda: _is_whole(directory)
+    is_whole: Callable[[], bool] = (directory / "tokenizer.json").is_file if alone else lambda: _is_whole(directory)
     if is_whole():
         return directory
     try:

@@ -40,23 +40,21 @@ def check_loss(recipe: Recipe) -> None:
         tree = ast.parse(Path(spec.origin).read_bytes(), filename=spec.origin)
     except (SyntaxError, ValueError, OSError) as error:
         raise RecipeError(f"{key} {spec.origin}: {error}") from None
-    names = set(_names(tree.body))
+    names = set(_names(tree))
     if not names & {function, "*", "__getattr__"}:
         there = ", ".join(sorted(name for name in names if not name.startswith("_"))) or "none"
         raise RecipeError(f"{key} {module} has no {function}; names there: {there}")
 
 
-def _names(body: list[ast.stmt]) -> Iterator[str]:
-    """What statements of a module define; `*` where that cannot be told."""
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield statement.name
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
-        elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
-            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
-            yield from _names(
-                [each for each in ast.walk(statement) if isinstance(each, ast.stmt) and each is not statement]
-            )
-        else:
-            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+def _names(tree: ast.Module) -> Iterator[str]:
+    """What a module may define, in whatever branch; `*` where that cannot be told."""
+    for statement in tree.body:
+        # A definition's own body defines nothing of the module's.
+        inside = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for node in [statement] if inside else ast.walk(statement):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield node.name
+            elif isinstance(node, ast.alias):
+                yield node.asname or node.name.partition(".")[0]
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id

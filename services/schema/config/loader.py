@@ -191,7 +191,7 @@ def _texts(value: Any, location: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _follows(problem: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> bool:
-    """A list is too short where its items are refused, and those are told by themselves."""
+    """A list is too short where its items are refused, and each of those has a line."""
     place = tuple(problem["loc"])
     within = (tuple(each["loc"]) for each in all_of_them)
     return problem["type"] == "too_short" and any(

@@ -69,7 +69,8 @@ class RolloutSettings(Section):
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs that share one engine."""
     prompt_template: Literal["chat", "r1_zero", "text"] = "chat"
-    """`chat`: the model's own template. `r1_zero`: DeepSeek-R1-Zero's, for base models. `text`: the messages' text."""
+    """`chat`: the model's own template. `r1_zero`: DeepSeek-R1-Zero's, for base models. `text`: the messages' text.
+    The latter two have no place for a system message, and refuse it."""
     chat_template_arguments: dict[str, Any] = Field(default_factory=dict)
     """What the model's chat template is given besides the messages, e.g. `{enable_thinking: false}` for Qwen3: the same
     in training, evaluation and a cold start. Which arguments there are, the template decides; it ignores others."""

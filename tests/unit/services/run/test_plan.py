@@ -112,6 +112,8 @@ MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
     (nothing, "learner.kl={beta: 0.1, reference: nowhere}", r"learner.kl.reference: there is no directory nowhere"),
     (nothing, "reward.rubrics.default.r={kind: reward_model, path: ~/nowhere}",
      r"reward.rubrics.default.r.path: there is no directory /.*/nowhere"),
+    (set_in("config.json", model_type="glm4", architectures=["Glm4ForCausalLM"]), "model.dtype=float16",
+     r"model.dtype: the model's activations leave the range of float16, .*: bfloat16 or float32"),
     (nothing, "text and system", r"data.train.0: prompt train/1.*template text has no place for a system message"),
     (append("asking.py", "def asks(completions, gold, **_):\n    return [1.0]"),
      "reward.rubrics.default.r.function=asking:asks",
