@@ -90,7 +90,8 @@ def _checked(function: Any, spec: AgentSpec) -> Callable[..., Any]:
         raise NotAnAgent(f"{spec.function} cannot be called as an agent is, with ({names}): {error}") from None
     except ValueError:
         pass  # written in C: it says nothing of its parameters
-    return function
+    found: Callable[..., Any] = function
+    return found
 
 
 def _call_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,6 @@ def test_the_same_every_time_and_no_name_in_both_splits() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"num_hops": 5}, {"num_hops": 0}, {"num_hops": 3, "num_documents": 2}])
-def test_what_cannot_be_asked_is_refused(arguments: dict[str, int]) -> None:
+def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="searches"):
         next(searches(1, **arguments))
