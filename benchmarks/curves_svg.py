@@ -87,8 +87,8 @@ def _panel(head: str, name: str, lines: Sequence[Line]) -> Iterator[str]:
         yield f'<polyline points="{way}" fill="none" stroke="{line.colour}" stroke-width="{width}"/>'
         if line.has_dots:
             for point in line.points:
-                x, y = place(*point).split(",")
-                yield f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>'
+                across, down = place(*point).split(",")
+                yield f'<circle cx="{across}" cy="{down}" r="3" fill="{line.colour}"/>'
         x = LEFT + number * (right - LEFT) / max(len(lines), 2)
         yield f'<text x="{x:.1f}" y="{HEIGHT - 8}" fill="{line.colour}">{escape(line.label)}</text>'
 
