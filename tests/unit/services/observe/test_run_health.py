@@ -126,6 +126,6 @@ def test_a_run_that_was_ended_says_why() -> None:
 
 
 def test_episodes_that_answer_by_themselves_are_well() -> None:
-    figures = {"episode_end/answered": 0.9, "episode_end/max_turns": 0.1, "tool_failure_share": 0.1}
+    figures: dict[str, Any] = {"episode_end/answered": 0.9, "episode_end/max_turns": 0.1, "tool_failure_share": 0.1}
     assert examine(rows(tool_calls_mean=2.0, **figures)).level is Level.GREEN
     assert examine(rows(tool_calls_mean=0.0, tool_failure_share=1.0)).level is Level.GREEN, "hardly a call"
