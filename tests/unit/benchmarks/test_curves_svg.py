@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.curves_svg import PANELS, smoothed, svg
+from benchmarks.curves_svg import PANELS, Curve, smoothed, svg
 
-HELD_OUT = {"": {"update": [0, 2, 4], "accuracy": [0.0, None, 1.0], "length": [10.0, 20.0, 30.0]}}
-TRAINING = {"": {"update": [1, 2, 3], "accuracy": [0.5, 0.5, 0.5]}}
+HELD_OUT: Mapping[str, Curve] = {"": {"update": [0, 2, 4], "accuracy": [0.0, None, 1.0], "length": [10.0, 20.0, 30.0]}}
+TRAINING: Mapping[str, Curve] = {"": {"update": [1, 2, 3], "accuracy": [0.5, 0.5, 0.5]}}
 NAME = "{http://www.w3.org/2000/svg}"
 
 

@@ -172,10 +172,10 @@ def gradients_of(learner: Learner, groups: list[Group]) -> list[dict[str, Tensor
     caught: list[dict[str, Tensor]] = []
     step, names = learner.optimizer.step, [name for name, _ in learner.policy.named_parameters()]
 
-    def catch(rate: float, norm: float) -> None:
+    def catch(learning_rate: float, grad_norm: float) -> None:
         found = learner.optimizer.gradients()
         caught.append({name: each.double().clone() for name, each in zip(names, found, strict=True)})
-        step(rate, norm)
+        step(learning_rate, grad_norm)
 
     learner.optimizer.step = catch  # type: ignore[method-assign]
     learner.update(groups, 1)

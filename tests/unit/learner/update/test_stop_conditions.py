@@ -95,5 +95,5 @@ def test_too_few_tokens_warn_but_do_not_stop() -> None:
     recent = RecentKl()
     for _ in range(3):
         assert check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16", recent)
-    with pytest.raises(RunHalted, match=r"k3-KL between sampler and learner at equal weights is 0\.05"):
+    with pytest.raises(RunHalted, match=r"kl_rollout_fresh is 0\.05 nats a token"):
         check({**over, "fresh_tokens": 150.0}, WatchSettings(), "bfloat16", recent)

@@ -187,7 +187,7 @@ async def test_an_engine_that_computes_something_else_stops_an_overlapped_run(mi
     )
     async with asyncio.timeout(20):
         if min_tokens == 1:
-            with pytest.raises(RunHalted, match=r"tokens that both scored at equal weights, is 0.0266, over 0.02"):
+            with pytest.raises(RunHalted, match=r"kl_canary is 0.0266 nats a token, over 0.02"):
                 await run.controller.run()
         else:
             await run.controller.run()
