@@ -11,7 +11,6 @@ import asyncio
 import ctypes
 import inspect
 import json
-import math
 import os
 import random
 import shutil
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 
 from rayzero.rewards.children.fork_server import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, resolve
 from rayzero.rewards.environments.agent_output import AgentStreams, end_the_rest
+from rayzero.services.schema.plain import is_figure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +193,7 @@ def _said(last_line: str, ended: int) -> tuple[float | None, str]:
 def _reward(value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, bool) and not is_figure(value):
         raise NotAnAgent(f"it gave the reward {value!r:.40}: give a finite number, or none")
     return float(value)
 

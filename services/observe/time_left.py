@@ -6,13 +6,13 @@ engines to itself lie between, and come again or not by themselves.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.plain import is_figure
 
 Row = Mapping[str, Any]
 PARTS = ("wait_s", "update_s", "hold_s", "sync_s")
@@ -93,7 +93,7 @@ def _seconds_of(row: Row, before: Row | None) -> float:
 
 def _number(value: Any) -> float:
     """0 where a file holds none."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return float(value) if is_figure(value) else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

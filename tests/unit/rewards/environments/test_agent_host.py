@@ -113,13 +113,15 @@ sys.exit(row.get("status", 0))
 
 def test_a_program_gets_address_and_row_and_its_last_line_is_the_reward(capfd: pytest.CaptureFixture[str]) -> None:
     lasts = ['{"reward": 0.5}\n\n', '{"reward": null}', "done", '{"reward": 1e999}', '{"reward": "high"}']
+    lasts += [f'{{"reward": 1{"0" * 400}}}', '{"reward": true}']
     rows: list[dict[str, Any]] = [{"last": last} for last in lasts]
-    records = play_many(script(PROGRAM), [*rows, {"last": "", "status": 4}], *["abc"] * 6)
+    records = play_many(script(PROGRAM), [*rows, {"last": "", "status": 4}], *["abc"] * 8)
     outcomes = [outcome_of(record) for record in records]
-    assert [outcome.reward for outcome in outcomes] == [0.5, None, None, None, None, None]
-    assert [outcome.end.value for outcome in outcomes] == ["answered"] * 3 + ["environment_error"] * 3
+    assert [outcome.reward for outcome in outcomes] == [0.5, *[None] * 5, 1.0, None]
+    ends = [outcome.end.value for outcome in outcomes]
+    assert ends == ["answered"] * 3 + ["environment_error"] * 3 + ["answered", "environment_error"]
     assert "give a finite number" in outcomes[3].reason and "'high'" in outcomes[4].reason
-    assert outcomes[5].reason == "it ended with status 4"
+    assert outcomes[7].reason == "it ended with status 4"
     assert "[group 3 episode 0] thinking\n" in capfd.readouterr().err
 
 
