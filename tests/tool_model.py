@@ -26,9 +26,10 @@ def build_tool_model(folder: Path, template: str, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     tokenizer = _tokenizer(template)
     tokenizer.save_pretrained(folder)
+    # Two heads of 32: vLLM's attention on CPUs has no smaller ones.
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = LlamaForCausalLM(config)

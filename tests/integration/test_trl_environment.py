@@ -77,7 +77,7 @@ def under_trl(model: Path, folder: Path) -> list[Transcript]:
         rows = [{"prompt": [{"role": "user", "content": QUESTION}], "answer": word} for word in WORDS]
         config = GRPOConfig(
             output_dir=str(folder), use_cpu=True, bf16=False, max_steps=3, per_device_train_batch_size=8,
-            num_generations=4, max_completion_length=160, max_tool_calling_iterations=3, report_to=[], seed=0,
+            num_generations=4, max_completion_length=512, max_tool_calling_iterations=3, report_to=[], seed=0,
             save_strategy="no", disable_tqdm=True, temperature=1.0, gradient_checkpointing=False, learning_rate=1e-5,
         )  # fmt: skip
         trainer = GRPOTrainer(
