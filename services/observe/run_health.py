@@ -175,7 +175,7 @@ def _entropy(rows: Sequence[Row]) -> Iterator[Symptom]:
     accuracy = _mean(rows[-WINDOW:], "train_accuracy")
     if len(rows) > WINDOW and recent < 0.1 * early and recent < 0.1 and accuracy < 0.9:
         text = f"entropy fell from {early:.2f} to {recent:.3f} nats with {accuracy:.0%} right: no exploration is left"
-        yield Symptom(Level.YELLOW, text, "entropy-collapse")
+        yield Symptom(Level.RED, text, "entropy-collapse")
 
 
 def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
@@ -189,7 +189,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
     cut = _mean(recent, "truncated_share")
     if cut > 0.1:
         level = Level.RED if cut > 0.5 else Level.YELLOW
-        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
+        yield Symptom(level, f"{cut:.0%} of the last completions are cut off by max_tokens", "completions-are-cut-off")
     bias = recent[-1].get("length_bias")
     if is_figure(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: the late ones are dropped"
@@ -241,7 +241,8 @@ def _held_out(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Sympt
     if best["accuracy"] - last["accuracy"] > max(2 * MOVED, 3 * error):
         rising = len(rows) > WINDOW and _mean(rows[-WINDOW:], "reward_mean") >= _mean(rows[:WINDOW], "reward_mean")
         why = ", while the training reward did not: the reward has a hole" if rising else ""
-        text = f"held-out accuracy fell from {best['accuracy']:.0%} to {last['accuracy']:.0%}{why}"
+        peak = f"{best['accuracy']:.0%}" + (f" (update {best['update']})" if "update" in best else "")
+        text = f"held-out accuracy fell from {peak} to {last['accuracy']:.0%}{why}"
         yield Symptom(Level.RED, text, "held-out-accuracy-fell")
 
 
@@ -262,7 +263,9 @@ def _summary(rows: Sequence[Row], evaluations: Sequence[Row]) -> str:
         return NO_UPDATE + held_out
     first, last = _mean(rows[:WINDOW], "reward_mean"), _mean(rows[-WINDOW:], "reward_mean")
     way = "rose" if last - first > MOVED else "fell" if first - last > MOVED else "stays"
-    course = f"the reward {way} from {first:.2f} to {last:.2f}" if way != "stays" else f"the reward stays at {last:.2f}"
+    course = f"the reward stays at {last:.2f}"
+    if way != "stays":
+        course = f"the reward {way} from {first:.2f} to {last:.2f} (means of {WINDOW} updates)"
     solved = _mean(rows[-WINDOW:], "uniform_group_share") > 0.8 and _mean(rows[-WINDOW:], "train_accuracy") > 0.8
     if solved:
         return f"{course}; most prompts are solved: harder ones would teach more"

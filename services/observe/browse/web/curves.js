@@ -8,11 +8,12 @@ const CURVES = [
   ["KL sampler to learner; scored by both at equal weights", [["kl_rollout", "--accent"], ["kl_canary", "--second"]]],
   ["Gradient norm", [["grad_norm", "--accent"]]],
   ["Tokens a completion", [["completion_tokens_mean", "--accent"]]],
-  ["Length bias: trained against begun", [["length_bias", "--bad"]]],
-  ["Share cut off", [["truncated_share", "--bad"]]],
-  ["Share of uniform groups", [["uniform_group_share", "--odd"]]],
+  ["Length bias: trained against begun", [["length_bias", "--accent"]]],
+  ["Share cut off", [["truncated_share", "--accent"]]],
+  ["Share of uniform groups", [["uniform_group_share", "--accent"]]],
   ["Seconds: waits, update, sync", [["wait_s", "--odd"], ["update_s", "--accent"], ["sync_s", "--second"]]],
 ];
+const SHARES = ["Share cut off", "Share of uniform groups"]; // from 0 to 1: noise near 0 must not look like a rise
 const RUN_COLORS = ["--accent", "--odd", "--second", "--good", "--bad"];
 const WIDTH = 300, HEIGHT = 120, LEFT = 34, BOTTOM = 14;
 const chosen = { smoothing: 0, log: false, from: null, to: null };
@@ -36,7 +37,7 @@ function showCurveTools() {
   const log = el("input", { type: "checkbox", id: "log", on: { change: (event) => { chosen.log = event.target.checked; drawCurves(drawn); } } });
   const whole = el("button", { type: "button", id: "whole", hidden: true, on: { click: () => zoom(null, null) } }, "whole run");
   $("curve-tools").replaceChildren(el("label", {}, "smoothing", smoothing), el("label", { class: "tick" }, log, "log scale"), whole,
-    el("span", { class: "soft" }, "drag over a curve to zoom in; arrow keys read its values"));
+    el("span", { class: "soft hint" }, "drag over a curve to zoom in; arrow keys read its values"));
   $("curve-tools").onsubmit = (event) => event.preventDefault();
 }
 
@@ -78,11 +79,12 @@ function seriesOf(lines, runs, withEvaluations) {
 function curve(title, lines, runs, withEvaluations) {
   const series = seriesOf(lines, runs, withEvaluations);
   const all = series.flatMap((line) => [...line.points, ...line.faint]);
-  const caption = el("figcaption", {}, title, runs.length > 1 ? lastOfEach(runs, lines[0][0]) : el("span", {}, latest(series)));
+  const caption = el("figcaption", {}, title, runs.length > 1 ? lastOfEach(runs, lines[0][0]) : el("span", {}, ...latest(series)));
   if (!all.length) return el("figure", { "data-title": title }, caption, el("p", { class: "soft" }, "nothing yet"));
   const scale = chosen.log ? Math.log10 : (value) => value;
   const [x0, x1] = extent(all.map((p) => p[0]));
   let [low, high] = extent(all.map((p) => scale(p[1])));
+  if (SHARES.includes(title) && !chosen.log) [low, high] = [0, 1];
   if (high - low <= 1e-9 * Math.abs(high)) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
   const x = (value) => LEFT + ((value - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - 4);
   const y = (value) => 6 + (1 - (scale(value) - low) / (high - low)) * (HEIGHT - BOTTOM - 8);
@@ -158,8 +160,11 @@ function spoken(title, series) {
   return `${title}. ${told.join("; ")}. Arrow keys read single values.`;
 }
 
+/** The last value of each line; of several lines with the name, in its colour: the legend. */
 function latest(series) {
-  return series.map((line) => (series.length > 1 ? `${line.name.replace(/_s$|_mean$|held-out /, "")} ` : "") + figure(line.points.at(-1)[1])).join(" · ");
+  if (series.length === 1) return [figure(series[0].points.at(-1)[1])];
+  return series.flatMap((line, i) => [i ? " · " : "", el("span", { class: `run-${RUN_COLORS.indexOf(line.color)}` },
+    `${line.name.replace(/_s$|_mean$|held-out /, "")} ${figure(line.points.at(-1)[1])}`)]);
 }
 
 /** Of several runs the last value of each, in the colour of its run. */
