@@ -74,6 +74,8 @@ def _recipe(name: str, model: str, lines: dict[str, Any], report: DataReport, sh
     prompt = max(256, -(-longest // CHARACTERS_A_TOKEN // 256) * 256)
     window = min(prompt + completion, shape.max_positions)
     rollout = {"sampling": {"max_tokens": min(completion, window // 2)}, "max_model_tokens": window}
+    if prompt + completion > window:  # no recipe has room for the longest: left out, and counted
+        lines["data"]["max_prompt_tokens"] = window - min(completion, window // 2)
     cache = window * shape.kv_bytes_per_token("float32")  # which auto may be
     if cache > RolloutSettings().kv_cache_bytes:
         rollout["kv_cache_bytes"] = COMPLETIONS_AT_A_TIME * cache

@@ -14,6 +14,7 @@ from rayzero.services.data.stream import MixPart, PromptMix
 from rayzero.services.planning.model_files import check_generation_config, check_vocabulary, ends_texts
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.prompt_tokenizer import PromptTokenizer, open_tokenizer
+from rayzero.services.run.prompt_length import PromptLimiter
 from rayzero.services.schema.config.data import DataSettings, DataSource, ReasoningGymSource
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import PromptRefused, PromptTooLong, RecipeError
@@ -51,11 +52,13 @@ def check_prompts(
             "the model has no token that ends a text (eos_token of its tokenizer): every completion will run to "
             "rollout.sampling.max_tokens; name the token there, or set rollout.sampling.stop"
         )
-    for prompt in held_out:
-        try:
+    try:
+        if recipe.data.max_prompt_tokens is not None:
+            held_out = PromptLimiter(recipe, tokenizer).fit(held_out, "held-out prompts", say)
+        for prompt in held_out:
             _measure(recipe, prompt, tokenizer)
-        except PromptRefused as error:
-            raise RecipeError(f"data.held_out: {error}") from None
+    except PromptRefused as error:
+        raise RecipeError(f"data.held_out: {error}") from None
     for index, part in enumerate(train.parts):
         _check_sample(recipe, index, part, tokenizer, say)
 
@@ -76,14 +79,19 @@ def with_fewer_puzzles(data: DataSettings) -> tuple[DataSettings, int]:
 
 
 def _check_sample(recipe: Recipe, index: int, part: MixPart, tokenizer: PromptTokenizer, say: Say) -> None:
-    sample, long = list(part.sample(SAMPLE)), []
-    for prompt in sample:
-        try:
-            _measure(recipe, prompt, tokenizer)
-        except PromptTooLong as error:
-            long.append(error)
-        except PromptRefused as error:
-            raise RecipeError(f"data.train.{index}: {error}") from None
+    sample, long = list(part.sample(SAMPLE)), list[PromptTooLong]()
+    try:
+        if recipe.data.max_prompt_tokens is not None and part.fit is None:
+            limiter = PromptLimiter(recipe, tokenizer)
+            limiter.look_at(part, f"data.train.{index}", say)
+            sample = [fitted for prompt in sample if (fitted := limiter.fitted(prompt)) is not None]
+        for prompt in sample:
+            try:
+                _measure(recipe, prompt, tokenizer)
+            except PromptTooLong as error:
+                long.append(error)
+    except PromptRefused as error:
+        raise RecipeError(f"data.train.{index}: {error}") from None
     if long and len(long) == len(sample):
         raise RecipeError(
             f"data.train.{index}: all of {len(sample)} prompts that were looked at are too long: {long[0]}"

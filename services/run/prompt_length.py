@@ -27,7 +27,7 @@ def fit_prompts(
         return train, held_out
     counted = sum(len(part.prompts) for part in train.parts if part.admits is None) + len(held_out)
     say(f"counting the tokens of {counted:,} prompts")
-    limiter = _Limiter(recipe, tokenizer)
+    limiter = PromptLimiter(recipe, tokenizer)
     parts = []
     for index, part in enumerate(train.parts):
         if part.admits is not None:
@@ -39,7 +39,7 @@ def fit_prompts(
     return PromptMix(parts=tuple(parts)), limiter.fit(held_out, "held-out prompts", say)
 
 
-class _Limiter:
+class PromptLimiter:
     """One limit and what is done to prompts beyond it."""
 
     def __init__(self, recipe: Recipe, tokenizer: ChatTokenizer) -> None:
@@ -48,6 +48,7 @@ class _Limiter:
         self._cuts = recipe.data.on_long_prompt == "truncate"
 
     def fit(self, prompts: Iterable[Prompt], whose: str, say: Callable[[str], None]) -> tuple[Prompt, ...]:
+        """Those that fit; `say` hears how many of `whose` were cut or left out. Raises RecipeError where none fits."""
         given = tuple(prompts)
         kept, num_cut = [], 0
         for prompt in given:

@@ -89,11 +89,12 @@ def test_rollouts_are_of_the_same_prompts_before_and_after(tmp_path: Path, monke
     for version in (0, 4, 8):
         lines = [line for number in range(5) for line in rollout_lines(make_group(-number, rewards=(0.0,) * 6))]
         append_lines(directory.rollouts / f"evaluation_{version:06}.jsonl", lines)
-    embedded = re.search(r'id="data">(.*?)</script>', rollouts_page(directory), re.DOTALL)
-    assert embedded is not None
-    data = json.loads(embedded[1])
-    assert sorted(data["groups"]) == [f"evaluation_00000{version}:{number}" for version in (0, 8) for number in (-1, 0)]
-    assert {len(group["rollouts"]) for group in data["groups"].values()} == {4}
+    parts = re.findall(r'data-part="(\w+)">(.*?)</script>', rollouts_page(directory), re.DOTALL)
+    listed = [group for name, text in parts if name == "summaries" for group in json.loads(text)]
+    groups = [group for name, text in parts if name == "groups" for group in json.loads(text)]
+    wanted = [f"evaluation_00000{version}:{number}" for version in (0, 8) for number in (-1, 0)]
+    assert sorted(group["key"] for group in listed) == wanted
+    assert [len(group["rollouts"]) for group in groups] == [4] * 4
 
 
 def test_a_run_goes_beside_the_finished_ones(tmp_path: Path) -> None:

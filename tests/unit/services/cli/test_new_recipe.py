@@ -32,17 +32,17 @@ def test_the_recipe_passes_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path / "sums")  # the data are found from anywhere
     checked = CliRunner().invoke(app, ["check", "recipe.yaml", "--json"])
     assert checked.exit_code == 0, checked.output
-    assert json.loads(checked.output)["held_out_prompts"] == 4
+    assert json.loads(checked.stdout)["held_out_prompts"] == 4
 
 
-def test_a_prompt_longer_than_the_model_leaves_room_for_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAYZERO_CACHE", str(tmp_path / "cache"))  # no tokenizer there: nothing is measured in tokens
-    data = written(tmp_path / "rows.jsonl", [{"prompt": "x" * 90_000 + str(n), "answer": "1"} for n in range(10)])
+def test_a_prompt_longer_than_the_model_is_left_out(tmp_path: Path) -> None:
+    long = [{"prompt": "x" * 90_000, "answer": "1"}]
+    data = written(tmp_path / "rows.jsonl", [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(30)] + long)
     new(str(tmp_path / "long"), "--data", data)
-    checked = CliRunner().invoke(app, ["check", str(tmp_path / "long" / "recipe.yaml")])
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "long" / "recipe.yaml"), "--json"])
     assert checked.exit_code == 0, checked.output
+    notes = json.loads(checked.stdout)["notes"]
+    assert any("have more than 7680 tokens and are left out" in note for note in notes), notes
 
 
 def test_nothing_is_written_over_and_bad_rows_are_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def changed(**sections: Any) -> Recipe:
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({}, ["pi_theta is pi_old, every ratio of grpo is 1"]),
+        ({}, ["the policy has not moved when its loss is taken"]),
         ({"learner": {"minibatches": 2}}, []),
         ({"learner": {"inner_epochs": 2, "loss": {"name": "dapo"}}}, []),
         ({"learner": {"correction": {"name": "rollout_as_old"}}}, []),
