@@ -125,6 +125,7 @@ def test_a_model_is_trained_on_what_it_played(played: Path) -> None:
         assert np.isfinite(episode.rollout_logprobs[sampled]).all()
 
 
+@pytest.mark.long
 def test_its_figures_come_out_the_same_again(played: Path) -> None:
     again = rayzero("replay", str(played))
     assert again.returncode == 0, again.stdout + again.stderr
