@@ -189,7 +189,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
     cut = _mean(recent, "truncated_share")
     if cut > 0.1:
         level = Level.RED if cut > 0.5 else Level.YELLOW
-        yield Symptom(level, f"{cut:.0%} of the last completions are cut off by max_tokens", "completions-are-cut-off")
+        yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     bias = recent[-1].get("length_bias")
     if is_figure(bias) and bias < -0.1:
         text = f"completions that are trained on are {-bias:.0%} shorter than those begun: the late ones are dropped"

@@ -29,10 +29,10 @@ from rayzero.rollout_workers import engine_process
 from rayzero.rollout_workers.engine_process import EngineSpec
 from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
-from rayzero.services.planning import memory_plan
 from rayzero.services.planning.memory_plan import engine_parts, learner_parts
 from rayzero.services.planning.model_shape import ModelShape, read_shape
 from rayzero.services.schema.addresses import free_port
+from rayzero.services.schema.broadcast import wire
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.weights import Rendezvous
@@ -176,7 +176,7 @@ def learner_in_processes(model: Path, num_ranks: int, folder: Path) -> list[Held
 def test_a_learners_memory_grows_as_planned(
     num_ranks: int, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(memory_plan.BUCKET_BYTES, "cuda", BUCKET_BYTES)  # that of the published size is a whole model
+    monkeypatch.setitem(wire.BUCKET_BYTES, "cuda", BUCKET_BYTES)  # that of the published size is a whole model
     settings = recipe(
         cluster={"learner_gpus": num_ranks},
         learner={"compute": {"tokens_per_microbatch": 20}},
@@ -239,7 +239,7 @@ def nccl_is_gloo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("loading", ["staged", "streamed"])
 @pytest.mark.usefixtures("nccl_is_gloo")
 def test_an_engines_memory_grows_as_planned(loading: str, models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(memory_plan.BUCKET_BYTES, "cuda", BUCKET_BYTES)
+    monkeypatch.setitem(wire.BUCKET_BYTES, "cuda", BUCKET_BYTES)
     rollout = {"weight_loading": loading, "max_model_tokens": 128, "max_num_seqs": 4, "kv_cache_bytes": 2**26}
     settings = recipe(rollout=rollout | {"sampling": {"max_tokens": 16}})
     plan = planned(models, lambda shape: engine_parts(settings, shape))
