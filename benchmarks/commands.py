@@ -118,6 +118,16 @@ def gallery(
     raise typer.Exit(run(name, out))
 
 
+@commands.command("page", epilog="Example: rayzero bench page --rollouts 20000")
+def page(
+    rollouts: Annotated[int, typer.Option(min=200, help="Rollouts of the run whose page is opened.")] = 100_000,
+) -> None:
+    """How soon the exported page of a finished run is there, in Chromium: its first paint, and its list of groups."""
+    from benchmarks.page import run
+
+    run(rollouts)
+
+
 @commands.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
 def scale(
     engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,

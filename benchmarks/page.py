@@ -1,10 +1,9 @@
-"""How soon the page of a finished run of 100,000 rollouts is there: `python -m benchmarks.page`."""
+"""`rayzero bench page`: how soon the page of a finished run of 100,000 rollouts is there."""
 
 from __future__ import annotations
 
 import json
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -98,7 +97,7 @@ def first_paint_ms(file: Path) -> dict[str, float]:
     return {"first paint": paints["first-contentful-paint"], "groups listed": listed}
 
 
-def main(num_rollouts: int = 100_000) -> None:
+def run(num_rollouts: int) -> None:
     """Write the run, export its page with a few groups and with all of them, open each in Chromium."""
     with tempfile.TemporaryDirectory(prefix="rayzero-page-") as scratch:
         folder = Path(scratch)
@@ -111,7 +110,3 @@ def main(num_rollouts: int = 100_000) -> None:
             best = min((first_paint_ms(out) for _ in range(3)), key=lambda each: each["first paint"])
             times = " | ".join(f"{best[name]:.0f} ms" for name in ("first paint", "groups listed"))
             print(f"| {limit:,} | {out.stat().st_size / 2**20:.1f} MiB | {written:.1f} s | {times} |", flush=True)
-
-
-if __name__ == "__main__":
-    main(*(int(number) for number in sys.argv[1:2]))

@@ -138,10 +138,3 @@ class RayNodes:
 
     def _says(self, words: str, begun: int) -> bool:
         return words in self.log.read_bytes()[begun:].decode(errors="replace")
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there and has not ended: an orphan may lie about as a zombie where nobody reaps it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False

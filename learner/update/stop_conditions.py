@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rayzero.services.schema.config.learner import WatchSettings
 from rayzero.services.schema.errors import RunHalted
-from rayzero.services.schema.recent_kl import RecentKl
+from rayzero.services.schema.recent_kl import REMEDY, RecentKl
 
 
 def mismatch_metrics(
@@ -76,7 +76,7 @@ def _kl_words(kl: float, limit: float) -> str:
     """Sampled and trained with the same weights, so the two should agree but for rounding."""
     return (
         f"the engine and the learner give the same tokens different probabilities: kl_rollout_fresh is {kl:.3g} nats a "
-        f"token, over {limit:g}; compute more exactly (model.dtype, no rollout.quantization)"
+        f"token, over {limit:g}; {REMEDY}"
     )
 
 

@@ -168,10 +168,15 @@ class ChildPool:
         return reply["result"]
 
     async def _new_child(self) -> Child:
-        if self._fork_server is None or not self._fork_server.alive:
-            self._fork_server = ForkServer(self.target, self.preload, self.warm_up, self.warm_first, self.environment)
+        server = self._fork_server
+        if server is None or not server.alive:
+            dead = server
+            server = ForkServer(self.target, self.preload, self.warm_up, self.warm_first, self.environment)
+            self._fork_server = server
+            if dead is not None:
+                await dead.close()  # its socket and its place in the table of processes
         self.counts["forked"] += 1
-        child = await self._fork_server.fork()
+        child = await server.fork()
         try:
             async with asyncio.timeout(START_DEADLINE_S):
                 hello = await child.exchange(self._hello)
@@ -186,7 +191,7 @@ class ChildPool:
                 raise ChildFailure(ErrorCause.START, f"the child for {self.target} died while it started") from None
             raise
         child.pid = hello["pid"]
-        self._fork_server.greet(child.pid)
+        server.greet(child.pid)
         return child
 
     async def _epitaph(self, child: Child) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("all", "gallery", "learning", "pipeline", "scale", "time-to-reward")
+NAMES = ("all", "gallery", "learning", "page", "pipeline", "scale", "time-to-reward")
 """The commands of benchmarks/commands.py."""
 NEEDED = (
     f"rayzero bench {', '.join(NAMES[:-1])} and {NAMES[-1]} need a checkout of rayzero, with `make setup`: what "

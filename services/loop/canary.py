@@ -21,7 +21,7 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import DeadlineError, RunHalted, WeightSyncError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
 from rayzero.services.schema.messages import Completion, Group
-from rayzero.services.schema.recent_kl import RecentKl
+from rayzero.services.schema.recent_kl import REMEDY, RecentKl
 
 Sample = tuple[NDArray[np.int32], NDArray[np.int32]]
 """(prompt tokens, completion tokens)"""
@@ -144,15 +144,14 @@ def check_kl(
         "the engine and the learner give {} tokens different probabilities after a weight sync: kl_canary is {:.3g} "
         "nats a token, over {:g}"
     )
-    fix = "compute more exactly (model.dtype, no rollout.quantization)"
     if kl > stop and enough >= limits.min_tokens:
         found = what.format(enough, kl, stop)
-        return [f"{found}; {fix}"], RunHalted(
-            f"{found}: they do not compute the same model; {fix}. The update before it was applied and is saved"
+        return [f"{found}; {REMEDY}"], RunHalted(
+            f"{found}: they do not compute the same model; {REMEDY}. The update before it was applied and is saved"
         )
     # The newest comparison warns by itself: those before it were of an engine that was right, perhaps.
     worst, of_tokens = max((kl, enough), (last, num_tokens))
-    return ([f"{what.format(of_tokens, worst, warn)}; {fix}"] if worst > warn else []), None
+    return ([f"{what.format(of_tokens, worst, warn)}; {REMEDY}"] if worst > warn else []), None
 
 
 def _k3(learner: NDArray[np.float32], engine: NDArray[np.float32]) -> float:

@@ -13,9 +13,9 @@ from typing import Any
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.plain import is_figure
+from rayzero.services.store.run_seconds import PARTS, seconds_of
 
 Row = Mapping[str, Any]
-PARTS = ("wait_s", "update_s", "hold_s", "sync_s")
 FEWEST = 8
 """Updates that the pace is taken of at least, where there are so many; else half of those that were made."""
 
@@ -85,9 +85,8 @@ class TimeLeft:
 
 def _seconds_of(row: Row, before: Row | None) -> float:
     """What it took by its own parts; by the clock where the row has none."""
-    parts = [_number(row.get(name)) for name in PARTS if name in row]
-    if parts or before is None:
-        return sum(parts)
+    if before is None or any(name in row for name in PARTS):
+        return seconds_of([row])
     return max(0.0, float(row["time_s"]) - float(before["time_s"])) / max(1, int(row["update"]) - int(before["update"]))
 
 

@@ -6,6 +6,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+REMEDY = "compute more exactly (model.dtype, no rollout.quantization)"
+"""Where engine and learner give the same tokens different probabilities."""
 MOST = 64
 """Comparisons that are looked back at: further back the engine may have been another."""
 

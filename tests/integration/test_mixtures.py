@@ -4,7 +4,6 @@ serves, and what the learner computes."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.broadcast.sender import WeightSender
 from rayzero.learner.model.policy import Policy
 from rayzero.rollout_workers.engine_process import EngineSpec
-from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.messages import (
@@ -34,6 +32,7 @@ from rayzero.services.schema.messages import (
     Verdict,
     VerdictStatus,
 )
+from tests.engine_environment import as_an_engines
 from tests.integration.test_weight_sync import DEADLINE_S, SETTINGS
 from tests.models import build_tiny_mixture
 from tests.unit.learner.kit import packed_logprobs
@@ -121,11 +120,8 @@ def group_of(made: GroupCompletions) -> Group:
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with as_an_engines(SETTINGS):
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(WAYS.values()), ids=list(WAYS))

@@ -25,8 +25,9 @@ from rayzero.services.store.ledger import audit
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 from tests.browser import open_page, screenshot
 from tests.grafana_preview import preview
+from tests.process_life import lives
 from tests.prometheus import ALERTS, Prometheus, free_port, prometheus
-from tests.ray_nodes import BIN, RayNodes, lives
+from tests.ray_nodes import BIN, RayNodes
 from tests.system import needs
 
 RECIPE = "deploy/recipes/tiny_addition.yaml"

@@ -16,6 +16,7 @@ import pytest
 from rayzero.rewards.actor import RewardActor
 from rayzero.services.schema.config.reward import RewardSettings
 from rayzero.services.schema.messages import ChatMessage, Completion, Prompt, VersionSpan
+from tests.process_life import lives
 
 ray = pytest.importorskip("ray")
 
@@ -102,7 +103,7 @@ def test_children_die_with_a_killed_actor(tmp_path: Path) -> None:
     ray.kill(worker)
 
     async def gone() -> None:
-        while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        while lives(pid):
             await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(gone(), 10))

@@ -19,11 +19,11 @@ import pytest
 import pytest_asyncio
 
 from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
-from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.rollout import Quantization, RolloutSettings
 from rayzero.services.schema.errors import RecipeError, WorkerError
 from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
+from tests.engine_environment import as_an_engines
 from tests.models import build_tiny_model, character_tokenizer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,11 +47,8 @@ def request(
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with as_an_engines(SETTINGS):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ async def replayed(seen: list[Transcript]) -> list[Transcript]:
 
 
 def until_won(seen: Transcript) -> Transcript:
-    """TRL knows no `done`: its models may go on to call, and are told that the game is over."""
+    """TRL knows no `done`: its models may go on to call, and the environment answers that the game is over."""
     word, pairs, reward = seen
     won = [number for number, (_, answer) in enumerate(pairs) if answer == word.upper()]
     return word, pairs[: won[0] + 1] if won else pairs, reward

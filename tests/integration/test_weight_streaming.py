@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import pytest_asyncio
 
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.rollout_workers.engine_process import EngineSpec
-from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.weights import WeightManifest
+from tests.engine_environment import as_an_engines
 from tests.integration.test_weight_sync import DEADLINE_S, SETTINGS, Pair, request
 from tests.models import build_tiny_model
 
@@ -61,11 +60,8 @@ class StreamedPair(Pair):
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with as_an_engines(SETTINGS):
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(WAYS.values()), ids=list(WAYS))

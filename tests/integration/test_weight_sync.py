@@ -27,13 +27,13 @@ from rayzero.learner.broadcast.sender import WeightSender
 from rayzero.learner.model.policy import Policy
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.engine_process import EngineSpec
-from rayzero.rollout_workers.environment import engine_environment
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.learner import LoraSettings
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import WeightSyncError, WorkerError
 from rayzero.services.schema.messages import ChatMessage, GroupCompletions, GroupRequest, Prompt, Sampling
 from rayzero.services.schema.weights import WeightManifest
+from tests.engine_environment import as_an_engines
 from tests.models import build_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -125,11 +125,8 @@ def request(group_id: int, max_tokens: int = 32, num_completions: int = 4) -> Gr
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
     """What placement gives an actor's process; the engine's process inherits it."""
-    before = dict(os.environ)
-    os.environ.update(engine_environment(SETTINGS))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with as_an_engines(SETTINGS):
+        yield
 
 
 @pytest_asyncio.fixture(

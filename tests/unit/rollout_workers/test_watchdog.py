@@ -11,6 +11,7 @@ import time
 import pytest
 
 from rayzero.rollout_workers import watchdog
+from tests.process_life import lives
 
 OWNER_CODE = """
 import subprocess, sys, time
@@ -35,27 +36,19 @@ time.sleep(60)
 """
 
 
-def is_running(process: int) -> bool:
-    try:
-        with open(f"/proc/{process}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("code", [ENGINE_CODE, CORE_CODE], ids=["one process", "core and worker"])
 def test_killing_the_owner_ends_the_engine(code: str) -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER_CODE, code], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         engine = [int(process) for process in owner.stdout.readline().split()]
         assert engine
-        assert all(map(is_running, engine))
+        assert all(map(lives, engine))
         owner.send_signal(signal.SIGKILL)
         owner.wait()
     give_up = time.monotonic() + 5
-    while any(map(is_running, engine)) and time.monotonic() < give_up:
+    while any(map(lives, engine)) and time.monotonic() < give_up:
         time.sleep(0.02)
-    assert not any(map(is_running, engine))
+    assert not any(map(lives, engine))
 
 
 def test_without_an_owner_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

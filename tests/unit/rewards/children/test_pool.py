@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import pytest
 
 from rayzero.rewards.children.child import Child, ChildFailure
 from rayzero.rewards.children.pool import ChildPool
+from tests.process_life import lives
 
 MODULE = "tests.unit.rewards.child_functions"
 
@@ -44,14 +44,6 @@ async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> No
             await asyncio.sleep(0.01)
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 async def test_results_come_back_in_the_order_of_the_calls_and_children_are_kept() -> None:
     async with pool_of() as pool:
         results = await asyncio.gather(*(result_of(pool, "echo", [index, "文\ud800\0"]) for index in range(50)))
@@ -77,7 +69,7 @@ async def test_the_deadline_holds_whatever_the_child_does() -> None:
     async with pool_of(num_children=3, deadline_s=1.0) as pool:
         pids = set(await asyncio.gather(*(result_of(pool, "pid", index) for index in range(3))))
         await asyncio.gather(held("sleep", 60), held("spin", 60), held("spin_in_c", 40_000_000))
-        await eventually(lambda: not any(map(alive, pids)))
+        await eventually(lambda: not any(map(lives, pids)))
         assert await result_of(pool, "echo", "next") == "next"
 
 
@@ -176,7 +168,7 @@ async def test_what_a_killed_child_started_is_killed_with_it(tmp_path: Path) -> 
     async with pool_of(deadline_s=0.5) as pool:
         await failure_of(pool, "grandchild", str(tmp_path / "pid"))
         pid = int((tmp_path / "pid").read_text())
-        await eventually(lambda: not alive(pid))
+        await eventually(lambda: not lives(pid))
 
 
 async def test_closing_ends_every_child_at_once() -> None:
@@ -187,7 +179,7 @@ async def test_closing_ends_every_child_at_once() -> None:
         started = time.perf_counter()
     assert time.perf_counter() - started < 2
     assert (await stuck).cause == "died"
-    assert not alive(pid)
+    assert not lives(pid)
 
 
 async def test_cancelling_an_item_kills_its_child_and_frees_its_slot() -> None:
@@ -198,7 +190,7 @@ async def test_cancelling_an_item_kills_its_child_and_frees_its_slot() -> None:
         await asyncio.sleep(0.05)
         stuck.cancel()
         assert await waiting == 0
-        await eventually(lambda: not alive(pid))
+        await eventually(lambda: not lives(pid))
         assert pool._taken == pool._running == 0
 
 

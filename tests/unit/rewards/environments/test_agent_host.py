@@ -6,7 +6,6 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import pytest
 
 from rayzero.rewards.environments.agent_host import AgentHost
 from rayzero.services.schema.config.environment import AgentEnvironment
-from rayzero.services.schema.episodes import EpisodeEnd, EpisodeOutcome, EpisodeRecord
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord
 from rayzero.services.schema.errors import ActorStartError, EngineFailed, WorkerError
+from tests.environment_hosts import host_for, outcome_of, run_with_hosts
 from tests.episode_models import unfolded
 from tests.fakes_agents import ServedSessions, served
 from tests.fakes_episodes import episode_request
@@ -37,26 +37,11 @@ def script(text: str, **settings: Any) -> AgentEnvironment:
     return command(sys.executable, "-c", text, **settings)
 
 
-HOSTS: dict[str, AgentHost] = {}
-RUNNERS: list[asyncio.Runner] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _workers() -> Iterator[None]:
-    with asyncio.Runner() as runner:
-        RUNNERS.append(runner)
-        yield
-        for host in HOSTS.values():
-            runner.run(host.close())
-        HOSTS.clear()
-        RUNNERS.clear()
-
-
 def play_many(settings: AgentEnvironment, rows: list[dict[str, Any]], *said: str) -> list[EpisodeRecord]:
     """Episodes side by side, one a row: what was sampled is in their records, once."""
 
     async def run() -> list[EpisodeRecord]:
-        host = HOSTS.setdefault(settings.model_dump_json(), AgentHost(settings))
+        host = host_for(settings)
         (await host.process()).kill()  # the fork server is up: what follows is timed
         async with served(*said) as engine:
             requests = [episode_request(index, **columns) for index, columns in enumerate(rows)]
@@ -64,18 +49,12 @@ def play_many(settings: AgentEnvironment, rows: list[dict[str, Any]], *said: str
             assert Counter(feed for record in records for feed in unfolded(record)) == Counter(engine.engine.feeds)
             return list(records)
 
-    return RUNNERS[0].run(run())
+    return run_with_hosts(run())
 
 
 def play(settings: AgentEnvironment, *said: str, **columns: Any) -> EpisodeRecord:
     """One episode."""
     return play_many(settings, [columns], *said)[0]
-
-
-def outcome_of(record: EpisodeRecord) -> EpisodeOutcome:
-    """How it went."""
-    assert record.completion.outcome is not None and record.completion.end is record.completion.outcome.end
-    return record.completion.outcome
 
 
 def test_a_function_asks_for_turns_and_gives_the_reward() -> None:
@@ -234,7 +213,7 @@ def test_an_agent_that_never_asks_is_an_error() -> None:
 
 def test_an_engine_that_fails_is_not_the_agents_fault() -> None:
     async def run() -> None:
-        host = HOSTS.setdefault(agent("honest").model_dump_json(), AgentHost(agent("honest")))
+        host = host_for(agent("honest"))
         async with served("abc") as engine:
 
             async def dead(*_: Any, **__: Any) -> Any:
@@ -244,13 +223,13 @@ def test_an_engine_that_fails_is_not_the_agents_fault() -> None:
             with pytest.raises(EngineFailed, match="a turn could not be sampled: the engine has died"):
                 await host.run_episode(episode_request(), engine)
 
-    RUNNERS[0].run(run())
+    run_with_hosts(run())
 
 
 def test_an_episode_that_is_not_wanted_any_more_ends_at_once() -> None:
     async def run() -> EpisodeRecord:
         settings = agent("hostile")
-        host = HOSTS.setdefault(settings.model_dump_json(), AgentHost(settings))
+        host = host_for(settings)
         async with served("abc") as engine:
             playing = asyncio.ensure_future(host.run_episode(episode_request(harm="hang"), engine))
             while not engine.engine.feeds:
@@ -258,17 +237,17 @@ def test_an_episode_that_is_not_wanted_any_more_ends_at_once() -> None:
             engine.sessions.abort(3)
             return await asyncio.wait_for(playing, 20)
 
-    record = RUNNERS[0].run(run())
+    record = run_with_hosts(run())
     assert outcome_of(record).end is EpisodeEnd.ABORTED and outcome_of(record).reward is None
 
 
 def test_the_same_seeds_ask_for_the_same_turns() -> None:
     async def seeds() -> list[int | None]:
-        host = HOSTS.setdefault(agent("honest").model_dump_json(), AgentHost(agent("honest")))
+        host = host_for(agent("honest"))
         engine = ServedSessions("abc", "cab")
         await host.run_episode(episode_request(), engine)
         await engine.server.stop()
         return [sampling.seed for sampling in engine.engine.samplings]
 
-    first, second = RUNNERS[0].run(seeds()), RUNNERS[0].run(seeds())
+    first, second = run_with_hosts(seeds()), run_with_hosts(seeds())
     assert first == second and len(set(first)) == 2

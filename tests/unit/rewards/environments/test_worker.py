@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import pytest
 from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
 from rayzero.services.schema.config.environment import PythonEnvironment
-from rayzero.services.schema.episodes import EpisodeEnd, EpisodeOutcome, EpisodeRecord, ToolCall
+from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, ToolCall
 from rayzero.services.schema.errors import ActorStartError, EngineFailed, EnvironmentFailed
+from tests.environment_hosts import host_for, outcome_of, run_with_hosts
 from tests.fakes_episodes import FakeSessions, Speaker, calls, environment, episode_request, in_turn, said
 
 COUNT = in_turn(calls("add", number=3), calls("subtract", number=1), said("it is 2"))
@@ -30,33 +30,11 @@ def play_many(settings: PythonEnvironment, sessions: FakeSessions, rows: list[di
     """Episodes side by side, one a row."""
 
     async def run() -> list[EpisodeRecord]:
-        host = HOSTS.setdefault(settings.model_dump_json(), EnvironmentHost(settings))
+        host = host_for(settings)
         requests = [episode_request(index, **columns) for index, columns in enumerate(rows)]
         return list(await asyncio.gather(*(host.run_episode(request, sessions) for request in requests)))
 
-    return RUNNERS[0].run(run())
-
-
-RUNNERS: list[asyncio.Runner] = []
-HOSTS: dict[str, EnvironmentHost] = {}
-"""By settings: a worker lives long, and its fork server takes seconds to start."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _workers() -> Iterator[None]:
-    with asyncio.Runner() as runner:
-        RUNNERS.append(runner)
-        yield
-        for host in HOSTS.values():
-            runner.run(host.close())
-        HOSTS.clear()
-        RUNNERS.clear()
-
-
-def outcome_of(record: EpisodeRecord) -> EpisodeOutcome:
-    """How it went."""
-    assert record.completion.outcome is not None and record.completion.end is record.completion.outcome.end
-    return record.completion.outcome
+    return run_with_hosts(run())
 
 
 def contents(record: EpisodeRecord, role: str) -> list[str]:
