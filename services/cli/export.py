@@ -6,7 +6,6 @@ A checkpoint is a Hugging Face directory (adapters merged in) and what a resume 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.cli.client import find_directory
-from rayzero.services.loop.estimate import Z95
+from rayzero.services.observe.text import with_interval
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.extras import require
 from rayzero.services.store.checkpoints import MANIFEST, checkpoints_in, find_damage, version_of
@@ -132,9 +131,7 @@ def _accuracies(when: str, row: Mapping[str, Any] | None) -> dict[str, str]:
     named = {}
     for kind, (mean, error) in kinds.items():
         if row is not None and row.get(mean) is not None:
-            se = row.get(error)
-            half = f" ± {Z95 * se:.1%}" if isinstance(se, float) and math.isfinite(se) else ""
-            named[f"held-out accuracy {when}, {kind}"] = f"{row[mean]:.1%}{half}"
+            named[f"held-out accuracy {when}, {kind}"] = with_interval(row[mean], row.get(error), ".1%")
     return named
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from rayzero.services.loop.evaluation import Evaluation
 from rayzero.services.observe.run_health import SEVERITY, Health, examine, with_status
 from rayzero.services.observe.run_terminal import RunTerminal
-from rayzero.services.observe.text import as_clock
+from rayzero.services.observe.text import as_clock, with_interval
 from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
@@ -121,9 +121,9 @@ class ProgressView:
         self._examine()
         if self._live is None:
             greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
-            error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.1%}"
+            accuracy = with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")
             self.console.print(
-                f"held-out accuracy at update {evaluation.policy_version}: {evaluation.accuracy:.1%}{error}{greedy} "
+                f"held-out accuracy at update {evaluation.policy_version}: {accuracy}{greedy} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
                 soft_wrap=True,

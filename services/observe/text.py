@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from rayzero.services.loop.estimate import Z95
 from rayzero.services.schema.printable import printable
 
 
@@ -46,3 +49,9 @@ def as_count(number: float) -> str:
 def as_figure(value: float | None, form: str = ".3g") -> str:
     """A figure in that format; a dash where there is none."""
     return "–" if value is None else format(value, form)
+
+
+def with_interval(mean: float, standard_error: float | None, form: str) -> str:
+    """`82.4% ± 9.0%`: a mean and half of its 95 % interval; the mean alone where no error is known."""
+    known = standard_error is not None and math.isfinite(standard_error)
+    return format(mean, form) + (f" ± {Z95 * standard_error:{form}}" if known else "")

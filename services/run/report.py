@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.loop.controller import Controller
-from rayzero.services.loop.estimate import Z95
 from rayzero.services.observe.progress import sparkline
-from rayzero.services.observe.text import shortened
+from rayzero.services.observe.text import shortened, with_interval
 from rayzero.services.schema.errors import RunDirectoryError
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory, write_json
@@ -121,13 +119,9 @@ def _figures(before: dict[str, Any], after: dict[str, Any], summary: dict[str, A
     }
     for label, key, form in rows:
         if key in before and key in after:
-            cells = [_with_error(row[key], row.get(errors.get(key, "")), form) for row in (before, after)]
+            cells = [with_interval(row[key], row.get(errors.get(key, "")), form) for row in (before, after)]
             table.add_row(label, *cells, style="bold" if key == "accuracy" else "")
     return table
-
-
-def _with_error(value: float, error: float | None, form: str) -> str:
-    return format(value, form) + ("" if error is None or math.isnan(error) else f" ± {Z95 * error:{form}}")
 
 
 def _completions(directory: RunDirectory, first: int, last: int) -> Table:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rayzero.services.observe.text import as_clock, as_count, as_figure, as_rough_time, as_size, shortened
+from rayzero.services.observe.text import (
+    as_clock,
+    as_count,
+    as_figure,
+    as_rough_time,
+    as_size,
+    shortened,
+    with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +38,8 @@ from rayzero.services.observe.text import as_clock, as_count, as_figure, as_roug
 )
 def test_one_way_each(shown: str, text: str) -> None:
     assert shown == text
+
+
+def test_an_interval_is_half_of_95_per_cent() -> None:
+    assert with_interval(0.824, 0.046, ".1%") == "82.4% ± 9.0%"
+    assert with_interval(0.5, None, ".1%") == with_interval(0.5, float("nan"), ".1%") == "50.0%"
