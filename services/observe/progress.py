@@ -121,9 +121,9 @@ class ProgressView:
         self._examine()
         if self._live is None:
             greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
-            accuracy = with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")
+            shown = with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")
             self.console.print(
-                f"held-out accuracy at update {evaluation.policy_version}: {accuracy}{greedy} "
+                f"held-out accuracy at update {evaluation.policy_version}: {shown}{greedy} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
                 soft_wrap=True,
