@@ -1,4 +1,5 @@
-"""A hook of mkdocs: in the built site a link to a file of the repository is its label, for the site has no such file.
+"""A hook of mkdocs: in the built site a link to a file of the repository is its label, for the site has no such file;
+a label that is the file's name alone becomes its path.
 
 tests/unit/test_manual.py holds that the file is there.
 """
@@ -18,7 +19,9 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     folder = (DOCS / page.file.src_uri).parent
 
     def kept(match: re.Match[str]) -> str:
-        leads_into_the_manual = (folder / match[2]).resolve().is_relative_to(DOCS)
-        return match[0] if leads_into_the_manual else match[1]
+        target = (folder / match[2]).resolve()
+        if target.is_relative_to(DOCS):
+            return match[0]
+        return f"`{target.relative_to(DOCS.parent)}`" if match[1] == target.name else match[1]
 
     return LINK.sub(kept, markdown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -245,20 +245,43 @@ def test_the_glossary_has_a_name_and_a_home_in_every_row() -> None:
     assert len(GLOSSARY) == sum("---" not in line and not line.startswith("| word |") for line in rows) > 40
 
 
-WHERE = re.findall(
-    r"^\| [^|]+ \| \[([\w/.]+)\]\(\.\./([\w/.]+)\) \| (.+) \|$",
-    (ROOT / "docs/where.md").read_text(encoding="utf-8"),
-    re.MULTILINE,
+WHERE = ("where.md", "where_tokens.md", "journeys.md", "journeys_run.md", "journeys_failures.md")
+A_PAGE_AT_ONCE = 24_000
+"""Characters of a page that still print in one go: a longer one is read in pieces, or not at all."""
+ANSWER = re.compile(
+    r"\| (?P<says>[^|]+) \| \[(?P<shown>[^\]]+)\]\(\.\./(?P<path>[\w./-]+)\)(?P<names>(?:,? `\w+`)*) \|"
 )
 
 
-def test_every_answer_to_where_is_there() -> None:
-    assert len(WHERE) > 150
-    for shown, path, names in WHERE:
-        text = (ROOT / path).read_text(encoding="utf-8")
-        for name in re.findall(r"`(\w+)`", names):
+def _answers(page: str) -> list[re.Match[str]]:
+    """The rows of one page; a line that looks like one and is none fails."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and "](../" in line]
+    answers = [match for line in rows if (match := ANSWER.fullmatch(line))]
+    assert len(answers) == len(rows), f"docs/{page}: a row is not `| says | [file](../path) `name`, `name` |`"
+    return answers
+
+
+@pytest.mark.parametrize("page", WHERE)
+def test_every_answer_to_where_is_there(page: str) -> None:
+    for row in _answers(page):
+        file = ROOT / row["path"]
+        assert file.is_file() and row["shown"] == file.name, f"docs/{page}: {row['path']}"
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", row["names"]):
             defined = rf"^ *(?:class |(?:async )?def |const )?{name}\b(?: *[:=(\[]|$)"
-            assert shown == path and re.search(defined, text, re.MULTILINE), f"docs/where.md: {path} has no {name}"
+            assert re.search(defined, text, re.MULTILINE), f"docs/{page}: {row['path']} has no {name}"
+
+
+@pytest.mark.parametrize("page", WHERE)
+def test_a_page_of_where_is_read_in_one_go_and_named_by_the_first(page: str) -> None:
+    assert len((ROOT / "docs" / page).read_text(encoding="utf-8")) < A_PAGE_AT_ONCE
+    assert page == WHERE[0] or f"]({page})" in (ROOT / "docs" / WHERE[0]).read_text(encoding="utf-8")
+
+
+def test_no_answer_to_where_stands_twice() -> None:
+    said = Counter(row["says"] for page in WHERE for row in _answers(page))
+    assert len(said) > 500 and not [text for text, count in said.items() if count > 1]
 
 
 @pytest.mark.parametrize(("name", "shown", "path"), GLOSSARY)

@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,13 +45,25 @@ def examples(language: str) -> Iterator[Any]:
                 yield pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
 
 
-def test_the_reference_is_what_the_code_gives() -> None:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
-    assert reference.out_of_date() == []
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_gives() -> None:
+    assert script("reference").out_of_date() == []
+
+
+def test_a_link_out_of_the_manual_is_its_label_or_its_path() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="concepts/verdicts.md"))
+    text = "[rubric.py](../../rewards/rubric.py) [the rubric](../../rewards/rubric.py) [data](../data.md#jsonl)"
+    assert script("manual_links").on_page_markdown(text, page=page) == (
+        "`rewards/rubric.py` the rubric [data](../data.md#jsonl)"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
