@@ -6,6 +6,7 @@ OpenMP setting changed later has no effect.
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import os
 from pathlib import Path
@@ -46,16 +47,17 @@ def _cpu(settings: RolloutSettings) -> dict[str, str]:
 
 
 def _preloaded_libraries() -> list[str]:
-    """torch's own libgomp (one OpenMP runtime, not two) and vLLM's tcmalloc, where they are shipped."""
+    """torch's own libgomp (one OpenMP runtime, not two), and tcmalloc: vLLM's, or the system's where it ships none."""
     torch, vllm = _package("torch"), _package("vllm")
-    found: list[Path] = []
+    found: list[str] = []
     if vllm is not None:
-        found += sorted((vllm / "libs").glob("libtcmalloc*.so*"))[:1]
+        found += [str(path) for path in sorted((vllm / "libs").glob("libtcmalloc*.so*"))[:1]]
+    if not found and (installed := ctypes.util.find_library("tcmalloc_minimal")):
+        found.append(installed)
     if torch is not None:
-        found += sorted([*(torch.parent / "torch.libs").glob("libgomp*.so*"), *(torch / "lib").glob("libgomp*.so*")])[
-            :1
-        ]
-    return [str(path) for path in found]
+        places = (torch.parent / "torch.libs", torch / "lib")
+        found += [str(path) for path in sorted(path for place in places for path in place.glob("libgomp*.so*"))[:1]]
+    return found
 
 
 def _package(name: str) -> Path | None:

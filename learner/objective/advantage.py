@@ -2,7 +2,8 @@
 
 Every function takes `rewards` [S] float64 and `groups` [S] int (which group a row is of) and returns advantages [S].
 A reward that is NaN (an error verdict) is no observation: it leaves its group's statistics and gets advantage 0.
-A group of one, and a group whose rewards are all equal, get 0: there is nothing to compare.
+A group of one, and a group whose rewards are all equal, get 0: there is nothing to compare. `batch_normalised` alone
+compares with the whole batch: there such a group gets what its reward is above or below the batch's mean.
 """
 
 from __future__ import annotations

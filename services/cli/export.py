@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.cli.client import find_directory
+from rayzero.services.loop.evaluation import best_version
 from rayzero.services.observe.text import with_interval
 from rayzero.services.schema.errors import UsageError
 from rayzero.services.schema.extras import require
@@ -72,11 +73,10 @@ def choose_checkpoint(directory: RunDirectory, update: int | None, best: bool) -
     if not kept:
         raise UsageError(f"{directory.path} has no checkpoint yet: `rayzero checkpoint` asks a live run for one")
     if best:
-        accuracies = {row["update"]: row["accuracy"] for row in read_lines(directory.file("evaluations.jsonl"))}
-        measured = [version for version in kept if version in accuracies]
-        if not measured:
+        rows = read_lines(directory.file("evaluations.jsonl"))
+        update = best_version({row["update"]: row["accuracy"] for row in rows if row["update"] in kept})
+        if update is None:
             raise UsageError(f"no checkpoint of {directory.path} was evaluated: leave --best out")
-        update = max(measured, key=lambda version: accuracies[version])
     if update is None:
         update = max(kept)
     if update not in kept:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.evaluation import best_version
 from rayzero.services.schema.errors import DeadlineError, RunDirectoryError, WorkerError
 from rayzero.services.schema.interfaces import LearnerHandle
-from rayzero.services.store.checkpoints import accuracy_of, checkpoints_in, seal, sync_directory, version_of
+from rayzero.services.store.checkpoints import checkpoints_in, seal, sync_directory, version_of
 from rayzero.services.store.run_state import PackedState
 
 
@@ -44,7 +45,7 @@ class Checkpointer:
     learner: LearnerHandle
     keep_last: int
 
-    async def save(self, controller: Controller, accuracy: float | None) -> None:
+    async def save(self, controller: Controller) -> None:
         """Write `update_<version>`: into a temporary directory, synced to disk, then renamed.
 
         Raises:
@@ -60,7 +61,7 @@ class Checkpointer:
             state = PackedState.of(state_of(controller))
             await self.learner.save_checkpoint(str(temporary))
             await asyncio.to_thread(state.write, temporary / "state")
-            await asyncio.to_thread(seal, temporary, {"update": version, "accuracy": accuracy})
+            await asyncio.to_thread(seal, temporary, {"update": version})
             if final.exists():
                 shutil.rmtree(final)
             temporary.replace(final)
@@ -70,22 +71,20 @@ class Checkpointer:
             why = getattr(error, "strerror", None) or error
             before = "the one before it is intact" if any(self.folder.glob("update_*")) else "there is none before it"
             raise RunDirectoryError(f"checkpoint {final} cannot be written: {why}; {before}") from None
-        self._prune(version)
+        self._prune(version, controller.accuracies, controller.measuring)
 
-    def best(self) -> Path | None:
-        """The one with the highest held-out accuracy; the newer of equals."""
-        rated = [(accuracy_of(path), path) for path in checkpoints_in(self.folder)]
-        known = [(accuracy, path) for accuracy, path in rated if accuracy is not None]
-        return max(known, key=lambda item: (item[0], version_of(item[1])))[1] if known else None
-
-    def _prune(self, version: int) -> None:
+    def _prune(self, version: int, accuracies: Mapping[int, float], measuring: int | None) -> None:
+        """Keep the last ones, and the best: of those that are there, by the run's accuracies. One whose evaluation
+        goes on beside the training may prove the best."""
         paths = checkpoints_in(self.folder)
         # A damaged checkpoint that a resume passed over: counted as one of the last, it would push out a whole one.
         left_behind = [path for path in paths if version_of(path) > version]
         for path in left_behind:
             shutil.rmtree(path, ignore_errors=True)
         paths = [path for path in paths if path not in left_behind]
-        keep = {*paths[-self.keep_last :], self.best()}
+        there = {version_of(path): path for path in paths}
+        best = best_version({found: accuracies[found] for found in there.keys() & accuracies.keys()})
+        keep = {*paths[-self.keep_last :], *(there[found] for found in (best, measuring) if found in there)}
         left_by_kills = self.folder.glob(".update_*.tmp")
         for path in (*left_by_kills, *(path for path in paths if path not in keep)):
             shutil.rmtree(path, ignore_errors=True)

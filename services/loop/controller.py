@@ -62,6 +62,8 @@ class Controller:
     stopping: bool = False
     accuracies: dict[int, float] = field(default_factory=dict)
     """Held-out accuracy by version."""
+    measuring: int | None = None
+    """The version whose accuracy is not known yet: its evaluation goes on beside the training."""
     num_tokens: int = 0
     num_samples: int = 0
     saved_version: int = -1
@@ -307,8 +309,12 @@ class Controller:
 
     async def _evaluate(self, version: int | None = None) -> None:
         version = self.buffer.version if version is None else version
-        with self.activity(Phase.EVALUATION):
-            evaluation = await self.evaluator.run(version, self.recipe.greedy_at(version))
+        self.measuring = version
+        try:
+            with self.activity(Phase.EVALUATION):
+                evaluation = await self.evaluator.run(version, self.recipe.greedy_at(version))
+        finally:
+            self.measuring = None
         self._last_progress_s = self.clock()
         self.sync.canary.learn(evaluation.groups)
         self.accuracies[evaluation.policy_version] = evaluation.accuracy
@@ -331,7 +337,7 @@ class Controller:
 
     async def _save_now(self, version: int) -> None:
         with self.activity(Phase.CHECKPOINT):
-            await self.saver.save(self, self.accuracies.get(version))
+            await self.saver.save(self)
         self.saved_version = version
 
     async def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:

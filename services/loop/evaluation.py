@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rayzero.services.loop.deterministic_dispatch import assign
@@ -127,6 +127,12 @@ class Evaluator:
         seed = None if sampling.seed is None else sampling.seed + index * sampling.num_completions
         # Negative: evaluation groups are not in the ledger.
         return GroupRequest(group_id=-1 - index, prompt=prompt, sampling=replace(sampling, seed=seed))
+
+
+def best_version(accuracies: Mapping[int, float]) -> int | None:
+    """The version with the highest held-out accuracy as sampled; the newest of equals. None where none is known."""
+    known = {version: accuracy for version, accuracy in accuracies.items() if not math.isnan(accuracy)}
+    return max(known, key=lambda version: (known[version], version), default=None)
 
 
 def accuracy_of(groups: Sequence[Group]) -> Estimate:

@@ -32,6 +32,6 @@ class Observer(Protocol):
 class Saver(Protocol):
     """Who makes checkpoints (services/loop/checkpointer.py)."""
 
-    async def save(self, controller: Controller, accuracy: float | None) -> None:
+    async def save(self, controller: Controller) -> None:
         """Save everything that belongs together."""
         ...

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.loop.controller import Controller
+from rayzero.services.loop.evaluation import best_version
 from rayzero.services.observe.progress import sparkline
 from rayzero.services.observe.text import shortened, with_interval
 from rayzero.services.schema.errors import RunDirectoryError
@@ -56,7 +57,7 @@ def write_summary(directory: RunDirectory, controller: Controller, seconds: floa
         "accuracy_before": accuracies.get(0),
         "accuracy_best": max(accuracies.values(), default=None),
         "accuracy_after": accuracies.get(version),
-        "best_update": max(accuracies, key=lambda key: accuracies[key], default=None),
+        "best_update": best_version(accuracies),
         "best_of_evaluations": len(accuracies),
         **{
             f"{name}_{when}": rows.get(update, {}).get(name)

@@ -93,15 +93,6 @@ def restore_run(path: Path, find: FindPrompt, load: Callable[[dict[str, Any]], N
         ) from None
 
 
-def accuracy_of(path: Path) -> float | None:
-    """Held-out accuracy noted with a checkpoint, if it was evaluated."""
-    try:
-        accuracy = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["accuracy"]
-        return None if accuracy is None else float(accuracy)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:

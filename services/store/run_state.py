@@ -152,6 +152,7 @@ def _plain_rollout(rollout: Rollout, arrays: _Arrays) -> dict[str, Any]:
             "seconds": verdict.seconds,
             "tests": [dict(test) for test in verdict.tests],
             "cause": None if verdict.cause is None else verdict.cause.value,
+            **({} if verdict.parts is None else {"parts": {name: list(part) for name, part in verdict.parts.items()}}),
             **({"extra": dict(verdict.extra)} if verdict.extra else {}),
         },
     }
@@ -196,8 +197,14 @@ def _verdict(plain: Mapping[str, Any]) -> Verdict:
         seconds=_a(float, plain["seconds"]),
         tests=tuple(_a(dict, test) for test in plain["tests"]),
         cause=None if plain["cause"] is None else ErrorCause(plain["cause"]),
+        parts={name: _part(part) for name, part in plain["parts"].items()} if "parts" in plain else None,
         extra=_a(dict, plain.get("extra", {})),
     )
+
+
+def _part(plain: Any) -> tuple[float, float]:
+    weight, score = plain
+    return _a(float, weight), _a(float, score)
 
 
 def _a(kind: type[T], value: Any) -> T:

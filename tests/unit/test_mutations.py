@@ -92,12 +92,14 @@ def test_wrong_files_of_prompts_end_in_a_sentence(good: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_ten_thousand_do(good: dict[str, Any]) -> None:
     print(f"RAYZERO_MUTATION_SEED={SEED}")
     assert try_recipes(good, LONG, SEED) + try_data(good, LONG // 10, SEED) == []
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_two_hundred_do_by_the_command(good: dict[str, Any]) -> None:
     print(f"RAYZERO_MUTATION_SEED={SEED}")
     file, wrong = Path("mutated.yaml"), []

@@ -76,7 +76,14 @@ def test_cpu_engine_waits_passively_on_as_many_threads_as_there_are_cores() -> N
 def test_preloaded_libraries_exist() -> None:
     libraries = engine_environment(RolloutSettings(device="cpu"))["LD_PRELOAD"].split(":")
     assert any("libgomp" in library for library in libraries)
-    assert all(os.path.isfile(library) for library in libraries)
+    assert all(os.path.isfile(library) for library in libraries if "tcmalloc" not in library)
+
+
+def test_an_installed_tcmalloc_is_preloaded_where_vllm_ships_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's wheels for CPUs have it, those of PyPI do not: then the system's is taken, by its name."""
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: f"lib{name}.so.4")
+    libraries = engine_environment(RolloutSettings(device="cpu"))["LD_PRELOAD"].split(":")
+    assert "tcmalloc" in libraries[0]
 
 
 def test_gpu_engine_keeps_its_threads_and_processes() -> None:

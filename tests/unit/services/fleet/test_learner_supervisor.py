@@ -51,7 +51,7 @@ class Workshop:
     async def save(self, version: int) -> None:
         controller = Run().controller
         controller.buffer.version = version
-        await Checkpointer(self.checkpoints, self.supervisor, keep_last=2).save(controller, None)
+        await Checkpointer(self.checkpoints, self.supervisor, keep_last=2).save(controller)
 
 
 @pytest.mark.parametrize("error", [WorkerError("killed"), DeadlineError("hangs")])

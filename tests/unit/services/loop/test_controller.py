@@ -64,7 +64,7 @@ class Watcher:
     def on_drop(self, group: Group, reason: str) -> None:
         self.dropped.append(reason)
 
-    async def save(self, controller: Controller, accuracy: float | None) -> None:
+    async def save(self, controller: Controller) -> None:
         self.saved.append(controller.buffer.version)
 
 
@@ -466,7 +466,7 @@ async def test_what_cannot_be_saved_is_not_tried_again() -> None:
     run.controller.recipe = run.recipe.model_copy(update={"checkpoint": settings})
     tried = []
 
-    async def save(controller: Controller, accuracy: float | None) -> None:
+    async def save(controller: Controller) -> None:
         tried.append(controller.buffer.version)
         raise RunDirectoryError("the disk is full")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
-from rayzero.services.loop.evaluation import Evaluation, Evaluator, accuracy_of, mean
+from rayzero.services.loop.evaluation import Evaluation, Evaluator, accuracy_of, best_version, mean
 from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.schema.config.training import EvaluationSettings
 from rayzero.services.schema.errors import RunHalted
@@ -172,3 +172,8 @@ def test_greedy_is_at_the_ends_unless_the_recipe_says_otherwise() -> None:
     for greedy, expected in (("ends", [0, 9]), ("always", list(range(10))), ("never", [])):
         changed = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"greedy": greedy})})
         assert [version for version in range(10) if changed.greedy_at(version)] == expected
+
+
+def test_the_best_version_is_the_newest_of_equals_and_never_one_without_a_verdict() -> None:
+    assert best_version({1: 0.5, 2: 0.75, 3: 0.75, 4: math.nan}) == 3
+    assert best_version({4: math.nan}) is best_version({}) is None

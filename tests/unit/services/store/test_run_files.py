@@ -26,7 +26,7 @@ from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunDirectoryError, UsageError
-from rayzero.services.store.checkpoints import checkpoints_in, find_damage, latest_checkpoint, restore_run
+from rayzero.services.store.checkpoints import checkpoints_in, find_damage, latest_checkpoint, restore_run, version_of
 from rayzero.services.store.json_lines import append_lines, read_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_directory import RunDirectory, choose_run_directory, write_json
@@ -212,7 +212,8 @@ async def saved(tmp_path: Path, versions: list[int], accuracies: dict[int, float
     saver = Checkpointer(tmp_path, SavingLearner(Events()), keep_last=2)
     for version in versions:
         run.controller.buffer.version = version
-        await saver.save(run.controller, accuracies.get(version))
+        run.controller.accuracies = {known: value for known, value in accuracies.items() if known <= version}
+        await saver.save(run.controller)
     return saver
 
 
@@ -223,6 +224,21 @@ async def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> Non
     resumed = Run().controller
     restore_run(tmp_path / "update_000005", resumed.prompts.find, partial(go_on_from, resumed))
     assert resumed.buffer.version == 5
+
+
+async def test_a_checkpoint_whose_evaluation_goes_on_is_kept_until_its_accuracy_is_known(tmp_path: Path) -> None:
+    """Where generation and learning overlap, the save does not wait for the evaluation of its version."""
+    run = Run()
+    run.controller.accuracies = {2: 0.5}
+    saver = Checkpointer(tmp_path, SavingLearner(Events()), keep_last=1)
+    for version in (2, 4, 6):
+        run.controller.buffer.version, run.controller.measuring = version, 4
+        await saver.save(run.controller)
+    assert [version_of(path) for path in checkpoints_in(tmp_path)] == [2, 4, 6]
+    run.controller.accuracies[4], run.controller.measuring = 0.75, None
+    run.controller.buffer.version = 8
+    await saver.save(run.controller)
+    assert [version_of(path) for path in checkpoints_in(tmp_path)] == [4, 8]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
@@ -244,7 +260,7 @@ async def test_a_damaged_checkpoint_that_was_passed_over_pushes_no_whole_one_out
         (tmp_path / f"update_{version:06d}" / "model.safetensors").write_bytes(b"")
     run = Run()  # resumed from 2, since 4 and 5 are damaged
     run.controller.buffer.version = 3
-    await saver.save(run.controller, None)
+    await saver.save(run.controller)
     assert latest_checkpoint(tmp_path) == tmp_path / "update_000003"
 
 
@@ -260,7 +276,7 @@ async def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
     run = Run()
     run.controller.buffer.version = 2
     with pytest.raises(RunDirectoryError, match="No space left on device"):
-        await saver.save(run.controller, None)
+        await saver.save(run.controller)
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
     assert find_damage(tmp_path / "update_000001") is None
 
@@ -277,7 +293,7 @@ async def test_what_the_learner_cannot_write_is_said_with_the_checkpoints_name(
     run = Run()
     run.controller.buffer.version = 2
     with pytest.raises(RunDirectoryError, match=r"update_000002 cannot be written: .*0 MiB left.*is intact"):
-        await saver.save(run.controller, None)
+        await saver.save(run.controller)
     assert [path.name for path in tmp_path.iterdir()] == ["update_000001"]
 
 
