@@ -38,8 +38,8 @@ def read_kodcode(values: Values) -> Problem:
 
 
 def read_acecoder(values: Values) -> Problem:
-    """AceCoder: assertions; of the models' programs the one that passed them all is the reference."""
-    name = "test_cases" if "test_cases" in values else "tests"
+    """AceCoder: assertions; of the models' programs, if there are any, one that passed them all is the reference."""
+    name = "tests" if "tests" in values and "test_cases" not in values else "test_cases"
     spec = code_spec(_assertions(values, name), what=name)
     return Problem(prompt=text(values, "question"), answer=spec, task="code", solution=_best_program(values))
 
@@ -107,8 +107,9 @@ KODCODE = PublishedFormat(
 )
 ACECODER = PublishedFormat(
     name="acecoder",
-    about="AceCode-87K and its successors: lists of assertions",
+    about="AceCode-87K and AceCode-V2-122K: lists of assertions",
     marks=("question", "test_cases", "inferences"),
+    later_marks=("id", "source", "question", "tests"),
     reads=frozenset(("question", "test_cases", "tests", "inferences", "context_messages")),
     read=read_acecoder,
 )
