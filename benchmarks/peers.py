@@ -203,11 +203,11 @@ def _pairs(gold: str, choose: random.Random) -> Iterator[math_corpus.CorpusCase]
 
 
 def _same(mutant: str, gold: str) -> bool:
-    """Changes that may change no meaning are left out: a unit, a sign before 0 or ±, a bracket at infinity."""
-    if gold.lstrip("-") in ("0", "0.0") or "\\pm" in gold or "infty" in gold:
+    """Changes that may change no meaning are left out: a unit, a sign before 0 or ±, a bracket at infinity, a name."""
+    if gold.lstrip("-$").rstrip("$") in ("0", "0.0") or any(mark in gold for mark in ("\\pm", "infty", "C_", "c_")):
         return True
     return "".join(sorted(mutant)) == "".join(sorted(gold)) or any(
-        sign in gold and sign not in mutant for sign in ("\\%", "^\\circ", "$")
+        mutant.count(sign) < gold.count(sign) for sign in ("\\%", "^\\circ", "$")
     )
 
 

@@ -12,8 +12,10 @@ from fractions import Fraction
 _INTEGER = re.compile(r"-?\d+")
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+_GROUPED = re.compile(r"\d,\d\d\d")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+_SCIENTIFIC = re.compile(r"\d[eE][-+]?\d")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{")
 
 
@@ -42,7 +44,7 @@ def _replaced(*pairs: tuple[str, str]) -> Callable[[str], Iterator[str]]:
 
 def _is_formula(text: str) -> bool:
     """No prose in it: spaces and signs may be set as one likes."""
-    return not _TEXT.search(text) and not _PROSE.search(_COMMAND.sub("", text)) and "$" not in text
+    return not (_TEXT.search(text) or _PROSE.search(_COMMAND.sub("", text)) or "$" in text or _SCIENTIFIC.search(text))
 
 
 def _wrapped(before: str, after: str) -> Callable[[str], Iterator[str]]:
@@ -73,7 +75,7 @@ def _spaces(text: str) -> Iterator[str]:
 
 def _thin_spaces(text: str) -> Iterator[str]:
     if _is_formula(text):
-        yield re.sub(r", ?", r",\\ ", text)
+        yield text if _GROUPED.search(text) else re.sub(r", ?", r",\\ ", text)
         yield re.sub(r" ?= ?", r"\\,=\\,", text)
 
 
