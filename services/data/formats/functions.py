@@ -51,8 +51,9 @@ def read_mbpp(values: Values) -> Problem:
     challenge = _assertions(values, "challenge_test_list") if values.get("challenge_test_list") else []
     imports = values.get("test_imports") or []
     lines = imports if isinstance(imports, list) else [imports]
-    prelude = "\n".join([*map(str, lines), optional_text(values, "test_setup_code")]).strip()
-    spec = code_spec([*tests, *challenge], what="test_list", prelude=prelude)
+    prelude, setup = "\n".join(map(str, lines)).strip(), optional_text(values, "test_setup_code").strip()
+    asked = [f"{setup}\n{test}" if setup else test for test in (*tests, *challenge)]  # `root = Node(1)`, the program's
+    spec = code_spec(asked, what="test_list", prelude=prelude)
     shown = f"{question.rstrip()}\n\nYour code should pass this test:\n\n```python\n{tests[0]}\n```"
     return Problem(prompt=shown, answer=spec, task="code", solution=optional_text(values, "code") or None)
 

@@ -45,9 +45,7 @@ def test_graders_that_are_there_are_compared_and_others_say_why_not(tmp_path: Pa
 
 def test_a_grader_that_hangs_is_killed_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "LIMIT_S", 0.3)
-    text = (
-        "import time\ndef grade_answer(given, gold):\n    time.sleep(60 * (given == '4'))\n    return True\n"
-    )
+    text = "import time\ndef grade_answer(given, gold):\n    time.sleep(60 * (given == '4'))\n    return True\n"
     checkout(tmp_path, PRM800K, text)
     monkeypatch.setattr(peers, "NAMES", ("prm800k",))
     found = peers.compare([CASES[2], CASES[1]], tmp_path)["prm800k"]

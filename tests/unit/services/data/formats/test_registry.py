@@ -109,3 +109,11 @@ def test_the_second_release_of_acecode_is_read_as_the_first(tmp_path: Path) -> N
         row = {key: value for key, value in rows[0].items() if key != "tests"} | wrong
         with pytest.raises(RowFault, match=kind):
             FORMATS["acecoder"].read(row)
+
+
+def test_what_mbpp_sets_up_is_a_part_of_each_test() -> None:
+    """`root = Node(1)` names a class of the program, which a prelude cannot."""
+    row = ROWS["mbpp"](3) | {"test_setup_code": "root = Node(1)", "test_imports": ["import math"]}
+    spec = FORMATS["mbpp"].read(row).answer
+    assert spec["prelude"] == "import math"
+    assert spec["tests"] == [f"root = Node(1)\n{test}" for test in row["test_list"]]
