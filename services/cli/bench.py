@@ -96,7 +96,7 @@ def rewards(
     ] = None,
     peers_python: Annotated[
         str | None,
-        typer.Option(help="A Python that has what the peers import: sympy, numpy, pylatexenc, math-verify, antlr4 4.11."),
+        typer.Option(help="A Python that has what they import: sympy, numpy, pylatexenc, math-verify, antlr4 4.11."),
     ] = None,
     golds: Annotated[
         Path | None,

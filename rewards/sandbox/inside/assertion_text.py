@@ -119,7 +119,7 @@ class _AssertionRewriter(ast.NodeTransformer):
         return tree
 
     def _is_own_check(self, value: ast.expr) -> bool:
-        """A call of the recipe's own `check`, which returns nothing, or `print('ok')`, which names nothing to be asked."""
+        """A call of the recipe's own `check`, which returns nothing, or `print('ok')`, which asks for nothing."""
         if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
             return False
         names = sum(isinstance(node, ast.Name) for node in ast.walk(value))
