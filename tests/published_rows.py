@@ -213,6 +213,16 @@ def acecoder(n: int) -> Row:
     }
 
 
+def acecode_v2(n: int) -> Row:
+    """AceCoder's second release: no programs of models, and the tests have another name."""
+    return {
+        "id": f"evol_{n}",
+        "source": "evol",
+        "question": f"Write add_{n}, which adds {n} to a number.",
+        "tests": [f"assert add_{n}({k}) == {k + n}" for k in range(4)],
+    }
+
+
 def mbpp(n: int) -> Row:
     return {
         "task_id": n,

@@ -52,6 +52,8 @@ def _parsed(text: str) -> Any:
 def _columns(inputs: Any, outputs: Any, function: str | None) -> Any:
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
         return [{"inputs": inputs, "outputs": outputs}]  # refused by its keys
+    if function and all(isinstance(output, list) and len(output) == 1 for output in outputs):
+        outputs = [output[0] for output in outputs]  # APPS, and who took its tests: each value in a list of its own
     return [_test({"input": given, "output": wanted}, function) for given, wanted in zip(inputs, outputs, strict=True)]
 
 

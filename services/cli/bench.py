@@ -85,11 +85,40 @@ def learner(
     )
 
 
-@bench.command("rewards", epilog="Example: rayzero bench rewards --json")
-def rewards(json: AsJson = False) -> None:
-    """Verdicts a second, latency, what the sandbox costs, and what hanging items do to healthy ones."""
+@bench.command("rewards", epilog="Example: rayzero bench rewards --peers ~/checkouts --golds olympiadbench.jsonl")
+def rewards(
+    peers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare math graders instead: a folder with checkouts of verl, open-instruct and prm800k, as far as "
+            "they are to be compared. math-verify is compared where it is installed.",
+        ),
+    ] = None,
+    peers_python: Annotated[
+        str | None,
+        typer.Option(help="A Python that has what they import: sympy, numpy, pylatexenc, math-verify, antlr4 4.11."),
+    ] = None,
+    golds: Annotated[
+        Path | None,
+        typer.Option(help="With --peers: JSON Lines with published gold answers in `answer`, beside the corpus."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --peers: most cases of each set.")] = 2000,
+    json: AsJson = False,
+) -> None:
+    """Verdicts a second, latency, what the sandbox costs, and what hanging items do to healthy ones.
+
+    With --peers: how often rayzero and other projects' graders of math are wrong, hang or raise.
+    """
     from rayzero.services.bench.rewards import generated_cases, run
 
+    if peers is not None:
+        graders = checkout.find("peers")
+        if graders is None:
+            raise NotInstalled(checkout.NEEDED)
+        graders.run(peers, peers_python, golds, limit, as_json=json)
+        return
+    if golds is not None or peers_python is not None:
+        raise typer.BadParameter("they are for --peers DIR", param_hint="--golds, --peers-python")
     corpus = checkout.find("math_corpus")
     if corpus is None:
         run(generated_cases(), as_json=json)

@@ -25,6 +25,7 @@ _NAME = rf"(?:\\(?:triangle|angle) )?(?:[A-Z]{{1,3}}'*|[a-z]|\\[a-z]+ ?){_SCRIPT
 _RATIO = re.compile(rf"^{_NAME}(?: *: *{_NAME}){{1,4}}$")
 _SEGMENT = rf"(?:[A-Z]{{1,3}}'*{_SCRIPT}?)"
 _QUOTIENT = re.compile(rf"^(?:\\frac *\{{ *{_SEGMENT} *\}} *\{{ *{_SEGMENT} *\}}|{_SEGMENT} */ *{_SEGMENT})$")
+_OF_TWO = re.compile(rf"^\\frac *\{{ *({_NAME}) *\}} *\{{ *({_NAME}) *\}}$|^({_NAME}) */ *({_NAME})$")
 # At least one capital, or `2n` would name a matrix.
 _OF_MATRICES = re.compile(r"^(?=.*[A-Z])(?:\\top |[-+*\d(){}^ A-Zntk'])+$")
 _UPRIGHT = re.compile(r"⟪ *([A-Za-z]|[A-Z]{2,5}) *⟫")
@@ -96,6 +97,7 @@ def _is_ratio(text: str) -> bool:
 def normal_label(text: str) -> str:
     """For comparison: without spaces and groups, the ends of a segment in order."""
     text = re.sub(r"^([a-z])(\d)$", r"\1_\2", _UPRIGHT.sub(r"\1", text.strip()))
+    text = _OF_TWO.sub(lambda names: f"{names[1] or names[3]}:{names[2] or names[4]}", text)
     plain = re.sub(r"[ {}|]|\\(?:overline|vec|bar)", "", text)
     if not (_is_ratio(text) or re.fullmatch("[A-Z]{2}", plain)):
         return plain  # matrices do not commute: (AB)^{-1} is not (BA)^{-1}

@@ -16,6 +16,8 @@ from rayzero.rewards.math.values.tree import PI, Constant, Node, Num, Symbol, ap
 
 _MAX_DEPTH = 40
 
+_VARIABLE_X = re.compile(r"(?<![\w\\ ])[xX](?![A-Za-z])|(?<=[0-9 ])[xX](?! *[\dA-Za-z])")
+
 
 class Operators(Scanner, ABC):
     """A scanner that reads operators; the operands between them are read by its subclass in parse.py."""
@@ -107,8 +109,11 @@ class Operators(Scanner, ABC):
         return apply("mul", whole, fraction)
 
     def _is_times_letter(self) -> bool:
+        """`2 x 3`; but `2x 3^x`, where x is a variable elsewhere, is 2x·3^x."""
         before = self._text[: self._at].rstrip()
-        return before[-1:].isdigit() and re.match(r"[xX] *\d", self._text[self._at :]) is not None
+        if not before[-1:].isdigit() or re.match(r"[xX] *\d", self._text[self._at :]) is None:
+            return False
+        return _VARIABLE_X.search(self._text) is None
 
     def _unary(self) -> Node:
         if self._peek() in ("+", "-"):

@@ -54,6 +54,7 @@ _CHOOSE_OF_VARIABLES = re.compile(
     r"C *\( *((?:\d* *[nmN])(?: *[+-] *\d{1,3})?) *, *(\d{1,4}|[a-z]|[nm] *- *\d{1,3}) *\)"
 )
 # A subscript: `{n+1}`, `{n_{1}}`, `⟪max⟫`, `12`, `k`, `\alpha`.
+_AT_ZERO = re.compile(r" *\( *0 *\)")
 _SCRIPT = re.compile(
     r"\{([^{}]{1,40}|[^{}]{0,20}\{[^{}]{1,20}\}[^{}]{0,20})\}|⟪([^⟫]{1,20})⟫|(\d+|[A-Za-z])|\\([a-z]+) ?"
 )
@@ -303,4 +304,7 @@ class _Parser(Operators):
                 raise UnreadableError("unknown subscript")
             self._at = match.end()
             name += "_" + re.sub(r"[ {}⟪⟫]", "", next(filter(None, match.groups())))
+        if at_zero := _AT_ZERO.match(self._text, self._at):  # a product with 0 would equal whatever is 0
+            self._at = at_zero.end()
+            name += "(0)"
         return Symbol(name)

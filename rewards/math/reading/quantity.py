@@ -44,6 +44,7 @@ _ANGLE_MARKS = {"°": Fraction(1), "'": Fraction(1, 60), "''": Fraction(1, 3600)
 # Where `sin 30°` is an argument in degrees, and no number of degrees.
 _TRIGONOMETRIC = re.compile(r"\\a?(?:sin|cos|tan|cot|sec|csc)|(?<![A-Za-z])(?:sin|cos|tan|cot)|\\ln|\\log")
 _DEGREE_OF_NOTHING = re.compile(r"(?:^|[^\w})\] ]) *°")
+_SEVERAL_DEGREES = re.compile(r"^[^⟪°]*°(?! *[CF]\b)[^⟪]*°(?! *[CF]\b)[^⟪]*$")
 _MAX_TAILS = 24
 _DECIMAL = re.compile(r"^-? *(\d*)\.?(\d*)(?: *\* *10 *\^ *\{? *(-?\d+) *\}?)?…?$")
 
@@ -125,6 +126,8 @@ def _with_unit(text: str, attached: bool) -> Scalar:
         raise
     except UnreadableError as error:
         bare, problem = None, error
+    if _SEVERAL_DEGREES.search(text) and (degrees := _with_degrees(text)):
+        return degrees  # before the last sign is taken for the unit of all: the others would be factors of π/180
     split = _split_unit(text, attached)
     if split is not None:
         return split

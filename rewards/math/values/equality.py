@@ -22,6 +22,8 @@ _FINE_DIGITS = 400
 _MAX_SYMBOLS = 12
 # Fewer real points than these prove nothing: two functions may meet in two.
 _MIN_POINTS = 3
+# Of what is too large to be computed at some points.
+_MIN_POINTS_OF_LARGE = 6
 _SCALES = (
     (Fraction(3, 2), 1), (Fraction(5, 7), 1), (Fraction(1, 9), 1), (Fraction(37, 3), 1), (Fraction(2011, 3), 1),
     (Fraction(7, 4), -1), (Fraction(3, 11), -1), (Fraction(61, 5), -1), (Fraction(3001, 7), -1), (Fraction(9, 5), 0),
@@ -134,11 +136,18 @@ def _same_after_cancelling(first: Node, second: Node, names: list[str]) -> bool:
 
 def _same_function(first: Node, second: Node, names: list[str], digits: int = _COARSE_DIGITS - 10) -> bool:
     outcomes = []
+    too_large: TooLargeError | None = None
     for point in _points(names):
-        outcome = _same_at(first, second, point, digits)
+        try:
+            outcome = _same_at(first, second, point, digits)
+        except TooLargeError as error:  # e^{kt} at the larger points; the others tell enough
+            too_large = error
+            continue
         if outcome is False:
             return False
         outcomes.append(outcome)
+    if too_large is not None and max(outcomes.count("real"), outcomes.count("complex")) < _MIN_POINTS_OF_LARGE:
+        raise too_large
     if outcomes.count("real") >= _MIN_POINTS:
         return True
     return outcomes.count("complex") >= _MIN_POINTS and not {"real", "other complex"}.intersection(map(str, outcomes))

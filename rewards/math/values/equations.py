@@ -20,7 +20,12 @@ def as_equation(answer: object) -> Equation | None:
 
 
 def same_equation(answer: Equation, gold: Equation) -> bool:
-    """left − right agrees up to a factor, denominators cleared where they cannot vanish on a solution."""
+    """left − right agrees up to a factor, denominators cleared where they cannot vanish on a solution.
+
+    Of identities left − right is 0: only the same one, sign by sign, is equal.
+    """
+    if (answer.left, answer.right) == (gold.left, gold.right):
+        return True
     first, second = _difference(answer.left, answer.right), _difference(gold.left, gold.right)
     if proportional(first, second) is not None:
         return True

@@ -119,8 +119,11 @@ class _AssertionRewriter(ast.NodeTransformer):
         return tree
 
     def _is_own_check(self, value: ast.expr) -> bool:
-        """A call of the recipe's own `check`, which returns nothing."""
-        return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in self._trusted
+        """A call of the recipe's own `check`, which returns nothing, or `print('ok')`, which asks for nothing."""
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
+            return False
+        names = sum(isinstance(node, ast.Name) for node in ast.walk(value))
+        return value.func.id in self._trusted or (value.func.id == "print" and names == 1)
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         value = node.value

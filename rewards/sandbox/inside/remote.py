@@ -198,3 +198,25 @@ for _name in ("neg", "pos", "invert", "abs"):
     setattr(Remote, f"__{_name}__", _unary(_name))
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Remote, f"__{_name}__", _compared(_name))
+
+
+class _KindOf(type):
+    """Of a handle the class that the program says, of all else Python's own `type`."""
+
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        if len(args) == 1 and type(args[0]) is Remote:
+            return args[0]._link.operate("type", args[0])
+        return type(*args, **keywords)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, type)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is type
+
+    def __hash__(cls) -> int:
+        return hash(type)
+
+
+class kind_of(type, metaclass=_KindOf):
+    """`type` in a test: `type(shape).__name__`, `type(make()) == Shape`."""

@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "floordiv": operator.floordiv, "mod": operator.mod, "pow": operator.pow, "matmul": operator.matmul,
     "and": operator.and_, "or": operator.or_, "xor": operator.xor, "isinstance": isinstance,
     "issubclass": issubclass, "copy": copy.copy, "deepcopy": copy.deepcopy, "setattr": setattr, "delattr": delattr,
+    "type": lambda value: type(value),
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value: type(value).__exit__(value, None, None, None),
 }  # fmt: skip

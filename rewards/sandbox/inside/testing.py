@@ -18,7 +18,7 @@ from typing import Any
 from rayzero.rewards.sandbox.inside import assertion_runner, errors, nodes
 from rayzero.rewards.sandbox.inside.assertion_text import TestFault, TestText
 from rayzero.rewards.sandbox.inside.link import Link, ProgramGone, UnspeltError
-from rayzero.rewards.sandbox.inside.remote import Remote
+from rayzero.rewards.sandbox.inside.remote import Remote, kind_of
 
 _TEST_SIDE = frozenset(
     (*typing.__all__, "Counter", "OrderedDict", "defaultdict", "deque", "namedtuple", "Decimal", "Fraction", "inf")
@@ -54,7 +54,7 @@ class Namespace(dict[str, Any]):
     which could make any assertion hold."""
 
     def __init__(self, link: Link) -> None:
-        super().__init__(__name__="__main__", __file__="/tmp/test_solution.py")
+        super().__init__(__name__="__main__", __file__="/tmp/test_solution.py", type=kind_of)
         self._link = link
         self.names: frozenset[str] = frozenset()
         """What the program defines."""

@@ -56,13 +56,8 @@ def _input_output(values: Values) -> dict[str, Any]:
     tests = parsed(values, "input_output")
     if not isinstance(tests, Mapping) or not all(isinstance(tests.get(n), list) for n in ("inputs", "outputs")):
         raise RowFault("wrong type", "column 'input_output' must be an object with lists `inputs` and `outputs`")
-    outputs = tests["outputs"]
-    if tests.get("fn_name") and all(isinstance(output, list) and len(output) == 1 for output in outputs):
-        outputs = [output[0] for output in outputs]  # the returned value is published in a list of its own
-    return {name: tests[name] for name in ("inputs", "fn_name") if tests.get(name)} | {
-        "inputs": tests["inputs"],
-        "outputs": outputs,
-    }
+    named = {"fn_name": tests["fn_name"]} if tests.get("fn_name") else {}
+    return {"inputs": tests["inputs"], "outputs": tests["outputs"]} | named
 
 
 def _solutions(values: Values) -> Iterator[str]:

@@ -38,8 +38,8 @@ def read_kodcode(values: Values) -> Problem:
 
 
 def read_acecoder(values: Values) -> Problem:
-    """AceCoder: assertions; of the models' programs the one that passed them all is the reference."""
-    name = "test_cases" if "test_cases" in values else "tests"
+    """AceCoder: assertions; of the models' programs, if there are any, one that passed them all is the reference."""
+    name = "tests" if "tests" in values and "test_cases" not in values else "test_cases"
     spec = code_spec(_assertions(values, name), what=name)
     return Problem(prompt=text(values, "question"), answer=spec, task="code", solution=_best_program(values))
 
@@ -51,8 +51,9 @@ def read_mbpp(values: Values) -> Problem:
     challenge = _assertions(values, "challenge_test_list") if values.get("challenge_test_list") else []
     imports = values.get("test_imports") or []
     lines = imports if isinstance(imports, list) else [imports]
-    prelude = "\n".join([*map(str, lines), optional_text(values, "test_setup_code")]).strip()
-    spec = code_spec([*tests, *challenge], what="test_list", prelude=prelude)
+    prelude, setup = "\n".join(map(str, lines)).strip(), optional_text(values, "test_setup_code").strip()
+    asked = [f"{setup}\n{test}" if setup else test for test in (*tests, *challenge)]  # `root = Node(1)`, the program's
+    spec = code_spec(asked, what="test_list", prelude=prelude)
     shown = f"{question.rstrip()}\n\nYour code should pass this test:\n\n```python\n{tests[0]}\n```"
     return Problem(prompt=shown, answer=spec, task="code", solution=optional_text(values, "code") or None)
 
@@ -107,8 +108,9 @@ KODCODE = PublishedFormat(
 )
 ACECODER = PublishedFormat(
     name="acecoder",
-    about="AceCode-87K and its successors: lists of assertions",
+    about="AceCode-87K and AceCode-V2-122K: lists of assertions",
     marks=("question", "test_cases", "inferences"),
+    later_marks=("id", "source", "question", "tests"),
     reads=frozenset(("question", "test_cases", "tests", "inferences", "context_messages")),
     read=read_acecoder,
 )

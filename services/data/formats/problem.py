@@ -45,3 +45,5 @@ class PublishedFormat:
     """Columns that become the prompt and the answer. The others travel with the prompt."""
     read: Callable[[Values], Problem]
     """A row's values -> its problem. Raises RowFault."""
+    later_marks: tuple[str, ...] = ()
+    """The marks of a later release, where its columns have other names."""

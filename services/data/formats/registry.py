@@ -37,9 +37,10 @@ def recognized(rows: Sequence[Values]) -> PublishedFormat | None:
     """The format whose marks most of these rows have, the one with more marks first; None where no format fits."""
     best: tuple[int, PublishedFormat] | None = None
     for each in FORMATS.values():
-        with_marks = sum(all(find(row, mark) is not MISSING for mark in each.marks) for row in rows)
-        if 2 * with_marks > len(rows) and (best is None or len(each.marks) > best[0]):
-            best = len(each.marks), each
+        for marks in filter(None, (each.marks, each.later_marks)):
+            with_marks = sum(all(find(row, mark) is not MISSING for mark in marks) for row in rows)
+            if 2 * with_marks > len(rows) and (best is None or len(marks) > best[0]):
+                best = len(marks), each
     if best is None:
         return None
     return _of_family(rows) if best[1] is VERL else best[1]

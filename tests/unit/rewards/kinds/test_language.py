@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -145,6 +147,13 @@ def test_the_target_can_come_from_the_data_row() -> None:
 )
 def test_what_counts_as_the_thought(text: str, thought: str) -> None:
     assert thought_of(text) == thought
+
+
+def test_every_labelled_thought_is_in_its_language_or_not() -> None:
+    corpus = Path(__file__).parents[3] / "corpus" / "language.jsonl"
+    lines = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    wrong = [line for line in lines if (share(line["completion"], line["target"]) >= 0.5) != line["is_target"]]
+    assert len(lines) >= 30 and wrong == []
 
 
 @given(st.text(alphabet=st.sampled_from("ab中文 $`\\()[]{}<>/\n1.https:@~"), max_size=200))

@@ -17,7 +17,7 @@ from rayzero.services.data.formats.registry import FORMATS
 from rayzero.services.schema.config.data import DataSettings
 from rayzero.services.schema.config.reward import RewardSettings
 from rayzero.services.schema.errors import RecipeError, UsageError
-from tests.published_rows import ROWS, Row, livecodebench, rows_of
+from tests.published_rows import ROWS, Row, acecode_v2, livecodebench, rows_of
 
 Fault = Callable[[Row], Row]
 
@@ -198,6 +198,21 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         check_file(written(tmp_path / "rows.jsonl", [{"a": 1}]))
     with pytest.raises(UsageError, match="--format poems: known are verl"):
         check_file(written(tmp_path / "rows.jsonl", [livecodebench(1)]), "poems")
+
+
+def test_faults_of_the_second_release_of_acecode_are_found(tmp_path: Path) -> None:
+    rows = [acecode_v2(n) for n in range(1, 25)]
+    rows[4] = put("tests", [])(rows[4])
+    rows[7] = put("tests", ["assert add_8(0) == 8", 3])(rows[7])
+    rows[9] = put("question", " ")(rows[9])
+    rows[11] = without("tests")(rows[11])
+    report = check_file(written(tmp_path / "rows.jsonl", rows))
+    first = {kind: group.first for kind, group in report.faults.items()}
+    assert (report.format, report.rows, report.usable) == ("acecoder", 24, 20)
+    assert first == {
+        kind: [f"{tmp_path / 'rows.jsonl'}:{line}"]
+        for kind, line in (("no tests", 5), ("broken tests", 8), ("blank", 10), ("missing column", 12))
+    }
 
 
 def test_only_so_many_rows_are_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.data.formats.registry import FORMATS, recognized
 from rayzero.services.data.prompts import load_prompts
 from rayzero.services.schema.config.data import DataSettings, FormatName
-from tests.published_rows import ROWS, rows_of
+from tests.published_rows import ROWS, acecode_v2, rows_of
 
 PARQUET = ("verl", "prime", "dapo", "open_r1", "open_instruct")
 SINGLE = {"verl": "math", "dapo": "math"}
@@ -94,3 +94,26 @@ def test_no_row_of_wrong_types_gets_through_or_raises_anything_else(name: str) -
                 ("acecoder", "inferences"), ("mbpp", "code"), ("code_contests", "private_tests")}:  # fmt: skip
             with pytest.raises(RowFault, match="missing"):
                 FORMATS[name].read(row)
+
+
+def test_the_second_release_of_acecode_is_read_as_the_first(tmp_path: Path) -> None:
+    rows = [acecode_v2(n) for n in range(1, 25)]
+    found = recognized(rows)
+    assert found is FORMATS["acecoder"]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    source = {"kind": "parquet", "path": str(tmp_path / "rows.parquet"), "format": "acecoder"}
+    prompts = [prompt for part in load_prompts(data(source), num_held_out=4) for prompt in part]
+    assert len(prompts) == 24 and {prompt.source for prompt in prompts} == {"code"}
+    assert all(len(parse(prompt.answer).tests) == 4 and "tests" not in prompt.columns for prompt in prompts)
+    for wrong, kind in (({}, "missing"), ({"tests": []}, "is empty"), ({"tests": ["", 7]}, "must be text")):
+        row = {key: value for key, value in rows[0].items() if key != "tests"} | wrong
+        with pytest.raises(RowFault, match=kind):
+            FORMATS["acecoder"].read(row)
+
+
+def test_what_mbpp_sets_up_is_a_part_of_each_test() -> None:
+    """`root = Node(1)` names a class of the program, which a prelude cannot."""
+    row = ROWS["mbpp"](3) | {"test_setup_code": "root = Node(1)", "test_imports": ["import math"]}
+    spec = FORMATS["mbpp"].read(row).answer
+    assert spec["prelude"] == "import math"
+    assert spec["tests"] == [f"root = Node(1)\n{test}" for test in row["test_list"]]
