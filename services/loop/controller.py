@@ -308,7 +308,7 @@ class Controller:
     async def _evaluate(self, version: int | None = None) -> None:
         version = self.buffer.version if version is None else version
         with self.activity(Phase.EVALUATION):
-            evaluation = await self.evaluator.run(version, self.recipe.greedy_at(version))
+            evaluation = await self.evaluator.run(version, self.recipe.greedy_at)
         self._last_progress_s = self.clock()
         self.sync.canary.learn(evaluation.groups)
         self.accuracies[evaluation.policy_version] = evaluation.accuracy

@@ -120,10 +120,11 @@ class ProgressView:
         self.evaluations.append(evaluation.figures() | timing)
         self._examine()
         if self._live is None:
-            greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
-            error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.1%}"
+            found = [_with_error(evaluation.accuracy, evaluation.standard_error)]
+            if (greedy := evaluation.greedy) is not None:
+                found.append(f"greedy {_with_error(greedy.mean, greedy.standard_error)}")
             self.console.print(
-                f"held-out accuracy at update {evaluation.policy_version}: {evaluation.accuracy:.1%}{error}{greedy} "
+                f"held-out accuracy at update {evaluation.policy_version}: {', '.join(found)} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
                 soft_wrap=True,
@@ -221,6 +222,10 @@ class ProgressView:
         for finding in self.health.findings[:1]:
             health.append(f"  see {finding.page}", "dim")
         return Lines(self._bar, health, table, curve, accuracy, status)
+
+
+def _with_error(mean: float, error: float) -> str:
+    return f"{mean:.1%}" + ("" if math.isnan(error) else f" ± {error:.1%}")
 
 
 def _entropy(row: dict[str, Any]) -> str:

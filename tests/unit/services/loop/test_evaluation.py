@@ -140,7 +140,7 @@ async def evaluated(temperature: float, greedy: bool) -> tuple[Evaluation, list[
     await rewards.start(1)
     sampling = Sampling(num_completions=2, max_tokens=8, temperature=temperature, seed=100)
     evaluator = Evaluator(GroupRunner(engines, rewards, 1, 2.0), [make_prompt(index) for index in range(4)], sampling)
-    return await evaluator.run(7, greedy), asked
+    return await evaluator.run(7, lambda version, accuracy: greedy), asked
 
 
 async def test_greedy_answers_are_measured_besides() -> None:
@@ -172,3 +172,11 @@ def test_greedy_is_at_the_ends_unless_the_recipe_says_otherwise() -> None:
     for greedy, expected in (("ends", [0, 9]), ("always", list(range(10))), ("never", [])):
         changed = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"greedy": greedy})})
         assert [version for version in range(10) if changed.greedy_at(version)] == expected
+
+
+def test_a_run_that_reaches_its_goal_ends_with_both_accuracies() -> None:
+    """Its last evaluation is one at an end: a greedy accuracy before it alone would say nothing of what was learnt."""
+    recipe = make_recipe(num_updates=9)
+    recipe = recipe.model_copy(update={"evaluation": EvaluationSettings()})
+    goal = recipe.model_copy(update={"training": recipe.training.model_copy(update={"stop_at_accuracy": 0.8})})
+    assert not goal.greedy_at(4, 0.7) and goal.greedy_at(4, 0.8) and not recipe.greedy_at(4, 0.8)
