@@ -32,7 +32,8 @@ _STD_FLOOR = 1e-8
 
 
 def std_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
-    """(r - mean) / std of the group, population std (https://arxiv.org/abs/2402.03300, section 4.1.2)."""
+    """(r - mean) / std of the group (https://arxiv.org/abs/2402.03300, section 4.1.2, which does not say whose std: the
+    population's here)."""
     return _by_group(rewards, groups, lambda r: _standardised(r - r.mean()))
 
 
@@ -63,8 +64,8 @@ def mean_normalised(rewards: Rewards, groups: NDArray[np.int64]) -> Rewards:
 
 
 def component_normalised(scores: Rewards, weights: Rewards, groups: NDArray[np.int64]) -> Rewards:
-    """GDPO (https://arxiv.org/abs/2601.05242): (score - mean) / std of the group for every component by itself, their
-    weighted sum, and that less its mean over its std in the batch.
+    """GDPO (https://arxiv.org/abs/2601.05242, eq. 4 and 7): (score - mean) / std of the group for every component by
+    itself, their weighted sum, and that less its mean over its std in the batch.
 
     scores, weights [S, K]; a score that is NaN does not apply; a completion of which none applies is no observation.
     """

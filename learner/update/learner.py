@@ -50,7 +50,8 @@ class Learner:
         `stale_cache` is for `make_batch`."""
         torch.manual_seed(seed)
         if isinstance(settings.loss, CustomLoss):
-            load_function(settings.loss.function)  # a name that cannot be imported is no news for the first update
+            # What cannot be imported or called is no news for the first update.
+            load_function(settings.loss.function, settings.loss.arguments)
         self.policy = policy
         self.settings = settings
         self.optimizer = MasterOptimizer(policy, settings.optimizer)
@@ -261,7 +262,8 @@ class Learner:
         """Rows whose gradient is not exactly zero. Shares were counted before, so denominators keep the others."""
         rows = rows[~self._masked(batch)[rows]]
         kl_in_loss = self.settings.kl.beta > 0 and self.settings.kl.place == "loss"
-        if kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.compute.skip_neutral_groups:
+        all_pull = kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.loss.rests_without_advantage
+        if all_pull or not self.settings.compute.skip_neutral_groups:
             return rows
         return np.asarray(rows[advantages[rows] != 0], dtype=np.int64)
 

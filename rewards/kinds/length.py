@@ -38,7 +38,7 @@ class OverlongReward(PureReward):
 
 
 class CosineLengthReward:
-    """Right and short is best, wrong and short is worst (arXiv:2502.03373, section 4.2)."""
+    """Right and short is best, wrong and short is worst (arXiv:2502.03373, appendix C.1)."""
 
     def __init__(self, settings: CosineLengthComponent) -> None:
         self.settings = settings
@@ -70,7 +70,7 @@ class CosineLengthReward:
 
 
 class RepetitionReward(PureReward):
-    """Minus the share of n-grams that occurred before (arXiv:2502.03373, section 4.3, per completion)."""
+    """Minus the share of n-grams that occurred before (arXiv:2502.03373, appendix C.2, per completion)."""
 
     def __init__(self, settings: RepetitionComponent) -> None:
         self.settings = settings

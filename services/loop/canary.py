@@ -156,5 +156,7 @@ def check_kl(
 
 def _k3(learner: NDArray[np.float32], engine: NDArray[np.float32]) -> float:
     """Mean of pi / pi_rollout - 1 - log(pi / pi_rollout)."""
-    log_ratio = np.clip(learner.astype(np.float64) - engine, -40.0, 40.0)
+    # No number from either side is the worst disagreement, not a comparison that was never made.
+    gap = np.nan_to_num(learner.astype(np.float64) - engine, nan=np.inf)
+    log_ratio = np.clip(gap, -40.0, 40.0)
     return float(np.mean(np.expm1(log_ratio) - log_ratio))

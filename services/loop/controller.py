@@ -312,7 +312,7 @@ class Controller:
         self.measuring = version
         try:
             with self.activity(Phase.EVALUATION):
-                evaluation = await self.evaluator.run(version, self.recipe.greedy_at(version))
+                evaluation = await self.evaluator.run(version, self.recipe.greedy_at)
         finally:
             self.measuring = None
         self._last_progress_s = self.clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rayzero.services.loop.deterministic_dispatch import assign
@@ -77,22 +77,23 @@ class Evaluator:
     deterministic: bool = False
     """Deal the prompts out by position: for a synchronous run, whose evaluations have the engines to themselves."""
 
-    async def run(self, policy_version: int, greedy: bool = False) -> Evaluation:
-        """Sample and judge every held-out prompt; with `greedy` once more at temperature 0, one answer a prompt.
+    async def run(self, policy_version: int, greedy: Callable[[int, float], bool] | None = None) -> Evaluation:
+        """Sample and judge every held-out prompt; where `greedy` wants it of a version with such an accuracy, once more
+        at temperature 0, one answer a prompt.
 
         Raises:
             RunHalted: not one verdict could be had.
         """
         began = time.monotonic()
         groups = await self._judged(policy_version, self.sampling, "")
+        accuracy = accuracy_of(groups)
         likeliest: list[Group] = []
-        if greedy:
+        if greedy is not None and greedy(policy_version, accuracy.mean):
             alone = replace(self.sampling, num_completions=1, temperature=0.0)
             is_greedy = self.sampling.temperature == 0.0
             likeliest = groups if is_greedy else await self._judged(policy_version, alone, " greedy")
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         judged = [rollout for group in groups for rollout in group.judged]
-        accuracy = accuracy_of(groups)
         return Evaluation(
             policy_version=policy_version,
             accuracy=accuracy.mean,

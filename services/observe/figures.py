@@ -196,7 +196,8 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("oldest_version", "version", "Of the tokens that were sampled; differs from newest only with `mix`.")
     yield Figure("newest_version", "version", "Of the tokens that were sampled.")
     yield Figure(
-        "accuracy", "share", "Held-out completions that count as accurate; completions without a verdict are left out.",
+        "accuracy", "share", "Held-out completions that count as accurate, as sampled: the mean over prompts of each "
+        "one's share; completions without a verdict are left out.",
         "It falls while `reward_mean` of the training rises.",
     )  # fmt: skip
     yield Figure(

@@ -120,10 +120,11 @@ class ProgressView:
         self.evaluations.append(evaluation.figures() | timing)
         self._examine()
         if self._live is None:
-            greedy = "" if evaluation.greedy is None else f", greedy {evaluation.greedy.mean:.1%}"
-            shown = with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")
+            found = [with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")]
+            if (greedy := evaluation.greedy) is not None:
+                found.append(f"greedy {with_interval(greedy.mean, greedy.standard_error, '.1%')}")
             self.console.print(
-                f"held-out accuracy at update {evaluation.policy_version}: {shown}{greedy} "
+                f"held-out accuracy at update {evaluation.policy_version}: {', '.join(found)} "
                 f"({len(evaluation.groups)} prompts)",
                 highlight=False,
                 soft_wrap=True,

@@ -69,7 +69,7 @@ async def _measure(context: StageContext, name: str, model: Path) -> dict[str, A
     prompts = prepare(recipe, trained=False).eval_prompts
     async with workers(recipe, model, context.console, context.work / "logs") as runner:
         evaluator = Evaluator(runner, prompts, recipe.evaluation_sampling)
-        evaluation: Evaluation = await evaluator.run(0, greedy=recipe.greedy_at(0))
+        evaluation: Evaluation = await evaluator.run(0, recipe.greedy_at)
     lines = [line for group in evaluation.groups for line in rollout_lines(group)]
     append_lines(context.work / f"{name}.rollouts.jsonl", lines, replace=True)
     names = component_names(evaluation.groups)

@@ -22,18 +22,22 @@ from rayzero.services.pipeline.loading import LoadedPipeline
 from rayzero.services.pipeline.precision import settled
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
+from rayzero.services.run.notes import notes, of_rate, slow_here
 from rayzero.services.run.plan import Plan, is_device_open, make_plan
 from rayzero.services.run.preflight import check_devices, check_lengths, compute_device, gpus_there, on_device
 from rayzero.services.schema.config.pipeline import (
     REFERENCE,
     DistillStage,
     EvalStage,
+    GrpoStage,
+    OnPolicyDistillStage,
     RejectionSampleStage,
     RewardModelStage,
     SftStage,
     Stage,
 )
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.training import SupervisedSettings
 from rayzero.services.schema.errors import RecipeError
 
 EFFICIENCY = 0.3
@@ -69,6 +73,8 @@ class StagePlan:
     trained_tokens: int
     """At most."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What it asks for that has no effect, or another one than it seems."""
 
 
 def check_pipeline(loaded: LoadedPipeline, console: Console, as_json: bool) -> None:
@@ -118,7 +124,14 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
         sampled_tokens=samples,
         trained_tokens=trains,
         seconds=seconds,
+        notes=_notes(recipe, stage),
     )
+
+
+def _notes(recipe: Recipe, stage: Stage) -> tuple[str, ...]:
+    if isinstance(stage, SupervisedSettings):
+        return (*of_rate(stage.optimizer, stage.num_updates, "optimizer", "this stage's"), *slow_here(recipe))
+    return notes(recipe) if isinstance(stage, GrpoStage | OnPolicyDistillStage) else ()
 
 
 def shape_of(loaded: LoadedPipeline, name: str, *, trained: bool = True) -> ModelShape:
@@ -209,3 +222,6 @@ def _print(loaded: LoadedPipeline, plans: list[StagePlan], machine: Hardware, co
         )
     console.print(table)
     console.print(f"all stages, one after another: {as_rough_time(sum(plan.seconds for plan in plans))}")
+    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+        stages = ", ".join(plan.stage for plan in plans if note in plan.notes)
+        console.print(f"note: {stages}: {note}", style="yellow", soft_wrap=True, markup=False)

@@ -56,7 +56,7 @@ def evaluate(model: str, recipe_path: Path, overrides: Sequence[str], as_json: b
     async def measure() -> Evaluation:
         async with workers(recipe, prepared.model_path, console) as runner:
             evaluator = Evaluator(runner, prepared.eval_prompts, recipe.evaluation_sampling)
-            return await evaluator.run(0, greedy=recipe.greedy_at(0))
+            return await evaluator.run(0, recipe.greedy_at)
 
     result = asyncio.run(measure())
     figures = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rayzero.learner.objective.losses.grpo import GrpoLoss
 from rayzero.services.planning.machine import has_bfloat16
+from rayzero.services.schema.config.learner import KlSettings, OptimizerSettings
 from rayzero.services.schema.config.recipe import Recipe
 
 SEQUENCE_LOSSES = ("gspo", "rloo")
@@ -15,9 +16,11 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
     """Sentences for the user; none where all is as it says."""
     return (
         *_learner(recipe),
+        *_reference(recipe),
         *_schedule(recipe),
         *_components(recipe),
         *_dropping(recipe),
+        *_watch(recipe),
         *_evaluation(recipe),
         *slow_here(recipe),
     )
@@ -54,18 +57,33 @@ def _learner(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _reference(recipe: Recipe) -> Iterator[str]:
+    kl, plain = recipe.learner.kl, KlSettings()
+    inert = [name for name in ("estimator", "place", "unbiased") if getattr(kl, name) != getattr(plain, name)]
+    if inert and kl.beta == 0:
+        yield f"learner.kl has {' and '.join(inert)}, which do nothing while learner.kl.beta is 0"
+
+
 def _schedule(recipe: Recipe) -> Iterator[str]:
-    optimizer, updates = recipe.learner.optimizer, recipe.training.num_updates
-    if optimizer.decay == "constant" and optimizer.floor > 0:
-        yield f"learner.optimizer.floor: {optimizer.floor:g} has no effect with decay: constant"
+    yield from of_rate(recipe.learner.optimizer, recipe.training.num_updates, "learner.optimizer", "training")
+    if (start := recipe.cold_start) is not None:
+        yield from of_rate(start.optimizer, start.num_updates, "cold_start.optimizer", "cold_start")
+
+
+def of_rate(optimizer: OptimizerSettings, updates: int, key: str, loop: str) -> Iterator[str]:
+    """What an optimizer's keys do not do over so many updates, which `loop` counts."""
+    # A supervised floor has a default: only one that was asked for is spoken of.
+    is_asked = optimizer.floor != type(optimizer).model_fields["floor"].default
+    if optimizer.decay == "constant" and is_asked:
+        yield f"{key}.floor: {optimizer.floor:g} has no effect with decay: constant"
     if optimizer.warmup_updates >= updates:
         yield (
-            f"learner.optimizer.warmup_updates: {optimizer.warmup_updates} is not fewer than training.num_updates "
-            f"({updates}): the rate is still climbing when the run ends"
+            f"{key}.warmup_updates: {optimizer.warmup_updates} is not fewer than {loop}.num_updates ({updates}): the "
+            "rate is still climbing at the end"
         )
     if optimizer.decay != "constant" and optimizer.floor == 0 and updates > optimizer.warmup_updates + 1:
         yield (
-            f"learner.optimizer.decay: {optimizer.decay} to floor 0 ends at rate 0: update {updates} changes nothing; "
+            f"{key}.decay: {optimizer.decay} to floor 0 ends at rate 0: update {updates} changes nothing; "
             "floor: 0.1 has it learn"
         )
 
@@ -83,11 +101,30 @@ def _components(recipe: Recipe) -> Iterator[str]:
 
 
 def _dropping(recipe: Recipe) -> Iterator[str]:
-    training = recipe.training
+    training, learner = recipe.training, recipe.learner
+    if training.skip_uniform_groups and not learner.loss.rests_without_advantage:
+        yield (
+            f"training.skip_uniform_groups drops groups whose rewards are equal, which learner.loss: "
+            f"{learner.loss.name} may learn from"
+        )
+    elif training.skip_uniform_groups and learner.advantage_name == "batch_normalised":
+        yield (
+            "training.skip_uniform_groups drops groups whose rewards are equal, which learner.advantage: "
+            "batch_normalised compares with those of the others: the prompts that are always solved, and those that "
+            "never are, teach nothing then"
+        )
     if training.num_spare_groups or (training.on_stale == "drop" and not training.is_synchronous):
         yield (
             "training.over_provision and on_stale: drop leave out groups that take long, mostly those with long "
             "completions: look at length_bias in metrics.jsonl"
+        )
+
+
+def _watch(recipe: Recipe) -> Iterator[str]:
+    if recipe.rollout.canary_every_syncs == 0 and not recipe.training.is_synchronous:
+        yield (
+            "rollout.canary_every_syncs: 0 leaves learner.watch blind: where generation and learning overlap hardly a "
+            "token was sampled from the weights that train on it, and the KL at equal weights is taken from the canary"
         )
 
 

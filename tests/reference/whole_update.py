@@ -1,4 +1,4 @@
-"""A whole update in float64: transformers' own forward pass, one completion at a time, autograd, AdamW by hand.
+"""Whole updates in float64: transformers' own forward pass, one completion at a time, autograd, AdamW by hand.
 
 Written from the papers, scalar by scalar, and shares nothing with learner/, nor with objectives.py beside it: a mistake
 that both the fast code and the finite differences there have made does not pass here.
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from transformers import AutoModelForCausalLM
 
 Settings = Mapping[str, Any]
@@ -23,8 +24,8 @@ Settings = Mapping[str, Any]
 class Sampled:
     """A completion as an engine gave it and a rubric judged it; then what the models say of it."""
 
-    prompt: Sequence[int]
-    tokens: Sequence[int]
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]]
+    """(tokens, places of those that were sampled), prompt first: one for a completion, one a path for an episode."""
     rollout: list[float]
     """[T] log-probabilities of the engine."""
     reward: float
@@ -40,8 +41,15 @@ class Sampled:
     def judged(self) -> bool:
         return not math.isnan(self.reward)
 
+    @property
+    def length(self) -> int:
+        """T."""
+        return sum(len(places) for _, places in self.rows)
+
 
 Groups = list[list[Sampled]]
+Factors = Mapping[str, Tensor]
+"""`LAYER.lora_A` [r, in] and `LAYER.lora_B` [out, r]."""
 PUBLISHED_ADVANTAGE = {"dr_grpo": "mean_centred", "rloo": "leave_one_out", "reinforce++": "batch_normalised"}
 PUBLISHED_MEAN = {
     "grpo": "completion_mean", "gspo": "completion_mean", "sapo": "completion_mean", "dapo": "token_mean",
@@ -49,58 +57,114 @@ PUBLISHED_MEAN = {
 }  # fmt: skip
 
 
+class Training:
+    """A policy over its updates. `reference`: a model, or none where it is the policy at the start."""
+
+    def __init__(
+        self,
+        model: Path,
+        reference: Path | None,
+        settings: Settings,
+        *,
+        temperature: float,
+        max_tokens: int,
+        num_updates: int = 1,
+        factors: Factors | None = None,
+    ) -> None:
+        """`factors`: of adapters, which are trained in the place of the weights whose name they have."""
+        # transformers' faster ways through experts have no float64.
+        exact: Any = {"dtype": torch.float64, "experts_implementation": "eager"}
+        self.policy = AutoModelForCausalLM.from_pretrained(model, **exact)
+        self.teacher = AutoModelForCausalLM.from_pretrained(reference or model, **exact)
+        self.base = {name: each.detach().clone() for name, each in self.policy.named_parameters()}
+        self.settings, self.temperature, self.max_tokens = settings, temperature, max_tokens
+        self.num_updates, self.done = num_updates, 0
+        trained = {n: f.detach().double().requires_grad_() for n, f in (factors or {}).items()}
+        self.scaling = settings["lora"]["alpha"] / settings["lora"]["rank"] if trained else 0.0
+        self.trained: dict[str, Tensor] = trained or dict(self.policy.named_parameters())
+        self.adam = _Adam(self.trained, settings.get("optimizer", {}))
+        self.adapts = bool(trained)
+
+    def update(self, groups: Groups) -> list[dict[str, Tensor]]:
+        """The gradient of every optimizer step that has one, by parameter. `groups` are filled in."""
+        with torch.no_grad():
+            for each in (each for group in groups for each in group):
+                each.old = [float(x) for x in self._scores(each)[0]]
+                each.reference = [float(x) for x in _scores(self.teacher, each, self.temperature)[0]]
+        _give_advantages(groups, self.settings, self.max_tokens)
+        count = self.settings.get("minibatches", 1)
+        rate = _rate(self.done, self.num_updates, self.settings.get("optimizer", {}))
+        gradients = []
+        for step in list(range(count)) * self.settings.get("inner_epochs", 1):
+            rows = [(g, each) for g, group in enumerate(groups) if g % count == step for each in group if each.judged]
+            loss = _loss([(g, each, *self._scores(each)) for g, each in rows], self.settings, self.max_tokens)
+            gradient = {name: torch.zeros_like(each) for name, each in self.trained.items()}
+            if loss.requires_grad:
+                found = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True)
+                gradient |= {n: each for n, each in zip(self.trained, found, strict=True) if each is not None}
+            if any(bool(each.any()) for each in gradient.values()):
+                gradients.append(gradient)
+                self.adam.step(gradient, rate)
+        self.done += 1
+        every = self.settings["kl"].get("refresh_every_updates", 0)
+        if every and self.done % every == 0:
+            weights = {name: each.detach().clone() for name, each in self.weights().items()}
+            self.teacher.load_state_dict(weights, strict=False)  # a tied head has no name of its own
+        return gradients
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the model, adapters added."""
+        if not self.adapts:
+            return self.trained
+        halves = {name.rpartition(".lora_")[0] for name in self.trained}
+        added = {f"{n}.weight": self.trained[f"{n}.lora_B"] @ self.trained[f"{n}.lora_A"] for n in halves}
+        return {n: w + self.scaling * added[n] if n in added else w for n, w in self.base.items()}
+
+    def _scores(self, each: Sampled) -> tuple[list[Tensor], list[Tensor]]:
+        if not self.adapts:
+            return _scores(self.policy, each, self.temperature)
+        weights = self.weights()
+        return _scores(lambda ids: functional_call(self.policy, weights, (ids,)), each, self.temperature)
+
+
 def update(
-    model: Path,
-    reference: Path,
-    groups: Groups,
-    settings: Settings,
-    *,
-    temperature: float,
-    max_tokens: int,
-    rate: float,
+    model: Path, reference: Path | None, groups: Groups, settings: Settings, *, temperature: float, max_tokens: int
 ) -> list[dict[str, Tensor]]:
-    """The gradient of every optimizer step that has one, by parameter. `groups` are filled in."""
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
-    teacher = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float64)
-    with torch.no_grad():
-        for each in (each for group in groups for each in group):
-            each.old = [float(x) for x in _scores(policy, each, temperature)[0]]
-            each.reference = [float(x) for x in _scores(teacher, each, temperature)[0]]
-    _give_advantages(groups, settings, max_tokens)
-    adam = _Adam(dict(policy.named_parameters()), rate)
-    count = settings.get("minibatches", 1)
-    gradients = []
-    for step in list(range(count)) * settings.get("inner_epochs", 1):
-        rows = [(g, each) for g, group in enumerate(groups) if g % count == step for each in group if each.judged]
-        scored = [(g, each, *_scores(policy, each, temperature)) for g, each in rows]
-        policy.zero_grad()
-        loss = _loss(scored, settings, max_tokens)
-        if loss.requires_grad:
-            loss.backward()
-        gradient = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in policy.named_parameters()}
-        if any(bool(each.any()) for each in gradient.values()):
-            gradients.append({name: each.clone() for name, each in gradient.items()})
-            adam.step(gradients[-1])
-    return gradients
+    """The gradients of the one update of a run."""
+    return Training(model, reference, settings, temperature=temperature, max_tokens=max_tokens).update(groups)
 
 
 def _scores(model: Any, each: Sampled, temperature: float) -> tuple[list[Tensor], list[Tensor]]:
     """log pi and entropy of each token, scalars."""
-    if not len(each.tokens):
-        return [], []
-    logits = model(torch.tensor([*each.prompt, *each.tokens])[None]).logits[0] / temperature
     logprobs, entropies = [], []
-    for t, token in enumerate(each.tokens):
-        row = logits[len(each.prompt) - 1 + t].log_softmax(0)
-        logprobs.append(row[token])
-        entropies.append(-(row.exp() * row).sum())
+    for tokens, places in each.rows:
+        if not len(places):
+            continue
+        logits = model(torch.tensor(list(tokens))[None]).logits[0] / temperature
+        for place in places:
+            row = logits[place - 1].log_softmax(0)
+            logprobs.append(row[tokens[place]])
+            entropies.append(-(row.exp() * row).sum())
     return logprobs, entropies
+
+
+def _rate(done: int, num_updates: int, optimizer: Settings) -> float:
+    """A line up to the peak, then down to the floor, which the last update has."""
+    peak, warmup = optimizer["learning_rate"], optimizer.get("warmup_updates", 0)
+    if done < warmup:
+        return float(peak * (done + 1) / warmup)
+    how = optimizer.get("decay", "constant")
+    if how == "constant":
+        return float(peak)
+    gone = min(1.0, (done - warmup) / max(1, num_updates - warmup - 1))
+    left = 1 - gone if how == "linear" else (1 + math.cos(math.pi * gone)) / 2
+    return float(peak * (optimizer.get("floor", 0.0) + (1 - optimizer.get("floor", 0.0)) * left))
 
 
 def _overlong(each: Sampled, loss: Settings, max_tokens: int) -> float:
     """DAPO's soft punishment of the last tokens before the limit."""
     within = loss.get("overlong_tokens", 0)
-    beyond = len(each.tokens) - (max_tokens - within)
+    beyond = each.length - (max_tokens - within)
     return -min(1.0, beyond / within) if within and beyond > 0 else 0.0
 
 
@@ -250,21 +314,26 @@ def _weights(each: Sampled, policy: list[Tensor], settings: Settings) -> list[fl
 
 
 class _Adam:
-    """AdamW with torch's defaults and without decay, the gradient clipped to norm 1."""
+    """AdamW, decay of matrices alone, the gradient clipped to a global norm."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], rate: float) -> None:
-        self.parameters, self.rate, self.steps = parameters, rate, 0
+    def __init__(self, parameters: Mapping[str, Tensor], optimizer: Settings) -> None:
+        self.parameters, self.steps = parameters, 0
+        self.betas, self.eps = optimizer.get("betas", (0.9, 0.999)), optimizer.get("eps", 1e-8)
+        self.decay, self.max_norm = optimizer.get("weight_decay", 0.0), optimizer.get("max_grad_norm", 1.0)
         self.first = {name: torch.zeros_like(each) for name, each in parameters.items()}
         self.second = {name: torch.zeros_like(each) for name, each in parameters.items()}
 
     @torch.no_grad()
-    def step(self, gradient: Mapping[str, Tensor]) -> None:
+    def step(self, gradient: Mapping[str, Tensor], rate: float) -> None:
         self.steps += 1
         norm = math.sqrt(sum(float(each.square().sum()) for each in gradient.values()))
+        fast, slow = self.betas
         for name, parameter in self.parameters.items():
-            clipped = gradient[name] / max(1.0, norm)
-            self.first[name] = 0.9 * self.first[name] + 0.1 * clipped
-            self.second[name] = 0.999 * self.second[name] + 0.001 * clipped**2
-            first = self.first[name] / (1 - 0.9**self.steps)
-            second = self.second[name] / (1 - 0.999**self.steps)
-            parameter -= self.rate * first / (second.sqrt() + 1e-8)
+            clipped = gradient[name] * min(1.0, self.max_norm / norm)
+            self.first[name] = fast * self.first[name] + (1 - fast) * clipped
+            self.second[name] = slow * self.second[name] + (1 - slow) * clipped**2
+            first = self.first[name] / (1 - fast**self.steps)
+            second = self.second[name] / (1 - slow**self.steps)
+            if parameter.ndim > 1:
+                parameter -= rate * self.decay * parameter
+            parameter -= rate * first / (second.sqrt() + self.eps)

@@ -123,6 +123,8 @@ class Loss(Section):
 
     published_advantage: ClassVar[AdvantageName]
     """How rewards become advantages where the recipe does not say."""
+    rests_without_advantage: ClassVar[bool] = True
+    """A completion whose advantage is 0 gives no gradient, whatever the ratios: it need not be fed."""
 
     @abstractmethod
     def token_losses(self, tokens: Tokens) -> TokenLosses:
@@ -143,7 +145,7 @@ def clipped_ratio(
     """-min(rho A, clip(rho, 1 - low, 1 + high) A) and where the clip cuts the gradient off.
 
     PPO's surrogate, https://arxiv.org/abs/1707.06347 eq. 7. All [k] of one length; rho = exp(log_ratio). With
-    `dual_clip` c it is -max(min(…), c A) where A is negative (https://arxiv.org/abs/1912.09729, dual-clip PPO).
+    `dual_clip` c it is -max(min(…), c A) where A is negative (https://arxiv.org/abs/1912.09729, eq. 5).
     """
     # exp(20) is 5e8: a ratio beyond that is a broken token, and inf * 0 would be NaN for all.
     ratio = log_ratio.clamp(-20.0, 20.0).exp()

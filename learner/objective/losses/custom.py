@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,9 +17,13 @@ from rayzero.learner.objective.losses.base import BatchShape, Loss, TokenLosses,
 from rayzero.services.schema.config.function_name import FunctionName
 from rayzero.services.schema.errors import RecipeError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class CustomLoss(Loss):
-    """Your own function of the same tokens that the losses here get.
+    """Your own function of the same tokens that the losses here get. Completions without an advantage are among them:
+    a function may pull at those, too.
 
     Example: `{name: custom, function: my_losses:plain, arguments: {scale: 2}}` with
     `def plain(tokens, scale): return -scale * tokens.token_advantages * tokens.policy_logprobs`.
@@ -25,6 +31,7 @@ class CustomLoss(Loss):
 
     name: Literal["custom"] = "custom"
     published_advantage: ClassVar[AdvantageName] = "std_normalised"
+    rests_without_advantage: ClassVar[bool] = False
     function: FunctionName
     """`module:function`, called with `tokens` (`Tokens` in learner/objective/losses/base.py) and `arguments`; returns
     the value of each token, [n] and differentiable, or a `TokenLosses`, which also says where a clip cut the gradient
@@ -36,28 +43,48 @@ class CustomLoss(Loss):
         """What the function says.
 
         Raises:
-            RecipeError: it cannot be imported, or does not return one value a token.
+            RecipeError: it cannot be imported, fails, or does not return one differentiable value a token.
         """
-        found = load_function(self.function)(tokens, **self.arguments)
-        if isinstance(found, TokenLosses):
-            return found
-        if getattr(found, "shape", None) != tokens.policy_logprobs.shape:
+        function = load_function(self.function, self.arguments)
+        try:
+            found = function(tokens, **self.arguments)
+        except Exception as error:
+            # Of the user's code: no other learner would fare better with it.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = f" ({frames[-1].filename}, line {frames[-1].lineno})"
             raise RecipeError(
-                f"learner.loss.function: {self.function} must return one value a token, a tensor of shape "
-                f"{tuple(tokens.policy_logprobs.shape)}, not {_described(found)}"
-            )
-        return TokenLosses(values=found, clipped=found.new_zeros(found.shape).bool())
+                f"learner.loss.function: {self.function} failed: {type(error).__name__}: {error}{where}"
+            ) from error
+        return self._checked(found, tokens.policy_logprobs)
 
     def token_weights(self, shape: BatchShape) -> TokenWeights:
         """Mean over all tokens of the batch, unless `learner.aggregation` says otherwise."""
         return mean_of_tokens(shape)
 
+    def _checked(self, found: Any, policy: Tensor) -> TokenLosses:
+        values = found.values if isinstance(found, TokenLosses) else found
+        clipped = found.clipped if isinstance(found, TokenLosses) else values
+        for part in (values, clipped):
+            if getattr(part, "shape", None) != policy.shape:
+                raise RecipeError(
+                    f"learner.loss.function: {self.function} must return one value a token, a tensor of shape "
+                    f"{tuple(policy.shape)}, not {_described(part)}"
+                )
+        if policy.requires_grad and not values.requires_grad:
+            raise RecipeError(
+                f"learner.loss.function: {self.function} must return values that depend on tokens.policy_logprobs: "
+                "these have no gradient, and nothing would be learnt from them"
+            )
+        if isinstance(found, TokenLosses):
+            return found
+        return TokenLosses(values=values, clipped=values.new_zeros(policy.shape).bool())
 
-def load_function(name: str) -> Callable[..., Any]:
-    """The function by its name.
+
+def load_function(name: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function by its name, to be called with tokens and these arguments.
 
     Raises:
-        RecipeError: its module cannot be imported, or has no such function.
+        RecipeError: its module cannot be imported, has no such function, or it does not take the arguments.
     """
     module, _, function = name.partition(":")
     here = str(Path.cwd())
@@ -65,10 +92,17 @@ def load_function(name: str) -> Callable[..., Any]:
         sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"learner.loss.function: {name} cannot be imported: {error}") from None
+    except Exception as error:
+        said = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise RecipeError(f"learner.loss.function: {name} cannot be imported: {said}") from None
     if not callable(found):
         raise RecipeError(f"learner.loss.function: {name} is no function")
+    try:
+        inspect.signature(found).bind(None, **arguments)
+    except TypeError as error:
+        raise RecipeError(f"learner.loss.arguments do not fit {name}: {error}") from None
+    except ValueError:  # it has no signature to look at
+        pass
     return found  # type: ignore[no-any-return]
 
 

@@ -27,7 +27,7 @@ class DrGrpoLoss(Loss):
     """Every completion's sum is divided by this. Empty: the rollout's max_tokens."""
 
     def token_losses(self, tokens: Tokens) -> TokenLosses:
-        """-min(rho A, clip(rho) A) a token (https://arxiv.org/abs/2503.20783, figure 1)."""
+        """-min(rho A, clip(rho) A) a token (https://arxiv.org/abs/2503.20783, section 3.2)."""
         return token_surrogate(tokens, self)
 
     def token_weights(self, shape: BatchShape) -> TokenWeights:

@@ -28,7 +28,7 @@ class SapoLoss(Loss):
     """The same where it is not: higher, for more stable training."""
 
     def token_losses(self, tokens: Tokens) -> TokenLosses:
-        """-sigmoid(tau (rho - 1)) * 4 / tau * A a token (section 3). At rho = 1 the gradient is -A grad log pi."""
+        """-sigmoid(tau (rho - 1)) * 4 / tau * A a token (eq. 5 and 6). At rho = 1 the gradient is -A grad log pi."""
         ratio = tokens.log_ratios.clamp(-20.0, 20.0).exp()
         advantages = tokens.token_advantages
         taus = advantages.new_full(advantages.shape, self.tau_negative)

@@ -28,7 +28,7 @@ class KlSettings(Section):
     unbiased: bool = False
     """Multiply the estimate of every token by pi_theta / pi_old, gradient included: with k3 its gradient is then that
     of the KL also where pi_old is not the policy ("Unbiased KL Estimate" of DeepSeek-V3.2,
-    https://arxiv.org/abs/2512.02556)."""
+    https://arxiv.org/abs/2512.02556, eq. 7)."""
     place: Literal["loss", "reward"] = "loss"
     """Added to the loss of every token, or taken off the reward of every completion before the advantage."""
     refresh_every_updates: int = Field(default=0, ge=0)
@@ -64,16 +64,16 @@ class TokenTruncation(Section):
     """Multiply every token's loss by min(pi_old / pi_rollout, limit), detached (truncated importance sampling)."""
 
     name: Literal["token_truncation"] = "token_truncation"
-    limit: float = Field(default=2.0, gt=0)
-    """The largest weight."""
+    limit: float = Field(default=2.0, ge=1)
+    """The largest weight; that of equal policies is 1."""
 
 
 class SequenceTruncation(Section):
     """One weight a completion, min(prod pi_old / pi_rollout, limit), on all its tokens."""
 
     name: Literal["sequence_truncation"] = "sequence_truncation"
-    limit: float = Field(default=2.0, gt=0)
-    """The largest weight."""
+    limit: float = Field(default=2.0, ge=1)
+    """The largest weight; that of equal policies is 1."""
 
 
 def _check_band(low: float, high: float) -> None:
@@ -281,7 +281,8 @@ class LearnerSettings(Section):
 
     @model_validator(mode="after")
     def _teaches(self) -> LearnerSettings:
-        if self.advantage == "none" and self.kl.beta == 0 and self.entropy_coefficient == 0:
+        pulls = self.kl.beta > 0 or self.entropy_coefficient > 0 or not self.loss.rests_without_advantage
+        if self.advantage == "none" and not pulls:
             raise ValueError("advantage: none with kl.beta 0 teaches nothing: raise kl.beta, or choose an advantage")
         if self.aggregation is not None and isinstance(self.loss, DrGrpoLoss) and self.loss.constant_tokens is not None:
             raise ValueError("aggregation and loss.constant_tokens both say what sums are divided by: give one of them")

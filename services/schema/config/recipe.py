@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, model_validator
 
 from rayzero.services.schema.config.answer_fit import check_answers_fit
@@ -71,6 +73,11 @@ class Recipe(Section):
         if training.stop_at_accuracy is not None and not self.evaluates:
             raise ValueError(
                 "training.stop_at_accuracy is reached by held-out prompts, and evaluation.num_prompts is 0: raise it"
+            )
+        if training.skip_uniform_groups and self.learner.advantage == "none":
+            raise ValueError(
+                "training.skip_uniform_groups drops groups whose rewards are equal, and with learner.advantage: none "
+                "rewards teach nothing and all groups do: leave it out"
             )
         return self
 
@@ -196,9 +203,10 @@ class Recipe(Section):
             return False
         return version == 0 or version >= self.training.num_updates or bool(every and version % every == 0)
 
-    def greedy_at(self, version: int) -> bool:
-        """Whether an evaluation of this version also takes the most likely answers."""
-        ends = version == 0 or version >= self.training.num_updates
+    def greedy_at(self, version: int, accuracy: float = math.nan) -> bool:
+        """Whether an evaluation of this version, that showed this accuracy as sampled, also takes the most likely
+        answers."""
+        ends = version == 0 or self.training.is_over(version, {version: accuracy})
         return self.evaluation.greedy == "always" or (self.evaluation.greedy == "ends" and ends)
 
     def saves_at(self, version: int) -> bool:

@@ -66,7 +66,7 @@ class OverlongComponent(Component):
 
 
 class CosineLengthComponent(Component):
-    """Short is better when right, long is better when wrong (arXiv:2502.03373, section 4.2)."""
+    """Short is better when right, long is better when wrong (arXiv:2502.03373, appendix C.1)."""
 
     kind: Literal["cosine_length"] = "cosine_length"
     of: str
@@ -86,7 +86,7 @@ class CosineLengthComponent(Component):
 
 
 class RepetitionComponent(Component):
-    """Penalty for repeated n-grams, 0 … −`max_penalty` (arXiv:2502.03373, section 4.3)."""
+    """Penalty for repeated n-grams, 0 … −`max_penalty` (arXiv:2502.03373, appendix C.2)."""
 
     kind: Literal["repetition"] = "repetition"
     ngram_size: int = Field(default=20, ge=1, le=1000)

@@ -144,9 +144,9 @@ def _sampled(
 
 def _plain(group: Group, rollout: Rollout) -> Sampled:
     completion, verdict = rollout.completion, rollout.verdict
+    prompt, tokens = group.prompt_token_ids.tolist(), completion.token_ids.tolist()
     return Sampled(
-        prompt=group.prompt_token_ids.tolist(),
-        tokens=completion.token_ids.tolist(),
+        rows=[([*prompt, *tokens], range(len(prompt), len(prompt) + len(tokens)))],
         rollout=completion.rollout_logprobs.astype(np.float64).tolist(),
         reward=verdict.reward,
         parts=verdict.parts or {},
@@ -196,10 +196,9 @@ def compare(models: Path, seed: int) -> None:
         models / name,
         models / f"{name}_reference",
         plain,
-        settings,
+        settings | {"optimizer": {"learning_rate": RATE}},
         temperature=temperature,
         max_tokens=MAX_TOKENS,
-        rate=RATE,
     )
     split = {
         "tokens_per_microbatch": rng.choice([9, 30, 60]),

@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from rayzero.learner.objective.losses.base import TokenLosses
 from rayzero.learner.update.learner import Learner
+from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import FinishReason, Group, Rollout
 from tests.reference import objectives
@@ -157,6 +159,25 @@ def no_tensor(tokens: Any) -> float:
     return 1.0
 
 
+def no_gradient(tokens: Any) -> torch.Tensor:
+    return tokens.token_advantages + 0.0
+
+
+def one_a_completion(tokens: Any) -> TokenLosses:
+    values = tokens.per_sample_sum(tokens.policy_logprobs)
+    return TokenLosses(values=values, clipped=values.isnan())
+
+
+def broken(tokens: Any) -> torch.Tensor:
+    raise KeyError("no such column")
+
+
+def near_old(tokens: Any, strength: float) -> torch.Tensor:
+    """Policy gradient and a square that holds each token at its old log-probability, with an advantage or without."""
+    held: torch.Tensor = strength * (tokens.log_ratios - 0.1).square()
+    return held - tokens.token_advantages * tokens.policy_logprobs
+
+
 def test_a_loss_by_import_path(tiny_model: Path) -> None:
     """At the first step the gradient of REINFORCE is that of dapo's surrogate."""
     custom = {"name": "custom", "function": f"{__name__}:plain", "arguments": {"scale": 2.0}}
@@ -170,9 +191,31 @@ def test_a_loss_that_is_none_is_refused_with_its_name(tiny_model: Path) -> None:
     for name in ("no.such.module:loss", f"{__name__}:missing"):
         with pytest.raises(RecipeError, match=f"learner.loss.function: {name} cannot be imported"):
             make_learner(tiny_model, loss={"name": "custom", "function": name})
-    learner = make_learner(tiny_model, loss={"name": "custom", "function": f"{__name__}:no_tensor"})
-    with pytest.raises(RecipeError, match=r"must return one value a token, a tensor of shape .*, not float"):
-        learner.update(groups_near(learner), 1)
+    with pytest.raises(RecipeError, match=r"learner\.loss\.arguments do not fit .*:plain: .*'scale'"):
+        make_learner(tiny_model, loss={"name": "custom", "function": f"{__name__}:plain", "arguments": {"scal": 1}})
+    for name, words in (
+        ("no_tensor", r"must return one value a token, a tensor of shape .*, not float"),
+        ("one_a_completion", r"a tensor of shape \(\d+,\), not one of shape \(\d+,\)"),
+        ("no_gradient", r"must return values that depend on tokens\.policy_logprobs"),
+        ("broken", r"KeyError: 'no such column' \(.*test_loss\.py, line \d+\)"),
+    ):
+        learner = make_learner(tiny_model, loss={"name": "custom", "function": f"{__name__}:{name}"})
+        with pytest.raises(RecipeError, match=rf":{name} .*{words}"):
+            learner.update(groups_near(learner), 1)
+
+
+def test_a_loss_of_the_users_own_sees_completions_without_an_advantage(tiny_model: Path) -> None:
+    """What it pulls at there is not exactly zero: leaving it out would be another loss than the one that was given."""
+    custom = {"name": "custom", "function": f"{__name__}:near_old", "arguments": {"strength": 0.5}}
+    learner = make_learner(tiny_model, loss=custom)
+    groups = groups_near(learner)
+    found = gradient(learner, groups)
+    all_fed = {"skip_neutral_groups": False}
+    assert torch.equal(found, gradient(make_learner(tiny_model, loss=custom, compute=all_fed), groups))
+    uniform = [replace(group, rollouts=group.rollouts[:1] * 2) for group in groups]
+    assert gradient(make_learner(tiny_model, loss=custom), uniform).norm() > 0
+    alone = LearnerSettings.model_validate({"loss": custom, "advantage": "none"})
+    assert alone.advantage_name == "none"
 
 
 def test_masked_completions_still_count_in_their_group(tiny_model: Path) -> None:

@@ -83,6 +83,9 @@ async def test_the_kl_of_one_engine_is_hand_computed() -> None:
     canary.learn([group(3)])
     assert await canary.compare(FakeLearner(events), worker) == pytest.approx(0.0048374, abs=1e-6)
     assert math.isnan(await canary.compare(FakeLearner(events), dead))
+    worker.wrong_by = math.nan
+    broken = await canary.compare(FakeLearner(events), worker)
+    assert "kl_canary is" in str(check_kl(broken, 512, RecentKl(), WatchSettings(), "bfloat16")[1])
 
 
 def test_the_limits_of_the_watch_hold_for_it() -> None:

@@ -140,7 +140,7 @@ async def evaluated(temperature: float, greedy: bool) -> tuple[Evaluation, list[
     await rewards.start(1)
     sampling = Sampling(num_completions=2, max_tokens=8, temperature=temperature, seed=100)
     evaluator = Evaluator(GroupRunner(engines, rewards, 1, 2.0), [make_prompt(index) for index in range(4)], sampling)
-    return await evaluator.run(7, greedy), asked
+    return await evaluator.run(7, lambda version, accuracy: greedy), asked
 
 
 async def test_greedy_answers_are_measured_besides() -> None:
@@ -177,3 +177,11 @@ def test_greedy_is_at_the_ends_unless_the_recipe_says_otherwise() -> None:
 def test_the_best_version_is_the_newest_of_equals_and_never_one_without_a_verdict() -> None:
     assert best_version({1: 0.5, 2: 0.75, 3: 0.75, 4: math.nan}) == 3
     assert best_version({4: math.nan}) is best_version({}) is None
+
+
+def test_a_run_that_reaches_its_goal_ends_with_both_accuracies() -> None:
+    """Its last evaluation is one at an end: a greedy accuracy before it alone would say nothing of what was learnt."""
+    recipe = make_recipe(num_updates=9)
+    recipe = recipe.model_copy(update={"evaluation": EvaluationSettings()})
+    goal = recipe.model_copy(update={"training": recipe.training.model_copy(update={"stop_at_accuracy": 0.8})})
+    assert not goal.greedy_at(4, 0.7) and goal.greedy_at(4, 0.8) and not recipe.greedy_at(4, 0.8)

@@ -62,6 +62,15 @@ def test_a_stage_whose_model_is_too_short_is_named() -> None:
         check_pipeline(loaded, Console(quiet=True), as_json=False)
 
 
+def test_what_a_stage_asks_for_in_vain_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["dtype=float32", "stages.sft.optimizer={learning_rate: 1.0e-4, decay: constant, floor: 0.5}"]
+    loaded = load_pipeline(RECIPES / "r1_tiny_cpu.yaml", overrides)
+    assert plan_stage(loaded, "sft", 0).notes[0] == "optimizer.floor: 0.5 has no effect with decay: constant"
+    assert not plan_stage(loaded, "rejection", 0).notes
+    check_pipeline(loaded, Console(width=200), as_json=False)
+    assert "note: sft: optimizer.floor: 0.5 has no effect" in capsys.readouterr().out
+
+
 def test_decoding_is_bound_by_reading_or_by_computing() -> None:
     shape = ModelShape(
         hidden_size=64, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=64, intermediate_size=64, vocab_size=100,

@@ -16,8 +16,14 @@ from tests.fakes import make_recipe
 def changed(**sections: Any) -> Recipe:
     content = make_recipe().model_dump(mode="json")
     for name, values in sections.items():
-        content[name] = {**content[name], **values}
+        content[name] = {**(content[name] or {}), **values}
     return Recipe.model_validate(content)
+
+
+def cold_start(**optimizer: Any) -> dict[str, Any]:
+    source = {"kind": "jsonl", "path": "demonstrations.jsonl"}
+    settings = {"source": source, "num_updates": 6, "optimizer": {"learning_rate": 1e-4, **optimizer}}
+    return {"learner": {"minibatches": 2}, "cold_start": settings}
 
 
 @pytest.mark.parametrize(
@@ -48,9 +54,38 @@ def changed(**sections: Any) -> Recipe:
         ),
         (
             {"learner": {"minibatches": 2, "optimizer": {"warmup_updates": 9}}, "training": {"num_updates": 9}},
-            ["the rate is still climbing when the run ends"],
+            ["the rate is still climbing at the end"],
         ),
         ({"learner": {"minibatches": 2, "advantage": "component_normalised"}}, ["rubric default has one"]),
+        (
+            {"learner": {"minibatches": 2, "kl": {"place": "reward", "estimator": "k2"}}},
+            ["learner.kl has estimator and place, which do nothing while learner.kl.beta is 0"],
+        ),
+        ({"learner": {"minibatches": 2, "kl": {"beta": 0.1, "unbiased": True}}}, []),
+        (
+            {"learner": {"minibatches": 2, "loss": {"name": "reinforce++"}}, "training": {"skip_uniform_groups": True}},
+            ["batch_normalised compares with those of the others"],
+        ),
+        (
+            {
+                "learner": {"loss": {"name": "custom", "function": "my:loss"}},
+                "training": {"skip_uniform_groups": True},
+            },
+            ["which learner.loss: custom may learn from"],
+        ),
+        (
+            {
+                "learner": {"minibatches": 2},
+                "rollout": {"canary_every_syncs": 0},
+                "training": {"max_staleness": 1},
+            },
+            ["leaves learner.watch blind"],
+        ),
+        ({"learner": {"minibatches": 2}, "rollout": {"canary_every_syncs": 0}}, []),
+        (cold_start(decay="constant", floor=0.5), ["cold_start.optimizer.floor: 0.5 has no effect with decay"]),
+        (cold_start(decay="constant"), []),
+        (cold_start(warmup_updates=6), ["cold_start.optimizer.warmup_updates: 6 is not fewer than cold_start.num_upd"]),
+        (cold_start(decay="cosine", floor=0), ["cold_start.optimizer.decay: cosine to floor 0 ends at rate 0"]),
     ],
 )
 def test_said(sections: dict[str, Any], words: list[str]) -> None:
@@ -80,6 +115,15 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
             r"overlong_tokens \(300\) is more than rollout.sampling.max_tokens \(200\)",
         ),
         ({"learner": {"loss": {"name": "dr_grpo", "constant_tokens": 9}, "aggregation": "token_mean"}}, "give one"),
+        (
+            {
+                "learner": {"advantage": "none", "kl": {"beta": 0.1}},
+                "training": {"skip_uniform_groups": True},
+            },
+            "rewards teach nothing and all groups do",
+        ),
+        ({"learner": {"correction": {"name": "token_truncation", "limit": 0.5}}}, "limit"),
+        ({"learner": {"correction": {"name": "sequence_truncation", "limit": 0.9}}}, "limit"),
         ({"learner": {"minibatches": 3}}, r"minibatches \(3\) deals whole groups"),
         ({"learner": {"rejection": [{"name": "token_veto"}]}}, "without an edge nothing is rejected"),
         ({"learner": {"rejection": [{"name": "token_mask", "low": 2, "high": 1}]}}, "else everything is rejected"),
