@@ -90,7 +90,7 @@ class Learner:
             records.append(step)
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()
-        figures = metrics.of_update(advantages.samples, records, rate) | phases.seconds
+        figures = metrics.of_update(advantages.of_all, records, rate) | phases.seconds
         return UpdateResult(
             policy_version=next_version,
             metrics=figures,

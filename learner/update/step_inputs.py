@@ -31,6 +31,11 @@ class Advantages:
     tokens: NDArray[np.float64] | None = None
     """[N] of each token's turn. None: each token has its sample's."""
 
+    @property
+    def of_all(self) -> NDArray[np.float64]:
+        """One by one: of samples, or of tokens where turns are credited by themselves."""
+        return self.samples if self.tokens is None else self.tokens
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepInputs:

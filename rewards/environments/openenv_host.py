@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,6 +61,8 @@ class OpenEnvHost(EnvironmentHost):
         self._end()
         port, limit_s = _free_port(), self.settings.limits.start_s
         command = [word.replace("{port}", str(port)) for word in self._command]
+        if shutil.which(command[0]) is None:
+            raise EnvironmentFailed(f"{command[0]}: no such program here ({os.getcwd()}), or not executable")
         own = [sys.executable, "-c", _ENDS_WITH_ITS_WORKER] if sys.platform == "linux" else []
         environment = {**without_secrets(os.environ, self._variables), "PORT": str(port)}
         try:

@@ -48,6 +48,7 @@ class OpenEnvSession:
         self._url, self._observation, self._columns = url.rstrip("/"), observation, columns
         self._options, self._sums = dict(options or {}), reward == "sum"
         self._reward: float | None = None
+        self._num_steps = 0
         self._had_answer = False
         self._socket: Any = None
         self._connect()
@@ -56,18 +57,19 @@ class OpenEnvSession:
 
     def reset(self, seed: int, **row: Any) -> str:
         """A new episode; what the server says first."""
-        self.done, self._reward = False, None
+        self.done, self._num_steps = False, 0
         given = {name: row[name] for name in self._columns if name in row}
         answer = self._ask("reset", {"seed": seed % 2**31, **self._options, **given})
         self._reward = None  # a reset earns nothing
         return self._shown(answer)
 
     def get_reward(self) -> float | None:
-        """The sum of the steps' rewards, or the last one; None: no step had one."""
-        return self._reward
+        """The sum of the steps' rewards, or the last one, 0 before the first; None: no step has one."""
+        return 0.0 if self._reward is None and not self._num_steps else self._reward
 
     def _step(self, action: Mapping[str, Any]) -> str:
         answer = self._ask("step", dict(action))
+        self._num_steps += 1
         reward = answer.get("reward")
         if is_figure(reward) or isinstance(reward, bool):
             self.turn_reward = float(reward)

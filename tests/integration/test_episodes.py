@@ -195,7 +195,7 @@ def test_agents_lose_their_workers_processes_and_engines_and_no_group_is_lost(tm
     run_dir, updates = tmp_path / "run", 16
     changes = (
         f"training.num_updates={updates}", "training.max_staleness=1", "environment.num_workers=2",
-        "rollout.num_workers=2", "rollout.max_num_seqs=32",
+        "rollout.num_workers=2", "rollout.max_num_seqs=32", "evaluation.num_prompts=0",
     )  # fmt: skip
     process = start(run_dir, *changes, recipe=AGENT)
     reach(run_dir, 1, process)
@@ -205,7 +205,10 @@ def test_agents_lose_their_workers_processes_and_engines_and_no_group_is_lost(tm
         kind = kinds[len(killed) % len(kinds)]
         before = len(read_lines(run_dir / "metrics.jsonl"))
         if victims := victims_of(process, kind):
-            victims[len(killed) % len(victims)].kill()
+            try:
+                victims[len(killed) % len(victims)].kill()
+            except psutil.NoSuchProcess:  # it has ended meanwhile
+                continue
             killed.append(kind)
             give_up = time.monotonic() + START_S
             while process.poll() is None and len(read_lines(run_dir / "metrics.jsonl")) == before:
@@ -226,15 +229,21 @@ def test_agents_lose_their_workers_processes_and_engines_and_no_group_is_lost(tm
 
 def victims_of(process: subprocess.Popen[bytes], kind: str) -> list[psutil.Process]:
     """Processes of a run of that kind, of those that live."""
-    below = {each: _title(each) for each in psutil.Process(process.pid).children(recursive=True)}
+    below = {each: _title(each) for each in _below(psutil.Process(process.pid))}
     actors = [each for each, title in below.items() if "EnvironmentActor" in title]
     if kind == "environment":
         return actors
     if kind == "episode":
-        return [child for actor in actors for child in actor.children(recursive=True) if not child.children()]
+        return [child for actor in actors for child in _below(actor) if not _below(child)]
     if kind == "engine":
         return [each for each, title in below.items() if title.startswith(ENGINE_NAME)]
     return [each for each, title in below.items() if "RolloutActor" in title]
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return list(process.children(recursive=True))
+    return []
 
 
 def _title(process: psutil.Process) -> str:

@@ -52,7 +52,7 @@ def test_two_updates_are_trained_on_what_the_server_said(trained: Path) -> None:
             outcome = rollout.completion.outcome
             assert outcome is not None
             said = [reward for reward in outcome.turn_rewards if reward is not None]
-            assert outcome.reward == pytest.approx(sum(said)) and rollout.verdict.reward == outcome.reward
+            assert outcome.reward == pytest.approx(sum(said), abs=1e-9) and rollout.verdict.reward == outcome.reward
             assert tuple(turn.reward for turn in rollout.completion.turns)[: len(said)] == tuple(said)
     for command in ("replay", "regrade"):
         done = rayzero(command, str(trained))
@@ -62,5 +62,5 @@ def test_two_updates_are_trained_on_what_the_server_said(trained: Path) -> None:
 def test_check_tries_the_server_and_names_one_that_is_not_there() -> None:
     checked = rayzero("env", "check", RECIPE)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    gone = rayzero("check", RECIPE, "environment.command=[/no/such/python, x, {port}]")
+    gone = rayzero("check", RECIPE, 'environment.command=[/no/such/python, x, "{port}"]')
     assert gone.returncode != 0 and "/no/such/python" in " ".join((gone.stdout + gone.stderr).split())

@@ -54,7 +54,9 @@ def play(settings: VerifiersEnvironment, **data: Any) -> EpisodeRecord:
         host = host_for(settings)
         (await host.process()).kill()  # the fork server is up: what follows is timed
         async with served("abc") as engine:
-            columns = {"verifiers_task": json.dumps({"prompt": "play: ", **data})} if data != {"task": None} else {}
+            columns: dict[str, Any] = (
+                {"verifiers_task": json.dumps({"prompt": "play: ", **data})} if data != {"task": None} else {}
+            )
             record = await host.run_episode(episode_request(**columns), engine)
             assert unfolded(record) == engine.engine.feeds
             return record
