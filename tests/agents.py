@@ -67,6 +67,12 @@ def not_at_all(row: dict[str, Any], policy: Any) -> float:
     return 1.0
 
 
+def restless(row: dict[str, Any], policy: Any) -> float:
+    """Says another thing each time."""
+    ask(policy, [*row["prompt"], {"role": "user", "content": os.urandom(4).hex()}])
+    return 1.0
+
+
 def hostile(row: dict[str, Any], policy: Any) -> Any:
     """Asks once, then does what the column `harm` says."""
     harm = row.get("harm", "")

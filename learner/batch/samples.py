@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayzero.learner.batch.nodes import EpisodeNode, nodes_of
+from rayzero.learner.batch.turns import BatchTurns, turns_of
 from rayzero.services.schema.messages import Completion, Group, Verdict
 
 MIXED = -1
@@ -66,6 +67,8 @@ class Batch:
     """[N]"""
     token_versions: NDArray[np.int64]
     """[N] policy version each token was sampled from; `MIXED` where keys and values of older ones had part in it."""
+    turns: BatchTurns
+    """Which of its episode's turns each token is of."""
 
     @property
     def num_tokens(self) -> int:
@@ -106,6 +109,7 @@ def make_batch(groups: Sequence[Group], *, stale_cache: bool = False) -> Batch:
         truncated=np.array([completion.is_truncated for completion in completions], dtype=bool),
         rollout_logprobs=_joined([_sampled(path, path.rollout_logprobs) for path in paths]).astype(np.float32),
         token_versions=_joined([_sampled(*each) for each in zip(paths, versions, strict=True)]).astype(np.int64),
+        turns=turns_of(completions),
     )
 
 

@@ -37,6 +37,8 @@ class LossInputs:
     """[s] fp32"""
     token_weights: Tensor
     """[s] fp32: weight of each token of a completion, denominators included (learner/objective/losses/base.py)."""
+    turn_advantages: Tensor | None = None
+    """[n] fp32, where turns are credited by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +62,13 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
         # A log-probability that is unknown says nothing of the ratio; the token's weight is 0.
         rollout = inputs.rollout_logprobs
         old = rollout.where(~rollout.isnan(), policy.detach())
-    tokens = Tokens(policy_logprobs=policy, old_logprobs=old, advantages=inputs.advantages, samples=inputs.samples)
+    tokens = Tokens(
+        policy_logprobs=policy,
+        old_logprobs=old,
+        advantages=inputs.advantages,
+        samples=inputs.samples,
+        turn_advantages=inputs.turn_advantages,
+    )
     terms = settings.loss.token_losses(tokens)
     # KL and entropy come after the correction: a token that it masks must not lose the pull to the reference as well.
     correction = _correction(inputs, settings)

@@ -19,6 +19,7 @@ from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import Batch, TrainingSample, make_batch
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.objective.advantage import ADVANTAGES, component_normalised
+from rayzero.learner.objective.credit import turn_returns
 from rayzero.learner.objective.loss import microbatch_loss
 from rayzero.learner.objective.losses.base import AGGREGATIONS, BatchShape
 from rayzero.learner.objective.losses.custom import CustomLoss, load_function
@@ -26,7 +27,7 @@ from rayzero.learner.update import metrics, stop_conditions
 from rayzero.learner.update.metrics import Phases, StepRecord
 from rayzero.learner.update.optimizer import MasterOptimizer, learning_rate
 from rayzero.learner.update.split_rollouts import SplitRollouts
-from rayzero.learner.update.step_inputs import Scores, StepInputs
+from rayzero.learner.update.step_inputs import Advantages, Scores, StepInputs
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.errors import RunHalted, UpdateTorn
 from rayzero.services.schema.messages import Group, UpdateResult
@@ -90,11 +91,11 @@ class Learner:
             records.append(step)
         self.policy_version, self.num_updates_done = next_version, self.num_updates_done + 1
         self._refresh_reference()
-        figures = metrics.of_update(advantages, records, rate) | phases.seconds
+        figures = metrics.of_update(advantages.of_all, records, rate) | phases.seconds
         return UpdateResult(
             policy_version=next_version,
             metrics=figures,
-            warnings=metrics.warnings_of(batch, advantages, records),
+            warnings=metrics.warnings_of(batch, advantages.samples, records),
             rollout_kl=metrics.kl_by_group(groups, records),
         )
 
@@ -138,7 +139,7 @@ class Learner:
         self,
         batch: Batch,
         rows: NDArray[np.int64],
-        advantages: NDArray[np.float64],
+        advantages: Advantages,
         scores: Scores,
         rate: float,
         phases: Phases,
@@ -165,7 +166,7 @@ class Learner:
         self,
         batch: Batch,
         rows: NDArray[np.int64],
-        advantages: NDArray[np.float64],
+        advantages: Advantages,
         scores: Scores,
         phases: Phases,
     ) -> tuple[StepRecord, NDArray[np.int64]]:
@@ -208,8 +209,8 @@ class Learner:
                     tokens = torch.from_numpy(microbatch.batch_tokens)
                     record.watch(microbatch, policy if scores.old is None else scores.old[tokens], entropies)
 
-    def _advantages(self, batch: Batch, scores: Scores) -> NDArray[np.float64]:
-        """[S] from the rewards, shaped first where the recipe says so."""
+    def _advantages(self, batch: Batch, scores: Scores) -> Advantages:
+        """From the rewards, shaped first where the recipe says so."""
         added = self.settings.loss.reward_shaping(batch.lengths, self._max_completion_tokens)
         kl = self.settings.kl
         if kl.place == "reward" and scores.old is not None and scores.reference is not None:
@@ -219,8 +220,16 @@ class Learner:
             # The loss's punishment of length is a component of its own, where there is any.
             extra = added[:, None][:, : int(added.any())]
             columns = np.hstack([batch.part_scores, extra]), np.hstack([batch.part_weights, np.ones_like(extra)])
-            return component_normalised(*columns, batch.groups)
-        return ADVANTAGES[name](batch.rewards + added, batch.groups)
+            return Advantages(samples=component_normalised(*columns, batch.groups))
+        rewards, credit, turns = batch.rewards + added, self.settings.credit, batch.turns
+        if credit.name == "episode":
+            return Advantages(samples=ADVANTAGES[name](rewards, batch.groups))
+        # Each turn of a group is an observation of its own.
+        returns = turn_returns(turns.rewards, turns.rows, rewards, credit.name, credit.discount)
+        by_turn = ADVANTAGES[name](returns, batch.groups[turns.rows])
+        largest = np.zeros(len(batch.samples))
+        np.maximum.at(largest, turns.rows, np.abs(by_turn))
+        return Advantages(samples=largest, tokens=by_turn[turns.tokens])
 
     def _scores(self, batch: Batch) -> Scores:
         """pi_old when several steps or the reward need it, pi_ref when beta > 0: one pass each, at the start."""
@@ -256,16 +265,14 @@ class Learner:
         """[S] left out of the loss."""
         return batch.truncated & (self.settings.truncated == "mask")
 
-    def _trained_rows(
-        self, batch: Batch, rows: NDArray[np.int64], advantages: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
+    def _trained_rows(self, batch: Batch, rows: NDArray[np.int64], advantages: Advantages) -> NDArray[np.int64]:
         """Rows whose gradient is not exactly zero. Shares were counted before, so denominators keep the others."""
         rows = rows[~self._masked(batch)[rows]]
         kl_in_loss = self.settings.kl.beta > 0 and self.settings.kl.place == "loss"
         all_pull = kl_in_loss or self.settings.entropy_coefficient > 0 or not self.settings.loss.rests_without_advantage
         if all_pull or not self.settings.compute.skip_neutral_groups:
             return rows
-        return np.asarray(rows[advantages[rows] != 0], dtype=np.int64)
+        return np.asarray(rows[advantages.samples[rows] != 0], dtype=np.int64)
 
     def _minibatches(self, batch: Batch) -> list[NDArray[np.int64]]:
         """Rows of each optimizer step of one epoch: whole groups, dealt in turn."""

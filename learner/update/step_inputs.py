@@ -23,12 +23,26 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Advantages:
+    """Of a batch of S samples with N sampled tokens."""
+
+    samples: NDArray[np.float64]
+    """[S] of whole episodes; where turns are credited by themselves, the largest of a sample's, its sign left out."""
+    tokens: NDArray[np.float64] | None = None
+    """[N] of each token's turn. None: each token has its sample's."""
+
+    @property
+    def of_all(self) -> NDArray[np.float64]:
+        """One by one: of samples, or of tokens where turns are credited by themselves."""
+        return self.samples if self.tokens is None else self.tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepInputs:
     """Of a batch of S samples with N sampled tokens."""
 
     batch: Batch
-    advantages: NDArray[np.float64]
-    """[S]"""
+    advantages: Advantages
     token_weights: NDArray[np.float64]
     """[S] 0 of samples that are not of the step."""
     scores: Scores
@@ -49,7 +63,7 @@ class StepInputs:
         counts: bool = True,
     ) -> LossInputs:
         """Those of [n] tokens of the batch, the `samples` of each counted within [s] `rows`."""
-        device, scores = policy.device, self.scores
+        device, scores, by_turn = policy.device, self.scores, self.advantages.tokens
 
         def of_rows(values: NDArray[np.float64]) -> Tensor:
             return torch.from_numpy(values[rows]).to(device, policy.dtype)
@@ -62,6 +76,7 @@ class StepInputs:
             rollout_logprobs=torch.from_numpy(self.batch.rollout_logprobs[tokens]).to(device),
             reference_logprobs=None if scores.reference is None else scores.reference[tokens].to(device),
             samples=torch.from_numpy(samples).to(device),
-            advantages=of_rows(self.advantages),
+            advantages=of_rows(self.advantages.samples),
             token_weights=of_rows(self.token_weights * counts),
+            turn_advantages=None if by_turn is None else torch.from_numpy(by_turn[tokens]).to(device, policy.dtype),
         )

@@ -18,6 +18,7 @@ from rayzero.rewards.children.control import ControlReader, control_pair, packed
 from rayzero.rewards.children.environment import without_secrets
 from rayzero.rewards.children.fork_server import HEADER
 from rayzero.services.schema.causes import ErrorCause
+from rayzero.services.schema.other_python import OtherPython
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 UNKNOWN = "?"
@@ -107,25 +108,35 @@ class ForkServer:
     """The process that forks, kills and reaps the children."""
 
     def __init__(
-        self, target: str, preload: Sequence[str], warm_up: str, warm_first: bool, environment: Collection[str] = ()
+        self,
+        target: str,
+        preload: Sequence[str],
+        warm_up: str,
+        warm_first: bool,
+        environment: Collection[str] = (),
+        python: OtherPython | None = None,
     ) -> None:
-        """`environment`: variables that children get although they look like secrets."""
+        """`environment`: variables that children get although they look like secrets. `python`: which one runs it; it
+        is given the file of `target`'s module, which must import nothing of rayzero. Raises OSError if it cannot be
+        started."""
+        variables = {"OMP_NUM_THREADS": "1", **without_secrets(os.environ, environment)}
         self._control, theirs = control_pair()
+        arguments = [str(theirs.fileno()), target, warm_up, "1" if warm_first else "", *preload]
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    _own(arguments) if python is None else _other(python, arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,  # what a reward prints must not end up between the caller's results
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C reaches the caller alone, who ends the children in order
+                    env=variables if python is None else python.environment(variables),
+                )
+            except OSError:
+                self._control.close()
+                raise
         self._notices = ControlReader(self._control)
         self._control.setblocking(False)
-        code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-        code += "from rayzero.rewards.children.fork_server import main; "
-        code += f"main({theirs.fileno()}, *sys.argv[2:5], sys.argv[5:])"
-        path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code, path, target, warm_up, "1" if warm_first else "", *preload],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what a reward prints must not end up between the caller's results
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C reaches the caller alone, who ends the children in order
-                env={"OMP_NUM_THREADS": "1", **without_secrets(os.environ, environment)},
-            )
         self.alive = True
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._loop = asyncio.get_running_loop()
@@ -199,6 +210,22 @@ class ForkServer:
             self.alive = False
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
+
+
+def _own(arguments: Sequence[str]) -> list[str]:
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    code += "from rayzero.rewards.children.fork_server import main; "
+    code += "main(int(sys.argv[2]), *sys.argv[3:6], sys.argv[6:])"
+    path = json.dumps([entry or os.getcwd() for entry in sys.path] + [os.getcwd()])
+    return [sys.executable, "-c", code, path, *arguments]
+
+
+def _other(python: OtherPython, arguments: Sequence[str]) -> list[str]:
+    server = "rayzero.rewards.children.fork_server"
+    modules = ("rayzero.rewards.children.control", server, arguments[1].partition(":")[0])
+    return python.command(
+        modules, f"sys.modules[{server!r}].main(int(sys.argv[3]), *sys.argv[4:7], sys.argv[7:])", *arguments
+    )
 
 
 def usage_of(pid: int) -> tuple[str, float]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rayzero.rewards.environments.episode_process import EpisodeProcess
@@ -28,6 +28,7 @@ from rayzero.services.schema.episodes import (
 from rayzero.services.schema.errors import EnvironmentFailed
 from rayzero.services.schema.interfaces import SessionHost
 from rayzero.services.schema.messages import Completion
+from rayzero.services.schema.plain import is_figure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +36,16 @@ class AgentEnd:
     """How an agent ended."""
 
     end: EpisodeEnd | None = None
-    """Why it was ended; None: it ended by itself."""
+    """Why it was ended, or what limit of its own it met; None: it ended by itself."""
     reward: float | None = None
     failure: str = ""
     """What was wrong with it, in words."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Figures of its own."""
+
+
+OWN_LIMITS = (EpisodeEnd.MAX_TURNS, EpisodeEnd.MAX_TOKENS, EpisodeEnd.EPISODE_DEADLINE)
+"""Ends that what runs an agent may name: it met a limit that was set in it, and was judged all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +110,16 @@ class AgentEpisode:
 
 
 def _read(reply: dict[str, object]) -> AgentEnd:
-    reward, failure = reply.get("reward"), reply.get("failure")
-    is_number = isinstance(reward, int | float) and not isinstance(reward, bool)
-    if not (reward is None or is_number) or not isinstance(failure, str):
+    reward, failure, end = reply.get("reward"), reply.get("failure"), reply.get("end")
+    metrics = reply.get("metrics", {})
+    if not (reward is None or is_figure(reward)) or not isinstance(failure, str) or not isinstance(metrics, Mapping):
         return AgentEnd(end=EpisodeEnd.ENVIRONMENT_ERROR, failure="its process answered with something else")
-    return AgentEnd(reward=float(reward) if isinstance(reward, int | float) else None, failure=failure)
+    return AgentEnd(
+        end=next((own for own in OWN_LIMITS if own == end), None),
+        reward=None if reward is None else float(reward),
+        failure=failure,
+        metrics={str(name): float(value) for name, value in metrics.items() if is_figure(value)},
+    )
 
 
 def _judged(record: EpisodeRecord, ended: AgentEnd, seconds: float) -> EpisodeRecord:
@@ -129,6 +141,7 @@ def _judged(record: EpisodeRecord, ended: AgentEnd, seconds: float) -> EpisodeRe
         messages=record.messages,
         environment_s=tuple(waited),
         metrics={
+            **ended.metrics,
             "tool_calls": float(len(calls)),
             "tool_failures": float(sum(bool(call.error) for call in calls)),
         },

@@ -8,7 +8,7 @@ from rayzero.rewards.environments.agent_episode import AgentEpisode
 from rayzero.rewards.environments.agent_work import AgentSpec
 from rayzero.rewards.environments.episode_process import EpisodeProcess
 from rayzero.rewards.environments.process_host import ProcessHost
-from rayzero.services.schema.config.environment import AgentEnvironment
+from rayzero.services.schema.config.environment import AgentEnvironment, VerifiersEnvironment
 from rayzero.services.schema.episodes import EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed
 from rayzero.services.schema.interfaces import SessionHost
@@ -16,8 +16,31 @@ from rayzero.services.schema.interfaces import SessionHost
 TARGET = "rayzero.rewards.environments.agent_work:agent_host"
 
 
-class AgentHost(ProcessHost):
+class AskingHost(ProcessHost):
+    """Of programs that ask the model by themselves: the limits of turns and tokens are their session's to keep."""
+
+    settings: AgentEnvironment | VerifiersEnvironment
+
+    def completed(self, request: EpisodeRequest) -> EpisodeRequest:
+        """With all limits but those of time: the agent asks by itself, so the session refuses."""
+        limits = self.settings.limits
+        return replace(
+            request,
+            tool_parser=self.settings.tool_parser,
+            max_tokens=limits.episode_tokens,
+            max_turns=limits.turns,
+            max_tool_calls=limits.tool_calls,
+        )
+
+    async def drive(self, request: EpisodeRequest, engine: SessionHost, process: EpisodeProcess) -> EpisodeRecord:
+        """See `ProcessHost`."""
+        return await AgentEpisode(request, engine, process, self.settings.limits).run()
+
+
+class AgentHost(AskingHost):
     """Its processes are their agents' parents."""
+
+    settings: AgentEnvironment
 
     def __init__(self, settings: AgentEnvironment) -> None:
         """Cheap: see `ProcessHost`."""
@@ -37,18 +60,3 @@ class AgentHost(ProcessHost):
             await self.close()
             what = self.settings.function or self.settings.command[0]
             raise ActorStartError(f"the agent {what} cannot be used: {error}") from None
-
-    def completed(self, request: EpisodeRequest) -> EpisodeRequest:
-        """With all limits but those of time: the agent asks by itself, so the session refuses."""
-        limits = self.settings.limits
-        return replace(
-            request,
-            tool_parser=self.settings.tool_parser,
-            max_tokens=limits.episode_tokens,
-            max_turns=limits.turns,
-            max_tool_calls=limits.tool_calls,
-        )
-
-    async def drive(self, request: EpisodeRequest, engine: SessionHost, process: EpisodeProcess) -> EpisodeRecord:
-        """See `ProcessHost`."""
-        return await AgentEpisode(request, engine, process, self.settings.limits).run()

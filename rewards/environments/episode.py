@@ -41,6 +41,8 @@ class Episode:
     """After the prompt."""
     environment_s: list[float] = field(default_factory=list)
     """After each turn."""
+    turn_rewards: list[float | None] = field(default_factory=list)
+    """Of each turn that was answered."""
     masked: set[int] = field(default_factory=set)
     """Turns that are not trained on."""
     num_turns: int = 0
@@ -99,10 +101,12 @@ class Episode:
     async def _answer(self, message: ChatMessage) -> Answer:
         started = self.clock()
         self.environment_s.append(0.0)
+        self.turn_rewards.append(None)
         try:
             answer = await self.environment.answer(message)
         finally:
             self.environment_s[-1] = self.clock() - started
+        self.turn_rewards[-1] = answer.reward
         self.messages += answer.messages
         self.num_calls += answer.num_calls
         self.num_failed += answer.num_failed
@@ -120,12 +124,13 @@ class Episode:
             end=end,
             reward=reward,
             messages=tuple(self.messages),
+            turn_rewards=tuple(self.turn_rewards) if any(each is not None for each in self.turn_rewards) else (),
             environment_s=tuple(self.environment_s),
             metrics={"tool_calls": float(self.num_calls), "tool_failures": float(self.num_failed)},
             reason=reason,
         )
         completion = replace(record.completion, end=end, outcome=outcome)
-        completion = _timed(completion, self.environment_s)
+        completion = _answered(completion, self.environment_s, self.turn_rewards)
         return replace(record, completion=without_turns(completion, self.masked))
 
 
@@ -137,16 +142,17 @@ def with_observation(prompt: Prompt, observation: str | None) -> Prompt:
     return replace(prompt, messages=(*before, replace(last, content=last.content + observation)))
 
 
-def _timed(completion: Completion, environment_s: list[float]) -> Completion:
-    """Each turn with the environment's seconds after it. A branch's turns follow those that stand before it."""
-    seconds = iter(environment_s)
+def _answered(completion: Completion, environment_s: list[float], rewards: list[float | None]) -> Completion:
+    """Each turn with the environment's seconds after it, and what it said of the turn. A branch's turns follow those
+    that stand before it."""
+    seconds, given = iter(environment_s), iter(rewards)
 
-    def timed(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-        return tuple(replace(turn, environment_s=next(seconds, 0.0)) for turn in turns)
+    def answered(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        return tuple(replace(turn, environment_s=next(seconds, 0.0), reward=next(given, None)) for turn in turns)
 
-    main = replace(completion, turns=timed(completion.turns))
+    main = replace(completion, turns=answered(completion.turns))
     branches = tuple(
-        replace(branch, completion=replace(branch.completion, turns=timed(branch.completion.turns)))
+        replace(branch, completion=replace(branch.completion, turns=answered(branch.completion.turns)))
         for branch in completion.branches
     )
     return replace(main, branches=branches)

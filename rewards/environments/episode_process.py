@@ -7,6 +7,7 @@ import contextlib
 import os
 import pprint
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from rayzero.rewards.children.child import Child, ChildFailure, ForkServer
@@ -30,7 +31,7 @@ class EpisodeProcess:
 
     @classmethod
     async def start(
-        cls, server: ForkServer, spec: HostSpec | AgentSpec, memory_bytes: int, deadline_s: float
+        cls, server: ForkServer, spec: HostSpec | AgentSpec | Mapping[str, Any], memory_bytes: int, deadline_s: float
     ) -> EpisodeProcess:
         """Fork it, and let it make the environment.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from rayzero.rewards.environments.episode_process import EpisodeProcess
@@ -13,7 +13,7 @@ from rayzero.services.schema.config.environment import PythonEnvironment
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRequest, ToolCall
 from rayzero.services.schema.errors import EnvironmentFailed
 from rayzero.services.schema.messages import ChatMessage
-from rayzero.services.schema.plain import is_finite
+from rayzero.services.schema.plain import is_figure, is_finite
 
 FIRST_OBSERVATION_CHARS = 1_000_000
 """Of what reset appends to the prompt: it is cut nowhere, and a prompt that is too long is dropped as any other."""
@@ -39,6 +39,8 @@ class Answer:
     """Calls that raised, or could not be read."""
     is_malformed: bool = False
     """One of the calls could not be read."""
+    reward: float | None = None
+    """Of this turn alone; None: the environment says nothing of it."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class LiveEnvironment:
     """None: `python` is no tool here."""
     num_calls: int = 0
     _done: bool = field(default=False)
+    _turn_reward: float | None = field(default=None)
 
     async def reset(self, request: EpisodeRequest) -> str | None:
         """What is appended to the prompt's last message.
@@ -72,11 +75,12 @@ class LiveEnvironment:
         Raises:
             EnvironmentFailed: it died.
         """
+        self._turn_reward = None
         try:
             async with asyncio.timeout(self.settings.limits.step_s):
-                if self.settings.tool_parser == "text":
-                    return await self._say(message.content)
-                return await self._call(message.tool_calls)
+                is_text = self.settings.tool_parser == "text"
+                answer = await (self._say(message.content) if is_text else self._call(message.tool_calls))
+                return replace(answer, reward=self._turn_reward)
         except TimeoutError:
             self.process.kill()
             return Answer(end=EpisodeEnd.STEP_DEADLINE)
@@ -161,6 +165,11 @@ class LiveEnvironment:
         if content is not None and not isinstance(content, str):
             raise EnvironmentFailed("its process answered with something that is no text")
         self._done = self._done or reply.get("done") is True
+        reward = reply.get("reward")
+        if reward is not None and not is_figure(reward):
+            raise EnvironmentFailed(f"turn_reward is {reward!r:.40}: set a finite number, or None")
+        if reward is not None:
+            self._turn_reward = float(reward) + (self._turn_reward or 0.0)
         return None if content is None else shown(content, self.settings.limits.observation_chars + 64)
 
 

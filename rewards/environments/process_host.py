@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from rayzero.rewards.children.child import ForkServer
 from rayzero.rewards.environments.agent_work import AgentSpec
 from rayzero.rewards.environments.episode_process import EpisodeProcess
 from rayzero.rewards.environments.session import Session
 from rayzero.rewards.environments.work import HostSpec
-from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment
+from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment, VerifiersEnvironment
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeOutcome, EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import EnvironmentFailed
 from rayzero.services.schema.interfaces import SessionHost
+from rayzero.services.schema.other_python import OtherPython
 
 
 class ProcessHost(ABC):
@@ -23,16 +25,17 @@ class ProcessHost(ABC):
 
     def __init__(
         self,
-        settings: PythonEnvironment | AgentEnvironment,
+        settings: PythonEnvironment | AgentEnvironment | VerifiersEnvironment,
         target: str,
-        spec: HostSpec | AgentSpec,
+        spec: HostSpec | AgentSpec | Mapping[str, Any],
         modules: Iterable[str],
+        python: OtherPython | None = None,
     ) -> None:
-        """Cheap: the server that episodes' processes are forked from comes with the first. They run `target` on `spec`;
-        `modules` are a user's, imported once where the recipe has them preloaded."""
+        """Cheap: the server that episodes' processes are forked from comes with the first. They run `target` on `spec`,
+        plain data for another `python`; `modules` are a user's, imported once where the recipe has them preloaded."""
         self.counts: Counter[str] = Counter()
         """Episodes by their end."""
-        self._base, self._target, self._spec = settings, target, spec
+        self._base, self._target, self._spec, self._python = settings, target, spec, python
         self._preload = [target.partition(":")[0], *(dict.fromkeys(modules) if settings.preload else ())]
         self._server: ForkServer | None = None
 
@@ -44,8 +47,11 @@ class ProcessHost(ABC):
         """
         settings, server = self._base, self._server
         if server is None or not server.alive:
-            dead, server = server, ForkServer(self._target, self._preload, "", False, settings.environment)
-            self._server = server
+            try:
+                new = ForkServer(self._target, self._preload, "", False, settings.environment, self._python)
+            except OSError as error:
+                raise EnvironmentFailed(f"its Python cannot be started: {error}") from None
+            dead, server, self._server = server, new, new
             if dead is not None:
                 await dead.close()  # its socket and its place in the table of processes
         return await EpisodeProcess.start(server, self._spec, settings.memory_bytes, settings.limits.start_s)
@@ -64,6 +70,10 @@ class ProcessHost(ABC):
                 process.kill()
         self.counts[str(record.completion.end)] += 1
         return record
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Look whether it can be used at all. Raises ActorStartError, with what is missing."""
 
     @abstractmethod
     def completed(self, request: EpisodeRequest) -> EpisodeRequest:

@@ -4,7 +4,7 @@
                                  -> {n, tools, methods, has_reward}
     {n, op: reset, row, seed}    -> {n, observation}
     {n, op: call, name, arguments} or {n, op: say, text}
-                                 -> {n, content, failed, done}
+                                 -> {n, content, failed, done, reward}
     {n, op: get_reward}          -> {n, reward}
 
 Imports little: this runs in every child.
@@ -13,6 +13,7 @@ Imports little: this runs in every child.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import random
 import sys
@@ -25,6 +26,8 @@ from rayzero.rewards.environments.observations import shown
 from rayzero.rewards.environments.tools import BUILT_IN
 
 NOT_TOOLS = ("reset", "get_reward")
+ITS_TOOLS = ("offered_tools", "call_tool")
+"""Of an environment that has its tools from elsewhere: their schemas, and a call of one by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +68,11 @@ class EpisodeHost:
 
     def describe(self, with_schemas: bool) -> dict[str, Any]:
         """The tools' JSON schemas, from docstrings and types, and what else there is."""
-        schemas = []
-        if with_schemas:
+        schemas = self.environment.offered_tools() if self._offers() and self.environment is not None else []
+        if with_schemas and self.tools:
             from transformers.utils import get_json_schema  # takes seconds, and a game of whole turns needs none
 
-            schemas = [get_json_schema(tool) for tool in self.tools.values()]
+            schemas += [get_json_schema(tool) for tool in self.tools.values()]
         methods = [method.__name__ for method in self._methods()]
         return {"tools": schemas, "methods": methods, "has_reward": self._reward_of() is not None}
 
@@ -92,6 +95,9 @@ class EpisodeHost:
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A tool's answer."""
+        if name not in self.tools and self._offers() and self.environment is not None:
+            environment = self.environment
+            return self._ask(lambda **given: environment.call_tool(name, given), arguments)
         if name not in self.tools:
             return self._answer(str({"error": f"Tool {name} not found."}), failed=True)
         return self._ask(self.tools[name], arguments)
@@ -120,7 +126,17 @@ class EpisodeHost:
 
     def _answer(self, content: str | None, failed: bool = False) -> dict[str, Any]:
         cut = None if content is None else shown(content, self.spec.observation_chars)
-        return {"content": cut, "failed": failed, "done": bool(getattr(self.environment, "done", False))}
+        done = bool(getattr(self.environment, "done", False))
+        return {"content": cut, "failed": failed, "done": done, "reward": self._turn_reward()}
+
+    def _turn_reward(self) -> float | None:
+        """What the environment says of the turn that it answers; said once."""
+        reward = getattr(self.environment, "turn_reward", None)
+        if reward is None:
+            return None
+        with contextlib.suppress(AttributeError):  # a property of the class
+            self.environment.turn_reward = None  # type: ignore[union-attr]
+        return float(reward)
 
     def _methods(self) -> list[Callable[..., Any]]:
         """The environment's tools. Listed on the class: on the instance every property would be evaluated."""
@@ -130,7 +146,11 @@ class EpisodeHost:
         if not callable(getattr(kind, "reset", None)):
             raise NotAnEnvironment(f"{kind.__name__} has no method reset")
         names = [name for name, _ in inspect.getmembers(kind, predicate=inspect.isfunction)]
-        return [getattr(self.environment, name) for name in names if name not in NOT_TOOLS and not name.startswith("_")]
+        none = (*NOT_TOOLS, *ITS_TOOLS) if self._offers() else NOT_TOOLS
+        return [getattr(self.environment, name) for name in names if name not in none and not name.startswith("_")]
+
+    def _offers(self) -> bool:
+        return all(callable(getattr(type(self.environment), name, None)) for name in ITS_TOOLS)
 
     def _reward_of(self) -> Callable[[], Any] | None:
         if self.environment is None or not callable(getattr(type(self.environment), "get_reward", None)):

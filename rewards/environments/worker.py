@@ -28,6 +28,8 @@ class EnvironmentHost(ProcessHost):
     def __init__(self, settings: PythonEnvironment) -> None:
         """Cheap: see `ProcessHost`."""
         self.settings = settings
+        self.name = settings.factory or ", ".join(settings.tools)
+        """What messages call it."""
         self.tools: tuple[Mapping[str, Any], ...] = ()
         """The JSON schemas that the model's template gets; none where each turn goes to the environment whole."""
         self.has_reward = False
@@ -47,7 +49,7 @@ class EnvironmentHost(ProcessHost):
         Raises:
             ActorStartError: it cannot be made, or its tools cannot be described; names what is missing.
         """
-        what = self.settings.factory or ", ".join(self.settings.tools)
+        what = self.name
         try:
             process = await self.process()
             try:

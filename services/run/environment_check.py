@@ -6,10 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from rayzero.rewards.environments.agent_host import AgentHost
+from rayzero.rewards.environments.hosts import host_of
 from rayzero.rewards.environments.live import LiveEnvironment
 from rayzero.rewards.environments.worker import EnvironmentHost
-from rayzero.services.schema.config.environment import AgentEnvironment, PythonEnvironment, TextArenaEnvironment
+from rayzero.services.schema.config.environment import (
+    AgentEnvironment,
+    AnyEnvironment,
+    VerifiersEnvironment,
+)
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.episodes import EpisodeRequest
 from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, RecipeError
@@ -26,36 +30,37 @@ def check_environment(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[
         RecipeError: it cannot be used; names what is missing.
     """
     settings = recipe.environment
-    if isinstance(settings, TextArenaEnvironment):
-        settings = settings.as_class()
     prompt = next(iter(prompts), None)
-    if isinstance(settings, AgentEnvironment):
+    if settings is None:
+        return
+    if isinstance(settings, AgentEnvironment | VerifiersEnvironment):
         asyncio.run(_look_for(settings, say))
-    elif settings is not None and prompt is not None:
+    elif prompt is not None:
         asyncio.run(_try(recipe, settings, prompt, say))
 
 
-async def _look_for(settings: AgentEnvironment, say: Callable[[str], None]) -> None:
-    """Import the agent's function, or find its program; it is not started, for there is no model yet."""
-    host = AgentHost(settings)
+async def _look_for(settings: AgentEnvironment | VerifiersEnvironment, say: Callable[[str], None]) -> None:
+    """Import the agent's function or the taskset, or find its program; it is not started: there is no model yet."""
+    host = host_of(settings)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await host.start()
     except TimeoutError:
-        say(f"environment: the agent was not looked for, its import takes longer than {PATIENCE_S:g} s")
+        say(f"environment: it was not looked for, its import takes longer than {PATIENCE_S:g} s")
     except ActorStartError as error:
         raise RecipeError(f"environment: {error}") from None
     finally:
         await host.close()
 
 
-async def _try(recipe: Recipe, settings: PythonEnvironment, prompt: Prompt, say: Callable[[str], None]) -> None:
-    host = EnvironmentHost(settings)
+async def _try(recipe: Recipe, settings: AnyEnvironment, prompt: Prompt, say: Callable[[str], None]) -> None:
+    host = host_of(settings)
+    assert isinstance(host, EnvironmentHost)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await host.start()
             process = await host.process()
-            live = LiveEnvironment(process=process, settings=settings)
+            live = LiveEnvironment(process=process, settings=host.settings)
             request = EpisodeRequest(
                 group_id=0, index=0, prompt=prompt, sampling=recipe.training_sampling(0), environment_seed=recipe.seed
             )

@@ -14,12 +14,18 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from rayzero.rewards.environments.agent_host import AskingHost
+from rayzero.rewards.environments.hosts import host_of
 from rayzero.rewards.environments.live import LiveEnvironment
+from rayzero.rewards.environments.process_host import ProcessHost
 from rayzero.rewards.environments.worker import EnvironmentHost
+from rayzero.services.planning.models import resolve_model
+from rayzero.services.run.environment_rows import first_row, request_of
 from rayzero.services.schema.config.environment import PythonEnvironment
-from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRequest, ToolCall
-from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed
-from rayzero.services.schema.messages import ChatMessage, Prompt, Sampling
+from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.episodes import EpisodeEnd, ToolCall
+from rayzero.services.schema.errors import ActorStartError, EnvironmentFailed, UsageError
+from rayzero.services.schema.messages import ChatMessage
 from rayzero.services.schema.printable import printable
 from rayzero.services.schema.terminal import terminal
 
@@ -50,8 +56,25 @@ class TrialEpisode:
 
 
 def check(settings: PythonEnvironment, row: Mapping[str, Any], as_json: bool) -> int:
-    """Try it and print what was found; 0 when all is well."""
-    findings, tools = asyncio.run(_check(settings, row))
+    """Try a class and print what was found; 0 when all is well."""
+    findings, tools = asyncio.run(_check(host_of(settings), row))
+    return _print(findings, tools, as_json)
+
+
+def check_recipe(recipe: Recipe, row: Mapping[str, Any] | None, as_json: bool) -> int:
+    """Try the environment of a recipe, of any kind; 0 when all is well.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if recipe.environment is None:
+        raise UsageError("the recipe has no environment: there is nothing to check")
+    row = first_row(recipe) if row is None else row
+    findings, tools = asyncio.run(_check(host_of(recipe.environment), row, recipe))
+    return _print(findings, tools, as_json)
+
+
+def _print(findings: Sequence[TrialFinding], tools: Sequence[Any], as_json: bool) -> int:
     sound = all(finding.is_well for finding in findings)
     if as_json:
         shown = {"sound": sound, "tools": tools, "findings": [asdict(finding) for finding in findings]}
@@ -70,9 +93,15 @@ def check(settings: PythonEnvironment, row: Mapping[str, Any], as_json: bool) ->
     return 0 if sound else 1
 
 
-async def _check(settings: PythonEnvironment, row: Mapping[str, Any]) -> tuple[list[TrialFinding], list[Any]]:
-    host = EnvironmentHost(settings)
+async def _check(
+    host: ProcessHost, row: Mapping[str, Any], recipe: Recipe | None = None
+) -> tuple[list[TrialFinding], list[Any]]:
     try:
+        if isinstance(host, AskingHost) and recipe is not None:
+            from rayzero.services.run.agent_trial import try_agent  # sessions, and with them transformers
+
+            return await try_agent(recipe, host, row, resolve_model(recipe.model.path)), []
+        assert isinstance(host, EnvironmentHost)
         try:
             await host.start()
         except ActorStartError as error:
@@ -108,7 +137,7 @@ async def _trial(host: EnvironmentHost, row: Mapping[str, Any], seed: int) -> Tr
     try:
         live = LiveEnvironment(process=await host.process(), settings=host.settings, programs=host.programs)
         mark("make")
-        trial.said.append(str(await live.reset(_request(row, seed))))
+        trial.said.append(str(await live.reset(request_of(row, 1, seed))))
         mark("reset")
         for move in moves:
             answer = await live.answer(move)
@@ -176,7 +205,7 @@ def _ends(trial: TrialEpisode) -> TrialFinding:
 def _repeats(first: TrialEpisode, again: TrialEpisode, other: TrialEpisode) -> TrialFinding:
     name = "the same for the same seed"
     if again.said != first.said or again.failure:
-        detail = again.failure or _difference(first.said, again.said)
+        detail = again.failure or difference(first.said, again.said)
         hint = "take `seed` in reset, and draw from random.Random(seed)"
         return TrialFinding(name=name, is_well=False, detail=f"{detail}; {hint}")
     note = "" if other.said != first.said else "; another seed changes nothing"
@@ -187,12 +216,13 @@ def _side_by_side(alone: Sequence[TrialEpisode], pair: Sequence[TrialEpisode]) -
     name = "two at once"
     for one, other in zip(alone, pair, strict=True):
         if one.said != other.said or other.failure:
-            detail = other.failure or _difference(one.said, other.said)
+            detail = other.failure or difference(one.said, other.said)
             return TrialFinding(name=name, is_well=False, detail=f"{detail}: they share a file, a port or a server")
     return TrialFinding(name=name, is_well=True, detail="each as by itself")
 
 
-def _difference(one: Sequence[str], other: Sequence[str]) -> str:
+def difference(one: Sequence[str], other: Sequence[str]) -> str:
+    """Where two episodes part, in words."""
     for number, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             what = "reset" if number == 0 else f"answer {number}"
@@ -203,14 +233,6 @@ def _difference(one: Sequence[str], other: Sequence[str]) -> str:
 def _times(trial: TrialEpisode) -> TrialFinding:
     shown = [f"{step} {1000 * max(seconds):.1f} ms" for step, seconds in trial.seconds.items()]
     return TrialFinding(name="longest step of a kind", is_well=True, detail=", ".join(shown) or "none")
-
-
-def _request(row: Mapping[str, Any], seed: int) -> EpisodeRequest:
-    columns = {name: value for name, value in row.items() if name not in ("prompt", "answer")}
-    message = ChatMessage(role="user", content=str(row.get("prompt", "")))
-    prompt = Prompt(prompt_id="trial", messages=(message,), answer=row.get("answer"), columns=columns)
-    sampling = Sampling(num_completions=1, max_tokens=1)
-    return EpisodeRequest(group_id=0, index=0, prompt=prompt, sampling=sampling, environment_seed=seed)
 
 
 def _shown(move: ChatMessage) -> str:

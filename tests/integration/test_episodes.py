@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from rayzero.services.chaos.agent import ENGINE_NAME
 from rayzero.services.observe.figures import UPDATE_FIGURES, undeclared
 from rayzero.services.schema.episodes import EpisodeEnd
 from rayzero.services.store.json_lines import read_lines
@@ -184,6 +186,70 @@ def test_a_strict_run_repeats_bit_for_bit_also_after_a_kill(played: Path, tmp_pa
     finish(third)
     assert tokens(third) == tokens(played) and figures(third) == figures(played)
     assert audit(third).problems == ()
+
+
+@pytest.mark.long
+def test_agents_lose_their_workers_processes_and_engines_and_no_group_is_lost(tmp_path: Path) -> None:
+    """Killed in the middle of agents' episodes: environment workers, the processes that agents run in, rollout workers
+    and the engines below them. Every group is trained once."""
+    run_dir, updates = tmp_path / "run", 16
+    changes = (
+        f"training.num_updates={updates}", "training.max_staleness=1", "environment.num_workers=2",
+        "rollout.num_workers=2", "rollout.max_num_seqs=32", "evaluation.num_prompts=0",
+    )  # fmt: skip
+    process = start(run_dir, *changes, recipe=AGENT)
+    reach(run_dir, 1, process)
+    killed: list[str] = []
+    kinds = ("environment", "episode", "engine", "rollout")
+    while process.poll() is None and len(killed) < 2 * len(kinds):
+        kind = kinds[len(killed) % len(kinds)]
+        before = len(read_lines(run_dir / "metrics.jsonl"))
+        if victims := victims_of(process, kind):
+            try:
+                victims[len(killed) % len(victims)].kill()
+            except psutil.NoSuchProcess:  # it has ended meanwhile
+                continue
+            killed.append(kind)
+            give_up = time.monotonic() + START_S
+            while process.poll() is None and len(read_lines(run_dir / "metrics.jsonl")) == before:
+                assert time.monotonic() < give_up, f"no update after a kill of {kind}"
+                time.sleep(0.2)
+        time.sleep(0.5)
+    assert process.wait(timeout=1200) == 0, (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert set(kinds) <= set(killed) and audit(run_dir).problems == ()
+    rows = read_lines(run_dir / "metrics.jsonl")
+    assert [row["update"] for row in rows] == list(range(1, updates + 1))
+    groups = [group for file in (run_dir / "rollouts").glob("update_*.jsonl") for group in read_groups(file)]
+    assert len({group.group_id for group in groups}) == len(groups) == 4 * updates, "none lost, none doubled"
+    for group in groups:
+        assert len(group.rollouts) == 4
+        for rollout in group.rollouts:
+            assert rollout.verdict.is_error or rollout.completion.turns
+
+
+def victims_of(process: subprocess.Popen[bytes], kind: str) -> list[psutil.Process]:
+    """Processes of a run of that kind, of those that live."""
+    below = {each: _title(each) for each in _below(psutil.Process(process.pid))}
+    actors = [each for each, title in below.items() if "EnvironmentActor" in title]
+    if kind == "environment":
+        return actors
+    if kind == "episode":
+        return [child for actor in actors for child in _below(actor) if not _below(child)]
+    if kind == "engine":
+        return [each for each, title in below.items() if title.startswith(ENGINE_NAME)]
+    return [each for each, title in below.items() if "RolloutActor" in title]
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return list(process.children(recursive=True))
+    return []
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline()) or str(process.name())
+    return ""
 
 
 @pytest.mark.long

@@ -50,6 +50,34 @@ def batch_advantages(groups: list[list[float]], name: str) -> list[list[float]]:
     ]
 
 
+def turn_credits(
+    groups: list[list[tuple[list[float | None], float]]], credit: str, discount: float, name: str
+) -> list[list[list[float]]]:
+    """Of each group's episodes (what was said of each turn, the episode's reward) the advantage of each turn: its own
+    reward and all later ones, discounted, among those of all turns of the group."""
+    returns: list[list[list[float]]] = []
+    for group in groups:
+        returns.append([])
+        for said, reward in group:
+            own = []
+            for number, value in enumerate(said):
+                if credit == "discounted":
+                    own.append(0.0 if value is None else value)
+                    continue
+                known = [each for each in said[:number] if each is not None]
+                before = known[-1] if known else 0.0
+                own.append(0.0 if value is None else value - before)
+            own[-1] += reward - sum(own)
+            turns = range(len(own))
+            returns[-1].append([sum(own[k] * discount ** (k - turn) for k in turns if k >= turn) for turn in turns])
+    advantages = batch_advantages([[each for episode in group for each in episode] for group in returns], name)
+    shared: list[list[list[float]]] = []
+    for group_returns, flat in zip(returns, advantages, strict=True):
+        rest = iter(flat)
+        shared.append([[next(rest) for _ in episode] for episode in group_returns])
+    return shared
+
+
 def gdpo_advantages(groups: list[list[dict[str, tuple[float, float]]]]) -> list[list[float]]:
     """GDPO: of each completion its components' (weight, score); one that is missing does not apply."""
     summed: list[list[float]] = []

@@ -38,6 +38,8 @@ class Tokens:
     """[s]"""
     samples: Tensor
     """[n] int64: which completion each token is of."""
+    turn_advantages: Tensor | None = None
+    """[n] of each token's turn, where turns are credited by themselves (`learner.credit`)."""
 
     @property
     def log_ratios(self) -> Tensor:
@@ -47,7 +49,7 @@ class Tokens:
     @property
     def token_advantages(self) -> Tensor:
         """[n]"""
-        return self.advantages[self.samples]
+        return self.advantages[self.samples] if self.turn_advantages is None else self.turn_advantages
 
     def per_sample_sum(self, values: Tensor) -> Tensor:
         """[n] -> [s], summed over each completion's tokens."""
@@ -133,6 +135,11 @@ class Loss(Section):
     @abstractmethod
     def token_weights(self, shape: BatchShape) -> TokenWeights:
         """[S] the weight of each token of each sample, from the shape of the whole batch: all denominators."""
+
+    @property
+    def has_one_ratio(self) -> bool:
+        """Whether all tokens of a completion have one value, and turns cannot be credited by themselves."""
+        return False
 
     def reward_shaping(self, lengths: NDArray[np.int64], max_tokens: int) -> NDArray[np.float64]:
         """[S] what is added to each reward, from completion lengths and the rollout's token limit."""

@@ -45,6 +45,11 @@ class GrpoLoss(Loss):
             return token_surrogate(tokens, self)
         return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, self)
 
+    @property
+    def has_one_ratio(self) -> bool:
+        """The product, or mean, over its tokens."""
+        return self.ratio == "sequence"
+
     def token_weights(self, shape: BatchShape) -> TokenWeights:
         """Mean over completions."""
         return mean_of_completions(shape)

@@ -35,6 +35,11 @@ class GspoLoss(Loss):
         """-min(s A, clip(s) A), s = (prod_t pi_theta / pi_old)^(1/T) (https://arxiv.org/abs/2507.18071 eq. 5 and 7)."""
         return sequence_surrogate(tokens.per_sample_mean(tokens.log_ratios), tokens, self)
 
+    @property
+    def has_one_ratio(self) -> bool:
+        """The product, or mean, over its tokens."""
+        return True
+
     def token_weights(self, shape: BatchShape) -> TokenWeights:
         """Mean over completions."""
         return mean_of_completions(shape)

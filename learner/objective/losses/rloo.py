@@ -39,6 +39,11 @@ class RlooLoss(Loss):
         """
         return sequence_surrogate(tokens.per_sample_sum(tokens.log_ratios), tokens, self)
 
+    @property
+    def has_one_ratio(self) -> bool:
+        """The product, or mean, over its tokens."""
+        return True
+
     def token_weights(self, shape: BatchShape) -> TokenWeights:
         """Mean over completions, each worth its value once: 1 / (S * T)."""
         return np.asarray(1.0 / (len(shape.lengths) * np.maximum(shape.lengths, 1)), dtype=np.float64)

@@ -114,7 +114,8 @@ class PythonEnvironment(EpisodeSettings):
     factory: FunctionName | None = None
     """`module:Class`, made anew for every episode: `reset(**row)` returns what is appended to the prompt, or None;
     every other public method is a tool, described by its docstring and its types; `get_reward()`, if it has one, gives
-    the reward at the end; an attribute `done` that is true ends the episode. Empty: there are `tools` alone."""
+    the reward at the end; an attribute `done` that is true ends the episode, and `turn_reward`, if it is set, says what
+    the turn was worth (`learner.credit`). Empty: there are `tools` alone."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the class."""
     tools: tuple[ToolName, ...] = ()
@@ -167,6 +168,46 @@ class AgentEnvironment(EpisodeSettings):
         return self
 
 
+class VerifiersEnvironment(EpisodeSettings):
+    """A v1 taskset of the package verifiers 0.4: its agents ask the model over OpenAI's API, its rewards are the
+    episode's. It runs in a Python of its own, which has verifiers; rayzero's need not."""
+
+    kind: Literal["verifiers"] = "verifiers"
+    python: str = Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")
+    """The Python that has verifiers, `venv/bin/python`: made with `python3 -m venv venv` and `venv/bin/pip install
+    verifiers==0.4.0`. The Python of every node that has environment workers, at the same path."""
+    taskset: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,127}$")
+    """Its id, as verifiers has it: the name of the module that holds it."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the taskset (verifiers' `--env.taskset.…`)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of verifiers' environment (its `--env.…`): `id`, and for each of its agents, by role, `harness`,
+    `runtime`, `client`, …. Without them each agent is a conversation with the task's tools, on this machine, of at most
+    `limits.turns` turns: `{agent: {harness: {id: bash}, runtime: {type: docker}}}` gives it a shell."""
+    folder: str | None = None
+    """Where the taskset's module lies, if it is neither installed in that Python nor in the current directory."""
+    preload: bool = True
+    """Import verifiers and the taskset once, before processes are forked. Turn off for a taskset that starts threads or
+    opens connections when imported: each episode then imports all of it anew, which takes seconds."""
+
+    @property
+    def module(self) -> str:
+        """What verifiers imports for the taskset: `owner/my-taskset@1.0` is `my_taskset`."""
+        return self.taskset.rpartition("/")[2].partition("@")[0].replace("-", "_").lower()
+
+    @model_validator(mode="after")
+    def _says_each_thing_once(self) -> VerifiersEnvironment:
+        if "taskset" in self.options:
+            raise ValueError("options.taskset: write it as taskset and arguments")
+        if "id" in self.arguments:
+            raise ValueError("arguments.id: write it as taskset")
+        if "." in self.module:
+            raise ValueError(
+                f"taskset: {self.taskset}: verifiers imports one module by its name: name its folder in folder"
+            )
+        return self
+
+
 class TextArenaEnvironment(EpisodeSettings):
     """A game of textarena that one player plays, in whole turns. What it draws, it draws by the episode's seed."""
 
@@ -202,6 +243,57 @@ class TextArenaEnvironment(EpisodeSettings):
         return self
 
 
+class OpenEnvEnvironment(EpisodeSettings):
+    """A server of OpenEnv, each episode in a session of its own: in whole turns with `tool_parser: text`; else the
+    model calls the server's tools, or, where it has none, its one tool `step`."""
+
+    kind: Literal["openenv"] = "openenv"
+    limits: PythonLimits = PythonLimits()
+    """What one episode may use."""
+    malformed: Malformed = "observe"
+    """A tool call that cannot be read: as of a Python class."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$")
+    """Of a server that is there: `http://host:8000`. Either this or `command`. It must hold as many sessions as all
+    workers' `concurrent_episodes` together: an episode waits for one for `limits.start_s`."""
+    command: tuple[str, ...] = Field(default=(), max_length=1000)
+    """A program and its arguments, no shell, which each environment worker starts; `{port}` in a word is the port on
+    which it is to serve loopback (also in the variable PORT). One that ends is started again with the next episode."""
+    action: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*$")
+    """Field of an action that takes a whole turn. Empty: the only one that the server's schema demands. A turn that is
+    a JSON object is an action as it stands."""
+    observation: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*(\.\w+)*$")
+    """Field of an observation that the model sees. Empty: the only one, where that is a text; else all, as JSON."""
+    reset: dict[str, Any] = Field(default_factory=dict)
+    """What its reset is given besides a seed."""
+    columns: tuple[str, ...] = ()
+    """Columns of the row that its reset is given, too."""
+    reward: Literal["sum", "last"] = "sum"
+    """The episode's reward: the sum of its steps', or the last one."""
+
+    def as_class(self, url: str = "") -> PythonEnvironment:
+        """The class that speaks to it."""
+        shared = {name: getattr(self, name) for name in EpisodeSettings.model_fields}
+        name = "OpenEnvTurns" if self.tool_parser == "text" else "OpenEnvTools"
+        arguments = {
+            "url": url, "action": self.action, "observation": self.observation, "options": self.reset,
+            "columns": list(self.columns), "reward": self.reward,
+        }  # fmt: skip
+        factory = f"rayzero.rewards.environments.openenv_session:{name}"
+        return PythonEnvironment.model_validate(
+            {**shared, "factory": factory, "arguments": arguments, "malformed": self.malformed}
+        )
+
+    @model_validator(mode="after")
+    def _is_one_server(self) -> OpenEnvEnvironment:
+        if (self.url is None) == (not self.command):
+            raise ValueError("give a url (http://host:port) or a command (a list of words), one of the two")
+        if self.command and not any("{port}" in word for word in self.command):
+            raise ValueError("command: no word has {port} in it: the server must serve where it is asked")
+        if self.action is not None and self.tool_parser != "text":
+            raise ValueError("action takes whole turns: it needs tool_parser: text")
+        return self
+
+
 def _kind(given: Any) -> str:
     kind = given.get("kind", "python") if isinstance(given, Mapping) else getattr(given, "kind", "python")
     return str(kind)
@@ -210,6 +302,8 @@ def _kind(given: Any) -> str:
 AnyEnvironment = Annotated[
     Annotated[PythonEnvironment, Tag("python")]
     | Annotated[AgentEnvironment, Tag("agent")]
+    | Annotated[VerifiersEnvironment, Tag("verifiers")]
+    | Annotated[OpenEnvEnvironment, Tag("openenv")]
     | Annotated[TextArenaEnvironment, Tag("textarena")],
     Discriminator(_kind),
 ]

@@ -12,6 +12,7 @@ from rayzero.learner.objective.losses.dr_grpo import DrGrpoLoss
 from rayzero.learner.objective.losses.grpo import GrpoLoss
 from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.services.schema.config.base import Section
+from rayzero.services.schema.config.credit import CreditSettings, EpisodeCredit
 from rayzero.services.schema.config.file_path import HomePath
 from rayzero.services.schema.config.rejection import Rejection
 
@@ -249,6 +250,9 @@ class LearnerSettings(Section):
     advantage: AdvantageName | None = None
     """How rewards become advantages. Empty: as the loss was published (grpo: std_normalised). `none`: rewards are only
     watched, and the KL term alone trains."""
+    credit: CreditSettings = EpisodeCredit()
+    """Which of an episode's turns is credited with what: `{name: discounted}` and `{name: progress}` give each turn an
+    advantage of its own, from the rewards that its environment says of it."""
     kl: KlSettings = KlSettings()
     """Reference policy."""
     entropy_coefficient: float = Field(default=0.0, ge=0)
@@ -293,6 +297,27 @@ class LearnerSettings(Section):
             )
         if self.advantage == "none" and self.kl.place == "reward":
             raise ValueError("advantage: none with kl.place: reward teaches nothing: set kl.place: loss")
+        return self
+
+    @model_validator(mode="after")
+    def _turns_can_be_credited(self) -> LearnerSettings:
+        if self.credit.name == "episode":
+            return self
+        if self.loss.has_one_ratio:
+            raise ValueError(
+                f"credit: {self.credit.name} gives each turn a value of its own, and loss {self.loss.name} gives all "
+                "tokens of an episode one: choose a loss with a ratio a token, or credit: {name: episode}"
+            )
+        if self.advantage_name in ("component_normalised", "none"):
+            raise ValueError(
+                f"credit: {self.credit.name} shares out one reward, and advantage: {self.advantage_name} has not one: "
+                "choose another advantage"
+            )
+        if any(rule.name == "off_policy_mask" for rule in self.rejection):
+            raise ValueError(
+                f"rejection: off_policy_mask asks for the sign of an episode's advantage, and credit: "
+                f"{self.credit.name} gives each turn its own: leave one of them out"
+            )
         return self
 
     @property

@@ -10,7 +10,7 @@ from rayzero.services.schema.config.answer_fit import check_answers_fit
 from rayzero.services.schema.config.base import Section
 from rayzero.services.schema.config.cluster import ClusterSettings
 from rayzero.services.schema.config.data import DataSettings
-from rayzero.services.schema.config.environment import AnyEnvironment
+from rayzero.services.schema.config.environment import AnyEnvironment, OpenEnvEnvironment, PythonEnvironment
 from rayzero.services.schema.config.learner import LearnerSettings
 from rayzero.services.schema.config.model import ModelSettings
 from rayzero.services.schema.config.observe import ObserveSettings
@@ -145,10 +145,21 @@ class Recipe(Section):
             for name, component in rubric.items()
             if component.kind == "environment"
         ]
+        credit = self.learner.credit.name
+        if credit != "episode" and not isinstance(self.environment, PythonEnvironment | OpenEnvEnvironment):
+            raise ValueError(
+                f"learner.credit: {credit} needs rewards of single turns, which environments of kind python and "
+                "openenv can give: choose one, or learner.credit: {name: episode}"
+            )
         if self.environment is None:
             if needed:
                 raise ValueError(f"{needed[0]} asks an environment, and there is none: add one under environment")
             return self
+        if credit != "episode" and getattr(self.environment, "malformed", "") == "mask":
+            raise ValueError(
+                f"environment.malformed: mask leaves turns out, and learner.credit: {credit} gives each its share: "
+                "choose observe or end, or learner.credit: {name: episode}"
+            )
         if self.rollout.prompt_template == "r1_zero":
             raise ValueError(
                 "rollout.prompt_template: r1_zero renders one question, and environment has a conversation: choose "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rayzero.services.schema.episodes import Branch
+from rayzero.services.schema.episodes import Branch, Turn
 from rayzero.services.schema.messages import Completion, Group, Rollout, VersionSpan
 from tests.unit.learner.kit import VOCABULARY, make_group
 
@@ -76,6 +76,24 @@ def episode_group(
         else:
             rollouts.append(rollout)
     return replace(group, rollouts=tuple(rollouts))
+
+
+def with_turns(group: Group, seed: int) -> Group:
+    """Each run of sampled tokens as a turn, of which the environment says something, or nothing."""
+    rng = np.random.default_rng(seed)
+
+    def turned(path: Completion) -> Completion:
+        sampled = np.ones(path.num_tokens, bool) if path.is_sampled is None else path.is_sampled
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], sampled, [False]]).astype(int))).reshape(-1, 2)
+        turns = tuple(
+            Turn(start=start, end=end, finish_reason="stop", reward=float(rng.random()) if rng.random() < 0.6 else None)
+            for start, end in edges.tolist()
+        )
+        branches = tuple(replace(branch, completion=turned(branch.completion)) for branch in path.branches)
+        return replace(path, turns=turns, branches=branches)
+
+    rollouts = tuple(replace(rollout, completion=turned(rollout.completion)) for rollout in group.rollouts)
+    return replace(group, rollouts=rollouts)
 
 
 def contexts(group: Group, completion: Completion) -> list[NDArray[np.int64]]:

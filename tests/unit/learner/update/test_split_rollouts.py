@@ -21,8 +21,10 @@ from rayzero.learner.objective.loss import LossInputs, LossOutputs, microbatch_l
 from rayzero.learner.objective.losses.base import AGGREGATIONS, BatchShape, Tokens
 from rayzero.learner.update.step_inputs import Scores
 from rayzero.services.schema.config.learner import LearnerSettings
+from rayzero.services.schema.episodes import Turn
 from rayzero.services.schema.messages import Group
-from tests.unit.learner.episodes import episode_group, own_model, row_by_row
+from tests.reference.objectives import turn_credits
+from tests.unit.learner.episodes import episode_group, own_model, row_by_row, with_turns
 from tests.unit.learner.kit import gradient, make_learner
 
 LOSSES: list[dict[str, Any]] = [
@@ -36,6 +38,8 @@ LOSSES: list[dict[str, Any]] = [
     {"loss": {"name": "reinforce++"}, "correction": {"name": "rollout_as_old"}},
     {"loss": {"name": "sapo"}, "correction": {"name": "none"}},
     {"loss": {"name": "custom", "function": f"{__name__}:own_loss"}},
+    {"loss": {"name": "grpo"}, "credit": {"name": "discounted", "discount": 0.8}},
+    {"loss": {"name": "dapo"}, "credit": {"name": "progress"}, "advantage": "batch_normalised"},
 ]  # fmt: skip
 
 
@@ -48,8 +52,8 @@ def own_loss(tokens: Tokens) -> Tensor:
 def some_episodes(seed: int, max_branches: int = 5) -> list[Group]:
     rng = np.random.default_rng(seed)
     return [
-        episode_group(rng, [1.0, 0.0, 0.3], group_id=0, prompt_length=6, max_branches=max_branches),
-        episode_group(rng, [0.0, 1.0, np.nan, 1.0], group_id=1, prompt_length=3, max_branches=max_branches),
+        with_turns(episode_group(rng, rewards, group_id=group, prompt_length=length, max_branches=max_branches), seed)
+        for group, (rewards, length) in enumerate([([1.0, 0.0, 0.3], 6), ([0.0, 1.0, np.nan, 1.0], 3)])
     ]
 
 
@@ -83,11 +87,40 @@ def by_rows(model: Any, groups: Sequence[Group], changes: dict[str, Any]) -> tup
             samples=torch.repeat_interleave(torch.arange(len(lengths)), torch.from_numpy(lengths)),
             advantages=torch.from_numpy(ADVANTAGES[chosen.advantage_name](rewards, owners)),
             token_weights=torch.from_numpy(weigh(shape)),
+            turn_advantages=None if chosen.credit.name == "episode" else of_turns(groups, chosen),
         ),
         chosen,
     )
     outputs.loss.backward()
     return outputs, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def of_turns(groups: Sequence[Group], chosen: LearnerSettings) -> Tensor:
+    """[N] each token's, turn by turn, by the slow reference."""
+    assert chosen.credit.name != "episode"
+    nothing = Turn(start=0, end=0, finish_reason="stop")
+    turns = [
+        [[turn for path in rollout.completion.paths for turn in path.turns] or [nothing] for rollout in group.judged]
+        for group in groups
+    ]
+    said = [
+        [
+            ([turn.reward for turn in own], rollout.verdict.reward)
+            for own, rollout in zip(each, group.judged, strict=True)
+        ]
+        for each, group in zip(turns, groups, strict=True)
+    ]
+    given = turn_credits(said, chosen.credit.name, chosen.credit.discount, chosen.advantage_name)
+    return torch.tensor(
+        [
+            value
+            for of_group, advantages in zip(turns, given, strict=True)
+            for own, values in zip(of_group, advantages, strict=True)
+            for turn, value in zip(own, values, strict=True)
+            for _ in range(turn.start, turn.end)
+        ],
+        dtype=torch.float64,
+    )
 
 
 def plain_head(hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float, **_: Any) -> list[Tensor]:

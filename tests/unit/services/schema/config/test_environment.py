@@ -84,6 +84,9 @@ def test_a_recipe_holds_environment_and_rubric_together() -> None:
         (GAME, {"rollout": {"prompt_template": "r1_zero"}}, "choose chat or text"),
         ({**GAME, "limits": {"turn_tokens": 2000}}, {}, "leaves no room for a prompt"),
         (GAME, {"deadlines": {"group_s": 100}}, r"must be longer than environment\.limits\.episode_s"),
+        (None, {"learner": {"credit": {"name": "discounted"}}}, "credit: discounted needs rewards of single turns"),
+        ({"kind": "agent", "function": "my:agent"}, {"learner": {"credit": {"name": "progress"}}}, "kind python and"),
+        ({**GAME, "malformed": "mask"}, {"learner": {"credit": {"name": "progress"}}}, "mask leaves turns out"),
     ],
 )
 def test_what_does_not_fit_the_rest_is_refused(environment: Any, sections: Any, said: str) -> None:
