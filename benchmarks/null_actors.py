@@ -153,7 +153,7 @@ class UpdateTimes(list[tuple[float, float]]):
     def on_drop(self, group: Group, reason: str) -> None:
         """Nothing to note."""
 
-    async def save(self, controller: Controller, accuracy: float | None) -> None:
+    async def save(self, controller: Controller) -> None:
         """Nothing to save."""
 
 

@@ -53,5 +53,6 @@ def as_figure(value: float | None, form: str = ".3g") -> str:
 
 def with_interval(mean: float, standard_error: float | None, form: str) -> str:
     """`82.4% ± 9.0%`: a mean and half of its 95 % interval; the mean alone where no error is known."""
-    known = standard_error is not None and math.isfinite(standard_error)
-    return format(mean, form) + (f" ± {Z95 * standard_error:{form}}" if known else "")
+    if standard_error is None or not math.isfinite(standard_error):
+        return format(mean, form)
+    return f"{mean:{form}} ± {Z95 * standard_error:{form}}"
