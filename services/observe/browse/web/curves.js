@@ -90,7 +90,7 @@ function curve(title, lines, runs, withEvaluations) {
   const y = (value) => 6 + (1 - (scale(value) - low) / (high - low)) * (HEIGHT - BOTTOM - 8);
   const image = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", tabindex: 0, "aria-label": spoken(title, series) });
   for (const value of [low, high].map((v) => (chosen.log ? 10 ** v : v))) {
-    image.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }), label(0, y(value) + 3, figure(value, 2)));
+    image.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }), label(0, y(value) + 3, onAxis(value)));
   }
   image.append(label(LEFT, HEIGHT - 2, x0), label(WIDTH - 20, HEIGHT - 2, x1));
   const trace = (points) => points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ");
@@ -105,6 +105,9 @@ function curve(title, lines, runs, withEvaluations) {
 }
 
 /** Values under the pointer or the arrow keys; a drag zooms in, Escape or a double click goes back. */
+// No digit behind the point of 5e-14: it would run into the curve.
+const onAxis = (value) => (value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(0) : figure(value, 2));
+
 function letRead(image, series, { x, x0, x1 }) {
   const mark = svg("line", { class: "mark", y1: 0, y2: HEIGHT - BOTTOM, visibility: "hidden" });
   const band = svg("rect", { class: "band", y: 0, height: HEIGHT - BOTTOM, visibility: "hidden" });
