@@ -59,13 +59,13 @@ def _signatures(tree: ast.Module, name: str) -> Iterator[inspect.Signature]:
         if not isinstance(node, ast.FunctionDef) or node.name != name or node.decorator_list:
             continue
         kinds, given = inspect.Parameter, node.args
-        by_place = [(each.arg, kinds.POSITIONAL_ONLY) for each in given.posonlyargs]
-        by_place += [(each.arg, kinds.POSITIONAL_OR_KEYWORD) for each in given.args]
+        by_place = (*given.posonlyargs, *given.args)
         required = len(by_place) - len(given.defaults)
-        parameters = [
-            inspect.Parameter(key, kind, default=kinds.empty if place < required else None)
-            for place, (key, kind) in enumerate(by_place)
-        ]
+        parameters = []
+        for place, each in enumerate(by_place):
+            kind = kinds.POSITIONAL_ONLY if place < len(given.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD
+            value = kinds.empty if place < required else None
+            parameters.append(inspect.Parameter(each.arg, kind, default=value))
         if given.vararg:
             parameters.append(inspect.Parameter(given.vararg.arg, kinds.VAR_POSITIONAL))
         for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
