@@ -190,6 +190,7 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
             "every token of this batch that has an advantage is masked, rejected or clipped: nothing was learnt"
             if advantages.any()
             else "all rewards are equal within every group of this batch: nothing was learnt from it"
+            + ("" if any(record.trained_tokens for record in records) else ", and the loss was not computed")
         )
     return tuple(dict.fromkeys(warnings))
 

@@ -160,6 +160,10 @@ def soft_gate(ratio: float, advantage: float, loss: dict[str, Any]) -> float:
     return 4 / tau / (1 + math.exp(-tau * (ratio - 1))) * advantage
 
 
+CLIPPED = ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++")
+"""Losses whose ratio, or its weight, is cut between two bounds."""
+
+
 def completion_values(completion: Completion, advantage: float, loss: dict[str, Any]) -> list[float]:
     """What is maximised for each token of one completion, before correction and denominators."""
     policy, old = completion["policy"], completion["old"]
@@ -167,6 +171,8 @@ def completion_values(completion: Completion, advantage: float, loss: dict[str, 
     ratios = [math.exp(a - b) for a, b in zip(policy, old, strict=True)]
     if name == "sapo":
         return [soft_gate(ratio, advantage, loss) for ratio in ratios]
+    if name not in CLIPPED:
+        raise NotImplementedError(f"completion_values has no branch for {name}: write down what it maximises")
     low, high = loss["clip_low"], loss["clip_high"]
     if name == "cispo":
         frozen = completion.get("frozen_ratios", ratios)

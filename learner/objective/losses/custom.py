@@ -98,12 +98,25 @@ def load_function(name: str, arguments: Mapping[str, Any]) -> Callable[..., Any]
     if not callable(found):
         raise RecipeError(f"learner.loss.function: {name} is no function")
     try:
-        inspect.signature(found).bind(None, **arguments)
-    except TypeError as error:
-        raise RecipeError(f"learner.loss.arguments do not fit {name}: {error}") from None
-    except ValueError:  # it has no signature to look at
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # it has none to look at
         pass
+    else:
+        check_arguments(name, signature, arguments)
     return found  # type: ignore[no-any-return]
+
+
+def check_arguments(name: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
+    """Whether a function of this name and signature takes tokens and these arguments.
+
+    Raises:
+        RecipeError: it does not; names its parameters.
+    """
+    try:
+        signature.bind(None, **arguments)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "nothing"
+        raise RecipeError(f"learner.loss.arguments do not fit {name}: {error}; its parameters: {takes}") from None
 
 
 def _described(value: Any) -> str:

@@ -17,6 +17,14 @@ from rayzero.learner.objective.losses.rloo import RlooLoss
 from rayzero.learner.objective.losses.sapo import SapoLoss
 
 LossSettings = Annotated[
-    GrpoLoss | DrGrpoLoss | DapoLoss | GspoLoss | CispoLoss | RlooLoss | ReinforcePlusPlusLoss | SapoLoss | CustomLoss,
+    GrpoLoss  # one name a line: a further one is a further line
+    | DrGrpoLoss
+    | DapoLoss
+    | GspoLoss
+    | CispoLoss
+    | RlooLoss
+    | ReinforcePlusPlusLoss
+    | SapoLoss
+    | CustomLoss,
     Field(discriminator="name"),
 ]

@@ -321,21 +321,27 @@ def test_a_nan_from_the_sampler_counts_nothing() -> None:
         assert policy.grad is not None and policy.grad.isfinite().all() and policy.grad[1] == 0
 
 
-def test_a_broken_ratio_stays_finite() -> None:
-    for loss in LOSS_SETTINGS:
-        batch = two_completions([[-0.1, HALF], [-0.1]], [[-900.0, HALF], [-900.0]])
-        settings = LearnerSettings.model_validate({"loss": loss, "kl": {"beta": 0.1}})
-        outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
-        outputs.loss.backward()
-        assert policy.grad is not None and policy.grad.isfinite().all()
+@pytest.mark.parametrize("loss", LOSS_SETTINGS, ids=label)
+def test_a_broken_ratio_stays_finite(loss: dict[str, Any]) -> None:
+    batch = two_completions([[-0.1, HALF], [-0.1]], [[-900.0, HALF], [-900.0]])
+    settings = LearnerSettings.model_validate({"loss": loss, "kl": {"beta": 0.1}})
+    outputs, policy = trained_loss(batch, [[1.0, -1.0]], settings)
+    outputs.loss.backward()
+    assert policy.grad is not None and policy.grad.isfinite().all()
 
 
-def test_all_empty_completions_lose_nothing() -> None:
-    for loss in LOSS_SETTINGS:
-        outputs, _ = trained_loss(
-            two_completions([[], []], [[], []]), [[1.0, -1.0]], LearnerSettings.model_validate({"loss": loss})
-        )
-        assert outputs.loss.item() == 0
+@pytest.mark.parametrize("loss", LOSS_SETTINGS, ids=label)
+def test_all_empty_completions_lose_nothing(loss: dict[str, Any]) -> None:
+    settings = LearnerSettings.model_validate({"loss": loss})
+    outputs, _ = trained_loss(two_completions([[], []], [[], []]), [[1.0, -1.0]], settings)
+    assert outputs.loss.item() == 0
+
+
+def test_the_loops_refuse_a_loss_that_they_do_not_know() -> None:
+    batch = two_completions([[HALF], [HALF]], [[HALF], [HALF]])
+    for settings in ({"name": "new"}, {"name": "new", "clip_low": 0.2, "clip_high": 0.2}):
+        with pytest.raises(NotImplementedError, match="completion_values has no branch for new"):
+            objectives.objective(batch, [[1.0, -1.0]], settings, {"name": "none"})
 
 
 def test_overlong_penalty_hand_computed() -> None:

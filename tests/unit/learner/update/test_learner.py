@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.objective.losses.custom import CustomLoss
+from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.learner.update import stop_conditions
 from rayzero.learner.update.checkpoint import load_learner, save_learner
 from rayzero.learner.update.learner import Learner
@@ -53,7 +55,9 @@ def _k3(learner: Learner, group: Group, index: int) -> float:
     return float(np.mean(np.expm1(gap) - gap))
 
 
-LOSSES = ["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"]
+LOSSES = [
+    str(loss.model_fields["name"].default) for loss in get_args(get_args(LossSettings)[0]) if loss is not CustomLoss
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

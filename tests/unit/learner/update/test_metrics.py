@@ -22,6 +22,13 @@ def uniform_groups() -> list[Group]:
     return [make_group(rng, [6, 9], [1, 1], group_id=0), make_group(rng, [3, 0, 5], [0, 0, 0], group_id=1)]
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_equal_rewards_are_warned_of_and_whether_the_loss_was_computed(tiny_model: Path, skip: bool) -> None:
+    learner = make_learner(tiny_model, compute={"skip_neutral_groups": skip})
+    (warning,) = [each for each in learner.update(uniform_groups(), 1).warnings if "all rewards are equal" in each]
+    assert warning.endswith("nothing was learnt from it, and the loss was not computed" if skip else "learnt from it")
+
+
 def test_a_batch_of_equal_rewards_is_watched_too(tiny_model: Path) -> None:
     """Nothing is learned from it, but a sampler that computes something else shows in it as well as in any other."""
     watch = {"ess_warn": 0, "ess_stop": 0, "min_tokens": 1}

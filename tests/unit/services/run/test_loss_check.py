@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,21 @@ except ImportError:
 """
 
 
-def recipe(function: str) -> Recipe:
+CLIPPED = """
+raise RuntimeError("imported")
+def clipped(tokens, clip_low, /, clip_high=0.2, *rest, floor, ceiling=1.0): ...
+def soft(tokens, clip_high=0.2): ...
+def open_(tokens, **settings): ...
+@wrapped
+def decorated(tokens): ...
+def twice(tokens): ...
+twice = soft
+"""
+
+
+def recipe(function: str, **arguments: Any) -> Recipe:
     content = make_recipe().model_dump(mode="json")
-    content["learner"]["loss"] = {"name": "custom", "function": function}
+    content["learner"]["loss"] = {"name": "custom", "function": function, "arguments": arguments}
     return validate_recipe(content, {}, default_origin="x.yaml")
 
 
@@ -40,6 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "plain_losses.py").write_text(PLAIN)
+    (tmp_path / "clipped_losses.py").write_text(CLIPPED)
     (tmp_path / "star_losses.py").write_text(SOURCE)
     (tmp_path / "broken_losses.py").write_text("def f(:\n")
 
@@ -66,3 +80,27 @@ def test_what_the_source_names_passes(name: str) -> None:
 def test_what_is_not_there_is_named(function: str, sentence: str) -> None:
     with pytest.raises(RecipeError, match=rf"learner\.loss\.function: {function} .*{sentence}"):
         check_loss(recipe(function))
+
+
+@pytest.mark.parametrize("name", ["open_", "decorated", "twice"])
+def test_arguments_that_may_fit_pass(name: str) -> None:
+    check_loss(recipe("clipped_losses:soft", clip_high=0.3))
+    check_loss(recipe("clipped_losses:soft"))
+    check_loss(recipe(f"clipped_losses:{name}", anything=1))
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "sentence"),
+    [
+        ("soft", {"clip_hi": 0.3}, "unexpected keyword argument 'clip_hi'; its parameters: tokens, clip_high"),
+        ("soft", {"tokens": 1}, "multiple values for argument 'tokens'"),
+        ("clipped", {}, "'clip_low'; its parameters: tokens, clip_low, clip_high, rest, floor, ceiling"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_with_its_parameters(
+    function: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"learner\.loss\.arguments do not fit clipped_losses:{function}: .*{sentence}"
+    ):
+        check_loss(recipe(f"clipped_losses:{function}", **arguments))

@@ -63,7 +63,7 @@ def test_a_loss_is_one_file_and_one_line(tmp_path: Path) -> None:
     losses = tmp_path / "rayzero/learner/objective/losses"
     (losses / "plain.py").write_text(FILE, encoding="utf-8")
     registry = (losses / "registry.py").read_text(encoding="utf-8")
-    added = registry.replace("GrpoLoss | Dr", "GrpoLoss | PlainLoss | Dr").replace(
+    added = registry.replace("| CustomLoss", "| PlainLoss | CustomLoss").replace(
         "\nLossSettings", "from rayzero.learner.objective.losses.plain import PlainLoss\nLossSettings"
     )
     assert added.count("PlainLoss") == 2
