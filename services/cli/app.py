@@ -19,7 +19,7 @@ import typer
 from rayzero.services.cli.bench import bench
 from rayzero.services.cli.data import data, new
 from rayzero.services.cli.environments import environments
-from rayzero.services.cli.options import AsJson, Overrides, Quiet, RecipeFile, RunDirectoryPath
+from rayzero.services.cli.options import RUNS, AsJson, Overrides, Quiet, RecipeFile, RunName, Runs
 from rayzero.services.cli.pipeline import pipeline
 from rayzero.services.cli.runs import commands
 from rayzero.services.schema.errors import NotInstalled, RayzeroError, UsageError
@@ -110,26 +110,30 @@ def sweep(
 
 @app.command(epilog="Example: rayzero replay runs/demo --updates 5")
 def replay(
-    run: RunDirectoryPath,
+    run: RunName,
     updates: Annotated[int | None, typer.Option(min=1, help="Only the first so many updates.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference that passes.")] = 1e-3,
     json: AsJson = False,
+    runs: Runs = RUNS,
 ) -> None:
     """Run a recorded run's updates again from its rollouts, without engines, and compare the metrics."""
+    from rayzero.services.cli.client import find_directory
     from rayzero.services.run.replay import replay as start
 
-    raise typer.Exit(start(run, updates, tolerance, as_json=json))
+    raise typer.Exit(start(find_directory(run, runs), updates, tolerance, as_json=json))
 
 
 @app.command(epilog="Example: rayzero audit runs/demo")
 def audit(
-    run: RunDirectoryPath,
+    run: RunName,
     json: AsJson = False,
+    runs: Runs = RUNS,
 ) -> None:
     """Check that a run trained on every group once or dropped it with a reason. Exit 1: one was lost or doubled."""
+    from rayzero.services.cli.client import find_directory
     from rayzero.services.store.ledger import report
 
-    raise typer.Exit(report(run, as_json=json))
+    raise typer.Exit(report(find_directory(run, runs), as_json=json))
 
 
 @app.command(epilog="Example: rayzero chaos deploy/recipes/tiny_addition.yaml --minutes 10 --seed 1")

@@ -6,9 +6,11 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from rayzero.services.cli.client import live_run
@@ -21,6 +23,22 @@ from rayzero.services.store.run_seconds import seconds_of
 
 BEST_IS = "best: the highest of a run's evaluations, by the prompts that chose it; greedy: at temperature 0"
 
+COLUMNS = (
+    "run",
+    "state",
+    "update",
+    "reward",
+    "accuracy_before",
+    "accuracy_best",
+    "accuracy_last",
+    "greedy_before",
+    "greedy_last",
+    "seconds",
+)
+FIRST_LEFT_OUT = ("greedy_before", "accuracy_before", "reward", "greedy_last", "accuracy_last")
+"""In this order, where a window is narrow."""
+WIDEST = 10_000
+
 
 def list_runs(runs: Path, as_json: bool) -> None:
     """Every run below `runs`, the newest first."""
@@ -29,29 +47,49 @@ def list_runs(runs: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(box=None, padding=(0, 2))
-    names = (
-        "run",
-        "state",
-        "update",
-        "reward",
-        "accuracy_before",
-        "accuracy_best",
-        "accuracy_last",
-        "greedy_before",
-        "greedy_last",
-        "seconds",
-    )
+    console = terminal()
+    if not rows:
+        console.print(f"no runs below {runs}")
+        return
+    table = table_of(rows, console.width if console.is_terminal else None)
+    if not console.is_terminal:
+        console.width = width_of(table)
+    console.print(table)
+    console.print(BEST_IS, style="dim", soft_wrap=not console.is_terminal)
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], width: int | None) -> Table:
+    """A line a run, with as many columns as `width` has room for; with all of them where it is None."""
+    names = list(COLUMNS)
+    table = _drawn(rows, names)
+    for name in FIRST_LEFT_OUT:
+        if width is None or width_of(table) <= width:
+            break
+        names.remove(name)
+        table = _drawn(rows, names)
+    return table
+
+
+def width_of(table: Table) -> int:
+    """Columns of a terminal that a table takes when nothing of it is cut."""
+    wide = Console(width=WIDEST)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for name in names:
+        justify: Literal["left", "right"] = "left" if name in ("run", "state") else "right"
+        # A name that is too long for a window is folded, and no figure is cut.
         table.add_column(
-            name.removeprefix("accuracy_"), no_wrap=True, justify="left" if name in ("run", "state") else "right"
+            name.removeprefix("accuracy_"),
+            no_wrap=name != "run",
+            overflow="fold",
+            justify=justify,
         )
     for row in rows:
         table.add_row(*(escape(shown(row[name])) for name in names))
-    console = terminal()
-    console.print(table if rows else f"no runs below {runs}")
-    if rows:
-        console.print(BEST_IS, style="dim")
+    return table
 
 
 def describe(directory: RunDirectory) -> dict[str, Any]:

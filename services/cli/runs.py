@@ -7,14 +7,25 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rayzero.services.cli.options import RUNS, TOKEN_ENV, AsJson, Overrides, Run, RunName, RunOption, Runs, TokenEnv
+from rayzero.services.cli.options import (
+    RUNS,
+    TOKEN_ENV,
+    AsJson,
+    NamesRun,
+    Overrides,
+    Run,
+    RunName,
+    RunOption,
+    Runs,
+    TokenEnv,
+)
 
 commands = typer.Typer()
 runs_commands = typer.Typer(no_args_is_help=True, help="Runs on disk, side by side.")
 commands.add_typer(runs_commands, name="runs")
 
 
-@commands.command(epilog="Example: rayzero status --watch    rayzero status runs/demo --json")
+@commands.command(cls=NamesRun, epilog="Example: rayzero status --watch    rayzero status runs/demo --json")
 def status(
     run: Run = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until the run ends.")] = False,
@@ -45,7 +56,7 @@ def scale(
     ask(changes, find_run(run, runs, token_env), wait, as_json=json)
 
 
-@commands.command(epilog="Example: rayzero pause runs/demo")
+@commands.command(cls=NamesRun, epilog="Example: rayzero pause runs/demo")
 def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Finish what is in hand and begin nothing more; returns when nothing moves."""
     from rayzero.services.cli.changes import change
@@ -54,7 +65,7 @@ def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: T
     change("pause", find_run(run, runs, token_env), json, say=lambda answer: "it is paused; rayzero resume goes on")
 
 
-@commands.command(epilog="Example: rayzero resume runs/demo")
+@commands.command(cls=NamesRun, epilog="Example: rayzero resume runs/demo")
 def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Go on after a pause."""
     from rayzero.services.cli.changes import change
@@ -86,7 +97,7 @@ def drain(
     )
 
 
-@commands.command(epilog="Example: rayzero checkpoint runs/demo")
+@commands.command(cls=NamesRun, epilog="Example: rayzero checkpoint runs/demo")
 def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
     """Save now, between two updates; returns when it is saved."""
     from rayzero.services.cli.changes import change
@@ -97,7 +108,7 @@ def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_e
     )
 
 
-@commands.command(epilog="Example: rayzero stop runs/demo --wait 600")
+@commands.command(cls=NamesRun, epilog="Example: rayzero stop runs/demo --wait 600")
 def stop(
     run: Run = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end; 0: answer at once.")] = 0.0,

@@ -100,9 +100,8 @@ class Controller:
         self._last_progress_s = self.clock()
         with self.activity(Phase.SYNC):
             await self.sync.broadcast(self.buffer.version)
-        # A resumed run may have this evaluation already: once more, and its accuracy would stand there twice.
-        if self.recipe.evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies:
-            self._evaluating.begin(self._evaluate())
+        if self.evaluates_first:
+            self._evaluating.begin(self._evaluate(self.buffer.version))
             await self._evaluating.finish()
         named = (self._train_loop, self._admission.run, self._join_loop, self._watch_loop)
         loops = [asyncio.create_task(loop()) for loop in named]
@@ -119,6 +118,11 @@ class Controller:
             raise
         finally:
             await self._cancel(loops)
+
+    @property
+    def evaluates_first(self) -> bool:
+        """A resumed run may have the evaluation already: once more, and its accuracy would stand there twice."""
+        return self.recipe.evaluates_at(self.buffer.version) and self.buffer.version not in self.accuracies
 
     def stop(self) -> None:
         """Finish the update in hand, save, and return from `run`. An evaluation is left for the run that goes on."""
@@ -188,7 +192,7 @@ class Controller:
             self.buffer.drop_rest()
             # The goal was reached by an evaluation of an earlier version.
             if self.recipe.evaluates and self.buffer.version not in self.accuracies:
-                await self._evaluate()
+                await self._evaluate(self.buffer.version)
         await self._saving.finish()
         if self.saved_version != self.buffer.version:
             await self._save()
@@ -307,8 +311,7 @@ class Controller:
             for observer in self.observers:
                 observer.on_drop(group, reason)
 
-    async def _evaluate(self, version: int | None = None) -> None:
-        version = self.buffer.version if version is None else version
+    async def _evaluate(self, version: int) -> None:
         self.measuring = version
         try:
             with self.activity(Phase.EVALUATION):

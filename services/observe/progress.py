@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rayzero.services.loop.evaluation import Evaluation
+from rayzero.services.observe.api.views import tokens_per_s
 from rayzero.services.observe.run_health import SEVERITY, Health, examine, with_status
 from rayzero.services.observe.run_terminal import RunTerminal
-from rayzero.services.observe.text import as_clock, with_interval
+from rayzero.services.observe.text import as_clock, as_figure, with_interval
 from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.messages import Group
@@ -53,7 +54,6 @@ class ProgressView:
         self.rows: list[Mapping[str, Any]] = []
         self.evaluations: list[Mapping[str, Any]] = []
         self.health = self._examined = examine(())
-        self.recent: deque[tuple[float, int, float]] = deque(maxlen=8)
         self.phase = "starting"
         self._phase_since = self._silent_since = time.monotonic()
         self._patience_s = SILENCE_S
@@ -104,7 +104,6 @@ class ProgressView:
         self.rewards.append(row["reward_mean"])
         self.rows.append(row)
         self._examine()
-        self.recent.append((time.monotonic(), row["update"], row["completion_tokens"]))
         self._silent_since, self._patience_s = time.monotonic(), SILENCE_S
         self._bar.update(self._task, completed=row["update"])
         self.set_phase(f"training · update {row['update']}")
@@ -168,12 +167,6 @@ class ProgressView:
             text = f"{worst.level}: {worst.text}{doing}; see {worst.page}"
             self.console.print(text, style=worst.level.value, soft_wrap=True, markup=False)
 
-    def _tokens_per_s(self) -> float:
-        if len(self.recent) < 2:
-            return 0.0
-        elapsed = self.recent[-1][0] - self.recent[0][0]
-        return sum(tokens for _, _, tokens in list(self.recent)[1:]) / elapsed if elapsed > 0 else 0.0
-
     def _left_s(self) -> float | None:
         return self.left.seconds(self.rows, self.evaluations)
 
@@ -185,7 +178,7 @@ class ProgressView:
             ("reward", f"{row['reward_mean']:.3f}" if row else "–"),
             ("held-out accuracy", accuracy),
             ("training accuracy", f"{row['train_accuracy']:.1%}" if row else "–"),
-            ("tokens/s", f"{self._tokens_per_s():.0f}" if row else "–"),
+            ("tokens/s", as_figure(tokens_per_s(self.rows), ".0f")),
             ("staleness", f"{row['staleness_mean']:.1f} (max {row['staleness_max']})" if row else "–"),
             ("entropy", _entropy(row)),
             ("time left", as_clock(left) if left is not None else "–"),
@@ -196,7 +189,7 @@ class ProgressView:
         accuracy = f"{self.accuracies[-1][1]:.1%}" if self.accuracies else "–"
         return (
             f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  accuracy {accuracy}"
-            f"  tokens/s {self._tokens_per_s():.0f}  staleness {row['staleness_mean']:.1f}"
+            f"  tokens/s {as_figure(tokens_per_s(self.rows), '.0f')}  staleness {row['staleness_mean']:.1f}"
             f"  entropy {_entropy(row)}  left {as_clock(left) if left is not None else '–'}"
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.plain import is_figure
-from rayzero.services.store.run_seconds import PARTS, seconds_of
+from rayzero.services.store.run_seconds import update_seconds
 
 Row = Mapping[str, Any]
 FEWEST = 8
@@ -46,7 +46,7 @@ class TimeLeft:
         evaluations.jsonl: how long they took is known of those that have `evaluation_s`."""
         if len(rows) < 2:
             return None
-        taken = [(row, _seconds_of(row, before)) for before, row in zip((None, *rows), rows, strict=False)]
+        taken = [(row, update_seconds(row, before)) for before, row in zip((None, *rows), rows, strict=False)]
         spans = [(float(each["time_s"]), _number(each.get("evaluation_s"))) for each in evaluations if "time_s" in each]
         own = taken[1:]  # before the first, everything was new: compiled, loaded, filled
         own = own[-max(FEWEST, len(own) // 2) :]
@@ -81,13 +81,6 @@ class TimeLeft:
             begun = max(1, sum(ended > float(own[0][0]["time_s"]) for ended, _ in spans))
             cost = min(whole, max(0.0, sum(disturbed) - pace * len(disturbed)) / begun)
         return cost * due + whole * (last < self.num_updates and self.evaluates_at(self.num_updates))
-
-
-def _seconds_of(row: Row, before: Row | None) -> float:
-    """What it took by its own parts; by the clock where the row has none."""
-    if before is None or any(name in row for name in PARTS):
-        return seconds_of([row])
-    return max(0.0, float(row["time_s"]) - float(before["time_s"])) / max(1, int(row["update"]) - int(before["update"]))
 
 
 def _number(value: Any) -> float:

@@ -147,8 +147,9 @@ class _Run:
                 answer_signals(lambda number: self._on_signal(number, task))
                 async with self._watched(progress) as view, self._actors(progress) as controller:
                     self.controller = controller
-                    view.attach(RunControl(controller))
-                    progress.say("syncing the first weights and evaluating the model as it is")
+                    view.attach(RunControl(controller), continued=self.checkpoint is not None)
+                    evaluating = " and evaluating the model as it is" if controller.evaluates_first else ""
+                    progress.say(f"syncing the first weights{evaluating}")
                     progress.look = partial(now, controller)
                     beside = (progress.watch(), *((self.sidecar(RunControl(controller)),) if self.sidecar else ()))
                     shown = first_lines_shown(recipe, self.directory.logs, self._show)

@@ -14,3 +14,10 @@ PARTS = ("wait_s", "update_s", "hold_s", "sync_s")
 def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
     """Seconds of the updates of these rows."""
     return sum(float(row[part]) for row in rows for part in PARTS if is_figure(row.get(part)))
+
+
+def update_seconds(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> float:
+    """What an update took by its own parts; by the clock since the row before where it has none."""
+    if before is None or any(name in row for name in PARTS):
+        return seconds_of([row])
+    return max(0.0, float(row["time_s"]) - float(before["time_s"])) / max(1, int(row["update"]) - int(before["update"]))

@@ -324,7 +324,7 @@ def test_a_stopped_job_saves_leaves_nothing_and_goes_on_when_submitted_again(liv
     assert judged["rollouts"] >= 16 and judged["flips"] == []
     assert audit(live.directory).problems == ()
     events = [event["event"] for event in read_lines(live.directory / "events.jsonl") if event["event"] != "warning"]
-    assert events == ["ready", *["scale"] * 4, "pause", "resume", "checkpoint", "ready", "stop"]
+    assert events == ["ready", *["scale"] * 4, "pause", "resume", "checkpoint", "continued", "ready", "stop"]
     assert_nobody_wrote_down(metrics, live)
 
 

@@ -62,7 +62,6 @@ TESTED_ELSEWHERE = {
     "rewards/sandbox/": "tests/integration/test_sandbox_supervision.py",
     "rewards/sandbox/inside/": "tests/unit/rewards/sandbox/inside/test_assertion_runner.py",
     "rewards/code/": "tests/integration/test_sandbox_corpus.py",
-    "services/observe/api/views.py": "tests/unit/services/observe/api/test_app.py",
     # A session's tokens, messages and calls do nothing without one another.
     # An episode, its process and its environment do nothing without one another.
     "rewards/environments/": "tests/unit/rewards/environments/test_worker.py",
@@ -81,7 +80,6 @@ TESTED_ELSEWHERE = {
     "learner/batch/samples.py": "tests/unit/learner/batch/test_batching.py",
     "learner/model/attention.py": "tests/unit/learner/model/test_policy.py",
     "services/cli/pipeline.py": "tests/integration/test_pipeline.py",
-    "services/cli/run_list.py": "tests/unit/services/cli/test_client.py",
     "services/data/checking/": "tests/unit/services/data/checking/test_check.py",
     # Rows of all published schemas together.
     "services/data/formats/": "tests/unit/services/data/formats/test_registry.py",

@@ -52,11 +52,13 @@ class RunView:
         """What observes the run."""
         return [self.meters, self.tracking, self]
 
-    def attach(self, control: RunControl) -> None:
-        """The run is up: read what it had written before, and let it be controlled."""
+    def attach(self, control: RunControl, continued: bool = False) -> None:
+        """The run is up: read what it had written before, and let it be controlled. `continued`: from a checkpoint."""
         self.rows = read_lines(self.directory.file("metrics.jsonl"))
         self.evaluations = read_lines(self.directory.file("evaluations.jsonl"))
         self.control = control
+        if continued:
+            self.events.record("continued", from_update=control.controller.buffer.version)
         self.events.record("ready", workers=len(views.workers(control.controller)))
 
     def detach(self) -> None:

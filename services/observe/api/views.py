@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.activity import Phase
 from rayzero.services.loop.controller import Controller
 from rayzero.services.loop.group_buffer import GroupBuffer, GroupState
+from rayzero.services.store.run_seconds import update_seconds
 
 SHOWN_FIGURES = (
     "update",
@@ -121,9 +123,9 @@ def bottleneck(rows: Sequence[Mapping[str, Any]], controller: Controller) -> str
 
 
 def tokens_per_s(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Completion tokens a second over the last updates."""
+    """Completion tokens a second of the last updates' own seconds: a run that was dead between two made none."""
     recent = rows[-8:]
-    elapsed = float(recent[-1]["time_s"] - recent[0]["time_s"]) if recent else 0.0
+    elapsed = sum(update_seconds(row, before) for before, row in itertools.pairwise(recent))
     tokens = sum(float(row["completion_tokens"]) for row in recent[1:])
     return round(tokens / elapsed, 1) if elapsed > 0 else None
 

@@ -364,7 +364,9 @@ async def test_a_resumed_run_goes_on_where_the_other_stopped() -> None:
     first.watcher.on_row = lambda row: row["update"] == 2 and first.controller.stop()
     await first.go()
     second = Run(num_updates=4)
+    assert second.controller.evaluates_first
     go_on_from(second.controller, state_of(first.controller))
+    assert not second.controller.evaluates_first, "as it is, it was evaluated, or is not to be"
     await second.go()
     assert second.learner.trained == [[4, 5], [6, 7]]
     assert [row["update"] for row in second.watcher.rows] == [3, 4]

@@ -145,3 +145,11 @@ def test_a_log_hears_what_a_run_waits_for_and_that_it_stands_still(monkeypatch: 
     stands = [line for line in lines if line.startswith("red: ")]
     assert len(stands) == 1 and "nothing has moved for 400 s" in stands[0]
     assert "waits for groups" in stands[0] and "see docs/guides/debugging.md#it-stands-still" in stands[0]
+
+
+def test_a_resumed_run_shows_its_own_tokens_a_second_from_the_first_update_on() -> None:
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    progress = ProgressView(console, TimeLeft(9))
+    progress.resume({}, [row(update, update_s=0.5) for update in (1, 2)], [])
+    progress.on_update(row(3, update_s=0.5, time_s=90_000.0), [])
+    assert "tokens/s 200 " in console.file.getvalue()  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+from rayzero.services.loop.run_control import RunControl
+from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 from tests.fakes import make_recipe
 from tests.unit.services.observe.api.kit import Watched
@@ -62,3 +64,14 @@ async def test_a_prometheus_that_went_away_is_not_waited_for_long(tmp_path: Path
         view.meters.exposition(None)
         await asyncio.sleep(0.05)
     await asyncio.wait_for(view.say_goodbye(), 1.0)
+
+
+async def test_a_run_that_goes_on_says_from_where(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    await watched.go()
+    version = watched.run.controller.buffer.version
+    assert version > 0
+    watched.view.attach(RunControl(watched.run.controller), continued=True)
+    events = read_lines(watched.directory.file("events.jsonl"))
+    assert [event["event"] for event in events] == ["ready", "continued", "ready"]
+    assert events[1]["from_update"] == version == watched.view.status()["events"][-2]["from_update"]
