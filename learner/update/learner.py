@@ -62,8 +62,10 @@ class Learner:
         self._max_completion_tokens = max_completion_tokens
         self._stale_cache = stale_cache
         self._recent_kl = RecentKl()
-        if settings.kl.beta > 0:
-            policy.keep_reference()
+        self._is_reference = False
+        """The policy has not moved since it was made the reference. Scored apart, the two would differ by rounding, and
+        Adam makes a whole step of a gradient that is nothing else."""
+        self._keep_reference()
 
     def update(self, groups: Sequence[Group], next_version: int) -> UpdateResult:
         """Train on `groups` and become `next_version`.
@@ -113,8 +115,7 @@ class Learner:
         """After a supervised start: own optimizer settings, no moments, update 0, a reference of the policy of now."""
         self.optimizer.begin(self.settings.optimizer)
         self.num_updates_done = 0
-        if self.settings.kl.beta > 0:
-            self.policy.keep_reference()
+        self._keep_reference()
 
     def state_dict(self, keep: Callable[[Tensor], Any]) -> dict[str, Any]:
         """All that a bit-exact resume needs beside the recipe. `keep` takes each weight and moment in turn, and says
@@ -124,6 +125,7 @@ class Learner:
             "reference": self.policy.reference_state(keep),
             "policy_version": self.policy_version,
             "num_updates_done": self.num_updates_done,
+            "is_reference": self._is_reference,
             "rng": torch.get_rng_state(),
         }
 
@@ -133,6 +135,7 @@ class Learner:
         self.policy.load_reference_state(state["reference"])
         self.policy_version = state["policy_version"]
         self.num_updates_done = state["num_updates_done"]
+        self._is_reference = bool(state.get("is_reference", False))
         torch.set_rng_state(state["rng"])
 
     def _step(
@@ -157,6 +160,7 @@ class Learner:
             self._halt_or_warn(record, is_first_pass)
             if record.grad_norm > 0:
                 self.optimizer.step(rate, record.grad_norm)
+                self._is_reference = False
             else:
                 # Nothing was fed, or all of it masked or rejected: moments of earlier updates alone would move weights.
                 self.optimizer.zero_grad()
@@ -180,7 +184,13 @@ class Learner:
         neutral = np.setdiff1d(rows, trained)
         with phases("watch"):
             self._watch(record, batch, neutral, scores)
-        step = StepInputs(batch=batch, advantages=advantages, token_weights=token_weights, scores=scores)
+        step = StepInputs(
+            batch=batch,
+            advantages=advantages,
+            token_weights=token_weights,
+            scores=scores,
+            is_reference=self._is_reference,
+        )
         with phases("forward"):
             split = SplitRollouts.of(microbatches, self.policy, step, self.settings)
         for microbatch, counts in self.policy.ranks.deal(microbatches):
@@ -232,13 +242,14 @@ class Learner:
         return Advantages(samples=largest, tokens=by_turn[turns.tokens])
 
     def _scores(self, batch: Batch) -> Scores:
-        """pi_old when several steps or the reward need it, pi_ref when beta > 0: one pass each, at the start."""
+        """pi_old when several steps or the reward need it, pi_ref when beta > 0: one pass each, at the start, and none
+        for a reference that is still the policy."""
         kl = self.settings.kl
         needs_old = self.settings.steps_per_update > 1 or (kl.beta > 0 and kl.place == "reward")
-        if not needs_old and kl.beta == 0:
+        if not needs_old and (kl.beta == 0 or self._is_reference):
             return Scores(None, None)
         old = torch.zeros(batch.num_tokens) if needs_old else None
-        reference = torch.zeros(batch.num_tokens) if kl.beta > 0 else None
+        reference = torch.zeros(batch.num_tokens) if kl.beta > 0 and not self._is_reference else None
         with torch.no_grad():
             for microbatch, counts in self.policy.ranks.deal(self._pack(batch.samples)):
                 tokens = torch.from_numpy(microbatch.batch_tokens)
@@ -246,10 +257,10 @@ class Learner:
                     old[tokens] = self.policy.logprobs(microbatch)[0].cpu() * counts
                 if reference is not None:
                     reference[tokens] = self.policy.reference_logprobs(microbatch).cpu() * counts
-        return Scores(
-            old=None if old is None else self._of_all_ranks(old),
-            reference=None if reference is None else self._of_all_ranks(reference),
-        )
+        old = None if old is None else self._of_all_ranks(old)
+        if self._is_reference:
+            return Scores(old, old)
+        return Scores(old, None if reference is None else self._of_all_ranks(reference))
 
     def _token_weights(self, batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """[rows] the weight of each token of each sample of a step, all denominators included."""
@@ -307,5 +318,10 @@ class Learner:
 
     def _refresh_reference(self) -> None:
         every = self.settings.kl.refresh_every_updates
-        if self.settings.kl.beta > 0 and every and self.num_updates_done % every == 0:
+        if every and self.num_updates_done % every == 0:
+            self._keep_reference()
+
+    def _keep_reference(self) -> None:
+        if self.settings.kl.beta > 0:
             self.policy.keep_reference()
+            self._is_reference = self.settings.kl.reference is None

@@ -46,6 +46,8 @@ class StepInputs:
     token_weights: NDArray[np.float64]
     """[S] 0 of samples that are not of the step."""
     scores: Scores
+    is_reference: bool = False
+    """The policy has not moved since it was made the reference."""
 
     def of(self, microbatch: Microbatch, policy: Tensor, entropies: Tensor, counts: bool = True) -> LossInputs:
         """Those of a micro-batch, from its [n] log-probabilities and entropies; all weights 0 unless it `counts`."""
@@ -74,9 +76,16 @@ class StepInputs:
             # With one step a batch pi_old is the policy itself, and costs no forward pass.
             old_logprobs=policy.detach() if scores.old is None else scores.old[tokens].to(device),
             rollout_logprobs=torch.from_numpy(self.batch.rollout_logprobs[tokens]).to(device),
-            reference_logprobs=None if scores.reference is None else scores.reference[tokens].to(device),
+            reference_logprobs=self._reference(tokens, policy),
             samples=torch.from_numpy(samples).to(device),
             advantages=of_rows(self.advantages.samples),
             token_weights=of_rows(self.token_weights * counts),
             turn_advantages=None if by_turn is None else torch.from_numpy(by_turn[tokens]).to(device, policy.dtype),
         )
+
+    def _reference(self, tokens: NDArray[np.int64], policy: Tensor) -> Tensor | None:
+        """[n], None where no reference is asked for."""
+        if self.is_reference:
+            return policy.detach()
+        reference = self.scores.reference
+        return None if reference is None else reference[tokens].to(policy.device)

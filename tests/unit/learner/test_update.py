@@ -45,8 +45,6 @@ def draw_run(rng: random.Random) -> dict[str, Any]:
         settings["loss"]["constant_tokens"] = rng.choice([3, 40])
     if settings["kl"].get("place") != "reward" and settings["kl"]["beta"]:
         settings["kl"] |= {"refresh_every_updates": rng.choice([0, 1, 2])}
-        # The KL between equal policies is rounding: where nothing else pulls, float32 would take steps of that alone.
-        settings["entropy_coefficient"] = 0.01
     optimizer = {
         "learning_rate": rng.choice([3e-3, 1e-2]),
         "betas": rng.choice([(0.9, 0.999), (0.5, 0.8), (0.0, 0.95)]),

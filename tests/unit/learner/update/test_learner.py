@@ -217,6 +217,22 @@ def test_the_reference_is_refreshed(tiny_model: Path) -> None:
     assert figures[0] == 0.0 and figures[1] > 0.0 and figures[2] == 0.0 and figures[3] > 0.0
 
 
+@pytest.mark.parametrize("changes", [{}, {"minibatches": 2}, {"kl": {"beta": 0.1, "estimator": "k2"}}])
+def test_a_policy_that_is_its_reference_is_not_pulled_by_rounding(
+    tiny_model: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scored in other micro-batches, the reference would differ by rounding, and Adam would make a step of it."""
+    rng = np.random.default_rng(0)
+    groups = [make_group(rng, [3, 7, 5], [1, 1, 1], group_id=number) for number in range(4)]
+    learner = make_learner(tiny_model, **{"kl": {"beta": 0.1}, **changes})
+    exact = learner.policy.reference_logprobs
+    monkeypatch.setattr(learner.policy, "reference_logprobs", lambda microbatch: exact(microbatch) + 1e-6)
+    before = weights(learner)
+    figures = learner.update(groups, 1).metrics
+    assert figures["grad_norm"] == figures["kl_reference"] == 0
+    assert torch.equal(weights(learner), before)
+
+
 def test_kl_in_the_reward_moves_advantages(tiny_model: Path) -> None:
     learner = make_learner(tiny_model, kl={"beta": 0.5, "place": "reward", "estimator": "k1"}, advantage="mean_centred")
     figures = [learner.update(some_groups(), version).metrics for version in (1, 2)]

@@ -142,6 +142,7 @@ def by_tree(model: Path, groups: Sequence[Group], changes: dict[str, Any], budge
         return made if "kl" in changes else Scores(made.old, None)
 
     learner._scores = scores  # type: ignore[method-assign]
+    learner._is_reference = False  # the scores above are another policy's
     learner._step = lambda *given, **named: (  # type: ignore[method-assign]
         records.append(step(*given, **named)) or records[-1]
     )
