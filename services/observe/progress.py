@@ -116,8 +116,7 @@ class ProgressView:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
         self.accuracies.append((evaluation.policy_version, evaluation.accuracy))
-        timing = {"update": evaluation.policy_version, "evaluation_s": evaluation.seconds, "time_s": time.time()}
-        self.evaluations.append(evaluation.figures() | timing)
+        self.evaluations.append(evaluation.row())
         self._examine()
         if self._live is None:
             found = [with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")]
@@ -168,11 +167,10 @@ class ProgressView:
             text = f"{worst.level}: {worst.text}{doing}; see {worst.page}"
             self.console.print(text, style=worst.level.value, soft_wrap=True, markup=False)
 
-    def _tokens_per_s(self) -> float:
-        if len(self.recent) < 2:
-            return 0.0
-        elapsed = self.recent[-1][0] - self.recent[0][0]
-        return sum(tokens for _, _, tokens in list(self.recent)[1:]) / elapsed if elapsed > 0 else 0.0
+    def _tokens_per_s(self) -> str:
+        """A dash up to the second update: one alone says when it ended, not when it began."""
+        elapsed = self.recent[-1][0] - self.recent[0][0] if self.recent else 0.0
+        return f"{sum(tokens for _, _, tokens in list(self.recent)[1:]) / elapsed:.0f}" if elapsed > 0 else "–"
 
     def _left_s(self) -> float | None:
         return self.left.seconds(self.rows, self.evaluations)
@@ -185,7 +183,7 @@ class ProgressView:
             ("reward", f"{row['reward_mean']:.3f}" if row else "–"),
             ("held-out accuracy", accuracy),
             ("training accuracy", f"{row['train_accuracy']:.1%}" if row else "–"),
-            ("tokens/s", f"{self._tokens_per_s():.0f}" if row else "–"),
+            ("tokens/s", self._tokens_per_s()),
             ("staleness", f"{row['staleness_mean']:.1f} (max {row['staleness_max']})" if row else "–"),
             ("entropy", _entropy(row)),
             ("time left", as_clock(left) if left is not None else "–"),
@@ -196,7 +194,7 @@ class ProgressView:
         accuracy = f"{self.accuracies[-1][1]:.1%}" if self.accuracies else "–"
         return (
             f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  accuracy {accuracy}"
-            f"  tokens/s {self._tokens_per_s():.0f}  staleness {row['staleness_mean']:.1f}"
+            f"  tokens/s {self._tokens_per_s()}  staleness {row['staleness_mean']:.1f}"
             f"  entropy {_entropy(row)}  left {as_clock(left) if left is not None else '–'}"
         )
 
