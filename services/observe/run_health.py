@@ -161,12 +161,17 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
     elif uniform > 0.8 and accuracy < 0.2:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
         yield Symptom(Level.YELLOW, text, "too-hard")
-    elif len(rows) >= 2 * WINDOW and accuracy < RARE and accuracy <= _mean(rows[:WINDOW], "train_accuracy") + RARE / 2:
-        # Another component's reward may differ all the while. Without one for accuracy, a score that never is full is
-        # no fault.
-        if _mean(recent, "reward/accuracy") < RARE:
-            text = f"{accuracy:.1%} of the completions are right, as at the start: too hard"
-            yield Symptom(Level.YELLOW, text, "too-hard")
+    elif len(rows) >= 2 * WINDOW and _is_rare(rows):
+        yield Symptom(
+            Level.YELLOW, f"{accuracy:.1%} of the completions are right, as at the start: too hard", "too-hard"
+        )
+
+
+def _is_rare(rows: Sequence[Row]) -> bool:
+    """Whether hardly a completion is right, and there are no more of them, while another component's reward may differ.
+    Without a component for accuracy there is no saying: a score that is never full is no fault."""
+    early, recent = _mean(rows[:WINDOW], "train_accuracy"), _mean(rows[-WINDOW:], "train_accuracy")
+    return recent < min(RARE, early + RARE / 4) and _mean(rows[-WINDOW:], "reward/accuracy") < RARE
 
 
 def _unmoved(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Symptom]:
