@@ -162,9 +162,8 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
         yield Symptom(Level.YELLOW, text, "too-hard")
     elif len(rows) >= 2 * WINDOW and _is_rare(rows):
-        yield Symptom(
-            Level.YELLOW, f"{accuracy:.1%} of the completions are right, as at the start: too hard", "too-hard"
-        )
+        text = f"{accuracy:.1%} of the completions are right, as at the start: too hard"
+        yield Symptom(Level.YELLOW, text, "too-hard")
 
 
 def _is_rare(rows: Sequence[Row]) -> bool:
