@@ -35,27 +35,10 @@ def page_data(
 ) -> dict[str, Any]:
     """Of `directory`, with these groups in the order and under the filters that were asked for; the curves of `others`
     lie over its own."""
-    recipe, curves = directory.recipe() or {}, curves_of(directory)
-    rows, evaluations = curves["rows"], curves["evaluations"]
+    curves = curves_of(directory)
     kept = {name: sorted({str(summary[name]) for summary in summaries}) for name in ("kind", "source", "worker")}
-    last, end = rows[-1] if rows else {}, end_of(directory)
     return {
-        "status": {
-            "run": recipe.get("name", directory.path.name),
-            "description": recipe.get("description", ""),
-            "phase": PHASES[end["ended"]],
-            "update": last.get("update", 0),
-            "num_updates": recipe["training"]["num_updates"],
-            "figures": last,
-            "accuracies": {row["update"]: row["accuracy"] for row in evaluations},
-            "greedy_accuracies": {
-                row["update"]: row["greedy_accuracy"] for row in evaluations if "greedy_accuracy" in row
-            },
-            "tokens_per_s": views.tokens_per_s(rows),
-            "seconds_left": None,
-            "events": [],
-            "health": examine(rows, evaluations, end).plain(),
-        },
+        "status": status_of(directory, curves),
         "query": {"sort": sort, **dataclasses.asdict(wanted)},
         "rows": curves,
         "others": [curves_of(each) for each in others],
@@ -68,6 +51,26 @@ def page_data(
         },
         "summaries": summaries,
         "groups": groups,
+    }
+
+
+def status_of(directory: RunDirectory, curves: Mapping[str, Any]) -> dict[str, Any]:
+    """The run at a glance, with its health."""
+    recipe, rows, evaluations = directory.recipe() or {}, curves["rows"], curves["evaluations"]
+    last, end = rows[-1] if rows else {}, end_of(directory)
+    return {
+        "run": recipe.get("name", directory.path.name),
+        "description": recipe.get("description", ""),
+        "phase": PHASES[end["ended"]],
+        "update": last.get("update", 0),
+        "num_updates": recipe["training"]["num_updates"],
+        "figures": last,
+        "accuracies": {row["update"]: row["accuracy"] for row in evaluations},
+        "greedy_accuracies": {row["update"]: row["greedy_accuracy"] for row in evaluations if "greedy_accuracy" in row},
+        "tokens_per_s": views.tokens_per_s(rows),
+        "seconds_left": None,
+        "events": [],
+        "health": examine(rows, evaluations, end).plain(),
     }
 
 

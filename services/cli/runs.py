@@ -33,11 +33,21 @@ def status(
     runs: Runs = RUNS,
     token_env: TokenEnv = TOKEN_ENV,
 ) -> None:
-    """A live run at a glance: update, workers, queues, who waits for whom. Exit 3: it does not answer."""
-    from rayzero.services.cli.client import find_run
+    """A live run at a glance: update, workers, queues, who waits for whom. Of one that has ended its health, what to
+    do, and its first update beside the last. Exit 3: it does not answer, or has ended."""
+    from rayzero.services.cli.client import find_directory, find_run
+    from rayzero.services.cli.status import show_ended
     from rayzero.services.cli.status import status as show
+    from rayzero.services.schema.errors import RunUnreachable
+    from rayzero.services.store.run_directory import RunDirectory
 
-    show(find_run(run, runs, token_env), watch, as_json=json)
+    try:
+        found = find_run(run, runs, token_env)
+    except RunUnreachable:
+        if run is not None:
+            show_ended(RunDirectory(find_directory(run, runs)), as_json=json)
+        raise
+    show(found, watch, as_json=json)
 
 
 @commands.command(epilog="Example: rayzero scale rollout=3 reward=4 --wait 300")

@@ -1,4 +1,4 @@
-"""`rayzero status`: a live run at a glance, once or until it ends."""
+"""`rayzero status`: a live run at a glance, once or until it ends; how one that has ended went."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.cli.client import RunAddress, RunClient
+from rayzero.services.cli.page_data import PHASES, curves_of, status_of
 from rayzero.services.observe.text import as_clock, as_figure
 from rayzero.services.schema.errors import RunUnreachable
+from rayzero.services.schema.plain import is_figure, plain
 from rayzero.services.schema.terminal import terminal
+from rayzero.services.store.run_directory import RunDirectory
 
 EVERY_S = 2.0
 WIDE = 60
@@ -29,6 +32,22 @@ COLUMNS = {
 }
 NODE_ID = 8
 """So many letters of a node's id are shown: enough to find it in `ray list nodes`."""
+COMPARED = (
+    "reward_mean",
+    "train_accuracy",
+    "uniform_group_share",
+    "truncated_share",
+    "verdict_errors",
+    "completion_tokens_mean",
+    "advantage_abs_mean",
+    "grad_norm",
+    "learning_rate",
+    "entropy",
+    "kl_rollout",
+    "ess",
+    "staleness_mean",
+)
+"""Figures of the first and the last update that the guide on runs that do not learn asks for; and each component's."""
 
 
 def status(run: RunAddress, watch: bool, as_json: bool) -> None:
@@ -58,6 +77,56 @@ def status(run: RunAddress, watch: bool, as_json: bool) -> None:
             except RunUnreachable:
                 break
     console.print("the run has ended")
+
+
+def show_ended(directory: RunDirectory, as_json: bool) -> None:
+    """How a run on disk went: its health with what to do, first update beside last. Nothing of one that lives."""
+    curves = curves_of(directory)
+    found = status_of(directory, curves)
+    if found["phase"] == PHASES["live"]:
+        return
+    first = curves["rows"][0] if curves["rows"] else {}
+    if as_json:
+        print(json.dumps(plain(found | {"first": first, "directory": str(directory.path)})), flush=True)
+        return
+    console = terminal()
+    console.print(_render_ended(found, first, str(directory.path)))
+
+
+def _render_ended(status: dict[str, Any], first: dict[str, Any], directory: str) -> RenderableType:
+    accuracies = list(status["accuracies"].items())
+    head = Table.grid(padding=(0, 2))
+    head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
+    held_out = ", ".join(f"{accuracy:.1%} at update {at}" for at, accuracy in (accuracies[:1] + accuracies[1:][-1:]))
+    health = status["health"]
+    lines = [
+        ("run", f"{status['run']}  {status['description']}"),
+        ("state", status["phase"]),
+        ("update", f"{status['update']} of {status['num_updates']}"),
+        ("held-out", held_out or "–"),
+        ("directory", directory),
+        *([] if health["findings"] else [("health", f"{health['level']}: {health['line']}")]),
+    ]
+    for finding in health["findings"]:
+        lines.append(("health", f"{finding['level']}: {finding['text']}"))
+        lines += [("", text) for text in (finding.get("detail", ""), finding["advice"], finding["page"]) if text]
+    for name, value in lines:
+        head.add_row(f"[dim]{name}[/dim]", escape(value))
+    return Group(head, "", _first_and_last(first, status["figures"]))
+
+
+def _first_and_last(first: dict[str, Any], last: dict[str, Any]) -> RenderableType:
+    if not last:
+        return ""
+    table = Table(box=None, padding=(0, 2))
+    for title in ("", f"update {first.get('update')}", f"update {last.get('update')}"):
+        table.add_column(escape(title), justify="right" if title else "left", overflow="fold")
+    for name in (*COMPARED, *sorted(name for name in last if name.startswith("reward/"))):
+        values = [row[name] if is_figure(row.get(name)) else None for row in (first, last)]
+        if values != [None, None]:
+            table.add_row(escape(name), *(as_figure(value) for value in values))
+    return table
 
 
 def _render(status: dict[str, Any], width: int) -> RenderableType:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rayzero.services.loop.deterministic_dispatch import assign
 from rayzero.services.loop.estimate import Estimate, estimate
@@ -57,6 +58,23 @@ class Evaluation:
         if (greedy := self.greedy) is not None:
             figures |= {"greedy_accuracy": greedy.mean, "greedy_standard_error": greedy.standard_error}
         return figures
+
+    def row(self) -> dict[str, Any]:
+        """All that is recorded of it, the same for files and screens: health is read from either."""
+        oldest, newest = self.versions
+        return {
+            "update": self.policy_version,
+            "oldest_version": oldest,
+            "newest_version": newest,
+            **self.figures(),
+            "reward_mean": self.reward_mean,
+            "completion_tokens_mean": self.completion_tokens_mean,
+            "truncated_share": self.truncated_share,
+            "num_errors": self.num_errors,
+            "num_prompts": len(self.groups),
+            "evaluation_s": self.seconds,
+            "time_s": time.time(),
+        }
 
     @property
     def versions(self) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from rayzero.services.schema.config.learner import WatchSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -115,20 +117,29 @@ def _objective() -> Iterator[Figure]:
     yield Figure("fed_tokens", "tokens", "Tokens that went through the model; shared prompts are counted once.")
 
 
+def _by_dtype(limit: int) -> str:
+    """The KL's limits, (warn, stop), that hold where a recipe gives none."""
+    names = ("bfloat16", "float16", "float32")
+    return ", ".join(f"{WatchSettings().kl_limits(name)[limit]:g} in {name}" for name in names)
+
+
 def _mismatch() -> Iterator[Figure]:
     same = "Over tokens that were sampled from exactly the learner's weights. "
+    watch = WatchSettings()
     yield Figure(
         "kl_rollout", "nats", "k3-KL between the engine that sampled and the learner at the start of the "
-        "batch. Staleness is in it.",
-        "It grows from update to update at the same staleness: the two compute different models.",
+        "batch, mean over tokens. Staleness is in it; it has no limit of its own.",
+        "It grows while `kl_rollout_fresh` or `kl_canary` does not: samples are staler, or steps larger. They grow "
+        "with it: the two compute different models.",
     )  # fmt: skip
     yield Figure(
-        "kl_rollout_fresh", "nats", same + "What is left is rounding.",
-        "Over `learner.watch.kl_warn`: sampler and learner disagree at equal weights; over `kl_stop` the run halts.",
+        "kl_rollout_fresh", "nats", same + "The same mean k3-KL: what is left is rounding.",
+        f"Over `learner.watch.kl_warn` ({_by_dtype(0)}): sampler and learner compute different models; over `kl_stop` "
+        f"({_by_dtype(1)}) the run halts, with `min_tokens` ({watch.min_tokens}) to judge by.",
     )  # fmt: skip
     yield Figure(
-        "kl_canary", "nats", "k3-KL of a fixed sample of tokens that learner and engine both scored after a sync, "
-        "at equal weights: also in overlapped runs. Only after syncs that `rollout.canary_every_syncs` chooses.",
+        "kl_canary", "nats", "k3-KL, mean over tokens, of a fixed sample that learner and engine both scored after a "
+        "sync, at equal weights: also in overlapped runs. Only after syncs that `rollout.canary_every_syncs` chooses.",
         "As for `kl_rollout_fresh`.",
     )  # fmt: skip
     yield Figure("scored_tokens", "tokens", "Tokens that gave no gradient and were scored for these figures alone.")
@@ -144,8 +155,10 @@ def _mismatch() -> Iterator[Figure]:
     yield Figure("ratio_outside", "share", "Tokens whose π_learner / π_engine is outside 0.8 … 1.2.")
     yield Figure("ratio_outside_fresh", "share", same + "Share outside 0.8 … 1.2.")
     yield Figure(
-        "ess", "share", "Effective sample size of the importance weights over their number; 1: nothing is lost.",
-        "Under `learner.watch.ess_warn`: samples are too stale, or sampler and learner disagree.",
+        "ess", "share", "Effective sample size of the importance weights over their number, (Σw)² / (n · Σw²), where w "
+        "= π_learner / π_engine of each of the n tokens; 1: nothing is lost.",
+        f"Under `learner.watch.ess_warn` ({watch.ess_warn:g}): samples are too stale, or sampler and learner disagree; "
+        f"under `ess_stop` ({watch.ess_stop:g}) the run halts.",
     )  # fmt: skip
     yield Figure("ess_fresh", "share", same + "Effective sample size.")
 

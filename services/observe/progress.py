@@ -115,8 +115,7 @@ class ProgressView:
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
         self.accuracies.append((evaluation.policy_version, evaluation.accuracy))
-        timing = {"update": evaluation.policy_version, "evaluation_s": evaluation.seconds, "time_s": time.time()}
-        self.evaluations.append(evaluation.figures() | timing)
+        self.evaluations.append(evaluation.row())
         self._examine()
         if self._live is None:
             found = [with_interval(evaluation.accuracy, evaluation.standard_error, ".1%")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,21 +35,7 @@ class Recorder:
         """A line in evaluations.jsonl, and the held-out rollouts in a file of their own."""
         file = self.directory.rollouts / f"evaluation_{evaluation.policy_version:06d}.jsonl"
         append_lines(file, [line for group in evaluation.groups for line in rollout_lines(group)], replace=True)
-        oldest, newest = evaluation.versions
-        row = {
-            "update": evaluation.policy_version,
-            "oldest_version": oldest,
-            "newest_version": newest,
-            **evaluation.figures(),
-            "reward_mean": evaluation.reward_mean,
-            "completion_tokens_mean": evaluation.completion_tokens_mean,
-            "truncated_share": evaluation.truncated_share,
-            "num_errors": evaluation.num_errors,
-            "num_prompts": len(evaluation.groups),
-            "evaluation_s": evaluation.seconds,
-            "time_s": time.time(),
-        }
-        append_lines(self.directory.file("evaluations.jsonl"), [row])
+        append_lines(self.directory.file("evaluations.jsonl"), [evaluation.row()])
 
     def on_drop(self, group: Group, reason: DropReason) -> None:
         """Rollouts that were paid for and not trained on are kept too, with the reason."""

@@ -25,6 +25,13 @@ WINDOW = 8
 NO_UPDATE = "no update has been made yet"
 MOVED = 0.05
 """Rewards and shares nearer than this count as equal."""
+RARE = 0.02
+"""Hardly any."""
+SAMPLED = ("accuracy", "reward_mean", "completion_tokens_mean", "truncated_share")
+"""Of an evaluation: equal to the last digit where, with the same seeds, every completion is the same."""
+UNMOVED_KL = 1e-10
+"""Nats, of samples at least a version old: far below what one step does that teaches anything, also in float32. In
+bfloat16 rounding alone is above it, and only the evaluations can say it."""
 
 
 class Level(StrEnum):
@@ -93,7 +100,7 @@ def examine(rows: Sequence[Row], evaluations: Sequence[Row] = (), status: Mappin
     that of one on disk, with `ended` and `error`."""
     rows = [row for row in rows if is_figure(row.get("reward_mean"))]  # a batch without a verdict has none
     evaluations = [row for row in evaluations if is_figure(row.get("accuracy"))]
-    found: list[Symptom] = []
+    found = list(_unmoved(rows, evaluations)) if rows else []  # a cause: before the symptoms of its level
     for rule in RULES if rows else ():
         found += rule(rows)
     found += _held_out(rows, evaluations)
@@ -154,6 +161,54 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
     elif uniform > 0.8 and accuracy < 0.2:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
         yield Symptom(Level.YELLOW, text, "too-hard")
+    elif len(rows) >= 2 * WINDOW and _is_rare(rows):
+        text = f"{accuracy:.1%} of the completions are right, as at the start: too hard"
+        yield Symptom(Level.YELLOW, text, "too-hard")
+
+
+def _is_rare(rows: Sequence[Row]) -> bool:
+    """Whether hardly a completion is right, and there are no more of them, while another component's reward may differ.
+    Without a component for accuracy there is no saying: a score that is never full is no fault."""
+    early, recent = _mean(rows[:WINDOW], "train_accuracy"), _mean(rows[-WINDOW:], "train_accuracy")
+    return recent < min(RARE, early + RARE / 4) and _mean(rows[-WINDOW:], "reward/accuracy") < RARE
+
+
+def _unmoved(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Symptom]:
+    """Gradients, and a policy that stays what it was. At staleness 0 the KL says nothing: it is 0 in every run."""
+    rates = [float(row["learning_rate"]) for row in rows if is_figure(row.get("learning_rate"))]
+    if not _mean(rows, "grad_norm") > 0 or (rates and rates[-1] > rates[0]):
+        return  # nothing to learn from has a finding of its own; a rate that is being warmed up is not there yet
+    with_rate = f" (learning_rate {max(rates):.1g} at most)" if rates else ""
+    if _are_the_same(evaluations) and _stands(rows):
+        first, last = evaluations[0].get("update"), evaluations[-1].get("update")
+        if is_figure(first) and is_figure(last) and last - first >= WINDOW:
+            text = f"the evaluations of updates {first:.0f} to {last:.0f} are the same to the last digit"
+            yield Symptom(Level.YELLOW, f"the policy does not move: {text}{with_rate}", "the-policy-does-not-move")
+            return
+    stale = [row for row in rows if is_figure(row.get("staleness_mean")) and row["staleness_mean"] >= 1]
+    gaps = [float(row["kl_rollout"]) for row in stale if is_figure(row.get("kl_rollout"))]
+    if len(gaps) >= 10 and max(map(abs, gaps)) < UNMOVED_KL:
+        text = f"samples of older weights are within {UNMOVED_KL:g} nats of the newest (kl_rollout)"
+        yield Symptom(Level.YELLOW, f"the policy does not move: {text}{with_rate}", "the-policy-does-not-move")
+
+
+def _are_the_same(evaluations: Sequence[Row]) -> bool:
+    """Whether all were given the same completions. Answers that are all right, all cut off or all of one length may be
+    equal in every figure, and not be the same."""
+    if len(evaluations) < 2 or not all(is_figure(row.get(name)) for row in evaluations for name in SAMPLED):
+        return False
+    of_first = [float(evaluations[0][name]) for name in SAMPLED]
+    accuracy, _, tokens, truncated = of_first
+    is_telling = 0 < accuracy < 1 and truncated < 1 and tokens != round(tokens)
+    return is_telling and all([float(row[name]) for name in SAMPLED] == of_first for row in evaluations)
+
+
+def _stands(rows: Sequence[Row]) -> bool:
+    """Whether reward and entropy of the training are where they were."""
+    early, recent = rows[:WINDOW], rows[-WINDOW:]
+    entropies = _mean(early, "entropy"), _mean(recent, "entropy")
+    rewards = _mean(early, "reward_mean"), _mean(recent, "reward_mean")
+    return abs(rewards[1] - rewards[0]) < MOVED and abs(entropies[1] - entropies[0]) < 0.1 * entropies[0]
 
 
 def _fall(rows: Sequence[Row]) -> Iterator[Symptom]:

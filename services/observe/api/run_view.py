@@ -94,16 +94,7 @@ class RunView:
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Held-out accuracy."""
-        self.evaluations.append(
-            {
-                "update": evaluation.policy_version,
-                **evaluation.figures(),
-                "reward_mean": evaluation.reward_mean,
-                "num_prompts": len(evaluation.groups),
-                "evaluation_s": evaluation.seconds,
-                "time_s": time.time(),
-            }
-        )
+        self.evaluations.append(evaluation.row())
 
     def on_drop(self, group: Group, reason: DropReason) -> None:
         """Counted by the meters."""

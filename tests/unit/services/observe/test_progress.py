@@ -46,6 +46,7 @@ def test_a_pipe_gets_one_plain_line_an_update() -> None:
     assert len(lines) == 2
     for part in ("update    2/4", "reward 0.500", "staleness 0.0", "entropy 1.50", "left 0:0"):
         assert part in lines[1]
+    assert "tokens/s –" in lines[0] and "tokens/s –" not in lines[1], "one update has no time of its own"
 
 
 def test_a_terminal_gets_the_panel() -> None:

@@ -57,6 +57,7 @@ def test_a_solved_task_is_no_fault() -> None:
     [
         ({"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0}, "red", "no-reward-differs"),
         ({"reward_mean": 0.02, "train_accuracy": 0.02, "uniform_group_share": 0.9}, "yellow", "too-hard"),
+        ({"train_accuracy": 0.01, "reward/accuracy": 0.01, "reward/form": 0.5}, "yellow", "too-hard"),
         ({"reward_mean": lambda done: 0.8 - 0.7 * max(0.0, done - 0.5)}, "red", "the-reward-fell"),
         ({"entropy": lambda done: max(0.02, 1 - 2 * done), "train_accuracy": 0.4}, "red", "entropy-collapse"),
         ({"truncated_share": 0.2}, "yellow", "completions-are-cut-off"),
@@ -129,3 +130,67 @@ def test_episodes_that_answer_by_themselves_are_well() -> None:
     figures: dict[str, Any] = {"episode_end/answered": 0.9, "episode_end/max_turns": 0.1, "tool_failure_share": 0.1}
     assert examine(rows(tool_calls_mean=2.0, **figures)).level is Level.GREEN
     assert examine(rows(tool_calls_mean=0.0, tool_failure_share=1.0)).level is Level.GREEN, "hardly a call"
+
+
+def test_a_score_that_is_never_full_is_not_called_too_hard() -> None:
+    assert not examine(rows(train_accuracy=0.0)).findings, "no component says what is right"
+    begun: dict[str, Any] = {"train_accuracy": lambda done: 0.019 * done, "reward/accuracy": lambda done: 0.019 * done}
+    assert not examine(rows(12, **begun)).findings, "a few updates say nothing"
+    assert not examine(rows(**begun)).findings, "it comes"
+
+
+UNMOVED: dict[str, Any] = {
+    "reward_mean": lambda done: 0.3 + 0.01 * (round(40 * done) % 3),
+    "train_accuracy": 0.3,
+    "entropy": lambda done: 0.9 + 0.01 * (round(40 * done) % 3),
+    "truncated_share": 0.23,
+    "grad_norm": 0.8,
+    "learning_rate": 1e-9,
+}
+
+
+def asked(*found: dict[str, float]) -> list[dict[str, float]]:
+    """Evaluations with all that a file has of them, but for `found`."""
+    whole = {"accuracy": 0.25, "reward_mean": 0.31, "completion_tokens_mean": 42.578125, "truncated_share": 0.2}
+    return [{"update": 20 * i, "standard_error": 0.02} | whole | figures for i, figures in enumerate(found)]
+
+
+def test_a_policy_that_does_not_move_is_named_before_its_symptoms() -> None:
+    health = examine(rows(**UNMOVED), asked({}, {}, {}))
+    assert health.level is Level.YELLOW
+    assert [finding.topic for finding in health.findings] == ["the-policy-does-not-move", "completions-are-cut-off"]
+    assert "updates 0 to 40 are the same to the last digit (learning_rate 1e-09 at most)" in health.line
+    assert "learning_rate" in advice("the-policy-does-not-move")
+    overlapped = {"staleness_mean": lambda done: min(1.0, 40 * done), "kl_rollout": 3e-13}
+    health = examine(rows(**UNMOVED | overlapped))
+    assert health.findings[0].topic == "the-policy-does-not-move" and "kl_rollout" in health.line
+
+
+@pytest.mark.parametrize(
+    ("changed", "evaluations"),
+    [
+        ({}, asked({}, {"completion_tokens_mean": 42.59375})),  # other completions
+        ({}, asked({}, {}, {"reward_mean": 0.33})),
+        ({}, asked({"accuracy": 1.0}, {"accuracy": 1.0})),  # it could do it before
+        ({}, asked({"completion_tokens_mean": 1.0}, {"completion_tokens_mean": 1.0})),  # one letter each
+        ({}, asked({"truncated_share": 1.0}, {"truncated_share": 1.0})),
+        ({}, asked({}, {"update": 3})),  # too near
+        ({"grad_norm": 0.0}, asked({}, {})),  # nothing to move for
+        ({"learning_rate": lambda done: 1e-9 + 1e-6 * done}, asked({}, {})),  # it warms up
+        ({"entropy": lambda done: 0.9 - 0.5 * done}, asked({}, {})),
+        ({"reward_mean": lambda done: 0.2 + 0.6 * done}, asked({}, {})),
+        ({"staleness_mean": 0.0, "kl_rollout": 3e-13}, []),  # nought in every synchronous run
+        ({"staleness_mean": 1.0, "kl_rollout": lambda done: 2e-7 * (1 - done)}, []),  # the rate decays to 0
+        ({"staleness_mean": 1.0, "kl_rollout": 0.004}, []),
+    ],
+)  # fmt: skip
+def test_a_policy_that_moves_is_not_called_still(changed: dict[str, Any], evaluations: list[dict[str, float]]) -> None:
+    learns = {"truncated_share": 0.01, **changed}
+    assert not examine(rows(**UNMOVED | learns), evaluations).findings
+
+
+def test_a_run_that_learns_is_not_called_still() -> None:
+    moves: dict[str, Any] = {"grad_norm": 0.8, "learning_rate": 1e-5, "staleness_mean": 1.0, "kl_rollout": 1e-4}
+    assert not examine(rows(**moves), asked({}, {"accuracy": 0.5}, {"accuracy": 0.8})).findings
+    few: list[dict[str, Any]] = rows(4, **UNMOVED | {"staleness_mean": 1.0, "kl_rollout": 0.0, "truncated_share": 0.0})
+    assert not examine(few, asked({})).findings
