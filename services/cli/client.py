@@ -133,8 +133,8 @@ def live_run(file: Path) -> LiveRun | None:
 
 
 def find_directory(run: str, runs: Path) -> Path:
-    """A run directory by its path or by its name below `runs`. One that holds a recipe alone, as `rayzero new` makes it,
-    is no run.
+    """A run directory by its path or by its name below `runs`. One with a recipe alone, as `rayzero new` makes it, is
+    none.
 
     Raises:
         UsageError: there is none; names those that there are.

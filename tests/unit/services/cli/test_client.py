@@ -97,7 +97,7 @@ def test_a_directory_with_a_recipe_alone_is_passed_over(tmp_path: Path, monkeypa
         find_directory("mine", runs)
     make_run(tmp_path / "runs" / "mine", None)
     assert find_directory("mine", runs) == find_directory("runs/mine", runs) == tmp_path / "runs" / "mine"
-    with pytest.raises(UsageError, match="no run in other nor in runs/other.*; runs there: mine$"):
+    with pytest.raises(UsageError, match=r"no run in other nor in runs/other: .*; runs there: mine$"):
         find_directory("other", runs)
 
 
