@@ -7,7 +7,7 @@ TINY, SMALL = 5 * 10**7, 10**9
 ADAPTERS = 10.0
 """A LoRA adapter takes so many times the rate."""
 LOWEST, HIGHEST = 0.01, 30.0
-"""Shares of the usual rate, between which published runs lie."""
+"""Shares of the usual rate, beyond which `rayzero check` says so: wide, for rates are a matter of the data, too."""
 
 
 def usual_rate(num_parameters: int, *, has_adapters: bool = False) -> float:
