@@ -132,8 +132,14 @@ def _blame(name: str, score: Score) -> str:
 
 
 def _reason(scores: Mapping[str, Score], closed: Sequence[str]) -> str:
-    parts = [f"{name}: {score.reason}{' (gate closed)' if name in closed else ''}" for name, score in scores.items()]
-    return "; ".join(parts)
+    return "; ".join(
+        f"{name}: {score.reason or _value(score)}{' (gate closed)' if name in closed else ''}"
+        for name, score in scores.items()
+    )
+
+
+def _value(score: Score) -> str:
+    return "does not apply" if score.value is None else f"{score.value:.3g}"
 
 
 def _outcome(task: asyncio.Task[list[Score]], num_cases: int) -> list[Score]:

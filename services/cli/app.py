@@ -151,12 +151,14 @@ def chaos(
     raise typer.Exit(run(recipe, overrides or [], minutes, seed, nodes, as_json=json))
 
 
-@app.command(epilog="Example: rayzero recipe > deploy/recipes/README.md")
-def recipe() -> None:
-    """Print the reference of every key that a recipe can have, as Markdown."""
-    from rayzero.services.cli.recipe_reference import markdown
+@app.command(epilog="Example: rayzero recipe learner.watch    rayzero recipe > deploy/recipes/README.md")
+def recipe(
+    section: Annotated[str | None, typer.Argument(help="One section, e.g. learner.watch; by default all.")] = None,
+) -> None:
+    """Print the reference of every key that a recipe, or a section of it, can have, as Markdown."""
+    from rayzero.services.cli import recipe_reference
 
-    typer.echo(markdown(), nl=False)
+    typer.echo(recipe_reference.markdown() if section is None else recipe_reference.section(section), nl=False)
 
 
 @app.command(epilog="Example: rayzero dashboards --deploy deploy")

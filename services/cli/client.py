@@ -12,6 +12,7 @@ import httpx
 
 from rayzero.services.schema.errors import RunUnreachable, UsageError
 from rayzero.services.store.api_file import ADDRESS_FILE, RUN_HEADER, LiveRun
+from rayzero.services.store.run_directory import RunDirectory
 
 TOKEN_ENV = "RAYZERO_API_TOKEN"
 CONNECT_S = 5.0
@@ -132,16 +133,23 @@ def live_run(file: Path) -> LiveRun | None:
 
 
 def find_directory(run: str, runs: Path) -> Path:
-    """A run directory by its path or by its name below `runs`.
+    """A run directory by its path or by its name below `runs`. One with a recipe alone, as `rayzero new` makes it, is
+    none.
 
     Raises:
         UsageError: there is none; names those that there are.
     """
-    for directory in (Path(run), runs / run):
-        if (directory / "recipe.yaml").is_file():
-            return directory.resolve()
-    known = ", ".join(sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))) or "none"
-    raise UsageError(f"{run} is neither a run directory nor a run below {runs}; runs there: {known}")
+    places = tuple(dict.fromkeys((Path(run), runs / run)))
+    for directory in map(RunDirectory, places):
+        if directory.is_run():
+            return directory.path
+    recipe = next((file for place in places if (file := place / "recipe.yaml").is_file()), None)
+    known = [path.parent.name for path in sorted(runs.glob("*/recipe.yaml")) if RunDirectory(path.parent).is_run()]
+    begin = "" if recipe is None else f"; `rayzero train {recipe}` begins the one of the recipe there"
+    raise UsageError(
+        f"no run in {' nor in '.join(map(str, places))}: name a run directory or a run below {runs}{begin}; "
+        f"runs there: {', '.join(known) or 'none'}"
+    )
 
 
 def _written_s(file: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +11,10 @@ from typing import Any
 from rayzero.services.data.checking.check import inspect
 from rayzero.services.data.checking.proposal import as_yaml, propose
 from rayzero.services.data.checking.report import DataReport
+from rayzero.services.observe.text import as_count
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model
+from rayzero.services.planning.usual_rate import usual_rate
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.rollout import RolloutSettings
@@ -55,10 +58,11 @@ def write_recipe(
             f"{group.first[0]}: {group.example} ({kind}: {group.count:,}): mend or remove such rows; "
             f"rayzero data check {data} lists them all"
         )
-    recipe = _recipe(directory.name, model, proposal.recipe(report.tasks), report, describe_model(model))
+    shape = describe_model(model)
+    recipe = _recipe(directory.name, model, proposal.recipe(report.tasks), report, shape)
     directory.mkdir(parents=True, exist_ok=True)
     head = HEAD.format(data=data, path=path, rows=report.rows, format=report.format or "columns mapped by name")
-    path.write_text(head + as_yaml(recipe), encoding="utf-8")
+    path.write_text(head + _with_the_rate_explained(as_yaml(recipe), shape), encoding="utf-8")
     try:
         load_recipe(path, [])
     except UsageError:
@@ -88,7 +92,12 @@ def _recipe(name: str, model: str, lines: dict[str, Any], report: DataReport, sh
         "model": {"path": model, "dtype": AUTO},
         **lines,
         "rollout": rollout,
-        "learner": {"loss": {"name": "grpo"}, "optimizer": {"learning_rate": 1.0e-6}},
+        "learner": {"loss": {"name": "grpo"}, "optimizer": {"learning_rate": usual_rate(shape.num_parameters)}},
         "training": {"num_updates": 100, "groups_per_update": 8, "group_size": 8, "max_staleness": 0},
         "evaluation": {"every_updates": 20, "num_prompts": held_out},
     }
+
+
+def _with_the_rate_explained(text: str, shape: ModelShape) -> str:
+    why = f"# usual for {as_count(shape.num_parameters)} parameters; ten times as much with learner.lora"
+    return re.sub(r"(?m)^( +learning_rate: \S+)$", rf"\1  {why}", text)

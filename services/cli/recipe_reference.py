@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import types
 import typing
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from rayzero.services.schema.config.pipeline import Pipeline
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.errors import UsageError
 
 INTRODUCTION = """\
 # Recipes
@@ -37,6 +39,26 @@ def markdown() -> str:
     recipes = _places(Recipe)
     pipelines = {model: paths for model, paths in _places(Pipeline).items() if model not in recipes}
     return INTRODUCTION + _described(recipes) + PIPELINES + _described(pipelines)
+
+
+def section(path: str) -> str:
+    """What of the reference is about one section, such as `learner.watch`: all of its variants, and what is below it.
+
+    Raises:
+        UsageError: there is none; names those that there are.
+    """
+    places = [(place, model) for root in (Recipe, Pipeline) for place, model in _sections("", root) if place]
+    found = dict.fromkeys(model for place, model in places if place == path)
+    paths = list(dict.fromkeys(place for place, _ in places))
+    if not found:
+        top = path.partition(".")[0]
+        known = [each for each in paths if each.partition(".")[0] == top] or [each for each in paths if "." not in each]
+        close = difflib.get_close_matches(path, paths, n=1)
+        nearest = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no section of a recipe is called {path}; {nearest}there are: {', '.join(known)}")
+    below = [each for each in paths if each.rpartition(".")[0] == path]
+    text = "".join(_section(model, [path]) for model in found).lstrip("\n")
+    return text + (f"\nSections in it: {', '.join(below)}\n" if below else "")
 
 
 def _places(root: type[BaseModel]) -> dict[type[BaseModel], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ def _table(group: dict[str, Any]) -> Table:
     for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
         table.add_column(name, overflow="fold")
     for rollout in group["rollouts"]:
-        reward = "–" if rollout["reward"] is None else f"{rollout['reward']:.3g}"
+        reward = "\n".join(("–" if rollout["reward"] is None else f"{rollout['reward']:.3g}", *components(rollout)))
         versions = ", ".join(str(span[2]) for span in rollout["versions"])
         verdict = f"{rollout['status']}: {shortened(rollout['reason'], 120)}"
         kl = rollout.get("kl_rollout")
@@ -75,6 +76,20 @@ def _table(group: dict[str, Any]) -> Table:
         cells = (reward, verdict, length, "–" if kl is None else f"{kl:.2g}", versions)
         table.add_row(*map(escape, cells), escape(shortened(said, MAX_TEXT)))
     return table
+
+
+def components(rollout: Mapping[str, Any]) -> Iterator[str]:
+    """What a reward is the sum of, a line a component: its score times its weight. What has no weight stands alone."""
+    scores, parts = rollout["components"], rollout.get("parts")
+    for name in dict.fromkeys((*(parts or ()), *scores)):
+        if parts is None or "/" in name:
+            yield f"{name} {scores[name]:.3g}"
+        elif name in parts:
+            weight, score = parts[name]
+            gate = " (gate closed)" if score == 0 and scores.get(name, 0) else ""
+            yield f"{name} {score:.3g} × {weight:g}{gate}"
+        else:
+            yield f"{name} {scores[name]:.3g} × 0"
 
 
 def conversation(messages: list[dict[str, Any]]) -> str:

@@ -124,14 +124,14 @@ def plan_stage(loaded: LoadedPipeline, name: str, num_gpus: int) -> StagePlan:
         sampled_tokens=samples,
         trained_tokens=trains,
         seconds=seconds,
-        notes=_notes(recipe, stage),
+        notes=_notes(recipe, stage, largest),
     )
 
 
-def _notes(recipe: Recipe, stage: Stage) -> tuple[str, ...]:
+def _notes(recipe: Recipe, stage: Stage, shape: ModelShape) -> tuple[str, ...]:
     if isinstance(stage, SupervisedSettings):
         return (*of_rate(stage.optimizer, stage.num_updates, "optimizer", "this stage's"), *slow_here(recipe))
-    return notes(recipe) if isinstance(stage, GrpoStage | OnPolicyDistillStage) else ()
+    return notes(recipe, shape) if isinstance(stage, GrpoStage | OnPolicyDistillStage) else ()
 
 
 def shape_of(loaded: LoadedPipeline, name: str, *, trained: bool = True) -> ModelShape:

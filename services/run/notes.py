@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rayzero.learner.objective.losses.grpo import GrpoLoss
+from rayzero.services.observe.text import as_count
 from rayzero.services.planning.machine import has_bfloat16
+from rayzero.services.planning.model_shape import ModelShape
+from rayzero.services.planning.usual_rate import HIGHEST, LOWEST, usual_rate
 from rayzero.services.schema.config.learner import KlSettings, OptimizerSettings
 from rayzero.services.schema.config.recipe import Recipe
 
 SEQUENCE_LOSSES = ("gspo", "rloo")
 
 
-def notes(recipe: Recipe) -> tuple[str, ...]:
-    """Sentences for the user; none where all is as it says."""
+def notes(recipe: Recipe, shape: ModelShape | None = None) -> tuple[str, ...]:
+    """Sentences for the user; none where all is as it says. `shape`: of the model, where it is known."""
     return (
         *_learner(recipe),
         *_reference(recipe),
         *_schedule(recipe),
+        *(() if shape is None else _rate_of_size(recipe, shape)),
         *_components(recipe),
         *_dropping(recipe),
         *_watch(recipe),
@@ -86,6 +90,18 @@ def of_rate(optimizer: OptimizerSettings, updates: int, key: str, loop: str) -> 
             f"{key}.decay: {optimizer.decay} to floor 0 ends at rate 0: update {updates} changes nothing; "
             "floor: 0.1 has it learn"
         )
+
+
+def _rate_of_size(recipe: Recipe, shape: ModelShape) -> Iterator[str]:
+    rate, adapters = recipe.learner.optimizer.learning_rate, recipe.learner.lora is not None
+    usual = usual_rate(shape.num_parameters, has_adapters=adapters)
+    if LOWEST * usual <= rate <= HIGHEST * usual:
+        return
+    what = "moves next to nothing" if rate < usual else "may undo what the model has learnt"
+    yield (
+        f"learner.optimizer.learning_rate: {rate:g} {what}: for {'adapters of ' if adapters else ''}a model of "
+        f"{as_count(shape.num_parameters)} parameters {usual:g} is usual"
+    )
 
 
 def _components(recipe: Recipe) -> Iterator[str]:

@@ -164,7 +164,7 @@ def make_plan(
         memory_bytes=sum(actor.count * actor.memory_bytes for actor in actors),
         epochs=training.num_updates * training.groups_per_update / num_train,
         memory=memory,
-        notes=notes(recipe),
+        notes=notes(recipe, shape),
     )
 
 

@@ -93,6 +93,11 @@ class RunDirectory:
         file = self.file("recipe.yaml")
         return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
 
+    def is_run(self) -> bool:
+        """Whether a run was begun in it: beside recipe.yaml there is what only a run writes."""
+        written = (LABEL_FILE, "metrics.jsonl", "checkpoints", "rollouts", "logs")
+        return self.file("recipe.yaml").is_file() and any(self.file(name).exists() for name in written)
+
     def is_finished(self) -> bool:
         """Whether the run in it came to its end."""
         return self.file("summary.json").is_file()

@@ -58,6 +58,13 @@ def test_the_reference_is_what_the_code_gives() -> None:
     assert script("reference").out_of_date() == []
 
 
+def test_a_page_that_mkdocs_fills_leads_a_reader_of_the_repository_to_the_text() -> None:
+    for page in MANUAL:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE):
+            assert f"[{name}](" in text, page
+
+
 def test_a_link_out_of_the_manual_is_its_label_or_its_path() -> None:
     page = SimpleNamespace(file=SimpleNamespace(src_uri="concepts/verdicts.md"))
     text = "[rubric.py](../../rewards/rubric.py) [the rubric](../../rewards/rubric.py) [data](../data.md#jsonl)"

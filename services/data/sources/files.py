@@ -36,8 +36,13 @@ def files_of(path: str, suffixes: Sequence[str]) -> list[Path]:
         return [there]
     found = sorted(Path(name) for name in glob.glob(str(there), recursive=True) if Path(name).is_file())
     if not found:
-        raise RecipeError(f"prompts pattern {path}: no file has such a name")
+        raise RecipeError(f"prompts pattern {path}: no file has such a name{looked_in(there)}")
     return found
+
+
+def looked_in(path: Path) -> str:
+    """Of a file that is not there: where a relative path leads."""
+    return "" if path.is_absolute() else f" (looked for in {Path.cwd()}, where the command runs)"
 
 
 def _below(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -67,8 +72,9 @@ class HeldFile:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise RecipeError(f"prompts file {path} is no whole gzip: {error}") from None
         except OSError as error:
+            where = looked_in(path) if isinstance(error, FileNotFoundError) else ""
             raise RecipeError(
-                f"prompts file {path} cannot be read: {error.strerror}; correct `path` of this {kind} source"
+                f"prompts file {path} cannot be read: {error.strerror}{where}; correct `path` of this {kind} source"
             ) from None
         weakref.finalize(self, os.close, self._fd)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rayzero.services.data.formats.problem import Values
-from rayzero.services.data.sources.files import files_of
+from rayzero.services.data.sources.files import files_of, looked_in
 from rayzero.services.data.sources.rows import Row
 from rayzero.services.data.sources.table import RowTable, TablesInTurn
 from rayzero.services.schema.config.data import ParquetSource
@@ -42,7 +42,7 @@ class ParquetTable(RowTable):
 
         self._path = path
         if not path.is_file():
-            raise RecipeError(f"prompts file {path} does not exist")
+            raise RecipeError(f"prompts file {path} does not exist{looked_in(path)}")
         with self._named():
             self._file = parquet.ParquetFile(path, memory_map=False)
         metadata = self._file.metadata

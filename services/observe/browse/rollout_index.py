@@ -123,8 +123,7 @@ class RolloutIndex:
         if changed == self._looked_at_ns:
             found = {APPENDED: stat} if (stat := _stat_of(self.folder / APPENDED)) is not None else {}
         else:
-            with os.scandir(self.folder) as entries:
-                found = {entry.name: entry.stat() for entry in entries if entry.name.endswith(".jsonl")}
+            found = _line_files(self.folder)
             for name in known.keys() - found.keys():
                 self._forget(name)
         for name, stat in sorted(found.items()):
@@ -268,6 +267,14 @@ def _prepared(place: str) -> sqlite3.Connection:
     database = sqlite3.connect(place, check_same_thread=False, timeout=30)
     database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
     return database
+
+
+def _line_files(folder: Path) -> dict[str, os.stat_result]:
+    """None where a run has no such folder, as in a copy of a part of it."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat() for entry in entries if entry.name.endswith(".jsonl")}
 
 
 def _stat_of(file: Path) -> os.stat_result | None:

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 from rayzero.services.schema.config.environment_variables import with_variables
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.section_classes import KeyPath, classes_at, hint, is_field
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 from rayzero.services.schema.printable import encodable
 
-KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH, MAX_KEYS = 50, 100_000
 """Of a document: no recipe comes near either."""
@@ -206,12 +206,9 @@ def _explain(
     origin = _origin(location, origins, root) or default_origin
     key = _dotted(_without_tags(location, origins, root)) or "recipe"
     if problem["type"] == "extra_forbidden":
-        names = _siblings(location, root)
         if (absent := _ABSENT.get(str(location[-1]))) is not None:
             return f"{origin}: {key}: {absent}"
-        close = difflib.get_close_matches(str(location[-1]), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(sorted(names))}"
-        return f"{origin}: {key}: unknown key; {hint}"
+        return f"{origin}: {key}: unknown key; {hint(location, root)}"
     if problem["type"] == "missing":
         return f"{origin}: {key}: missing; add it{_doc(location, root)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
@@ -246,41 +243,13 @@ def _without_tags(location: KeyPath, origins: Mapping[KeyPath, str], root: type[
     kept: list[str | int] = []
     for index, part in enumerate(location):
         inside = index < len(location) - 1 and tuple(kept) in origins and (*kept, part) not in origins
-        if not (inside and isinstance(part, str) and not _is_field(tuple(kept), part, root)):
+        if not (inside and isinstance(part, str) and not is_field(tuple(kept), part, root)):
             kept.append(part)
     return tuple(kept)
 
 
-def _models_at(location: Iterable[str | int], root: type[BaseModel]) -> list[type[BaseModel]]:
-    """The section classes that a location can mean: several where a key holds a union of variants."""
-    models: list[type[BaseModel]] = [root]
-    for part in location:
-        found: list[type[BaseModel]] = []
-        for model in models:
-            field = model.model_fields.get(str(part))
-            if field is not None:
-                found.extend(_section_classes(field.annotation))
-        models = found or models
-    return models
-
-
-def _section_classes(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    value = getattr(annotation, "__value__", annotation)
-    return [model for argument in getattr(value, "__args__", ()) for model in _section_classes(argument)]
-
-
-def _is_field(prefix: KeyPath, name: str, root: type[BaseModel]) -> bool:
-    return any(name in model.model_fields for model in _models_at(prefix, root))
-
-
-def _siblings(location: KeyPath, root: type[BaseModel]) -> list[str]:
-    return sorted({name for model in _models_at(location[:-1], root) for name in model.model_fields})
-
-
 def _doc(location: KeyPath, root: type[BaseModel]) -> str:
-    for model in _models_at(location[:-1], root):
+    for model in classes_at(location[:-1], root):
         field = model.model_fields.get(str(location[-1]))
         if field is not None and field.description:
             return f" ({field.description.splitlines()[0].rstrip('.')})"

@@ -62,7 +62,7 @@ def test_the_reward_is_the_weighted_sum_and_every_component_is_kept() -> None:
     assert got.reward == 2.0 * 1 + 0.5 * 0 - 0.25
     assert got.components == {"accuracy": 1.0, "format": 0.0, "length": -0.25}
     assert got.status is VerdictStatus.WRONG
-    assert got.reason == "accuracy: right; format: not right; length: "
+    assert got.reason == "accuracy: right; format: not right; length: -0.25"
     assert got.seconds == 0.25
 
 

@@ -88,6 +88,19 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
         find_run(None, tmp_path)
 
 
+def test_a_directory_with_a_recipe_alone_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = Path("runs")
+    Path("mine").mkdir()
+    Path("mine/recipe.yaml").write_text("name: mine\n")
+    with pytest.raises(UsageError, match=r"no run in mine nor in runs/mine: .*`rayzero train mine/recipe.yaml` begins"):
+        find_directory("mine", runs)
+    make_run(tmp_path / "runs" / "mine", None)
+    assert find_directory("mine", runs) == find_directory("runs/mine", runs) == tmp_path / "runs" / "mine"
+    with pytest.raises(UsageError, match=r"no run in other nor in runs/other: .*; runs there: mine$"):
+        find_directory("other", runs)
+
+
 def test_a_run_that_was_killed_is_neither_live_nor_asked(tmp_path: Path) -> None:
     for name in ("live", "killed"):  # the killed one is the newer
         make_run(tmp_path / name, f"http://{name}:1")

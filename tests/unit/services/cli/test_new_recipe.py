@@ -29,6 +29,7 @@ def test_the_recipe_passes_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "rows.jsonl", rows_of(name))
     assert "sums/recipe.yaml is written" in new("sums", "--data", "rows.jsonl")
+    assert "learning_rate: 2.0e-05  # usual for 135 M parameters" in Path("sums/recipe.yaml").read_text()
     monkeypatch.chdir(tmp_path / "sums")  # the data are found from anywhere
     checked = CliRunner().invoke(app, ["check", "recipe.yaml", "--json"])
     assert checked.exit_code == 0, checked.output

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayzero.services.cli.samples import Format, samples
+from rayzero.services.cli.samples import Format, components, samples
 from rayzero.services.observe.browse.rollout_index import Filter
 from rayzero.services.observe.recorder import Recorder
 from rayzero.services.schema.errors import UsageError
@@ -68,3 +68,16 @@ def test_one_group_in_every_format(run: Path, form: Format, tmp_path: Path, caps
 def test_a_group_that_is_not_there_is_named(run: Path) -> None:
     with pytest.raises(UsageError, match="there is no group 'update_000009:1'"):
         show(run, "html", None, "update_000009:1")
+
+
+def test_a_reward_is_shown_with_what_it_is_the_sum_of() -> None:
+    scores = {"short": 0.72, "accuracy": 0.0, "watched": 1.0, "bonus": 2.0, "short/length": 31.0}
+    row = {"components": scores, "parts": {"short": [0.2, 0.72], "accuracy": [1.0, 0.0], "bonus": [1.0, 0.0]}}
+    assert list(components(row)) == [
+        "short 0.72 × 0.2",
+        "accuracy 0 × 1",
+        "bonus 0 × 1 (gate closed)",
+        "watched 1 × 0",
+        "short/length 31",
+    ]
+    assert list(components({"components": {"short": 0.72}})) == ["short 0.72"]

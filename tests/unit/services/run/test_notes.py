@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rayzero.services.planning import machine
+from rayzero.services.planning.models import BUILT_IN
 from rayzero.services.run.notes import notes, slow_here
 from rayzero.services.schema.config.recipe import Recipe
 from tests.fakes import make_recipe
@@ -93,6 +94,25 @@ def test_said(sections: dict[str, Any], words: list[str]) -> None:
     assert len(found) == len(words)
     for note, word in zip(found, words, strict=True):
         assert word in note
+
+
+@pytest.mark.parametrize(
+    ("rate", "lora", "words"),
+    [
+        (1e-9, None, ["1e-09 moves next to nothing: for a model of 135 M parameters 2e-05 is usual"]),
+        (1e-3, None, ["0.001 may undo what the model has learnt"]),
+        (1e-3, {"rank": 8}, []),
+        (1e-6, {"rank": 8}, ["for adapters of a model of 135 M parameters 0.0002 is usual"]),
+        (1e-6, None, []),
+        (3e-4, None, []),
+    ],
+)
+def test_a_rate_far_from_what_is_usual_for_the_size_is_noted(
+    rate: float, lora: dict[str, int] | None, words: list[str]
+) -> None:
+    recipe = changed(learner={"minibatches": 2, "lora": lora, "optimizer": {"learning_rate": rate}})
+    found = [note for note in notes(recipe, BUILT_IN["smollm2-135m-instruct"].shape) if "learning_rate" in note]
+    assert len(found) == len(words) and all(word in note for note, word in zip(found, words, strict=True))
 
 
 @pytest.mark.parametrize(

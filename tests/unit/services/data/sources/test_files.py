@@ -47,3 +47,13 @@ def test_a_pattern_and_a_directory_are_files_in_the_order_of_their_names(tmp_pat
     assert opened(tmp_path) == [*expected, (5, "part-3.jsonl.gz:1", 5)]
     with pytest.raises(RecipeError, match=r"pattern .*none-\*\.jsonl: no file has such a name"):
         opened(tmp_path / "none-*.jsonl")
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "none-*.jsonl"])
+def test_a_relative_path_that_leads_nowhere_says_from_where(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        open_rows(JsonLinesSource(path=name))
+    assert f"(looked for in {tmp_path}, where the command runs)" in str(caught.value)
