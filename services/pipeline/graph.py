@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayzero.services.pipeline.recipes import recipe_content
-from rayzero.services.schema.config.loader import KeyPath
 from rayzero.services.schema.config.pipeline import (
     DATASET,
     MODEL,
@@ -20,6 +19,7 @@ from rayzero.services.schema.config.pipeline import (
     Pipeline,
     Stage,
 )
+from rayzero.services.schema.config.section_classes import KeyPath
 from rayzero.services.schema.errors import RecipeError
 
 ARTICLES = {MODEL: "a model", DATASET: "a dataset", REWARD_MODEL: "a reward model"}

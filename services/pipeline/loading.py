@@ -13,10 +13,11 @@ from rayzero.services.pipeline.fingerprints import digest
 from rayzero.services.pipeline.graph import Graph, build_graph
 from rayzero.services.pipeline.recipes import stage_recipe
 from rayzero.services.planning.models import resolve_model
-from rayzero.services.schema.config.loader import KeyPath, read_document, validate_document
+from rayzero.services.schema.config.loader import read_document, validate_document
 from rayzero.services.schema.config.pipeline import OnPolicyDistillStage, Pipeline
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.config.reward_components import JudgeComponent, RemoteComponent
+from rayzero.services.schema.config.section_classes import KeyPath
 from rayzero.services.schema.errors import RecipeError
 
 CONNECT_S = 3.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rayzero.services.schema.config.base import Section
-from rayzero.services.schema.config.loader import KeyPath, validate_recipe
+from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.pipeline import (
     REFERENCE,
     DistillStage,
@@ -20,6 +20,7 @@ from rayzero.services.schema.config.pipeline import (
     Stage,
 )
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.section_classes import KeyPath
 from rayzero.services.schema.errors import RecipeError
 
 OWN_KEYS = {
