@@ -58,8 +58,9 @@ def changes(old: Mapping[str, Any], new: Recipe) -> list[Change]:
 
 def refusal(change: Change, new: Recipe) -> str:
     """Why a run cannot go on with this change; empty when it can."""
-    if change.key == "evaluation.num_prompts" and not new.data.held_out and new.data.num_held_out is None:
-        return f"{change}, and as many prompts are held out of those that are trained on"
+    holds_out = new.data.held_out or new.data.num_held_out is not None
+    if change.key == "evaluation.num_prompts" and not holds_out and bool(change.was) != bool(change.now):
+        return f"{change}, and with 0 no prompt is held out of those that are trained on, else a tenth"
     if any(change.key == free or change.key.startswith(f"{free}.") for free in FREE):
         return ""
     if change.key == "training.num_updates":

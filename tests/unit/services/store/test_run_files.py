@@ -87,6 +87,7 @@ def changed(**sections: Any) -> Recipe:
         ({"deadlines": {"stall_s": 7200.0}}, "deadlines.stall_s was 1800.0 and is 7200.0"),
         ({"reward": {"num_workers": 2, "max_workers": 4}}, "reward.num_workers was 1 and is 2"),
         ({"evaluation": {"every_updates": 1}}, "evaluation.every_updates was 0 and is 1"),
+        ({"evaluation": {"num_prompts": 3}}, "evaluation.num_prompts was 2 and is 3"),
         ({"learner": {"watch": {"kl_stop": 0.5}}}, "learner.watch.kl_stop was None and is 0.5"),
         (
             {"learner": {"compute": {"activation_checkpointing": True}}},
@@ -110,7 +111,7 @@ def test_what_touches_no_update_is_continued(tmp_path: Path, change: dict[str, A
     [
         ({"training": {"group_size": 4}}, "training.group_size was 2 and is 4"),
         ({"seed": 1}, "seed was 0 and is 1"),
-        ({"evaluation": {"num_prompts": 3}}, "num_prompts was 2 and is 3, and as many prompts are held out of those"),
+        ({"evaluation": {"num_prompts": 0}}, "num_prompts was 2 and is 0, and with 0 no prompt is held out of those"),
     ],
 )
 def test_what_touches_the_mathematics_is_refused_and_never_begun_anew_in_silence(
