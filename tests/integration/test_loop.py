@@ -222,5 +222,6 @@ def test_interrupting_saves_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "the same command goes on from here" in output
     assert list((run_dir / "checkpoints").glob("update_*"))
     assert_nothing_is_left(str(run_dir))
-    assert os.listdir(temporary) == []
+    # torch's own cache, which it makes when it is imported and shares among programs.
+    assert [name for name in os.listdir(temporary) if not name.startswith("torchinductor_")] == []
     os.rmdir(temporary)
