@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from rayzero.services.schema.config.loader import _section_classes
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.config.section_classes import models_in
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -122,7 +122,7 @@ def settings_of(root: type[BaseModel], prefix: str = "", depth: int = 0) -> Iter
     for name, field in root.model_fields.items():
         key = f"{prefix}{name}"
         yield key
-        for section in _section_classes(field.annotation) if depth < 4 else ():
+        for section in models_in(field.annotation) if depth < 4 else ():
             yield from settings_of(section, f"{key}.", depth + 1)
 
 

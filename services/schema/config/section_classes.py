@@ -19,7 +19,7 @@ def classes_at(location: Iterable[str | int], root: type[BaseModel]) -> list[typ
     found: list[Any] = [root]
     for part in location:
         found = _inside(found, part) or found
-    return [model for annotation in found for model in _models(annotation)]
+    return [model for annotation in found for model in models_in(annotation)]
 
 
 def is_field(prefix: KeyPath, name: str, root: type[BaseModel]) -> bool:
@@ -76,11 +76,12 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [] if annotation is type(None) else [annotation]
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a value of that type can be or hold."""
     if _is_model(annotation):
         return [annotation]
     value = getattr(annotation, "__value__", annotation)
-    return [model for argument in getattr(value, "__args__", ()) for model in _models(argument)]
+    return [model for argument in getattr(value, "__args__", ()) for model in models_in(argument)]
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
