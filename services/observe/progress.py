@@ -145,9 +145,12 @@ class ProgressView:
         """How the run is now; a line where no panel stands and it got worse, or nothing has come for long."""
         status = self._status = self.look()
         self._settle(with_status(self._examined, status, bool(self.rows)))
-        silent_s = time.monotonic() - self._silent_since
+        # Before the first update each phase has said what it is: what came before it is no silence.
+        since = self._silent_since if self.row else max(self._silent_since, self._phase_since)
+        silent_s = time.monotonic() - since
         if self._live is None and silent_s > self._patience_s and status:
-            self._patience_s *= 2
+            while self._patience_s < silent_s:
+                self._patience_s *= 2
             text = f"no update for {as_clock(silent_s)}: {status['now']}"
             self.console.print(text, style="dim", soft_wrap=True, markup=False)
 

@@ -148,6 +148,22 @@ def test_a_log_hears_what_a_run_waits_for_and_that_it_stands_still(monkeypatch: 
     assert "waits for groups" in stands[0] and "see docs/guides/debugging.md#it-stands-still" in stands[0]
 
 
+def test_the_time_before_a_phase_is_no_silence_and_a_long_one_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("rayzero.services.observe.progress.time.monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    progress = ProgressView(console, TimeLeft(4))
+    progress.look = lambda: {"now": "the held-out prompts are answered"}
+    now[0] = 1150.0  # a cold start
+    progress.set_phase("evaluating")
+    for passed in (10, 50, 200, 201):
+        now[0] = 1150.0 + passed
+        progress.glance()
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "no update for 3:20: the held-out prompts are answered"
+    ]
+
+
 def test_a_resumed_run_shows_its_own_tokens_a_second_from_the_first_update_on() -> None:
     console = Console(file=io.StringIO(), width=100, highlight=False)
     progress = ProgressView(console, TimeLeft(9))
