@@ -151,3 +151,9 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
             f"evaluation.temperature 0 gives the same answer {evaluation.num_completions} times: "
             "num_completions: 1 measures the same"
         )
+    held_out = None if recipe.data.held_out else recipe.data.num_held_out
+    if held_out is not None and held_out < evaluation.num_prompts:
+        yield (
+            f"evaluation.num_prompts: {evaluation.num_prompts} is more than data.num_held_out: {held_out} holds out: "
+            f"{held_out} are evaluated"
+        )

@@ -83,6 +83,10 @@ def cold_start(**optimizer: Any) -> dict[str, Any]:
             ["leaves learner.watch blind"],
         ),
         ({"learner": {"minibatches": 2}, "rollout": {"canary_every_syncs": 0}}, []),
+        (
+            {"learner": {"minibatches": 2}, "data": {"num_held_out": 5}, "evaluation": {"num_prompts": 8}},
+            ["num_prompts: 8 is more than data.num_held_out: 5 holds out: 5 are evaluated"],
+        ),
         (cold_start(decay="constant", floor=0.5), ["cold_start.optimizer.floor: 0.5 has no effect with decay"]),
         (cold_start(decay="constant"), []),
         (cold_start(warmup_updates=6), ["cold_start.optimizer.warmup_updates: 6 is not fewer than cold_start.num_upd"]),
