@@ -150,8 +150,7 @@ class Evaluator:
 
 def best_version(accuracies: Mapping[int, float]) -> int | None:
     """The version with the highest held-out accuracy as sampled; the newest of equals. None where none is known."""
-    known = {version: accuracy for version, accuracy in accuracies.items() if not math.isnan(accuracy)}
-    return max(known, key=lambda version: (known[version], version), default=None)
+    return max(accuracies, key=lambda version: (accuracies[version], version), default=None)
 
 
 def accuracy_of(groups: Sequence[Group]) -> Estimate:

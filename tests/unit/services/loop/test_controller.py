@@ -330,6 +330,29 @@ async def test_an_evaluation_beside_the_training_is_of_one_version_or_says_of_wh
     assert run.events.count("learner.update") == 6 and max(run.learner.staleness) <= 2
 
 
+async def test_a_save_beside_an_evaluation_knows_that_its_version_is_being_measured() -> None:
+    """It is made before the accuracy is known: pruned by what is known then, the best would go."""
+    run = Run(num_updates=6, max_staleness=2)
+    run.controller.recipe = run.recipe.model_copy(
+        update={
+            "evaluation": run.recipe.evaluation.model_copy(update={"every_updates": 2}),
+            "checkpoint": run.recipe.checkpoint.model_copy(update={"every_updates": 2}),
+        }
+    )
+    seen: dict[int, int | None] = {}
+
+    async def save(controller: Controller) -> None:
+        version = controller.buffer.version
+        seen[version] = version if version in controller.accuracies else controller.measuring
+
+    run.watcher.save = save  # type: ignore[method-assign]
+    await run.start()
+    run.workers["rollout-0"].on_generate = lambda request: 0.05 if request.group_id < 0 else 0.002
+    async with asyncio.timeout(20):
+        await run.controller.run()
+    assert seen == {2: 2, 4: 4, 6: 6}
+
+
 async def test_an_evaluation_that_lost_every_engine_does_not_hold_back_the_weights_that_the_next_one_needs() -> None:
     run = Run(num_updates=4, max_staleness=2)
     settings = run.recipe.evaluation.model_copy(update={"every_updates": 2})

@@ -15,6 +15,7 @@ from rayzero.services.store.json_lines import append_lines
 from rayzero.services.store.rollout_file import read_groups, rollout_lines
 from rayzero.services.store.run_state import PackedState, read_state
 from tests.fakes import make_completion, make_group
+from tests.plain_equality import same, unsaid
 
 CALL = ToolCall(name="add", arguments={"number": 3}, call_id="c1")
 MESSAGES = (
@@ -51,7 +52,7 @@ def episode() -> Completion:
         turn_rewards=(None, 1.0),
         environment_s=(0.25, 0.0),
         metrics={"tool_calls": 2.0},
-        reason="",
+        reason="eight turns were not enough",
     )
     branch = Branch(parent=0, fork=3, completion=track(5, slice(2, 4)), reason="rewritten")
     return replace(track(7, slice(2, 4)), branches=(branch,), end=EpisodeEnd.MAX_TURNS, outcome=outcome)
@@ -64,16 +65,13 @@ def with_rollout(completion: Completion) -> Group:
     return replace(group, rollouts=(replace(first, completion=completion), *rest))
 
 
-def same(one: Completion, other: Completion) -> bool:
-    """Down to the last bit."""
-    arrays = ("token_ids", "rollout_logprobs", "is_sampled")
-    for name in arrays:
-        a, b = getattr(one, name), getattr(other, name)
-        assert (a is None and b is None) or (a.dtype == b.dtype and a.tobytes() == b.tobytes()), name
-    for a, b in zip(one.branches, other.branches, strict=True):
-        assert (a.parent, a.fork, a.reason) == (b.parent, b.fork, b.reason) and same(a.completion, b.completion)
-    plain = ("text", "version_spans", "finish_reason", "turns", "end", "outcome")
-    return all(getattr(one, name) == getattr(other, name) for name in plain)
+def test_the_episode_says_something_in_every_field() -> None:
+    whole = episode()
+    assert whole.outcome is not None
+    paths = [path for each in whole.branches for path in (whole, each.completion)]
+    assert unsaid(Completion, paths) == unsaid(Branch, whole.branches) == unsaid(EpisodeOutcome, [whole.outcome]) == []
+    assert unsaid(Turn, whole.turns) == unsaid(ChatMessage, MESSAGES) == []
+    assert unsaid(ToolCall, [call for message in MESSAGES for call in message.tool_calls]) == []
 
 
 def test_an_episode_comes_back_from_the_rollouts_as_it_was(tmp_path: Path) -> None:
