@@ -105,6 +105,36 @@ def test_filters_pages_and_comparison(page_file: Path) -> None:
         assert complaints == []
 
 
+DELAYED = """() => {
+  for (const name of ["groups", "group"]) {
+    const answer = source[name];
+    source[name] = async (asked) => {
+      const slow = asked.kind === "train" || asked === document.querySelector("#groups button").dataset.key;
+      const found = await answer(asked);
+      if (slow) await new Promise((done) => setTimeout(done, 500));
+      return found;
+    };
+  }
+}"""
+"""Answers about what was trained, and about the first group of the list, come half a second late."""
+
+
+def test_a_late_answer_never_takes_the_place_of_a_later_question(page_file: Path) -> None:
+    with open_page(page_file.as_uri()) as (page, complaints):
+        page.wait_for_selector("#group .card")
+        page.evaluate(DELAYED)
+        page.select_option("select[name=kind]", "train")
+        assert page.locator("#groups[aria-busy]").count() == 1, "the list says that it is an old one"
+        page.select_option("select[name=kind]", "evaluation")
+        page.wait_for_timeout(700)
+        assert page.locator("#groups .where").all_text_contents()[0].startswith("evaluation")
+        page.locator("#groups button").first.click()
+        page.locator("#groups button").nth(1).click()
+        page.wait_for_timeout(700)
+        assert page.locator("#groups button").nth(1).get_attribute("aria-current") == "true"
+        assert page.locator("[aria-busy]").count() == 0 and complaints == []
+
+
 async def forked_record() -> EpisodeRecord:
     """An episode that calls a tool, and whose history is rewritten after two turns: with a real session's tokens."""
     call = '<tool_call>\n{"name": "look", "arguments": {"at": "abc"}}\n</tool_call>'

@@ -280,13 +280,22 @@ function showTotal(choices) {
   $("total").textContent = `(${choices.num_rollouts.toLocaleString("en")} in ${choices.num_groups.toLocaleString("en")} groups)`;
 }
 
-let asked = 0;
+const asked = {};
+
+/** The answer for the element `id`, busy until then; undefined if none came, or a later question was asked meanwhile. */
+async function answerFor(id, question) {
+  const mine = asked[id] = (asked[id] ?? 0) + 1;
+  let answer;
+  $(id).setAttribute("aria-busy", "true"); // what it shows answers an earlier question
+  try { answer = await question(); } catch (error) { say(error.message); }
+  if (mine !== asked[id]) return undefined;
+  $(id).removeAttribute("aria-busy");
+  return answer;
+}
 
 async function showGroups() {
-  const mine = ++asked;
-  let page;
-  try { page = await source.groups(query); } catch (error) { return say(error.message); }
-  if (mine !== asked) return; // a later question has been answered already
+  const page = await answerFor("groups", () => source.groups(query));
+  if (!page) return;
   $("groups").replaceChildren(...page.groups.map(groupButton));
   if (!page.groups.length) $("groups").append(el("li", { class: "soft" }, "no group matches"));
   const turn = (by) => () => { query.offset = Math.max(0, query.offset + by); showGroups(); };
@@ -306,8 +315,8 @@ function groupButton(group) {
 }
 
 async function showGroup(key) {
-  let group;
-  try { group = await source.group(key); } catch (error) { return say(error.message); }
+  const group = await answerFor("group", () => source.group(key));
+  if (!group) return;
   for (const button of document.querySelectorAll("#groups button")) button.setAttribute("aria-current", String(button.dataset.key === key));
   $("group").replaceChildren(...[...promptOf(group), comparison(group), el("div", { class: "cards" }, ...group.rollouts.map((r) => card(r)))].filter(Boolean));
 }
