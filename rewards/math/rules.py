@@ -17,6 +17,7 @@ class Rules:
     fallbacks: tuple[Fallback, ...] = ()
     relative_tolerance: float = 0.0
     max_answer_chars: int = 2_000
+    worked_out: bool = False
 
 
 def rules_of(settings: MathSettings | Rules | None) -> Rules:

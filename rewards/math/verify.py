@@ -26,6 +26,7 @@ from rayzero.rewards.math.reading.thousands import joined_thousands, split_thous
 from rayzero.rewards.math.reading.vectors import with_plain_units_marked
 from rayzero.rewards.math.rules import Rules
 from rayzero.rewards.math.values.answer import Answer, Items, Words
+from rayzero.rewards.math.worked_out import is_worked_out
 
 _DEFAULTS = Rules()
 _SHOWN_CHARS = 80
@@ -86,7 +87,10 @@ def _compare(answer: str, gold: str, settings: Rules) -> MathVerdict:
     if _collapsed(answer) == _collapsed(gold):
         return MathVerdict(True, f"{_short(answer)} is literally the gold answer")
     try:
-        correct = _equal(normalise(answer), normalise(gold), settings)
+        read_answer, read_gold = normalise(answer), normalise(gold)
+        correct = _equal(read_answer, read_gold, settings)
+        if correct and settings.worked_out and not _is_worked_out(read_answer, read_gold, settings):
+            return MathVerdict(False, f"{_short(answer)} equals {_short(gold)}, but is not worked out")
     except TooLargeError as error:
         return MathVerdict(False, f"{_short(answer)} is refused: {error}")
     except UnreadableError as error:
@@ -127,6 +131,13 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
     if not same_formula(answer, gold):
         return False
     return is_unevaluated(gold) or (isinstance(read(gold), Words) and isinstance(read(answer), Words))
+
+
+def _is_worked_out(answer: str, gold: str, settings: Rules) -> bool:
+    """In the reading that makes it equal; what is equal as text alone needs no working out."""
+    pairs = list(_readings(clean(answer), clean(gold)))
+    equal = [pair for pair in pairs if Comparison(settings).same(*pair)]
+    return not equal or any(is_worked_out(*pair) for pair in equal)
 
 
 def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:

@@ -9,6 +9,13 @@ from rayzero.services.data.tasks.numbers import Row, Split, split_of
 from rayzero.services.schema.errors import RecipeError
 
 NUM_GAMES = 10_000
+RULES = {
+    "role": "system",
+    "content": (
+        "Use the calculator: write <calc>2*3</calc>, and the result is given to you. Then put it into \\boxed{}."
+    ),
+}
+"""Of the calculator."""
 TURN_END = "<|end|>"
 """Of the tiny model: a turn of a worked game ends as one that was sampled does."""
 
@@ -46,8 +53,8 @@ def guess_number_demonstrations(
 def products(
     num_prompts: int = 1000, split: Split = "train", seed: int = 0, min_number: int = 100, max_number: int = 999
 ) -> Iterator[Row]:
-    """What is a · b? For `rayzero.rewards.environments.games:Calculator`, with one finished exchange before it, which
-    shows a small model how the calculator is used. Columns: `messages`, `answer`.
+    """What is a · b? For `rayzero.rewards.environments.games:Calculator`, which a sentence and one finished exchange
+    before it show a small model. Columns: `messages`, `answer`.
     """
     rng = random.Random(f"products {split} {seed}")
     seen: set[tuple[int, int]] = set()
@@ -61,7 +68,7 @@ def products(
         seen.add(pair)
         shown = rng.randint(min_number, max_number), rng.randint(min_number, max_number)
         yield {
-            "messages": [*_shown(*shown), {"role": "user", "content": _ask(left, right)}],
+            "messages": [RULES, *_shown(*shown), {"role": "user", "content": _ask(left, right)}],
             "answer": str(left * right),
         }
     raise RecipeError(f"products: there are not {num_prompts} different products: raise max_number")

@@ -36,3 +36,7 @@ class MathSettings(Section):
 
     max_answer_chars: int = Field(default=2_000, ge=16, le=20_000)
     """Longer answers are refused unread, so that no answer costs more than it is worth."""
+
+    worked_out: bool = False
+    """Where the gold answer is a number, an answer that leaves something to calculate is wrong: `40+2`, `6*7` or `84/2`
+    for 42. For tasks whose question is the calculation: a policy soon learns to copy it into the box."""
