@@ -281,8 +281,9 @@ def _share(rows: Sequence[Row], name: str) -> float:
 
 def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
     warnings = rows[-1].get("warnings")
+    learnt = rows[-1].get("grad_norm", 1.0)  # without a gradient the batch is what is warned of
     for warning in warnings if isinstance(warnings, list | tuple) else ():
-        yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree")
+        yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree" if learnt else "no-reward-differs")
     if is_figure(rows[-1].get("nonfinite_logprobs")) and rows[-1]["nonfinite_logprobs"]:
         text = f"{rows[-1]['nonfinite_logprobs']:.0f} tokens have a log-probability that is not finite"
         yield Symptom(Level.YELLOW, text, "engine-and-learner-disagree")

@@ -67,6 +67,7 @@ def test_a_solved_task_is_no_fault() -> None:
         ({"verdict_errors": 4}, "yellow", "rewards-fail"),
         ({"verdict_errors": 40}, "red", "rewards-fail"),
         ({"warnings": ("engine and learner differ",)}, "yellow", "engine-and-learner-disagree"),
+        ({"warnings": ("all rewards are equal",), "grad_norm": 0.0}, "yellow", "no-reward-differs"),
         ({"nonfinite_logprobs": 3}, "yellow", "engine-and-learner-disagree"),
         ({"tool_failure_share": 0.8, "tool_calls_mean": 2.0}, "yellow", "tool-calls-fail"),
         ({"episode_end/max_turns": 0.2, "episode_end/episode_deadline": 0.2}, "yellow", "episodes-are-cut-off"),
