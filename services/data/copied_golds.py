@@ -1,4 +1,5 @@
-"""Golds that an answer copied from the prompt equals: an expression worth a number which the prompt states."""
+"""Golds that an answer copied from the prompt equals: an expression worth a number which the prompt states, and a
+number worth an expression which it states."""
 
 from __future__ import annotations
 
@@ -15,9 +16,12 @@ MOST = 0.5
 """Share of a source's prompts from which on copying pays more often than thinking."""
 MAX_DIGITS = 400
 """Of a gold that is looked at: arithmetic on longer ones would take a start's time."""
+MAX_ASKED = 2_000
+"""Characters of a prompt that are searched for a calculation."""
 
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "$": " "})
 _EXPRESSION = re.compile(r"[\d\s.+\-*/()]+")
+_CALCULATION = re.compile(r"[(\d][\d\s.+\-*/()]*[-+*/][\d\s.+\-*/()]*[\d)]")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)")
 
 
@@ -57,6 +61,16 @@ def states_its_answer(prompt: Prompt) -> bool:
         return False
     asked = " ".join(message.content for message in prompt.messages if message.role == "user")
     return any(Fraction(number) == abs(value) for number in _NUMBER.findall(asked))
+
+
+def states_its_calculation(prompt: Prompt) -> bool:
+    """Whether the gold is a number, and the prompt's last message states a calculation worth it: `17 + 25` for 42."""
+    try:
+        gold = Fraction(str(prompt.answer).replace(",", "").strip())
+    except (ValueError, ZeroDivisionError):
+        return False
+    asked = prompt.messages[-1].content.translate(_SIGNS)[:MAX_ASKED]
+    return any(_worth(found.strip()) == gold for found in _CALCULATION.findall(asked))
 
 
 def _worth(gold: str) -> Fraction | None:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from rayzero.services.data.checking.inspection import first_values
+from rayzero.services.data.copied_golds import states_its_calculation
 from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.data.formats.registry import FORMATS, recognized
 from rayzero.services.data.sources.registry import open_rows
@@ -62,6 +63,8 @@ class Proposal:
     tasks: Sequence[str]
     fallback: str | None
     """Where prompts ask for their answer, if not in a box."""
+    is_arithmetic: bool
+    """Most prompts state a calculation worth their answer: copied into the box it must not pass for the answer."""
     lines: Mapping[str, Any] = field(repr=False)
     """The source, as a recipe spells it."""
 
@@ -80,7 +83,9 @@ class Proposal:
     def _component(self, task: str, packages: Sequence[str]) -> dict[str, Any]:
         if task == "code" and packages:
             return {"kind": task, "sandbox": {"packages": list(packages)}}
-        return {"kind": task} | ({"rules": {"fallback": self.fallback}} if task == "math" and self.fallback else {})
+        rules: dict[str, Any] = {"fallback": self.fallback} if self.fallback else {}
+        rules |= {"worked_out": True} if self.is_arithmetic else {}
+        return {"kind": task} | ({"rules": rules} if task == "math" and rules else {})
 
 
 def propose(
@@ -107,7 +112,8 @@ def propose(
     prompts = [prompt for values in rows if (prompt := _prompt(values, settings)) is not None]
     task = None if found else _task([prompt.answer for prompt in prompts])
     tasks = list(Counter(task or prompt.source for prompt in prompts)) or ["math"]
-    asked = Counter(_asks(prompt.messages[-1].content) for prompt in prompts if (task or prompt.source) == "math")
+    numbers = [prompt for prompt in prompts if (task or prompt.source) == "math"]
+    asked = Counter(_asks(prompt.messages[-1].content) for prompt in numbers)
     where = asked.most_common(1)[0][0] if asked else "box"
     own |= _request(_sentence(tasks, where), rows, settings)
     return Proposal(
@@ -116,6 +122,7 @@ def propose(
         task=task,
         tasks=tasks,
         fallback=where if where not in ("", "box") else None,
+        is_arithmetic=2 * sum(map(states_its_calculation, numbers)) > len(numbers),
         lines={"kind": kind, "path": path_in_recipe or path, **own},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rayzero.services.data.copied_golds import check_golds, states_its_answer
+from rayzero.services.data.copied_golds import check_golds, states_its_answer, states_its_calculation
 from rayzero.services.schema.config.reward import RewardSettings
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.messages import ChatMessage, Prompt
@@ -31,6 +31,31 @@ def prompt(text: str, answer: object, source: str = "default") -> Prompt:
 )
 def test_what_a_copied_number_equals(text: str, answer: object, copied: bool) -> None:
     assert states_its_answer(prompt(text, answer)) is copied
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "stated"),
+    [
+        ("What is 17 + 25? Put the answer in \\boxed{}.", "42", True),
+        ("457+268=", "725", True),
+        ("Calculate 6 × (3 + 4).", 42, True),
+        ("What is 1.5 * 2?", "3", True),
+        ("What is 1000 * 2?", "2,000", True),
+        ("What is 17 + 25?", "43", False),
+        ("Tom has 17 apples and buys 25.", "42", False),
+        ("Pages 17-25: how many chapters?", "3", False),
+        ("Divide 1/0", "0", False),
+        ("What is (((((((((((((((((((((((((((((((((1", "1", False),
+        ("What is 17 + 25?", "forty-two", False),
+        ("What is 17 + 25?", None, False),
+    ],
+)
+def test_what_a_copied_calculation_equals(text: str, answer: object, stated: bool) -> None:
+    assert states_its_calculation(prompt(text, answer)) is stated
+
+
+def test_a_long_row_of_signs_is_soon_looked_through() -> None:
+    assert not states_its_calculation(prompt("1+" * 100_000 + " (" * 100_000, "7"))
 
 
 def test_a_source_of_puzzles_under_math_is_refused() -> None:

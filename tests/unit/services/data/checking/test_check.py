@@ -138,7 +138,7 @@ def test_what_only_the_named_format_shows(tmp_path: Path) -> None:
     ("rows", "columns", "component"),
     [
         ([{"question": f"{n}+1?", "answer": f"So\n#### {n + 1}"} for n in range(5)],
-         {"prompt": "question", "answer_after": "####"}, {"kind": "math"}),
+         {"prompt": "question", "answer_after": "####"}, {"kind": "math", "rules": {"worked_out": True}}),
         ([{"messages": [{"role": "user", "content": f"{n}?"}], "target": "Paris"} for n in range(5)],
          {"answer": "target"}, {"kind": "exact"}),
         ([{"conversations": [{"from": "human", "value": f"{n}?"}], "answer": "B"} for n in range(5)],
