@@ -50,20 +50,21 @@ class Engine:
         self._times = itertools.count(1)
 
     def step(self, scheduled: list[tuple[Request, int]]) -> None:
-        spans, rows, time = [], [], next(self._times)
+        parts, time = [], next(self._times)
         for request, number in scheduled:
             if not request.computed:
                 self._find(request)
             start, end = request.computed, min(request.computed + number, len(request.tokens))
             while len(request.blocks) * BLOCK < end:
                 request.blocks.append(self._block())
-            spans.append(ComputedSpan(request.name, start, end - start, list(request.blocks)))
-            rows += [row(request.tokens[: place + 1], time) for place in range(start, end)]
+            span = ComputedSpan(request.name, start, end - start, list(request.blocks))
+            parts.append((span, [row(request.tokens[: place + 1], time) for place in range(start, end)]))
             self._computed(request, [time] * (end - start))
             for block in range(start // BLOCK, end // BLOCK):
                 held = request.blocks[block], request.stored[block * BLOCK : (block + 1) * BLOCK]
                 self._cached.setdefault(request.tokens[: (block + 1) * BLOCK], held)
-        self.record.note(spans, np.stack(rows))
+        parts.reverse()  # the order in a batch is not that in which requests were scheduled
+        self.record.note([span for span, _ in parts], np.stack([each for _, rows in parts for each in rows]))
 
     def push_out(self, request: Request) -> None:
         kept = {block for block, _ in self._cached.values()} | {
