@@ -163,6 +163,7 @@ class LearnerActor:
             seed=recipe.seed,
             ranks=ONE_RANK if rendezvous is None else join(rank, rendezvous, device, recipe.deadlines.update_s),
             reference_path=settings.kl.reference,
+            routing_replay=settings.routing_replay,
         )
         self._learner = Learner(
             policy,

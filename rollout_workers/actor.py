@@ -27,6 +27,7 @@ class RolloutActor(RolloutEngine):
             settings=recipe.rollout,
             sleeps=recipe.cluster.takes_turns,
             weights_come_whole=recipe.learner.lora is None,
+            routing_replay=recipe.learner.routing_replay,
         )
         super().__init__(name, spec, deadline_s=recipe.deadlines.sync_s)
         self._in_cluster = recipe.cluster.address is not None

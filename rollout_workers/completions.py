@@ -43,6 +43,7 @@ def completion_of(output: Any, tokenizer: Any, policy_version: int) -> Completio
         rollout_logprobs=logprobs,
         version_spans=spans or (VersionSpan(start=0, end=0, policy_version=policy_version),),
         finish_reason=reason,
+        routed_experts=output.routed_experts,
     )
 
 

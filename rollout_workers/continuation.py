@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rayzero.rollout_workers.completions import spread_seed, text_of
+from rayzero.rollout_workers.routed_experts import joined as routing_joined
 from rayzero.services.schema.messages import Completion
 
 Resume = Callable[[int, Completion], Awaitable[Completion | None]]
@@ -46,6 +47,7 @@ def joined(made: Completion, rest: Completion, tokenizer: Any) -> Completion:
         rollout_logprobs=np.concatenate([made.rollout_logprobs, rest.rollout_logprobs]),
         version_spans=(*made.version_spans, *later),
         finish_reason=rest.finish_reason,
+        routed_experts=routing_joined(made.routed_experts, rest.routed_experts),
     )
 
 

@@ -61,6 +61,8 @@ class EngineSpec:
     """Whether it shares its GPU with the learner by turns."""
     weights_come_whole: bool = True
     """Whether each sync brings all weights, not adapters alone."""
+    routing_replay: bool = False
+    """Whether answers say which experts each token was sent to."""
 
     @property
     def device(self) -> str:
@@ -156,6 +158,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
             # Logits in fp32, the head's weights as they are: in bf16 they are rounded by up to 0.07 nats, and the
             # learner's are not.
             "hf_overrides": {"head_dtype": "float32"},
+            # Of vLLM's second model runner, which it takes on GPUs by itself; on CPUs routing_capture.py does the same.
+            "enable_return_routed_experts": spec.routing_replay,
         }
         if settings.num_seqs > GRAPH_SEQS and not settings.eager:
             # Full batches would be computed without a graph. Rounded up, for no smaller graph would do.

@@ -25,6 +25,7 @@ from rayzero.rollout_workers.episodes.lockstep import Lockstep
 from rayzero.rollout_workers.episodes.server import EndpointServer
 from rayzero.rollout_workers.episodes.sessions import EpisodeSessions, place_of
 from rayzero.rollout_workers.load_meter import LoadMeter
+from rayzero.rollout_workers.routed_experts import RoutedExperts, without_prompt
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.rollout_workers.sampling import sampling_params
 from rayzero.rollout_workers.stop_strings import cut_at_stop
@@ -68,6 +69,7 @@ class RolloutEngine:
         self._load = LoadMeter()
         self._requests = RunningRequests()
         self._calls = EngineCalls(name, deadline_s)
+        self._routing = RoutedExperts(self._calls, captured=spec.routing_replay and spec.device == "cpu")
         self._weights = WeightLoading(self._calls, spec.settings, self._load, self._requests, spec.policy_version)
         self._barrier: BatchBarrier[Any] = BatchBarrier(self._calls.held, min(deadline_s, BATCH_PATIENCE_S))
         self._lockstep = Lockstep(self._calls.held, deadline_s)
@@ -94,6 +96,7 @@ class RolloutEngine:
             self._episodes.begin(self._tokenizer, self._stop_token_ids)
             label = self._calls.engine.update_weight_version(str(self.policy_version))
             await self._calls.in_time(label, "set the first version")
+            await self._routing.begin()
         except RayzeroError:
             raise
         except Exception as error:
@@ -121,6 +124,7 @@ class RolloutEngine:
         completions = await self._complete_all(request.group_id, prompt, sampling, seed, start, salt)
         if sampling.stop:
             completions = tuple(cut_at_stop(made, sampling.stop, self._tokenizer) for made in completions)
+        experts, completions = without_prompt(completions, len(prompt))
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=prompt,
@@ -129,6 +133,7 @@ class RolloutEngine:
             worker=self.name,
             seconds=time.monotonic() - begun,
             load=self.stats(),
+            prompt_routed_experts=experts,
         )
 
     async def open_episode(self, request: EpisodeRequest) -> str:
@@ -311,10 +316,11 @@ class RolloutEngine:
             collector = await (submit() if start is None else start(submit))
             if group_id is not None and self._requests.is_given_up(group_id):
                 await engine.abort([request_id])  # it was given up before the engine knew of it
-            while True:
-                output = collector.get_nowait() or await collector.get()
-                if output.finished:
-                    return output
+            with self._routing.awaited(collector.request_id, params.n):
+                while not (output := collector.get_nowait() or await collector.get()).finished:
+                    pass
+                await self._routing.put_into(output.outputs, collector.request_id)
+            return output
         except asyncio.CancelledError:
             if collector is not None:
                 await engine.abort(collector.request_id, internal=True)

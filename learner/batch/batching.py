@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rayzero.learner.batch.nodes import PROMPT
 from rayzero.learner.batch.pieces import Piece, pieces_of
+from rayzero.learner.batch.routing import laid_experts
 from rayzero.learner.batch.samples import TrainingSample
 from rayzero.learner.batch.tree import Tree
 
@@ -44,6 +45,8 @@ class Microbatch:
     """[n] index into `rows`: which sample each sampled token is of."""
     partial: bool = False
     """Some sampled tokens of a rollout are in another micro-batch: a loss over the whole of it needs both."""
+    routed_experts: NDArray[np.int16] | None = None
+    """[T, L, K] see `laid_experts`."""
 
     @property
     def num_tokens(self) -> int:
@@ -136,6 +139,7 @@ def lay_out(bundles: Sequence[Sequence[Piece]]) -> Microbatch:
         rows=np.array([piece.sample.row for piece in flat], dtype=np.int64),
         token_samples=np.repeat(np.arange(len(flat)), [piece.num_tokens for piece in flat]).astype(np.int64),
         partial=any(piece.num_tokens < piece.sample.num_tokens for piece in flat),
+        routed_experts=laid_experts(bundles),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class EpisodeNode:
     nothing of the node need be fed behind its predictor."""
     first: int
     """Index of the first of them among the rollout's sampled tokens."""
+    routed_experts: NDArray[Any] | None = None
+    """See `Completion.routed_experts`; it may know of more tokens than L."""
 
 
 def nodes_of(prompt_length: int, completion: Completion) -> tuple[EpisodeNode, ...]:
@@ -129,4 +132,11 @@ def _node(completion: Completion, parent: int, fork: int, first: int) -> Episode
         targets = np.flatnonzero(sampled)
     else:
         raise ValueError(f"{completion.num_tokens} tokens, but {len(sampled)} marks of whether each was sampled")
-    return EpisodeNode(parent=parent, fork=fork, token_ids=completion.token_ids, targets=targets, first=first)
+    return EpisodeNode(
+        parent=parent,
+        fork=fork,
+        token_ids=completion.token_ids,
+        targets=targets,
+        first=first,
+        routed_experts=completion.routed_experts,
+    )

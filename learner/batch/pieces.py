@@ -64,5 +64,6 @@ def whole_piece(sample: TrainingSample) -> Piece:
         token_ids=sample.token_ids[:-1],
         targets=np.arange(sample.num_tokens),
         first=0,
+        routed_experts=sample.routed_experts,
     )
     return Piece(sample, (node,), length)

@@ -38,6 +38,10 @@ class TrainingSample:
     start: int
     nodes: tuple[EpisodeNode, ...] = ()
     """Of an episode: where they lie among what is fed. None: they follow the prompt, and each other."""
+    prompt_routed_experts: NDArray[Any] | None = None
+    """See `Group`."""
+    routed_experts: NDArray[Any] | None = None
+    """See `Completion`; of an episode its nodes have it."""
 
     @property
     def num_tokens(self) -> int:
@@ -141,6 +145,8 @@ def _sample(row: int, index: int, group: Group, completion: Completion, start: i
         else completion.token_ids,
         start=start,
         nodes=nodes,
+        prompt_routed_experts=group.prompt_routed_experts,
+        routed_experts=completion.routed_experts,
     )
 
 

@@ -31,6 +31,7 @@ from rayzero.learner.model.pretrained import load_model, load_outline
 from rayzero.learner.model.rank_loading import ShardReader
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
+from rayzero.learner.model.routing_replay import Replay
 from rayzero.learner.model.saving import save_weights
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
 from rayzero.services.schema.config.learner import ComputeSettings, LoraSettings
@@ -59,10 +60,13 @@ class Policy:
         seed: int = 0,
         ranks: Ranks = ONE_RANK,
         reference_path: str | Path | None = None,
+        routing_replay: bool = False,
     ) -> None:
         """Load a directory in Hugging Face format. Raises RecipeError when it cannot be trained, naming the cause.
 
         `reference_path` names another model as the reference; else it is the policy when `keep_reference` is called.
+        `routing_replay`: tokens of a mixture go to the experts that are recorded for them, the policy's and those of a
+        reference that is a copy of it.
         """
         self.path = Path(path)
         self._reference_path = None if reference_path is None else Path(reference_path)
@@ -73,7 +77,7 @@ class Policy:
         self.ranks = ranks
         self.masters: dict[str, Tensor] = {}
         """fp32 weights by parameter name; empty where the parameters are fp32 themselves."""
-        self._lora, self._seed = lora, seed
+        self._lora, self._seed, self._replays = lora, seed, routing_replay
         # Once is enough, and all ranks of a node reading all weights for it would take longer.
         self._scorer = self._build(proven=ranks.rank == 0)
         self.model = self._scorer.model
@@ -92,6 +96,11 @@ class Policy:
             to_device(microbatch, self.device), temperature or self.temperature
         )
         return scores
+
+    @property
+    def replayed(self) -> Replay | None:
+        """Which experts were replayed in the last `logprobs`; None: none were."""
+        return self._scorer.replayed
 
     def reference_logprobs(self, microbatch: Microbatch) -> Tensor:
         """[n] under the reference policy, without gradient. Needs `keep_reference` first."""
@@ -223,7 +232,10 @@ class Policy:
                 # transformers recomputes layers in training alone. What is in them stays as it is: some families have
                 # dropout there, and would train on other log-probabilities.
                 layer.training = True
-        return self._scorer_of(model)
+        scorer = self._scorer_of(model)
+        if self._replays:
+            scorer.replay_routing()
+        return scorer
 
     def _load(self, path: Path, key: str, *, proven: bool) -> Any:
         """The model of a directory, in fp32; without memory where every rank will read its own part of the weights."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.model.attention import AttentionLayout, build_layout
 from rayzero.learner.model.logprobs import token_logprobs
+from rayzero.learner.model.routing_replay import Replay, check_fits, replay_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class DeviceBatch:
     predictors: Tensor
     targets: Tensor
     layout: AttentionLayout
+    routed_experts: Tensor | None = None
 
 
 def to_device(microbatch: Microbatch, device: torch.device) -> DeviceBatch:
@@ -36,6 +38,7 @@ def to_device(microbatch: Microbatch, device: torch.device) -> DeviceBatch:
         predictors=tensor(microbatch.predictors),
         targets=tensor(microbatch.targets),
         layout=build_layout(microbatch.trees, device),
+        routed_experts=None if microbatch.routed_experts is None else tensor(microbatch.routed_experts),
     )
 
 
@@ -47,6 +50,14 @@ class TokenScorer(nn.Module):
         self.model = model
         self._chunk_rows = head_chunk_tokens
         self._logit_scale = logit_scale(model.config)
+        self._replays = False
+        self.replayed: Replay | None = None
+        """What the last forward pass replayed; None: each token went its own way."""
+
+    def replay_routing(self) -> None:
+        """From now on, tokens of a mixture go to the experts that are recorded for them. Before anything is sharded."""
+        replay_in(self.model)
+        self._replays = True
 
     def compile_layers(self) -> None:
         """torch.compile of each decoder layer, once for micro-batches of any layout. Before anything is sharded: what
@@ -56,11 +67,17 @@ class TokenScorer(nn.Module):
 
     def forward(self, batch: DeviceBatch, temperature: float) -> tuple[Tensor, Tensor]:
         """(log-probabilities [n], entropies [n]), fp32, of the distribution at `temperature`."""
+        replayed: dict[str, Any] = {}
+        if self._replays:
+            check_fits(batch.routed_experts, self.model.config)
+            self.replayed = Replay(batch.routed_experts)
+            replayed = {"replay": self.replayed}
         hidden = self.model.model(
             input_ids=batch.token_ids[None],
             position_ids=batch.position_ids[None],
             use_cache=False,
             layout=batch.layout,
+            **replayed,
         ).last_hidden_state[0]
         return token_logprobs(
             hidden.index_select(0, batch.predictors),

@@ -203,7 +203,7 @@ class Learner:
             with phases("backward"):
                 self.optimizer.loss_scale.of(outputs.loss).backward()  # type: ignore[no-untyped-call]
             if counts:
-                record.add(microbatch, inputs, outputs)
+                record.add(microbatch, inputs, outputs, self.policy.replayed)
         return record, neutral
 
     def _watch(self, record: StepRecord, batch: Batch, neutral: NDArray[np.int64], scores: Scores) -> None:

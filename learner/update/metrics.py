@@ -14,6 +14,7 @@ from torch import Tensor
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.batch.samples import Batch
 from rayzero.learner.model.ranks import Ranks
+from rayzero.learner.model.routing_replay import Replay
 from rayzero.learner.objective.kl import KL_ESTIMATORS, k3
 from rayzero.learner.objective.loss import LossInputs, LossOutputs
 from rayzero.learner.update import stop_conditions
@@ -60,7 +61,9 @@ class StepRecord:
         """Remember tokens that give no gradient, for what is said of all tokens. old, entropies [n]."""
         self._watched.append((microbatch.batch_tokens, old, entropies))
 
-    def add(self, microbatch: Microbatch, inputs: LossInputs, outputs: LossOutputs) -> None:
+    def add(
+        self, microbatch: Microbatch, inputs: LossInputs, outputs: LossOutputs, replayed: Replay | None = None
+    ) -> None:
         """Remember one micro-batch. Nothing is copied to the host here: that would stall a GPU."""
         self.fed_tokens += microbatch.num_tokens
         self._losses.append(outputs.loss.detach())
@@ -74,6 +77,8 @@ class StepRecord:
         }
         if outputs.kl is not None:
             columns["kl"] = outputs.kl
+        if replayed is not None:
+            columns["routing"] = replayed.counts()[None]
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
 
@@ -92,6 +97,8 @@ class StepRecord:
             rows = batch.token_rows[trained]
             self.kl_rollout = _means_by_row(k3(rollout, columns["old"]), rows, len(batch.samples))
             self.figures |= _trained_figures(columns)
+            if "routing" in columns:
+                self.figures |= _routing_figures(columns["routing"], self.fed_tokens)
         self.figures |= self._figures_of_all(batch, trained, columns, num_neutral_tokens, policy_version)
 
     def _figures_of_all(
@@ -143,10 +150,20 @@ def _trained_figures(columns: dict[str, Tensor]) -> dict[str, float]:
         "correction_mean": float(columns["correction"].mean()),
         "ratio_mean": float(torch.exp((columns["policy"] - columns["old"]).clamp(-20, 20)).mean()),
     }
-    return figures | ({"kl_reference": float(columns["kl"].mean())} if "kl" in columns else {})
+    if "kl" in columns:
+        figures["kl_reference"] = float(columns["kl"].mean())
+    return figures
 
 
-TRAINED_ALONE = frozenset({"clip_fraction", "correction_mean", "ratio_mean", "kl_reference"})
+def _routing_figures(counts: Tensor, fed_tokens: int) -> dict[str, float]:
+    """counts: [m, 3] of the step's micro-batches, see `Replay.counts`."""
+    recorded, pairs, differing = counts.sum(0).tolist()
+    return {"routing_differs": differing / max(pairs, 1), "routing_unknown": 1 - recorded / max(fed_tokens, 1)}
+
+
+TRAINED_ALONE = frozenset(
+    {"clip_fraction", "correction_mean", "ratio_mean", "kl_reference", "routing_differs", "routing_unknown"}
+)
 """Figures of the tokens that gave a gradient."""
 OF_THE_STEP = frozenset({"loss", "grad_norm", "nonfinite_logprobs", "fresh_tokens"})
 """Figures of an optimizer step as a whole; the others are means over its tokens."""

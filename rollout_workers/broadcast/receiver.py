@@ -41,6 +41,7 @@ from rayzero.rollout_workers.broadcast.lone_thread import lone_thread
 from rayzero.rollout_workers.broadcast.pending_layers import detach_pending
 from rayzero.rollout_workers.broadcast.phases import JoinInfo, LoadInfo
 from rayzero.rollout_workers.engine_process import BACKEND
+from rayzero.rollout_workers.routing_capture import RoutingReporter
 from rayzero.rollout_workers.watchdog import end_with_owner
 from rayzero.services.schema.broadcast.manifest import parse_manifest
 from rayzero.services.schema.broadcast.transport import Route
@@ -320,7 +321,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         buffers.repack(rest[1::2])
 
 
-class WeightReceiver:
+class WeightReceiver(RoutingReporter):
     """What this module adds to vLLM's workers (vLLM mixes it into the worker class), called by `collective_rpc`."""
 
     weight_transfer_engine: StagedWeightTransferEngine

@@ -146,6 +146,7 @@ class EpisodeSession:
             prompt_text=self.prompt_text,
             completion=replace(self._tree.completion(self._last_text), end=self._end),
             messages=tuple(each for _, heard in sorted(self._heard, key=lambda turn: turn[0]) for each in heard),
+            prompt_routed_experts=self._tree.prompt_routed_experts,
         )
 
     async def _run(self, work: Coroutine[Any, Any, RecordedTurn]) -> RecordedTurn:

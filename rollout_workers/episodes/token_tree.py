@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rayzero.rollout_workers.routed_experts import Experts, joined
 from rayzero.services.schema.episodes import Branch, ToolCall, Turn
 from rayzero.services.schema.errors import PromptRefused
 from rayzero.services.schema.messages import Completion, FinishReason, VersionSpan
@@ -31,6 +32,8 @@ class TokenPath:
     """Of its own tokens, piece by piece; so are the log-probabilities."""
     logprobs: list[NDArray[np.float32]] = field(default_factory=list)
     spans: list[VersionSpan] = field(default_factory=list)
+    routed_experts: Experts | None = None
+    """Of its own tokens, from the first on. A turn's last token has its row from the turn that comes next."""
     turns: list[Turn] = field(default_factory=list)
     text: str = ""
     """What was said last."""
@@ -66,6 +69,8 @@ class TokenTree:
         """`prompt`: [P] tokens. `policy_version`: what a path without any token is said to come from."""
         self.prompt = prompt
         self._policy_version = policy_version
+        self.prompt_routed_experts: Experts | None = None
+        """Of the prompt's tokens, as the first turn after it had them."""
         self.paths = [TokenPath(tokens=prompt, parent=0, fork=len(prompt))]
 
     @property
@@ -143,6 +148,8 @@ class TokenTree:
             # What was observed counts with what was sampled after it: spans stay without a gap.
             begin = own if index == 0 else start + span.start
             _extend(path.spans, VersionSpan(start=begin, end=start + span.end, policy_version=span.policy_version))
+        if made.routed_experts is not None:
+            self._note_routing(path, made.routed_experts)
         if path.turns:
             waited_s = max(0.0, turn.began - path.ended)
             path.turns[-1] = replace(path.turns[-1], environment_s=waited_s)
@@ -158,6 +165,17 @@ class TokenTree:
         path.text, path.finish_reason, path.is_open = made.text, made.finish_reason, not turn.is_over
         path.ended = turn.ended
 
+    def _note_routing(self, path: TokenPath, whole: Experts) -> None:
+        """Take in the rows of a path and all that stands before it: the last token of a turn has none until another one
+        was sampled after it, on whatever path."""
+        end = len(path.tokens)
+        while True:
+            path.routed_experts = joined(path.routed_experts, whole[path.fork : end])
+            if path is self.paths[0]:
+                break
+            end, path = path.fork, self.paths[path.parent]
+        self.prompt_routed_experts = joined(self.prompt_routed_experts, whole[: min(end, len(self.prompt))])
+
     def _completion(self, path: TokenPath) -> Completion:
         is_sampled = np.concatenate([np.zeros(0, dtype=bool), *path.is_sampled])
         empty = VersionSpan(start=0, end=0, policy_version=self._policy_version)
@@ -169,6 +187,7 @@ class TokenTree:
             finish_reason=path.finish_reason,
             is_sampled=None if is_sampled.all() else is_sampled,
             turns=tuple(path.turns),
+            routed_experts=path.routed_experts,
         )
 
 

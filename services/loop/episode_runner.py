@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.slots import WorkerSlot
-from rayzero.services.loop.common_prompt import with_common_prompt
+from rayzero.services.loop.common_prompt import common_routing, with_common_prompt
 from rayzero.services.schema.config.environment import EpisodeSettings
 from rayzero.services.schema.episodes import EpisodeEnd, EpisodeRecord, EpisodeRequest
 from rayzero.services.schema.errors import DeadlineError, EngineFailed, RayzeroError, WorkerError
@@ -62,6 +62,7 @@ class EpisodeRunner:
             completions=completions,
             worker=engine.name,
             seconds=time.monotonic() - begun,
+            prompt_routed_experts=common_routing(records, len(prompt)),
         )
 
     def _dealt(self, request: GroupRequest) -> list[str]:

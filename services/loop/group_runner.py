@@ -75,6 +75,7 @@ class GroupRunner:
                 for completion, verdict in zip(made.completions, verdicts, strict=True)
             ),
             worker=made.worker,
+            prompt_routed_experts=made.prompt_routed_experts,
         )
 
     @property
@@ -141,11 +142,12 @@ class GroupRunner:
     ) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
+        completions = tuple(_without_routing(each) for each in made.completions)
         for attempt in range(1, self.max_attempts + 1):
             try:
                 async with self.rewards.lease(self.lease_deadline_s, priority=priority) as slot:
                     on_move(GroupState.SCORING, slot.name)
-                    verdicts = await slot.live_worker.score(request.prompt, made.prompt_text, made.completions)
+                    verdicts = await slot.live_worker.score(request.prompt, made.prompt_text, completions)
             except (WorkerError, DeadlineError) as error:
                 if self.rewards.failure is not None:
                     raise self.rewards.failure from error
@@ -157,3 +159,11 @@ class GroupRunner:
         if not verdicts:
             raise WorkerError(f"scoring failed {self.max_attempts} times; the last cause: {failure}")
         return verdicts
+
+
+def _without_routing(completion: Completion) -> Completion:
+    """The largest part of a completion, which no rubric reads, is not sent to reward workers."""
+    if completion.routed_experts is None:
+        return completion
+    branches = (replace(branch, completion=_without_routing(branch.completion)) for branch in completion.branches)
+    return replace(completion, routed_experts=None, branches=tuple(branches))

@@ -161,6 +161,16 @@ def _mismatch() -> Iterator[Figure]:
         f"under `ess_stop` ({watch.ess_stop:g}) the run halts.",
     )  # fmt: skip
     yield Figure("ess_fresh", "share", same + "Effective sample size.")
+    yield Figure(
+        "routing_differs", "share", "Under `learner.routing_replay`: of the pairs of a fed token and a layer, those "
+        "that the learner's own router would have sent to other experts than the engine did.",
+        "A jump from one update to the next: engine and learner hold other routers.",
+    )  # fmt: skip
+    yield Figure(
+        "routing_unknown", "share", "Under `learner.routing_replay`: fed tokens for which no engine said which experts "
+        "it chose; the learner's own router chose for them.",
+        "Above 0: the engine's log says why.",
+    )  # fmt: skip
 
 
 def _times() -> Iterator[Figure]:

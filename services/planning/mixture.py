@@ -13,6 +13,8 @@ def check_mixture(recipe: Recipe, shape: ModelShape) -> None:
     Raises:
         RecipeError: names the key, why, and the fix.
     """
+    if recipe.learner.routing_replay:
+        _check_replay(recipe, shape)
     if not shape.num_experts:
         return
     what = f"the model is a mixture of {shape.num_experts} experts"
@@ -22,4 +24,16 @@ def check_mixture(recipe: Recipe, shape: ModelShape) -> None:
         raise RecipeError(
             f"rollout.quantization: {what}, whose quantized weights have not been held against the learner's: leave it "
             "out"
+        )
+
+
+def _check_replay(recipe: Recipe, shape: ModelShape) -> None:
+    key = "learner.routing_replay"
+    if not shape.num_experts:
+        raise RecipeError(f"{key}: the model is no mixture of experts, there is no routing to replay: leave it out")
+    if recipe.learner.compute.compile:
+        raise RecipeError(f"{key}: a compiled layer does not take what is replayed: leave learner.compute.compile out")
+    if recipe.rollout.engine_device == "cuda" and not recipe.rollout.prefix_caching:
+        raise RecipeError(
+            f"{key}: vLLM records routing beside its prefix cache alone: set rollout.prefix_caching: true"
         )

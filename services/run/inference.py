@@ -167,6 +167,8 @@ async def _ray(
 ) -> AsyncIterator[Placement]:
     """Ray, and what places actors on it; their logs go to `logs`, else to a folder that goes with the block."""
     require_engines(recipe.cluster)
+    # No learner is there to replay it, and a model that is named for an evaluation may have no experts to capture.
+    recipe = recipe.model_copy(update={"learner": recipe.learner.model_copy(update={"routing_replay": False})})
     session = RaySession(recipe)
     device = compute_device(recipe, await asyncio.to_thread(gpus_there, recipe))
     with contextlib.ExitStack() as stack:

@@ -136,6 +136,8 @@ class EpisodeRecord:
     that is the environment's."""
     messages: tuple[ChatMessage, ...] = ()
     """What was said after the prompt, branch by branch: before each turn what is new since the one it follows."""
+    prompt_routed_experts: NDArray[np.uint8] | NDArray[np.uint16] | None = None
+    """See `GroupCompletions`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

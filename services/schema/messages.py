@@ -131,6 +131,10 @@ class Completion:
     """Why the episode is over; None: it is none."""
     outcome: EpisodeOutcome | None = None
     """How the environment saw it."""
+    routed_experts: NDArray[np.uint8] | NDArray[np.uint16] | None = None
+    """[R, L, K] the K experts that the engine sent each of the first R tokens to, in each of the model's L layers; 0 in
+    layers without experts. The last sampled token is fed to no engine: R is T - 1 where all is recorded. None: nothing
+    is. Inside an engine the prompt's tokens come first."""
 
     @property
     def num_tokens(self) -> int:
@@ -196,6 +200,8 @@ class GroupCompletions:
     seconds: float
     load: RolloutStats | None = None
     """How busy the engine was when the group was done; None: it does not say."""
+    prompt_routed_experts: NDArray[np.uint8] | NDArray[np.uint16] | None = None
+    """[R, L, K] as `Completion.routed_experts`, of the prompt's first R tokens, as one of the completions had it."""
 
 
 class VerdictStatus(StrEnum):
@@ -255,6 +261,8 @@ class Group:
     prompt_token_ids: NDArray[np.int32]
     rollouts: tuple[Rollout, ...]
     worker: str = ""
+    prompt_routed_experts: NDArray[np.uint8] | NDArray[np.uint16] | None = None
+    """See `GroupCompletions`."""
 
     @property
     def oldest_version(self) -> int:

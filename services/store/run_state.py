@@ -4,14 +4,15 @@ Nothing in it can be executed: names and values are JSON, arrays lie beside it i
 ids; they come from the data again, which must be the same for a run to go on.
 
 state/run.json          named fields
-state/run.safetensors   every group's tokens and log-probabilities, one group behind the other
+state/run.safetensors   every group's tokens, log-probabilities and routing, one group behind the other
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -32,7 +33,9 @@ from rayzero.services.schema.messages import (
 from rayzero.services.store.episode_rows import episode_row, with_episode
 
 TEXT_FILE, ARRAYS_FILE = "run.json", "run.safetensors"
-DTYPES: Mapping[str, type[np.generic]] = {"prompt_tokens": np.int32, "tokens": np.int32, "logprobs": np.float32}
+DTYPES: Mapping[str, type[np.generic]] = {
+    "prompt_tokens": np.int32, "tokens": np.int32, "logprobs": np.float32, "routed_experts": np.uint8,
+}  # fmt: skip
 
 T = TypeVar("T")
 FindPrompt = Callable[[str], Prompt]
@@ -106,6 +109,8 @@ class _Arrays:
 
     @staticmethod
     def split(arrays: Mapping[str, NDArray[Any]]) -> _Arrays:
+        # A state of before routing was recorded has none.
+        arrays = {"routed_experts": np.zeros(0, np.uint8), **arrays}
         if any(arrays[name].dtype != dtype or arrays[name].ndim != 1 for name, dtype in DTYPES.items()):
             raise ValueError(f"{ARRAYS_FILE} holds other arrays")
         return _Arrays({name: [arrays[name]] for name in DTYPES})
@@ -125,11 +130,27 @@ class _Arrays:
         self.pieces[name] = [left[length:]]
         return left[:length].copy()
 
+    def put_experts(self, experts: NDArray[Any] | None) -> dict[str, Any]:
+        """By what [R, L, K] of either width are found again; nothing where nothing was recorded."""
+        if experts is None:
+            return {}
+        self.put("routed_experts", np.ascontiguousarray(experts).reshape(-1).view(np.uint8))
+        return {"routed_experts": {"shape": list(experts.shape), "dtype": experts.dtype.name}}
+
+    def take_experts(self, plain: Mapping[str, Any]) -> NDArray[Any] | None:
+        if "routed_experts" not in plain:
+            return None
+        kind = {"uint8": np.uint8, "uint16": np.uint16}[plain["routed_experts"]["dtype"]]
+        shape = tuple(_a(int, number) for number in plain["routed_experts"]["shape"])
+        taken = self.take("routed_experts", math.prod(shape) * np.dtype(kind).itemsize)
+        return taken.view(kind).reshape(shape)
+
 
 def _plain_group(group: Group, arrays: _Arrays) -> dict[str, Any]:
     return {
         "worker": group.worker,
         "num_prompt_tokens": arrays.put("prompt_tokens", group.prompt_token_ids),
+        **arrays.put_experts(group.prompt_routed_experts),
         "rollouts": [_plain_rollout(rollout, arrays) for rollout in group.rollouts],
     }
 
@@ -143,6 +164,7 @@ def _plain_rollout(rollout: Rollout, arrays: _Arrays) -> dict[str, Any]:
         "versions": [[span.start, span.end, span.policy_version] for span in completion.version_spans],
         "finish_reason": completion.finish_reason,
         "kl_rollout": rollout.kl_rollout,
+        "routing": [arrays.put_experts(path.routed_experts) for path in completion.paths],
         **({} if (episode := episode_row(completion)) is None else {"episode": episode}),
         "verdict": {
             "reward": verdict.reward,
@@ -163,6 +185,7 @@ def _group(group_id: int, prompt: Prompt, plain: Mapping[str, Any], arrays: _Arr
         group_id=group_id,
         prompt=prompt,
         prompt_token_ids=arrays.take("prompt_tokens", plain["num_prompt_tokens"]),
+        prompt_routed_experts=arrays.take_experts(plain),
         rollouts=tuple(_rollout(rollout, arrays) for rollout in plain["rollouts"]),
         worker=_a(str, plain["worker"]),
     )
@@ -181,11 +204,24 @@ def _rollout(plain: Mapping[str, Any], arrays: _Arrays) -> Rollout:
         ),
         finish_reason=plain["finish_reason"],
     )
+    completion = with_episode(completion, plain.get("episode"))
     return Rollout(
-        completion=with_episode(completion, plain.get("episode")),
+        completion=_with_routing(completion, plain.get("routing", ()), arrays),
         verdict=_verdict(plain["verdict"]),
         kl_rollout=None if plain["kl_rollout"] is None else _a(float, plain["kl_rollout"]),
     )
+
+
+def _with_routing(completion: Completion, plain: Sequence[Mapping[str, Any]], arrays: _Arrays) -> Completion:
+    """Of its paths, in order; none in a state of before routing was recorded."""
+    if not any(plain):
+        return completion
+    own, *others = (arrays.take_experts(each) for each in plain)
+    branches = tuple(
+        replace(branch, completion=replace(branch.completion, routed_experts=experts))
+        for branch, experts in zip(completion.branches, others, strict=True)
+    )
+    return replace(completion, routed_experts=own, branches=branches)
 
 
 def _verdict(plain: Mapping[str, Any]) -> Verdict:

@@ -280,6 +280,10 @@ class LearnerSettings(Section):
     """Memory and speed."""
     lora: LoraSettings | None = None
     """Adapters instead of full weights. Empty: train everything."""
+    routing_replay: bool = False
+    """Of a mixture of experts: send each token to the experts that the engine sent it to, weighed by the learner's own
+    router (Rollout Routing Replay, R3, https://arxiv.org/abs/2510.11370). Else each chooses for itself, and some tokens
+    go to other experts than those that sampled them."""
     watch: WatchSettings = WatchSettings()
     """Limits."""
 

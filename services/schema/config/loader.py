@@ -32,8 +32,6 @@ _ABSENT: Mapping[str, str] = {
     "expert_parallel_size": _EXPERTS_DEALT_OUT,
     "enable_expert_parallel": _EXPERTS_DEALT_OUT,
     "expert_model_parallel_size": _EXPERTS_DEALT_OUT,
-    "routing_replay": "the engines' choice of experts is not replayed: learner.correction weighs the tokens for which "
-    "the learner chooses others, and learner.watch stops a run in which they grow",
     "router_aux_loss_coef": "there is no load-balancing loss: it would move the routers where no reward asks for it",
 }
 """Keys that others have, and why this recipe has none."""

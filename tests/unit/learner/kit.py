@@ -104,6 +104,26 @@ def _verdict(reward: float) -> Verdict:
     return Verdict(reward=reward, components={}, status=status, reason="", seconds=0.0)
 
 
+def some_experts(rng: np.random.Generator, length: int) -> NDArray[np.uint8]:
+    """[length, 2, 2] as an engine of one of these mixtures might choose, no expert twice for a token."""
+    picks = [rng.permutation(5)[:2] for _ in range(2 * length)]
+    return np.array(picks, dtype=np.uint8).reshape(length, 2, 2)
+
+
+def with_routing(rng: np.random.Generator, group: Group) -> Group:
+    """The group with experts at random for all that is fed."""
+    rollouts = tuple(
+        replace(
+            rollout,
+            completion=replace(
+                rollout.completion, routed_experts=some_experts(rng, max(0, rollout.completion.num_tokens - 1))
+            ),
+        )
+        for rollout in group.rollouts
+    )
+    return replace(group, rollouts=rollouts, prompt_routed_experts=some_experts(rng, len(group.prompt_token_ids)))
+
+
 def with_rollout_logprobs(group: Group, score: Callable[..., NDArray[np.float32]]) -> Group:
     """The group as an engine would have sampled it that agrees with the learner."""
     rollouts = tuple(

@@ -26,6 +26,7 @@ class Output:
     logprobs: Any
     finish_reason: str | None = "stop"
     weight_versions: list[Any] | None = field(default_factory=list)
+    routed_experts: Any = None
 
 
 def flat(*values: float) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rayzero.rollout_workers.continuation import carry_on, joined, seed_after
@@ -74,3 +76,18 @@ def test_what_runs_is_known_by_its_group_until_it_ends() -> None:
             assert requests.give_up(7) == sorted([first, second])
         assert requests.is_given_up(7) and requests.all() == [first]
     assert not requests.is_given_up(7) and requests.all() == []
+
+
+def test_routing_of_the_first_part_stays_and_that_of_the_second_follows() -> None:
+    prompt = np.asarray([9, 9], np.uint8)
+
+    def routed(made: Completion, before: list[int], salt: int) -> Completion:
+        tokens = np.concatenate([prompt, np.asarray(before, np.uint8), made.token_ids.astype(np.uint8)])
+        return replace(made, routed_experts=(tokens[:-1] + np.uint8(salt))[:, None, None])
+
+    first = part("12", 3)
+    one, two = first.token_ids.tolist()
+    second = part("45", 4, "stop")
+    whole = joined(routed(first, [], 0), routed(second, [one, two], 100), TOKENIZER).routed_experts
+    assert whole is not None
+    assert whole.ravel().tolist() == [9, 9, one, two + 100, int(second.token_ids[0]) + 100]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -60,3 +63,41 @@ def test_a_context_without_a_token_in_common_is_refused() -> None:
 
 def test_common_prefix_counts_equal_tokens() -> None:
     assert [common_prefix(ids(1, 2, 3), other) for other in (ids(), ids(2), ids(1, 2), ids(1, 2, 4))] == [0, 0, 2, 2]
+
+
+def fed_and_said(tree: TokenTree, fed: tuple[int, ...], *tokens: int, is_over: bool = False, salt: int = 0) -> None:
+    """A turn whose rows tell the token and when it was computed; its last token was fed to no engine yet."""
+    turn = said(*tokens, is_over=is_over)
+    rows = ids(*fed, *tokens)[:-1, None, None].astype(np.uint8) + np.uint8(salt)
+    completion = replace(turn.completion, routed_experts=rows)
+    tree.record(ids(*fed), replace(turn, completion=completion), "")
+
+
+def known(rows: Any) -> list[int]:
+    return [] if rows is None else rows.ravel().tolist()
+
+
+def test_each_token_keeps_the_routing_of_when_it_was_first_fed() -> None:
+    tree = TokenTree(ids(1, 2), 0)
+    fed_and_said(tree, (1, 2), 3, 4)
+    assert known(tree.completion("").routed_experts) == [3], "the last token was fed to no engine yet"
+    fed_and_said(tree, (1, 2, 3, 4, 5), 6, 7, salt=100)
+    assert known(tree.completion("").routed_experts) == [3, 104, 105, 106]
+    assert known(tree.prompt_routed_experts) == [1, 2]
+
+
+def test_a_branch_has_its_own_rows_and_completes_those_of_what_it_leaves() -> None:
+    tree = TokenTree(ids(1, 2), 0)
+    fed_and_said(tree, (1, 2), 3, 4, is_over=True)
+    fed_and_said(tree, (1, 2, 3, 4, 5), 6, 7, salt=100)
+    fed_and_said(tree, (1, 9), 8, 7, salt=200)
+    completion = tree.completion("")
+    assert known(completion.routed_experts) == [3, 104], "the cut-off turn's last token was fed by the branch"
+    assert [known(branch.completion.routed_experts) for branch in completion.branches] == [[105, 106], [209, 208]]
+    assert known(tree.prompt_routed_experts) == [1, 2]
+
+
+def test_without_records_there_are_no_rows() -> None:
+    tree = TokenTree(ids(1, 2), 0)
+    tree.record(ids(1, 2), said(3, 4), "")
+    assert tree.completion("").routed_experts is None and tree.prompt_routed_experts is None

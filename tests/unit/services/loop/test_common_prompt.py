@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rayzero.services.loop.common_prompt import with_common_prompt
+from rayzero.services.loop.common_prompt import common_routing, with_common_prompt
 from rayzero.services.schema.episodes import EpisodeRecord, Turn
 from tests.fakes import make_completion
 
@@ -32,3 +32,27 @@ def test_what_differs_is_context_of_its_own_episode() -> None:
     assert np.isnan(first.rollout_logprobs[:2]).all() and not np.isnan(first.rollout_logprobs[2:]).any()
     assert [(span.start, span.end) for span in first.version_spans] == [(0, 5)]
     assert [(turn.start, turn.end) for turn in second.turns] == [(1, 4)]
+
+
+def routed(prompt: list[int], known: int) -> EpisodeRecord:
+    """One whose prompt's first `known` tokens and completion have rows that tell their token."""
+    made = record(prompt)
+    own = made.completion.token_ids[:-1].astype(np.uint8)[:, None, None]
+    rows = made.prompt_token_ids.astype(np.uint8)[:known, None, None]
+    return replace(made, completion=replace(made.completion, routed_experts=own), prompt_routed_experts=rows)
+
+
+def test_routing_moves_with_its_tokens() -> None:
+    records = [routed([5, 6, 7], 3), routed([5, 8], 2)]
+    prompt, (first, second) = with_common_prompt(records)
+    assert first.routed_experts is not None and first.routed_experts.ravel().tolist() == [6, 7, 0, 1]
+    assert second.routed_experts is not None and second.routed_experts.ravel().tolist() == [8, 0, 1]
+    common = common_routing(records, len(prompt))
+    assert common is not None and common.ravel().tolist() == [5]
+
+
+def test_rows_after_tokens_without_any_are_left_out() -> None:
+    _, (first, second) = with_common_prompt([routed([5, 6, 7], 2), record([5, 8])])
+    assert first.routed_experts is not None and first.routed_experts.ravel().tolist() == [6]
+    assert second.routed_experts is None
+    assert common_routing([record([5, 8])], 1) is None

@@ -6,13 +6,15 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.group_buffer import GroupState
 from rayzero.services.loop.group_runner import GroupAborted, GroupRunner
+from rayzero.services.schema.episodes import Branch
 from rayzero.services.schema.errors import WorkerError
-from rayzero.services.schema.messages import GroupBatch, GroupRequest, Sampling
+from rayzero.services.schema.messages import Completion, GroupBatch, GroupCompletions, GroupRequest, Sampling, Verdict
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_prompt
 
 REQUEST = GroupRequest(
@@ -58,6 +60,31 @@ async def test_the_way_of_a_group() -> None:
     assert workers.moves == [
         (GroupState.WAITING, ""), (GroupState.GENERATING, "rollout-0"), (GroupState.SCORING, "reward-0"),
     ]  # fmt: skip
+
+
+async def test_routing_goes_to_the_learner_and_not_to_reward_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = await Workers().start()
+    rows, seen = np.zeros((2, 1, 1), np.uint8), list[Completion]()
+    generate, score = FakeRolloutWorker.generate, FakeRewardWorker.score
+
+    async def with_rows(self: FakeRolloutWorker, request: GroupRequest) -> GroupCompletions:
+        made = await generate(self, request)
+        completions = []
+        for each in made.completions:
+            branch = Branch(parent=0, fork=1, completion=replace(each, routed_experts=rows), reason="rewritten")
+            completions.append(replace(each, routed_experts=rows, branches=(branch,)))
+        return replace(made, completions=tuple(completions), prompt_routed_experts=rows)
+
+    async def watched(self: FakeRewardWorker, prompt: Any, text: str, completions: Any) -> tuple[Verdict, ...]:
+        seen.extend(path for each in completions for path in each.paths)
+        return await score(self, prompt, text, completions)
+
+    monkeypatch.setattr(FakeRolloutWorker, "generate", with_rows)
+    monkeypatch.setattr(FakeRewardWorker, "score", watched)
+    group = await workers.runner.run(REQUEST)
+    assert len(seen) == 4 and all(path.routed_experts is None for path in seen)
+    assert group.prompt_routed_experts is rows
+    assert all(path.routed_experts is rows for each in group.rollouts for path in each.completion.paths)
 
 
 async def test_a_failed_engine_costs_an_attempt_and_the_group_its_batch() -> None:

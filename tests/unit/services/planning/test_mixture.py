@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import Qwen3MoeConfig
@@ -30,6 +32,24 @@ def test_adapters_and_quantized_engines_are_refused() -> None:
         check_mixture(quantized, MIXTRAL)
     check_mixture(recipe(), QWEN)
     check_mixture(recipe(learner=LORA), DENSE)
+
+
+REPLAY: dict[str, Any] = {"routing_replay": True}
+
+
+def test_routing_is_replayed_of_mixtures_alone() -> None:
+    check_mixture(recipe(learner=REPLAY), QWEN)
+    check_mixture(recipe(learner=REPLAY), MIXTRAL)
+    with pytest.raises(RecipeError, match=r"learner\.routing_replay: the model is no mixture .*: leave it out"):
+        check_mixture(recipe(learner=REPLAY), DENSE)
+
+
+def test_what_cannot_go_with_replayed_routing_is_refused_by_its_key() -> None:
+    with pytest.raises(RecipeError, match=r"learner\.routing_replay: .* leave learner\.compute\.compile out"):
+        check_mixture(recipe(learner={**REPLAY, "compute": {"compile": True}}), QWEN)
+    with pytest.raises(RecipeError, match=r"learner\.routing_replay: .* set rollout\.prefix_caching: true"):
+        check_mixture(recipe(learner=REPLAY, rollout={"device": "cuda", "prefix_caching": False}), QWEN)
+    check_mixture(recipe(learner=REPLAY, rollout={"device": "cpu", "prefix_caching": False}), QWEN)
 
 
 def test_published_mixtures_have_as_many_weights_as_their_cards_say() -> None:

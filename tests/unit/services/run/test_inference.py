@@ -13,6 +13,7 @@ from rich.console import Console
 from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.run import inference
 from rayzero.services.run.inference import generation_recipe
+from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RayzeroError
 from rayzero.services.schema.messages import Sampling
 from tests.fakes import Events, FakeRewardWorker, FakeRolloutWorker, make_recipe
@@ -41,8 +42,10 @@ class Session:
 class Places:
     """Scripted actors, in place of spawned ones."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
+    recipes: list[Recipe]
+
+    def __init__(self, recipe: Recipe, *_: Any, **__: Any) -> None:
+        self.recipes.append(recipe)
 
     async def rollout_worker(self, name: str) -> FakeRolloutWorker:
         EVENTS.append(f"{name} starts")
@@ -57,6 +60,7 @@ class Places:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(inference, "RaySession", Session)
     monkeypatch.setattr(inference, "Placement", Places)
+    monkeypatch.setattr(Places, "recipes", [], raising=False)
     EVENTS.clear()
     yield
 
@@ -79,6 +83,17 @@ def test_an_evaluation_has_rewards_beside_its_engines() -> None:
     assert set(EVENTS[1:-1]) == {
         f"{role}-0{what}" for role in ("rollout", "reward") for what in (" starts", ".shutdown")
     }
+
+
+def test_engines_without_a_learner_record_no_routing() -> None:
+    async def enter() -> None:
+        given = make_recipe()
+        given = given.model_copy(update={"learner": given.learner.model_copy(update={"routing_replay": True})})
+        async with inference.workers(given, Path("model"), Console(quiet=True)):
+            pass
+
+    asyncio.run(enter())
+    assert [recipe.learner.routing_replay for recipe in Places.recipes] == [False]
 
 
 def test_ray_ends_when_an_engine_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:

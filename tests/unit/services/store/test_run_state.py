@@ -48,9 +48,13 @@ def odd_group(group_id: int) -> Group:
         version_spans=(VersionSpan(start=0, end=1, policy_version=FAR), VersionSpan(start=1, end=3, policy_version=0)),
         text="\ud83d é \n",
         finish_reason="abort",
+        routed_experts=np.asarray([[[65535, 0]], [[1, 256]]], np.uint16),
     )
     return replace(
-        group, rollouts=(Rollout(completion=completion, verdict=verdict, kl_rollout=1e-9), *rest), worker="w"
+        group,
+        rollouts=(Rollout(completion=completion, verdict=verdict, kl_rollout=1e-9), *rest),
+        worker="w",
+        prompt_routed_experts=np.asarray([[[255, 1]], [[2, 0]], [[3, 4]]], np.uint8),
     )
 
 
@@ -76,6 +80,7 @@ def state() -> dict[str, Any]:
 
 def test_the_odd_group_says_something_in_every_field_of_a_verdict() -> None:
     assert unsaid(Verdict, (rollout.verdict for rollout in odd_group(1).rollouts)) == []
+    assert unsaid(Group, [odd_group(1)]) == []
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
@@ -85,6 +90,17 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert same(before, after)
     assert after["buffer"]["entries"][0][3].rollouts[1].verdict.cause is ErrorCause.EXCEPTION
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.safetensors"]
+
+
+def test_a_state_of_before_routing_was_recorded_is_read(tmp_path: Path) -> None:
+    before = state()
+    before["buffer"]["entries"] = before["buffer"]["entries"][1:]
+    packed = PackedState.of(before)
+    del packed.arrays["routed_experts"]
+    packed.text = packed.text.replace('"routing": [{}], ', "")
+    assert "routing" not in packed.text
+    packed.write(tmp_path)
+    assert same(before, read_state(tmp_path, FakePrompts().find))
 
 
 async def checkpoint(folder: Path) -> Path:

@@ -94,7 +94,6 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
             "rollout.expert_parallel_size=8",
             "there is no expert parallelism: experts are dealt out like all other weights",
         ),
-        ("learner.routing_replay=true", "the engines' choice of experts is not replayed: learner.correction weighs"),
         ("learner.router_aux_loss_coef=0.001", "there is no load-balancing loss"),
     ],
 )
