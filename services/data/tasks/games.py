@@ -35,19 +35,28 @@ def guess_number(num_prompts: int = 1000, split: Split = "train", seed: int = 0,
 
 
 def guess_number_demonstrations(
-    num_prompts: int = 4000, seed: int = 0, max_number: int = 16, max_turns: int = 4
+    num_prompts: int = 4000, seed: int = 0, max_number: int = 16, max_turns: int = 4, heeded_share: float = 0.3
 ) -> Iterator[Row]:
-    """Turns of games whose guesses are drawn blindly: they teach a model from nothing the form of a guess, and leave
-    what a hint is good for to reward. Columns: `prompt`, `completion`.
+    """Turns of games in which a hint is heeded now and then, and forgotten else: they teach a model from nothing the
+    form of a guess and what a hint could be good for; that it pays is left to reward. Columns: `prompt`, `completion`.
+
+    `heeded_share`: of the guesses that keep to what the hints leave.
     """
     rng = random.Random(f"guess_number_demonstrations {seed}")
     games = [game for game in range(NUM_GAMES) if split_of(f"game {game}") == "train"]
+
+    def guess(low: int, high: int) -> int:
+        return rng.randint(low, high) if rng.random() < heeded_share else rng.randint(1, max_number)
+
     for _ in range(num_prompts):
-        secret, text = rng.randint(1, max_number), f"{rng.choice(games):04d}?"
+        secret, text, low, high = rng.randint(1, max_number), f"{rng.choice(games):04d}?", 1, max_number
         for _ in range(rng.randrange(max_turns)):
-            guess = rng.randint(1, max_number)
-            text += "" if guess == secret else f"{guess:02d}{TURN_END}{'+' if guess < secret else '-'}"
-        yield {"prompt": text, "completion": f"{rng.randint(1, max_number):02d}"}
+            number = guess(low, high)
+            if number == secret:
+                continue
+            text += f"{number:02d}{TURN_END}{'+' if number < secret else '-'}"
+            low, high = (max(low, number + 1), high) if number < secret else (low, min(high, number - 1))
+        yield {"prompt": text, "completion": f"{guess(low, high):02d}"}
 
 
 def products(
