@@ -11,7 +11,7 @@ import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
-from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink, TimeLeft
+from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink, SendingTime
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
@@ -60,7 +60,7 @@ class SenderGroup:
         self._mapped_links: list[SendingLink] = []
         self._mapped_by: list[int] = []
         """Receivers that look at what is sent where it lies."""
-        self._aborted, self._left = threading.Event(), TimeLeft(deadline_s)
+        self._aborted, self._left = threading.Event(), SendingTime(deadline_s)
         self.rendezvous = Rendezvous(
             host=host,
             port=self._store.port,

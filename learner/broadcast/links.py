@@ -19,7 +19,7 @@ DISTRIBUTED: Any = torch.distributed
 """Untyped: torch's stubs leave its gloo group out."""
 
 
-class TimeLeft:
+class SendingTime:
     """What is left of the time that one broadcast may take, all its buckets together."""
 
     def __init__(self, deadline_s: float) -> None:
@@ -83,7 +83,7 @@ class MemorySender:
 class GlooSender:
     """Receivers elsewhere, as one gloo group over the store."""
 
-    def __init__(self, store: Store, host: str, ranks: Sequence[int], left: TimeLeft) -> None:
+    def __init__(self, store: Store, host: str, ranks: Sequence[int], left: SendingTime) -> None:
         self._left = left
         options = DISTRIBUTED.ProcessGroupGloo._Options()
         options._timeout = left.delta
