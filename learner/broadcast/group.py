@@ -11,7 +11,7 @@ import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
-from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink
+from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink, SendingTime
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
@@ -60,7 +60,7 @@ class SenderGroup:
         self._mapped_links: list[SendingLink] = []
         self._mapped_by: list[int] = []
         """Receivers that look at what is sent where it lies."""
-        self._aborted = threading.Event()
+        self._aborted, self._left = threading.Event(), SendingTime(deadline_s)
         self.rendezvous = Rendezvous(
             host=host,
             port=self._store.port,
@@ -75,6 +75,7 @@ class SenderGroup:
         Raises:
             WeightSyncError: names the ranks that did not come, or cannot be reached in the way asked for.
         """
+        self._left.restart()
         keys = {rank: joined_key(rank) for rank in self._receivers}
         self._wait_for(keys, "did not join the transfer group")
         self._peers = {rank: Peer.parse(self._store.get(key)) for rank, key in keys.items()}
@@ -97,6 +98,7 @@ class SenderGroup:
         """
         if not self._links:
             raise WeightSyncError("the transfer group has not met: accept it first")
+        self._left.restart()
         keys = {rank: ready_key(policy_version, rank) for rank in self._receivers}
         self._wait_for(keys, f"not ready for version {policy_version}")
         for key in keys.values():
@@ -158,7 +160,7 @@ class SenderGroup:
         if kind is Route.MEMORY:
             return MemorySender(self._store)
         if kind is Route.GLOO:
-            return GlooSender(self._store, self.rendezvous.host, list(served), self._deadline_s)
+            return GlooSender(self._store, self.rendezvous.host, list(served), self._left)
         if kind is Route.IPC:
             return IpcSender(self._store, served)
         return NcclSender(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)

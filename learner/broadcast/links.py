@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Protocol
@@ -16,6 +17,23 @@ from rayzero.services.schema.errors import WeightSyncError
 
 DISTRIBUTED: Any = torch.distributed
 """Untyped: torch's stubs leave its gloo group out."""
+
+
+class SendingTime:
+    """What is left of the time that one broadcast may take, all its buckets together."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s, self._give_up = deadline_s, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """A broadcast begins."""
+        self._give_up = time.monotonic() + self._deadline_s
+
+    @property
+    def delta(self) -> timedelta:
+        """More than nothing, which gloo would take for no limit."""
+        return timedelta(seconds=max(self._give_up - time.monotonic(), 0.001))
 
 
 class SendingLink(Protocol):
@@ -65,9 +83,10 @@ class MemorySender:
 class GlooSender:
     """Receivers elsewhere, as one gloo group over the store."""
 
-    def __init__(self, store: Store, host: str, ranks: Sequence[int], deadline_s: float) -> None:
+    def __init__(self, store: Store, host: str, ranks: Sequence[int], left: SendingTime) -> None:
+        self._left = left
         options = DISTRIBUTED.ProcessGroupGloo._Options()
-        options._timeout = timedelta(seconds=deadline_s)
+        options._timeout = left.delta
         options._devices = [DISTRIBUTED.ProcessGroupGloo.create_device(hostname=host)]
         self._store = as_torch_store(store, DISTRIBUTED.Store)
         try:
@@ -89,6 +108,7 @@ class GlooSender:
     def _broadcast(self, bucket: torch.Tensor) -> None:
         options = DISTRIBUTED.BroadcastOptions()
         options.rootRank = 0
+        self._group.set_timeout(self._left.delta)
         try:
             self._group.broadcast([bucket], options).wait()
         except RuntimeError as error:

@@ -26,7 +26,7 @@ from rayzero.services.schema.broadcast.wire import (
     ready_key,
     taken_key,
 )
-from rayzero.services.schema.errors import WeightSyncError
+from rayzero.services.schema.errors import TransferLost, WeightSyncError
 from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ class ReceiverGroup:
         """Find the learner and meet the peers; returns once all are there. `device`: what the model lies on.
 
         Raises:
-            WeightSyncError: the learner, or a peer, did not come in time.
+            TransferLost: the learner, or a peer, did not come in time.
         """
         self.rank = rank
         self._link: ReceivingLink | None = None
@@ -74,7 +74,7 @@ class ReceiverGroup:
         """Bucket after bucket of one broadcast, each when it lies in `staging`; see `ReceivingLink`.
 
         Raises:
-            WeightSyncError: it did not come in time, or a peer died. The group cannot be used again.
+            TransferLost: it did not come in time, or a peer died. The group cannot be used again.
         """
         assert self._link is not None
         with self._explained("did not get its weights in time"):
@@ -120,7 +120,7 @@ class ReceiverGroup:
         except WeightSyncError:
             raise
         except (RuntimeError, OSError) as error:  # TimeoutError is an OSError
-            raise WeightSyncError(f"{self._where} {what}: {error}") from None
+            raise TransferLost(f"{self._where} {what}: {error}") from None
 
 
 def this_peer(device: torch.device, sees_learner: bool) -> Peer:

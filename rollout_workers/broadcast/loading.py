@@ -12,7 +12,7 @@ from rayzero.rollout_workers.load_meter import LoadMeter
 from rayzero.rollout_workers.running_requests import RunningRequests
 from rayzero.services.schema.broadcast.manifest import manifest_text
 from rayzero.services.schema.config.rollout import RolloutSettings
-from rayzero.services.schema.errors import DeadlineError, WeightSyncError
+from rayzero.services.schema.errors import DeadlineError, TransferLost, WeightSyncError
 from rayzero.services.schema.weights import Rendezvous, WeightManifest, WeightReceipt
 
 PAUSE_MODES: dict[str, tuple[str, bool]] = {
@@ -179,8 +179,10 @@ class WeightLoading:
         pause_s = FIRST_POLL_S
         while True:
             states = await self._calls.in_time(self._calls.ready().collective_rpc("transfer_status"), what)
-            if errors := [state["error"] for state in states if state["error"]]:
-                raise WeightSyncError(f"{self._calls.name} could not {what}: {errors[0]}")
+            if failed := [state for state in states if state["error"]]:
+                own = [state for state in failed if not state["lost"]]  # it broke the transfer for the others
+                kind = WeightSyncError if own else TransferLost
+                raise kind(f"{self._calls.name} could not {what}: {(own or failed)[0]['error']}")
             if not any(state["busy"] for state in states):
                 return
             if time.monotonic() > give_up:

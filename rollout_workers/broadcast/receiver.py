@@ -45,7 +45,7 @@ from rayzero.rollout_workers.routing_capture import RoutingReporter
 from rayzero.rollout_workers.watchdog import end_with_owner
 from rayzero.services.schema.broadcast.manifest import parse_manifest
 from rayzero.services.schema.broadcast.transport import Route
-from rayzero.services.schema.errors import RayzeroError, WeightSyncError
+from rayzero.services.schema.errors import RayzeroError, TransferLost, WeightSyncError
 from rayzero.services.schema.weights import Rendezvous, WeightManifest
 
 end_with_owner()
@@ -102,14 +102,16 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
         self._begin(self._receive, manifest, deadline_s)
 
     def status(self) -> dict[str, Any]:
-        """How the work begun last stands: `busy`, or else its `error` (None when it went well)."""
-        state: dict[str, Any] = {"busy": False, "error": None}
+        """How the work begun last stands: `busy`, or else its `error` (None when it went well), and whether it only
+        `lost` the transfer by it."""
+        state: dict[str, Any] = {"busy": False, "error": None, "lost": False}
         state |= {"loaded_version": self.loaded_version, "num_tensors": len(self._expected)}
         if self._work is not None and not self._work.done():
             return state | {"busy": True}
         error = self._work.exception() if self._work is not None else None
         if error is not None:
             state["error"] = str(error) if isinstance(error, RayzeroError) else repr(error)
+            state["lost"] = isinstance(error, TransferLost)
         return state
 
     def start_weight_update(self) -> None:

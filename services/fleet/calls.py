@@ -25,6 +25,11 @@ DeadlineKey = Literal["group_s", "score_s", "update_s", "sync_s", "checkpoint_s"
 """Which of the recipe's `deadlines` bounds a call."""
 
 
+TRANSFER_GRACE_S = 20.0
+"""In a transfer learner and engines wait for each other: cut off at the same moment, those that only waited for one
+that hangs would be replaced with it."""
+
+
 class AskedRanks(Enum):
     """Who takes a call where several learner actors share one model."""
 
@@ -63,6 +68,8 @@ class Call(Generic[P, T]):
     deadline: DeadlineKey
     ranks: AskedRanks = AskedRanks.ALL
     on_failure: OnFailure = OnFailure.RAISE
+    grace_s: float = 0.0
+    """What the actor is given beyond the deadline, which it keeps itself: it knows what went wrong."""
     shares_first: bool = False
     """Its first argument is large: where several ranks take the call, it goes to Ray's object store once, and each node
     fetches it once."""
@@ -105,8 +112,8 @@ class RolloutCalls:
     serve_episodes = Call(RolloutWorker.serve_episodes, "sync_s")
     watch_episode = Call(RolloutWorker.watch_episode, "group_s")
     logprobs = Call(RolloutWorker.logprobs, "group_s")
-    join_transfer = Call(RolloutWorker.join_transfer, "sync_s")
-    receive_weights = Call(RolloutWorker.receive_weights, "sync_s")
+    join_transfer = Call(RolloutWorker.join_transfer, "sync_s", grace_s=TRANSFER_GRACE_S)
+    receive_weights = Call(RolloutWorker.receive_weights, "sync_s", grace_s=TRANSFER_GRACE_S)
     apply_weights = Call(RolloutWorker.apply_weights, "sync_s")
     sleep = Call(RolloutWorker.sleep, "sync_s")
     wake = Call(RolloutWorker.wake, "sync_s")
@@ -136,8 +143,12 @@ class LearnerCalls:
     load_checkpoint = Call(LearnerHandle.load_checkpoint, "checkpoint_s", AskedRanks.ALL, OnFailure.RETRY)
     prepare_weights = Call(LearnerHandle.prepare_weights, "sync_s", AskedRanks.ALL, OnFailure.RETRY)
     open_transfer = Call(LearnerHandle.open_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RETRY)
-    accept_transfer = Call(LearnerHandle.accept_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RESTART)
+    accept_transfer = Call(
+        LearnerHandle.accept_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RESTART, grace_s=TRANSFER_GRACE_S
+    )
     # What is streamed is put together on the way, by all ranks.
-    broadcast_weights = Call(LearnerHandle.broadcast_weights, "sync_s", AskedRanks.ALL, OnFailure.RESTART)
+    broadcast_weights = Call(
+        LearnerHandle.broadcast_weights, "sync_s", AskedRanks.ALL, OnFailure.RESTART, grace_s=TRANSFER_GRACE_S
+    )
     # A learner that is dead has aborted it already; who waits in the transfer finds out.
     abort_transfer = Call(LearnerHandle.abort_transfer, "sync_s", AskedRanks.FIRST, OnFailure.RAISE)

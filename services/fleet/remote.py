@@ -48,7 +48,7 @@ class RemoteActor:
 
     async def take(self, call: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call of the actor's table, bounded by its own deadline."""
-        deadline_s: float = getattr(self.deadlines, call.deadline)
+        deadline_s: float = getattr(self.deadlines, call.deadline) + call.grace_s
         result: T = await self.call(call.name, *args, deadline_s=deadline_s, **kwargs)
         return result
 

@@ -17,14 +17,20 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.fleet.slots import SlotState, WorkerSlot
 from rayzero.services.loop.canary import Canary
-from rayzero.services.schema.errors import DeadlineError, LearnerRestarted, WeightSyncError, WorkerError
+from rayzero.services.schema.errors import (
+    DeadlineError,
+    LearnerRestarted,
+    TransferLost,
+    WeightSyncError,
+    WorkerError,
+)
 from rayzero.services.schema.interfaces import LearnerHandle, RolloutWorker
 from rayzero.services.schema.weights import WeightReceipt
 
@@ -72,6 +78,8 @@ class WeightSync:
     failures: int = 0
     """Broadcasts that had to be repeated."""
     _members: tuple[WorkerSlot[RolloutWorker], ...] = ()
+    _broken: frozenset[WorkerSlot[RolloutWorker]] = frozenset()
+    """Workers that lost the transfer before this one, and none of them was to blame."""
     _num_bytes: int = 0
     _kl: float = math.nan
     """What the canary measured last."""
@@ -128,6 +136,7 @@ class WeightSync:
         receives = [slot.live_worker.receive_weights(manifest) for slot in self._members]
         if not await self._together(self._members, receives, self.learner.broadcast_weights()):
             return []
+        self._broken = frozenset()
         applied = await self._each([slot.live_worker.apply_weights(policy_version) for slot in self._members])
         receipts = {}
         for slot, receipt in zip(self._members, applied, strict=True):
@@ -195,14 +204,28 @@ class WeightSync:
         if not any(isinstance(result, BaseException) for result in (*received, sent)):
             return True
         self._members = ()
-        for slot, task, result in zip(slots, tasks[:-1], received, strict=True):
-            if isinstance(result, BaseException) and _failed_by_itself(
-                result, first=task in culprits, sent=sent is None
-            ):
-                self.fleet.fail(slot, result)
+        failed = {slot: error for slot, error in zip(slots, received, strict=True) if isinstance(error, BaseException)}
+        first = {slot for slot, task in zip(slots, tasks[:-1], strict=True) if task in culprits}
+        for slot in self._to_blame(failed, first, sent):
+            self.fleet.fail(slot, failed[slot])
         if isinstance(sent, LearnerRestarted):
             logger.warning("the transfer is repeated: %s", sent)
         return False
+
+    def _to_blame(
+        self, failed: Mapping[WorkerSlot[RolloutWorker], BaseException], first: Container[object], sent: object
+    ) -> list[WorkerSlot[RolloutWorker]]:
+        """Who loses its slot of those that `failed` in a transfer, some of them `first`; `sent` is how the learner
+        ended."""
+        guilty = [slot for slot, error in failed.items() if _failed_by_itself(error, slot in first, sent is None)]
+        if guilty or isinstance(sent, LearnerRestarted):
+            self._broken = frozenset()
+        elif self._broken == failed.keys():
+            # None is dead or hangs, and it broke off again: the way to the first that lost it may be cut.
+            guilty = [slot for slot in failed if slot in first]
+        else:
+            self._broken = frozenset(failed)
+        return guilty
 
     async def _each(self, calls: Sequence[Awaitable[object]]) -> list[object]:
         """All calls at once; a worker's failure stands in the place of its result, anything else is raised."""
@@ -228,10 +251,11 @@ class WeightSync:
             ) from None
 
 
-def _failed_by_itself(error: BaseException, *, first: bool, sent: bool) -> bool:
-    """Whether a receiver loses its slot for an error: it is dead or hangs, it failed before all others, or the sender
-    had no trouble. Any other error may be of a transfer that another receiver broke."""
-    return isinstance(error, WorkerError | DeadlineError) or first or sent
+def _failed_by_itself(error: BaseException, first: bool, sent: bool) -> bool:
+    """Whether a receiver loses its slot for an error: it is dead or hangs, the sender had no trouble, or it failed
+    before all others and not because it lost them. Any other error may be of a transfer that the learner or another
+    receiver broke: a learner's death is seen by its receivers first."""
+    return isinstance(error, WorkerError | DeadlineError) or sent or (first and not isinstance(error, TransferLost))
 
 
 def _as_error(result: object, otherwise: str) -> BaseException:

@@ -77,6 +77,11 @@ class WeightSyncError(RayzeroError):
     """Weights did not arrive as sent: names the worker and the tensor."""
 
 
+class TransferLost(WeightSyncError):
+    """The learner or another receiver is gone, or its bytes did not come in time: the one that raises this may not be
+    to blame."""
+
+
 class LearnerRestarted(WeightSyncError):
     """The learner died within a broadcast and was started anew: its receivers are not to blame."""
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
 from rayzero.learner.model.policy import Policy
@@ -118,6 +119,9 @@ def run(model: Path, recipe: str, dtype: str, ranks: Ranks, folder: Path, *, res
     if resume:
         with pytest.raises(FileNotFoundError):  # on every rank: the others would wait for the first
             load_learner(learner, folder / "nowhere")
+        for kept in ("single", "sharded"):
+            load_learner(learner, folder.parent / kept)
+            save_learner(learner, again(folder.parent / kept, ranks.world_size))
         # The first rank alone reads.
         load_learner(learner, folder if ranks.rank == 0 else folder / "nowhere")
     else:
@@ -160,6 +164,38 @@ def run_ranks(model: Path, recipe: str, dtype: str, folder: Path, *, resume: boo
         for process in processes:
             process.kill()
     return [pickle.loads(output.read_bytes()) for output in outputs]
+
+
+def again(folder: Path, num_ranks: int) -> Path:
+    """Where so many ranks save what they have loaded from a checkpoint, without an update in between."""
+    path = folder.parent / f"{folder.name}_again_by_{num_ranks}"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def assert_bits_survive(folder: Path, num_ranks: int) -> None:
+    """Masters, moments, reference, random state and counters of a checkpoint, through so many ranks and back to disk;
+    and the model that engines load."""
+    saved = flat(checkpoint.read_state(folder))
+    found = flat(checkpoint.read_state(again(folder, num_ranks)))
+    assert saved.keys() == found.keys()
+    moments = [name for name in saved if name.endswith("/exp_avg_sq")]
+    assert moments and all(saved[name].dtype == torch.float32 and saved[name].any() for name in moments)
+    for name, value in saved.items():
+        same = torch.equal(value, found[name]) if isinstance(value, torch.Tensor) else value == found[name]
+        assert same and type(value) is type(found[name]), f"{name} differs"
+    weights = [load_file(path / "model.safetensors") for path in (folder, again(folder, num_ranks))]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def flat(state: Any, path: str = "") -> dict[str, Any]:
+    """Leaves of a nested state, by their path."""
+    if isinstance(state, dict):
+        return {key: leaf for name, value in state.items() for key, leaf in flat(value, f"{path}/{name}").items()}
+    if isinstance(state, list | tuple):
+        return flat(dict(enumerate(state)), path)
+    return {path: state}
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
@@ -205,13 +241,17 @@ def test_two_ranks_are_one(recipe: str, dtype: str, architecture: str, tolerance
     assert_same(single, first, tolerance)
     assert_same(first, second, 1e-7)
     assert_nothing_whole_is_kept(first, second, dtype)
+    alone = run(model, recipe, dtype, ONE_RANK, tmp_path / "sharded", resume=True)
+    assert_same(single, alone, tolerance)
     if recipe != "everything":
         resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "sharded", resume=True)
         assert_same(first, resumed, 0)
-        return
-    assert_same(single, run(model, recipe, dtype, ONE_RANK, tmp_path / "sharded", resume=True), tolerance)
-    resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "single", resume=True)
-    assert_same(single, resumed, tolerance)
+    else:
+        resumed, _ = run_ranks(model, recipe, dtype, tmp_path / "single", resume=True)
+        assert_same(single, resumed, tolerance)
+    for kept in ("single", "sharded"):
+        for num_ranks in (1, 2):
+            assert_bits_survive(tmp_path / kept, num_ranks)
 
 
 def main() -> None:

@@ -60,6 +60,30 @@ class Receiver:
         self.consumed.append(index)
 
 
+def test_a_receiver_that_stops_taking_costs_no_more_than_one_deadline() -> None:
+    """However far the broadcast has come by then: the learner must give up before the driver takes it for dead."""
+    deadline_s = 2.0
+    sender = make_sender(share_memory=False, deadline_s=deadline_s)
+    groups = meet(sender, 2)
+    large = [(f"layer.{index}", torch.zeros(2**25)) for index in range(3)]
+    manifest = sender.announce([(name, tensor.shape) for name, tensor in large], 1)
+
+    def late() -> Iterator[tuple[str, torch.Tensor]]:
+        time.sleep(1.5)
+        yield from large
+
+    groups[1].announce(1)
+    taking = begin(Receiver(groups[0]).take, manifest)
+    begun = time.monotonic()
+    with pytest.raises(WeightSyncError, match="broke off"):
+        sender.stream(late())
+    assert time.monotonic() - begun < deadline_s + 1.0
+    with pytest.raises(WeightSyncError):
+        taking.result(timeout=DEADLINE_S)
+    for group in groups:
+        group.close()
+
+
 Fault = Callable[[BucketStream, int], None]
 
 

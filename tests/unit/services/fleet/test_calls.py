@@ -13,7 +13,16 @@ from rayzero.learner.actor import LearnerActor
 from rayzero.rewards.actor import RewardActor
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.fleet import learner_ranks
-from rayzero.services.fleet.calls import AskedRanks, Call, Caller, LearnerCalls, OnFailure, RewardCalls, RolloutCalls
+from rayzero.services.fleet.calls import (
+    TRANSFER_GRACE_S,
+    AskedRanks,
+    Call,
+    Caller,
+    LearnerCalls,
+    OnFailure,
+    RewardCalls,
+    RolloutCalls,
+)
 from rayzero.services.fleet.learner_ranks import LearnerRanks, first_of
 from rayzero.services.fleet.learner_supervisor import LearnerSupervisor
 from rayzero.services.fleet.remote import RemoteLearner
@@ -87,6 +96,15 @@ async def test_all_ranks_or_the_first_take_a_call_each_with_its_deadline() -> No
         f"0.save_checkpoint {deadlines.checkpoint_s:g}",
         f"1.save_checkpoint {deadlines.checkpoint_s:g}",
     ]
+
+
+async def test_who_waits_for_others_in_a_transfer_is_not_cut_off_with_the_one_that_hangs() -> None:
+    """Learner and engines keep the deadline themselves, and say what they waited for."""
+    graced = {call.name for table, _, _ in TABLES for call in calls_of(table).values() if call.grace_s > 0}
+    assert graced == {"join_transfer", "receive_weights", "accept_transfer", "broadcast_weights"}
+    events, deadlines = Events(), DeadlineSettings()
+    await LearnerRanks([Rank(0, events), Rank(1, events)]).broadcast_weights()
+    assert events == [f"{rank}.broadcast_weights {deadlines.sync_s + TRANSFER_GRACE_S:g}" for rank in (0, 1)]
 
 
 async def test_a_batch_is_put_where_all_ranks_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:

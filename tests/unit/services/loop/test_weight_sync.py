@@ -14,6 +14,7 @@ from rayzero.services.schema.errors import (
     ActorStartError,
     DeadlineError,
     LearnerRestarted,
+    TransferLost,
     WeightSyncError,
     WorkerError,
 )
@@ -180,6 +181,57 @@ async def test_a_learner_that_was_started_anew_prepares_anew_and_costs_no_worker
     await cluster.sync.broadcast(1)
     assert cluster.events.count("learner.prepare") == 3
     assert list(cluster.workers) == ["rollout-0", "rollout-1"]
+
+
+class Lossy(Cluster):
+    """Its learner takes a while to fail, as one does that is started anew or goes through what is left of a stream."""
+
+    def __init__(self, sent: list[Exception]) -> None:
+        super().__init__()
+        send = self.learner.broadcast_weights
+
+        async def broadcast() -> None:
+            if sent:
+                await asyncio.sleep(0.05)
+                raise sent.pop(0)
+            await send()
+
+        self.learner.broadcast_weights = broadcast  # type: ignore[method-assign]
+
+    def lose(self, *names: str) -> None:
+        for name in names:
+            self.workers[name].failures["receive"] = TransferLost("lost the learner")
+
+
+async def test_receivers_that_see_the_learners_death_before_the_driver_keep_their_slots() -> None:
+    cluster = Lossy([LearnerRestarted("killed")])
+    await cluster.fleet.start(2)
+    cluster.lose("rollout-0", "rollout-1")
+    assert (await cluster.sync.broadcast(1)).num_workers == 2
+    assert list(cluster.workers) == ["rollout-0", "rollout-1"]
+
+
+async def test_a_receiver_that_loses_the_transfer_by_anothers_death_keeps_its_slot() -> None:
+    cluster = Lossy([WeightSyncError("a receiver has died")])
+    await cluster.fleet.start(2)
+    cluster.lose("rollout-0")
+    cluster.workers["rollout-1"].failures["receive"] = WorkerError("killed")
+    await cluster.sync.broadcast(1)
+    assert not cluster.workers["rollout-0"].dead and cluster.workers["rollout-1"].dead
+
+
+async def test_a_transfer_that_breaks_twice_costs_the_first_that_lost_it() -> None:
+    """Where no receiver died and none hangs, the way to one of them may be cut: the run must not end of it."""
+    cluster = Lossy([WeightSyncError("connection reset"), WeightSyncError("connection reset")])
+    await cluster.fleet.start(2)
+
+    async def unreachable(manifest: WeightManifest) -> None:
+        raise TransferLost("connection reset")
+
+    cluster.workers["rollout-1"].receive_weights = unreachable  # type: ignore[method-assign]
+    report = await cluster.sync.broadcast(1)
+    assert report.num_workers >= 1 and cluster.sync.failures == 2
+    assert cluster.workers["rollout-1"].dead and not cluster.workers["rollout-0"].dead
 
 
 async def test_tensor_parallel_workers_take_as_many_ranks_as_they_have_receivers() -> None:
