@@ -16,6 +16,7 @@ from rayzero.rewards.sandbox import seccomp
 from rayzero.rewards.sandbox.boxes import BoxError
 from rayzero.rewards.sandbox.frames import job_frame
 from rayzero.rewards.sandbox.limits import Limits, Outcome
+from rayzero.services.schema.processes import started
 
 _PLACES = ("/probe", "/usr/probe", "/dev/probe", "/etc/probe", "/var/tmp/probe", "/proc/probe")
 
@@ -112,9 +113,20 @@ class Runner(Protocol):
         """One job."""
 
 
+_SAME_PROCESSES = """
+def began(pid):
+    try: return open('/proc/%d/stat' % pid).read().rpartition(') ')[2].split()[19]
+    except OSError: return ''
+PIDS = [pid for pid, start in PIDS.items() if began(pid) in ('', start)]
+"""
+"""A pid namespace counts anew from 1: in a container, whose processes have small numbers, too, a box's own process may
+have the number of one outside. Where a box sees processes at all, their starts tell them apart."""
+
+
 def program(facts: Mapping[str, object], names: Sequence[str]) -> str:
     """An attack on these of PROBES; prints a JSON list of what it could do."""
-    lines = ["import os, sys, json", *(f"{name} = {value!r}" for name, value in facts.items()), "won = []"]
+    given = (f"{name} = {value!r}" for name, value in facts.items())
+    lines = ["import os, sys, json", *given, _SAME_PROCESSES, "won = []"]
     for name in names:
         lines += [
             "try:",
@@ -141,7 +153,7 @@ def bait(pids: Sequence[int], secret: str, home: str, backend: str) -> Iterator[
             "HOME": _something_in(home, stack),
             "PORT": listener.getsockname()[1],
             "SECRET": secret,
-            "PIDS": [*pids],
+            "PIDS": {pid: str(started(pid)) for pid in pids},
             "CALLS": seccomp.numbered_refusals(namespaces=backend == "bwrap"),
         }
 

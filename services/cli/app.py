@@ -240,9 +240,9 @@ def root(
 ) -> None:
     """Train language models with GRPO on verifiable rewards: an actor-learner service on Ray."""
     if version:
-        from importlib import metadata
+        from rayzero.services.schema.version import version as of_rayzero
 
-        typer.echo(metadata.version("rayzero"))
+        typer.echo(of_rayzero())
         raise typer.Exit()
     if context.invoked_subcommand is None:
         typer.echo(FIRST_STEPS)

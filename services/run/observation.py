@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import metadata
 from pathlib import Path
 
 from rayzero.services.observe.api.events import EventLog
@@ -15,6 +14,7 @@ from rayzero.services.observe.browse.rollout_tokens import TokenTexts
 from rayzero.services.observe.monitoring.meters import Meters
 from rayzero.services.observe.monitoring.trackers import open_trackers
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.version import version
 from rayzero.services.store.run_directory import RunDirectory
 
 
@@ -30,7 +30,7 @@ async def watch(
     view = RunView(
         recipe=recipe,
         directory=directory,
-        meters=Meters(recipe, directory.path, _version()),
+        meters=Meters(recipe, directory.path, version()),
         events=EventLog(directory.file("events.jsonl"), recipe.observe.retention.event_bytes),
         index=RolloutIndex(directory.path),
         tokens=TokenTexts(directory, model_path),
@@ -43,11 +43,3 @@ async def watch(
         url = await stack.enter_async_context(serve(view)) if recipe.observe.api.enabled else None
         yield view, url
         await view.say_goodbye()
-
-
-def _version() -> str:
-    """The installed version; from a Ray job's unpacked sources rayzero runs without being installed."""
-    try:
-        return metadata.version("rayzero")
-    except metadata.PackageNotFoundError:
-        return "source"
