@@ -112,6 +112,10 @@ class WeightSender:
 
     def announce(self, outline: Outline, policy_version: int, adapter_scaling: float | None = None) -> WeightManifest:
         """Say what `stream` will send: names and shapes of whole tensors, in order. See `prepare`."""
+        if self._group is not None and self._streamed is not None:
+            # Here, before a receiver can know of it: one that is sent a version again would find the old digests.
+            self._group.forget(*self._streamed)
+            self._streamed = None
         return self._stream.announce(outline, policy_version, adapter_scaling)
 
     def stream(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -140,8 +144,6 @@ class WeightSender:
             raise WeightSyncError("nothing to stream: announce weights first")
         version, on_the_way = manifest.policy_version, list[Future[None]]()
         group.await_ready(version)
-        if self._streamed is not None:
-            group.forget(*self._streamed)  # who is ready for this version is done with the one before
         self._streamed = version, stream.num_buckets
         for index in range(stream.num_buckets):
             if index >= NUM_ROOMS:

@@ -13,7 +13,7 @@ from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.rollout_workers.broadcast.intake import BucketIntake
-from rayzero.services.schema.broadcast.wire import NUM_ROOMS
+from rayzero.services.schema.broadcast.wire import NUM_ROOMS, bucket_key
 from rayzero.services.schema.errors import WeightSyncError
 from rayzero.services.schema.weights import WeightManifest
 from tests.unit.rollout_workers.broadcast.test_group import DEADLINE_S, SHORT_S, begin, meet
@@ -58,6 +58,22 @@ class Receiver:
         time.sleep(self.delay_s)
         self.tensors |= {name: tensor.clone() for name, tensor in self.staging.tensors(index)}
         self.consumed.append(index)
+
+
+@WAYS
+def test_a_version_that_is_sent_again_is_not_taken_for_the_one_before(share_memory: bool) -> None:
+    """A receiver that is ready before the sender looks for it must find no digests of the first time."""
+    sender = make_sender(share_memory=share_memory)
+    (group,) = meet(sender, 1)
+    for seed in (1, 2):
+        manifest = announced(sender, 1)
+        assert not any(group._store.check([bucket_key(1, index)]) for index in range(NUM_BUCKETS))
+        taking = begin(Receiver(group).take, manifest)
+        time.sleep(0.1)
+        sender.stream(weights(seed))
+        taking.result(timeout=DEADLINE_S)
+    group.close()
+    sender.close()
 
 
 def test_a_receiver_that_stops_taking_costs_no_more_than_one_deadline() -> None:
