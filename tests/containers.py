@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +25,7 @@ SECRETS = {"api_token": "RAYZERO_API_TOKEN", "ray_token": "RAY_AUTH_TOKEN"}
 RAY_SERVICES = ("ray-head", "learner", "rollout-worker", "reward-worker")
 OURS = ("rayzero/train:0.2.0", "rayzero/reward:0.2.0")
 PROBE = "rayzero_probe"
+EMPTY = "localhost/rayzero-empty"
 FOLDERS = ("usr", "etc", "proc", "sys", "dev", "root", "var", "opt/rayzero", "tmp", "runs", "models", "home/rayzero")
 USERS = "root:x:0:0::/root:/bin/bash\nrayzero:x:1000:1000::/home/rayzero:/bin/bash\n"
 SETTINGS = """
@@ -57,40 +59,59 @@ class Compose:
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
 
-    def run(self, *command: str, deadline_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, deadline_s: float = 120.0, text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`text`: for its standard input."""
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=deadline_s, check=False, env=self.environment
+            command, capture_output=True, text=True, timeout=deadline_s, check=False, env=self.environment, input=text
         )
 
-    def must(self, *command: str) -> str:
-        done = self.run(*command)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    def must(self, *command: str, deadline_s: float = 120.0) -> str:
+        done = self.run(*command, deadline_s=deadline_s)
+        assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout
 
-    def compose(self, *arguments: str) -> str:
+    def compose(self, *arguments: str, build: Sequence[str] = (), deadline_s: float = 120.0) -> str:
+        """`build`: arguments for `podman build`."""
         files = ("docker-compose.yml", "deploy/docker/compose.cpu.yml", str(self.folder / "here.yml"))
-        return self.must("podman-compose", *(word for file in files for word in ("-f", file)), *arguments)
+        options = [f"--podman-build-args={shlex.join(build)}"] if build else []
+        options += [word for file in files for word in ("-f", file)]
+        return self.must("podman-compose", *options, *arguments, deadline_s=deadline_s)
 
-    def inside(self, service: str, *command: str, number: int = 1) -> subprocess.CompletedProcess[str]:
-        return self.run("podman", "exec", f"rayzero_{service}_{number}", *command)
+    def inside(
+        self, service: str, *command: str, number: int = 1, deadline_s: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run("podman", "exec", f"rayzero_{service}_{number}", *command, deadline_s=deadline_s)
 
     def prepare(self) -> None:
-        """The images, and the override that mounts this machine into them. Skips where no container runs."""
+        """Images that are empty, and the override that mounts this machine into them. Skips where no container runs."""
+        self.probe()
+        for image in OURS:
+            self.must("podman", "tag", EMPTY, f"docker.io/{image}")
+        self.override(_mounts())
+
+    def probe(self) -> None:
+        """Skips where no container runs."""
         if os.geteuid() != 0:
             pytest.skip("only root may give an image's files to its users")
         empty, archive = self.folder / "empty", self.folder / "image.tar"
         _make_root(empty)
         with tarfile.open(archive, "w") as tar:
             tar.add(empty, arcname=".")
-        for image in OURS:
-            self._must_or_skip("podman", "import", str(archive), f"docker.io/{image}")
-        self._must_or_skip("podman", "network", "create", "--internal", PROBE)
+        self.must_or_skip("podman", "import", str(archive), EMPTY)
+        self.must_or_skip("podman", "network", "create", "--internal", PROBE)
         run = ("podman", "run", "--rm", "--network", PROBE, "--volume", "/usr:/usr:ro")
-        self._must_or_skip(*run, OURS[0], "/usr/bin/true")
-        (self.folder / "here.yml").write_text(yaml.safe_dump(_override()) + _secrets(self.folder))
+        self.must_or_skip(*run, EMPTY, "/usr/bin/true")
 
-    def _must_or_skip(self, *command: str) -> None:
-        done = self.run(*command)
+    def override(self, services: Mapping[str, Mapping[str, object]]) -> None:
+        """What is other here than in the committed files; ports and limits are so in any case."""
+        here = {name: {**_limits(), **services.get(name, {})} for name in RAY_SERVICES}
+        content = yaml.safe_dump({"services": {**services, **here}})
+        (self.folder / "here.yml").write_text(content + _secrets(self.folder))
+
+    def must_or_skip(self, *command: str, deadline_s: float = 120.0) -> None:
+        done = self.run(*command, deadline_s=deadline_s)
         if done.returncode != 0:
             pytest.skip(f"podman runs no container here: {' '.join(command)}: {done.stderr.strip()[-300:]}")
 
@@ -133,19 +154,24 @@ def _secrets(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def _override() -> dict[str, object]:
-    folders = sorted({"/usr", sys.prefix, sys.base_prefix})
-    volumes = [*(f"{folder}:{folder}:ro" for folder in folders), f"{CHECKOUT}:/opt/rayzero:ro"]
+def _limits() -> dict[str, object]:
     limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
     hard = {name: min(16384, resource.getrlimit(number)[1]) for name, number in limits.items()}
+    # Who runs in a container already may not raise its limits.
+    return {"ports": [], "ulimits": {name: {"soft": value, "hard": value} for name, value in hard.items()}}
+
+
+def _mounts() -> dict[str, dict[str, object]]:
+    folders = sorted({"/usr", sys.prefix, sys.base_prefix})
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    ours = {
-        "volumes": volumes,
+    ours: dict[str, object] = {
+        "volumes": [*(f"{folder}:{folder}:ro" for folder in folders), f"{CHECKOUT}:/opt/rayzero:ro"],
         "working_dir": "/opt/rayzero",
         "environment": {"PATH": path, "PYTHONPATH": "/opt/rayzero", "HOME": "/home/rayzero", "LANG": "C.UTF-8"},
-        "ports": [],
-        # Who runs in a container already may not raise its limits.
-        "ulimits": {name: {"soft": value, "hard": value} for name, value in hard.items()},
     }
-    prometheus = {"image": OURS[0], "entrypoint": ["/usr/bin/prometheus"], "volumes": ["/usr:/usr:ro"]}
-    return {"services": {**dict.fromkeys(RAY_SERVICES, ours), "prometheus": prometheus}}
+    prometheus: dict[str, object] = {
+        "image": OURS[0],
+        "entrypoint": ["/usr/bin/prometheus"],
+        "volumes": ["/usr:/usr:ro"],
+    }
+    return {**dict.fromkeys(RAY_SERVICES, ours), "prometheus": prometheus}
