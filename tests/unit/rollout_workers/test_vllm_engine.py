@@ -39,7 +39,9 @@ class FakeAsyncLLM:
         self.engine_core = FakeCore(self.events)
         self.errored = False
         self.label = "0"
-        self.state: dict[str, Any] = {"busy": False, "error": None, "loaded_version": None, "num_tensors": 1}
+        self.state: dict[str, Any] = {
+            "busy": False, "error": None, "lost": False, "loaded_version": None, "num_tensors": 1
+        }  # fmt: skip
         self.forgets: str = ""
         self.hangs_in: str = ""
         self.polls_until_done = 2
