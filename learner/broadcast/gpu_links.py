@@ -18,7 +18,7 @@ import torch
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
-from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
+from rayzero.services.schema.broadcast.nccl_rank import NcclRank
 from rayzero.services.schema.broadcast.store import Store
 from rayzero.services.schema.broadcast.transport import Peer
 from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key
@@ -42,7 +42,7 @@ class NcclSender:
         When `given_up` is set, a receiver is known to be lost, and nothing waits for it any longer.
         """
         self._store, self._peers, self._deadline_s = store, peers, deadline_s
-        self._slot = NcclSeat(library, partial(side_stream, device), given_up.is_set)
+        self._slot = NcclRank(library, partial(side_stream, device), given_up.is_set)
         with self._explained("the NCCL library does not answer"):
             unique_id = self._slot.new_id(deadline_s)
         store.set(NCCL_KEY, unique_id.hex())

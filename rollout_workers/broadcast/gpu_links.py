@@ -15,7 +15,7 @@ import torch
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.services.schema.broadcast.nccl import Nccl, NcclCommunicator, NcclLibrary
-from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
+from rayzero.services.schema.broadcast.nccl_rank import NcclRank
 from rayzero.services.schema.broadcast.store import Store
 from rayzero.services.schema.broadcast.wire import NCCL_KEY, connected_key, ipc_key, received_key, room_of
 from rayzero.services.schema.weights import WeightManifest
@@ -28,7 +28,7 @@ class NcclReceiver:
         self, store: Store, rank: int, rank_and_size: tuple[int, int], device: torch.device, deadline_s: float
     ) -> None:
         self._store, self._rank, self._device = store, rank, device
-        self._slot = NcclSeat(engine_nccl(), partial(side_stream, device))
+        self._slot = NcclRank(engine_nccl(), partial(side_stream, device))
         unique_id = bytes.fromhex(store.get(NCCL_KEY).decode())
         probe = torch.zeros(1, dtype=torch.uint8, device=device)
         with self._aborted(deadline_s):

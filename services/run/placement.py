@@ -144,7 +144,7 @@ class Placement:
             "max_concurrency": 10_000,  # each episode of an agent is watched by one call
         }
         arguments = (recipe, str(self.model_path), name)
-        worker = await self._seated(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)
+        worker = await self._placed(ENGINE, name, RemoteRolloutWorker, RolloutActor, options, arguments)
         local = recipe.cluster.address is None
         with contextlib.suppress(RayzeroError):  # an engine whose metrics cannot be read still serves
             worker.metrics_target = await worker.call("serve_metrics", local, deadline_s=METRICS_S)
@@ -160,7 +160,7 @@ class Placement:
             "runtime_env": {"env_vars": NO_REPORTS | thread_environment(1)},
             "max_concurrency": 1000,
         }
-        return await self._seated(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
+        return await self._placed(REWARD, name, RemoteRewardWorker, RewardActor, options, (self.recipe.reward,))
 
     async def environment_worker(self, name: str) -> RemoteEnvironmentWorker:
         """An environment worker, one environment made."""
@@ -202,7 +202,7 @@ class Placement:
         suitable = [node.num_cpus for node in cluster_nodes() if node.offers(recipe.cluster.learner_resources)]
         return max(1, int(min((cpus for cpus in suitable if cpus), default=1)))
 
-    async def _seated(
+    async def _placed(
         self, role: str, name: str, wrapper: Callable[..., W], actor_class: type, options: dict[str, Any], args: Args
     ) -> W:
         """An engine or a reward worker, on GPUs where its role has some: they are free again when it ends."""

@@ -16,7 +16,7 @@ from rayzero.services.schema.broadcast.nccl import Communicator, NcclLibrary, br
 T = TypeVar("T")
 
 
-class NcclSeat:
+class NcclRank:
     """Connect, then broadcast as often as need be; after an error, or `close`, never again."""
 
     def __init__(

@@ -14,7 +14,7 @@ import torch
 
 from rayzero.services.schema.broadcast import nccl
 from rayzero.services.schema.broadcast.nccl import ID_BYTES, Nccl, broadcast_all
-from rayzero.services.schema.broadcast.nccl_rank import NcclSeat
+from rayzero.services.schema.broadcast.nccl_rank import NcclRank
 from tests.system import needs
 
 LIBRARY = """
@@ -99,7 +99,7 @@ def test_calls_reach_the_library_as_its_header_wants_them(library: Path, monkeyp
 
 def test_a_missing_library_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_NCCL_SO_PATH", "/nowhere/libnccl.so")
-    slot = NcclSeat(Nccl(), Stream)
+    slot = NcclRank(Nccl(), Stream)
     with pytest.raises(OSError, match="nowhere"):
         slot.new_id(5)
 
@@ -137,7 +137,7 @@ PROBE = torch.zeros(1, dtype=torch.uint8)
 
 def test_a_group_whose_peers_come_too_late_is_aborted_when_it_stands() -> None:
     library = Library()
-    slot = NcclSeat(library, Stream)
+    slot = NcclRank(library, Stream)
     with pytest.raises(TimeoutError):
         slot.connect(bytes(ID_BYTES), 0, 2, PROBE, 0.1)
     assert not library.group.destroyed.is_set()
@@ -152,7 +152,7 @@ def test_a_first_message_that_does_not_go_through_aborts_the_group() -> None:
     library.peers.set()
     library.group.hangs = True
     with pytest.raises(TimeoutError):
-        NcclSeat(library, Stream).connect(bytes(ID_BYTES), 0, 2, PROBE, 0.1)
+        NcclRank(library, Stream).connect(bytes(ID_BYTES), 0, 2, PROBE, 0.1)
     assert library.group.destroyed.is_set()
 
 
@@ -160,7 +160,7 @@ def test_a_broadcast_that_hangs_is_aborted_at_the_deadline_or_when_it_is_given_u
     for deadline_s in (0.1, 10):
         library, given_up = Library(), threading.Event()
         library.peers.set()
-        slot = NcclSeat(library, Stream, given_up.is_set)
+        slot = NcclRank(library, Stream, given_up.is_set)
         slot.connect(bytes(ID_BYTES), 0, 2, PROBE, 5)
         library.group.hangs = True
         if deadline_s > 1:
