@@ -1,6 +1,6 @@
 """What vLLM imports in an engine's process, where a test names `Receiver` as the worker's extension.
 
-There, too, gloo stands in NCCL's place; and no shadow weights, as on a GPU: loading is left to the pause.
+There, too, gloo stands in NCCL's place; and no second set of weights, as on a GPU: loading is left to the pause.
 """
 
 from __future__ import annotations

@@ -120,8 +120,7 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
         if chosen is not None:
             return chosen
     comparison = Comparison(settings)
-    answer, domain = without_quantifier(with_plain_units_marked(plain, plain_gold))
-    gold, gold_domain = without_quantifier(plain_gold)
+    (answer, domain), (gold, gold_domain) = _mathematics(plain, plain_gold)
     if domain and gold_domain and domain != gold_domain:
         return False
     if settings.strictness == "lenient" and (based := _WITH_BASE.match(gold)) and answer == based[1]:
@@ -135,9 +134,15 @@ def _equal(answer: str, gold: str, settings: Rules, *, content: bool = False) ->
 
 def _is_worked_out(answer: str, gold: str, settings: Rules) -> bool:
     """In the reading that makes it equal; what is equal as text alone needs no working out."""
-    pairs = list(_readings(clean(answer), clean(gold)))
-    equal = [pair for pair in pairs if Comparison(settings).same(*pair)]
+    comparison = Comparison(settings)
+    (answer, _), (gold, _) = _mathematics(clean(answer), clean(gold))
+    equal = [pair for pair in _readings(answer, gold) if comparison.same(*pair)]
     return not equal or any(is_worked_out(*pair) for pair in equal)
+
+
+def _mathematics(answer: str, gold: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Both without their quantifiers, which stand beside them; units of the gold answer are marked in the other."""
+    return without_quantifier(with_plain_units_marked(answer, gold)), without_quantifier(gold)
 
 
 def _same_choice(answer: str, gold: Choice, settings: Rules) -> bool | None:

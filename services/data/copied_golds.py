@@ -21,7 +21,6 @@ MAX_ASKED = 2_000
 
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "$": " "})
 _EXPRESSION = re.compile(r"[\d\s.+\-*/()]+")
-_CALCULATION = re.compile(r"[(\d][\d\s.+\-*/()]*[-+*/][\d\s.+\-*/()]*[\d)]")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)")
 
 
@@ -70,7 +69,7 @@ def states_its_calculation(prompt: Prompt) -> bool:
     except (ValueError, ZeroDivisionError):
         return False
     asked = prompt.messages[-1].content.translate(_SIGNS)[:MAX_ASKED]
-    return any(_worth(found.strip()) == gold for found in _CALCULATION.findall(asked))
+    return any(_worth(found.strip(" \n.+*/").rstrip("-")) == gold for found in _EXPRESSION.findall(asked))
 
 
 def _worth(gold: str) -> Fraction | None:

@@ -59,7 +59,7 @@ def steady(prompts, completions, **columns):
     time.sleep(float(Path(__file__).with_name("pace").read_text()))
     return [None] * len(completions)
 """
-"""A reward of one's own that takes the time it is told: at full speed the run would leave joining engines no CPU."""
+"""A reward of one's own that takes the time in its file: at full speed the run would leave joining engines no CPU."""
 BRISK_S, SLOW_S = 0.5, 2.0
 TOKEN, KEY = secrets.token_hex(16), secrets.token_hex(16)
 """Drawn anew: the job's directory, which lies among Ray's files, holds this text."""
@@ -325,10 +325,10 @@ def test_a_stopped_job_saves_leaves_nothing_and_goes_on_when_submitted_again(liv
     assert audit(live.directory).problems == ()
     events = [event["event"] for event in read_lines(live.directory / "events.jsonl") if event["event"] != "warning"]
     assert events == ["ready", *["scale"] * 4, "pause", "resume", "checkpoint", "continued", "ready", "stop"]
-    assert_nobody_wrote_down(metrics, live)
+    assert_not_written_down(metrics, live)
 
 
-def assert_nobody_wrote_down(metrics: str, live: Live) -> None:
+def assert_not_written_down(metrics: str, live: Live) -> None:
     """Neither the run, nor Ray's logs of every node and job, nor the metrics hold a secret of the environment."""
     files = [path for folder in (live.folder, live.nodes.scratch) for path in folder.rglob("*")]
     texts = {str(file): file.read_bytes() for file in files if file.is_file() and not file.is_symlink()}

@@ -39,7 +39,7 @@ def test_panels_name_only_metrics_that_there_are() -> None:
 
 
 def test_every_metric_but_a_few_is_on_a_dashboard() -> None:
-    """A figure that nobody looks at is not worth exporting; alerts look at the rest."""
+    """A figure that no panel shows is not worth exporting; alerts look at the rest."""
     shown = json.dumps([as_grafana(dashboard) for dashboard in DASHBOARDS])
     shown += Path("deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
     unseen = {metric.family for metric in CATALOGUE if metric.family not in shown}

@@ -21,7 +21,7 @@ BROKEN = failed(ErrorCause.DEADLINE, "too slow")
 
 
 class Scripted:
-    """Returns what it is told, after a while."""
+    """Returns what it was made with, after a while."""
 
     def __init__(self, *scores: Score, delay_s: float = 0.0, error: Exception | None = None) -> None:
         self.scores, self.delay_s, self.error = scores, delay_s, error

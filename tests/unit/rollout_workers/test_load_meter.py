@@ -39,5 +39,5 @@ def test_what_new_weights_push_out_is_no_sign_of_too_many_groups() -> None:
     meter.on_new_weights(preempted=True)
     assert step(2, 6, preempted=2) == (0, 0), "the six that wait are computed anew"
     assert step(5, 4, preempted=3) == (1, 0), "one of the four has never begun"
-    assert step(8, 1, preempted=4) == (1, 1), "all run again: now somebody was really pushed out"
+    assert step(8, 1, preempted=4) == (1, 1), "all run again: now one was really pushed out"
     assert step(7, 2) == (2, 1)

@@ -39,8 +39,8 @@ class Request:
 
 
 class Engine:
-    """Schedules as vLLM does: full blocks are found by whoever has the same tokens, in the same step already; they are
-    given away when there is no other, and hold what they held until then."""
+    """Schedules as vLLM does: full blocks are found by other requests with the same tokens, in the same step too; they
+    are given away when there is no other, and hold what they held until then."""
 
     def __init__(self) -> None:
         self.record = RoutingRecord(NUM_BLOCKS * BLOCK, BLOCK, SHAPE, 256)

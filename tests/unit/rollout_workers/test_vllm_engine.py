@@ -32,7 +32,7 @@ class FakeCore:
 
 
 class FakeAsyncLLM:
-    """Scripted: loads what it is told, unless told otherwise."""
+    """Scripted: loads what it is asked to, unless it `forgets`."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

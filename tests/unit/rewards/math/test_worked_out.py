@@ -29,6 +29,9 @@ STRICT = Rules(worked_out=True)
         ("1+1, 3", "2, 3"),
         (r"40+2 \text{ apples}", r"42 \text{ apples}"),
         ("4.2*100", "420"),
+        ("6*7 m", "42 m"),
+        ("x = 6*7 for all n", "42"),
+        ("6*7%", "42%"),
     ],
 )
 def test_what_is_left_to_calculate_is_wrong_where_it_was_asked_for(answer: str, gold: str) -> None:

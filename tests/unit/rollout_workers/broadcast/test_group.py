@@ -174,6 +174,6 @@ def test_shared_buffer_of_another_label_is_another_machines() -> None:
     assert buffer.memory.numel() == 100
     assert SharedBufferName.parse(str(buffer.name)) == buffer.name
     assert buffer.name.is_here()
-    assert not replace(buffer.name, label="rayzero-somebody-else").is_here()
+    assert not replace(buffer.name, label="rayzero-another").is_here()
     buffer.close()
     assert not buffer.name.is_here()

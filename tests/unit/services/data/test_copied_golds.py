@@ -56,6 +56,7 @@ def test_what_a_copied_calculation_equals(text: str, answer: object, stated: boo
 
 def test_a_long_row_of_signs_is_soon_looked_through() -> None:
     assert not states_its_calculation(prompt("1+" * 100_000 + " (" * 100_000, "7"))
+    assert not states_its_calculation(prompt("(+" * 100_000, "7"))  # a pattern of two stars took its length cubed
 
 
 def test_a_source_of_puzzles_under_math_is_refused() -> None:

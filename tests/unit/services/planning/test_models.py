@@ -106,9 +106,9 @@ class TestLocalDirectory:
 class TestHub:
     def test_what_cannot_be_fetched_is_said(self) -> None:
         said: list[str] = []
-        with pytest.raises(RecipeError, match="nobody/nothing is not in the local cache and cannot be fetched"):
-            resolve_model("nobody/nothing", said.append)
-        assert said == ["fetching nobody/nothing from the Hugging Face hub"]
+        with pytest.raises(RecipeError, match="no-one/nothing is not in the local cache and cannot be fetched"):
+            resolve_model("no-one/nothing", said.append)
+        assert said == ["fetching no-one/nothing from the Hugging Face hub"]
 
     def test_a_cached_one_needs_no_network(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub

@@ -220,8 +220,8 @@ class TestHuggingFace:
         assert [row.values["answer"] for row in rows] == ["0", "1", "2"]
 
     def test_a_dataset_that_cannot_be_loaded_is_named(self) -> None:
-        with pytest.raises(RecipeError, match=r"dataset nobody/nothing-at-all \(split train\) cannot be loaded"):
-            read_rows(source(kind="huggingface", path="nobody/nothing-at-all"))
+        with pytest.raises(RecipeError, match=r"dataset no-one/nothing-at-all \(split train\) cannot be loaded"):
+            read_rows(source(kind="huggingface", path="no-one/nothing-at-all"))
 
 
 def test_without_the_package_datasets_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

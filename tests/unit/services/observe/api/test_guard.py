@@ -1,4 +1,4 @@
-"""Who is let in: a token, loopback without one, small JSON bodies, nobody else's pages."""
+"""Who is let in: a token, loopback without one, small JSON bodies, no other site's pages."""
 
 from __future__ import annotations
 
