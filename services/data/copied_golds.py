@@ -21,6 +21,8 @@ MAX_ASKED = 2_000
 
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "$": " "})
 _EXPRESSION = re.compile(r"[\d\s.+\-*/()]+")
+_GOLD = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+"""Without an exponent: 1e999999999 has more digits than there is memory."""
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)")
 
 
@@ -64,10 +66,10 @@ def states_its_answer(prompt: Prompt) -> bool:
 
 def states_its_calculation(prompt: Prompt) -> bool:
     """Whether the gold is a number, and the prompt's last message states a calculation worth it: `17 + 25` for 42."""
-    try:
-        gold = Fraction(str(prompt.answer).replace(",", "").strip())
-    except (ValueError, ZeroDivisionError):
+    stated = str(prompt.answer).replace(",", "").strip()
+    if len(stated) > MAX_DIGITS or not _GOLD.fullmatch(stated):
         return False
+    gold = Fraction(stated)
     asked = prompt.messages[-1].content.translate(_SIGNS)[:MAX_ASKED]
     return any(_worth(found.strip(" \n.+*/").rstrip("-")) == gold for found in _EXPRESSION.findall(asked))
 

@@ -48,6 +48,8 @@ def test_what_a_copied_number_equals(text: str, answer: object, copied: bool) ->
         ("What is (((((((((((((((((((((((((((((((((1", "1", False),
         ("What is 17 + 25?", "forty-two", False),
         ("What is 17 + 25?", None, False),
+        ("What is 1 + 1?", "1e999999999", False),
+        ("What is 17 + 25?", "4" * 5000, False),
     ],
 )
 def test_what_a_copied_calculation_equals(text: str, answer: object, stated: bool) -> None:
