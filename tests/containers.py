@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +43,43 @@ network_config_dir = "{folder}/networks"
 """
 
 
+class Apart:
+    """Namespaces for processes, networks and mounts, with an empty state of the container engine."""
+
+    STATE = "/run/containers"
+    START_S = 10.0
+
+    def __init__(self) -> None:
+        Path(self.STATE).mkdir(exist_ok=True)
+        own = ("--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child")
+        # setpriv: a killed test ends them, too. catatonit: it reaps what containers' monitors leave behind.
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", *own, "catatonit", "-P"]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.enter: tuple[str, ...] = ()
+
+    def open(self) -> None:
+        """Skips where there are none to be had."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        deadline = time.monotonic() + self.START_S
+        while not (found := children.read_text().split() if self.process.poll() is None else []):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.skip("a test gets no namespaces of its own here")
+            time.sleep(0.02)
+        self.enter = ("nsenter", "--target", found[0], "--net", "--mount", "--pid", f"--wdns={CHECKOUT}", "--")
+        for command in ("ip link set lo up", f"mount -t tmpfs apart {self.STATE}"):
+            subprocess.run([*self.enter, *command.split()], check=True, timeout=self.START_S)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 class Compose:
     """`podman-compose` over the committed files, with images, containers and networks of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, enter: Sequence[str] = ()) -> None:
+        """`enter`: what its commands begin with."""
+        self.folder, self.enter = folder, enter
         (folder / "containers.conf").write_text(SETTINGS.format(folder=folder))
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
@@ -64,7 +97,13 @@ class Compose:
     ) -> subprocess.CompletedProcess[str]:
         """`text`: for its standard input."""
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=deadline_s, check=False, env=self.environment, input=text
+            [*self.enter, *command],
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+            check=False,
+            env=self.environment,
+            input=text,
         )
 
     def must(self, *command: str, deadline_s: float = 120.0) -> str:
@@ -125,12 +164,17 @@ class Compose:
 @contextmanager
 def containers(folder: Path) -> Iterator[Compose]:
     """Images are there, nothing runs yet; afterwards nothing is left."""
-    found = Compose(folder)
+    apart = Apart()
     try:
-        found.prepare()
-        yield found
+        apart.open()
+        found = Compose(folder, apart.enter)
+        try:
+            found.prepare()
+            yield found
+        finally:
+            found.close()
     finally:
-        found.close()
+        apart.close()
 
 
 def _make_root(root: Path) -> None:

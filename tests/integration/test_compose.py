@@ -11,14 +11,14 @@ import pytest
 from tests.containers import Compose, containers
 from tests.system import needs
 
-START_S = 150.0
+START_S = 240.0
 NODES = (
     "import ray; ray.init(address='auto', log_to_driver=False); print('NODES', __import__('json').dumps(ray.nodes()))"
 )
 SCRAPED = "import urllib.request as u; print(u.urlopen('http://prometheus:9090/api/v1/query?query=up').read().decode())"
 NO_WAY_OUT = "print(any(line.split()[1] == '00000000' for line in open('/proc/net/route')))"
 
-pytestmark = [needs("podman", "runc", "iptables", "podman_compose", "prometheus"), pytest.mark.timeout(400)]
+pytestmark = [needs("podman", "runc", "iptables", "podman_compose", "prometheus"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
