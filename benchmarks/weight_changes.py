@@ -1,5 +1,4 @@
-"""How many bytes of the bf16 weights that engines are sent change from one update to the next: what a sync that sends
-only differences could save.
+"""How many of the bf16 weights change from one update to the next: what `cluster.delta_sync` saves.
 
     python -m benchmarks.weight_changes
 
@@ -15,11 +14,13 @@ from dataclasses import dataclass
 
 import torch
 
+from rayzero.services.schema.broadcast.wire import DELTA_SHARE
+
 LEARNING_RATES = (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)
 WEIGHT_STD = 0.02
 """Of a published model's matrices: between 0.01 and 0.05."""
-INDEX_BYTES, VALUE_BYTES = 2, 2
-"""Of a change on the wire: the gap to the one before, and the new value."""
+BITS_SHARE, MOST_SHARE = 1 / 16, 1 / DELTA_SHARE
+"""Of all bytes: the bits that say which values are new; and a delta that is sent at all."""
 WARM_UP_UPDATES = 20
 
 
@@ -31,7 +32,7 @@ class WeightChange:
     changed: float
     """Share of the values."""
     sent: float
-    """Bytes of differences, of those of all values; at most 1, for then all are sent."""
+    """Bytes that are sent, of those of all values."""
 
 
 def measure(learning_rate: float, num_values: int, num_updates: int, steadiness: float, seed: int = 0) -> WeightChange:
@@ -50,7 +51,8 @@ def measure(learning_rate: float, num_values: int, num_updates: int, steadiness:
         if update >= WARM_UP_UPDATES:
             changed += float((now != before).float().mean()) / num_updates
         before = now
-    return WeightChange(learning_rate, changed, min(1.0, changed * (INDEX_BYTES + VALUE_BYTES) / VALUE_BYTES))
+    sent = BITS_SHARE + changed
+    return WeightChange(learning_rate, changed, sent if sent <= MOST_SHARE else 1.0)
 
 
 def main() -> None:

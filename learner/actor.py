@@ -117,13 +117,12 @@ class LearnerActor:
         nothing but its outline."""
         return await self._run(self._prepare, policy_version)
 
-    async def broadcast_weights(self) -> None:
+    async def broadcast_weights(self) -> int:
         """Send what was prepared, beside whatever the learner's own thread does; or stream the policy in that thread.
-        Where ranks shard it all of them take part, and rank 0 sends."""
+        Where ranks shard it all of them take part, and rank 0 sends. Returns the bytes that go to an engine."""
         if self._streams:
-            await self._run(self._stream)
-        else:
-            await asyncio.to_thread(self._sender.broadcast)
+            return await self._run(self._stream)
+        return await asyncio.to_thread(self._sender.broadcast)
 
     async def shutdown(self) -> None:
         """Leave the transfer group; the process may then be killed."""
@@ -188,6 +187,7 @@ class LearnerActor:
             deadline_s=recipe.deadlines.sync_s,
             device=policy.device,
             transport=recipe.cluster.weight_transport,
+            makes_deltas=recipe.cluster.delta_sync,
             overlaps=not (recipe.cluster.shares_gpu and policy.ranks.world_size > 1),
         )
 
@@ -203,13 +203,13 @@ class LearnerActor:
             return self._sender.prepare(policy.sent_weights(), policy_version, policy.adapter_scaling)
         return self._sender.announce(policy.sent_outline(), policy_version, policy.adapter_scaling)
 
-    def _stream(self) -> None:
+    def _stream(self) -> int:
         policy = self._learner.policy
         if policy.ranks.rank == 0:
-            self._sender.stream(policy.sent_weights())
-            return
+            return self._sender.stream(policy.sent_weights())
         for _ in policy.sent_weights():
             pass  # Putting shards together takes all ranks.
+        return 0
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args))

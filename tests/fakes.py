@@ -295,8 +295,9 @@ class FakeLearner:
         self._step("prepare")
         return WeightManifest(policy_version=policy_version, tensors=(), bucket_bytes=(100,))
 
-    async def broadcast_weights(self) -> None:
+    async def broadcast_weights(self) -> int:
         self._step("broadcast")
+        return 100
 
     async def save_checkpoint(self, directory: str) -> None:
         self._step("save")

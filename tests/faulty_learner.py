@@ -39,7 +39,7 @@ class FaultyLearner(LearnerActor):
         """Of the next broadcast: `killed` before tensor `at` is put together, or bucket `at` `flipped` or `dropped`."""
         self._fault = (kind, at)
 
-    def _stream(self) -> None:
+    def _stream(self) -> int:
         (kind, at), self._fault = self._fault, ("", 0)
         with pytest.MonkeyPatch.context() as patch:
             if kind == "killed":
@@ -49,7 +49,7 @@ class FaultyLearner(LearnerActor):
                 drop_bucket(patch, at)
             elif kind == "flipped":
                 flip_bucket(patch, at)
-            super()._stream()
+            return super()._stream()
 
 
 def dying(tensors: Iterator[tuple[str, torch.Tensor]], at: int) -> Iterator[tuple[str, torch.Tensor]]:

@@ -16,6 +16,7 @@ from functools import partial
 import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.learner.broadcast.delta import Delta
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
 from rayzero.services.schema.broadcast.nccl_rank import NcclRank
@@ -54,6 +55,10 @@ class NcclSender:
         """See `SendingLink`."""
         # On another stream than the buffer was filled on; but to fill it ends with a wait for its digests.
         self._broadcast(buffer.memory, int(buffer.policy_version or 0), 1)
+
+    def send_delta(self, delta: Delta, policy_version: int) -> None:
+        """See `CopyingLink`. As with a buffer, making it ended with a wait."""
+        self._broadcast(delta.message, policy_version, 1)
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:
         """See `SendingLink`."""

@@ -11,7 +11,7 @@ import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
-from rayzero.learner.broadcast.links import GlooSender, MemorySender, SendingLink, SendingTime
+from rayzero.learner.broadcast.links import CopyingLink, GlooSender, MemorySender, SendingLink, SendingTime
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
@@ -21,6 +21,7 @@ from rayzero.services.schema.broadcast.wire import (
     LINKS_KEY,
     PROBE_KEY,
     bucket_key,
+    delta_key,
     digests_text,
     joined_key,
     ready_key,
@@ -56,10 +57,12 @@ class SenderGroup:
             self._probe.close()  # without it every receiver counts as being on another machine
         self._store.set(PROBE_KEY, str(self._probe.name))
         self._peers: dict[int, Peer] = {}
-        self._links: list[SendingLink] = []
-        self._mapped_links: list[SendingLink] = []
-        self._mapped_by: list[int] = []
-        """Receivers that look at what is sent where it lies."""
+        self._mapped: dict[SendingLink, list[int]] = {}
+        """Links to receivers that look at what is sent where it lies, with their ranks."""
+        self._copied: dict[CopyingLink, list[int]] = {}
+        """Links to those that get the bytes."""
+        self._staged: dict[int, str] = {}
+        """By rank: what it said when it was ready, the content that a delta could start from."""
         self._aborted, self._left = threading.Event(), SendingTime(deadline_s)
         self.rendezvous = Rendezvous(
             host=host,
@@ -84,11 +87,7 @@ class SenderGroup:
         self._store.set(LINKS_KEY, links_text(links))
         for kind in Route:
             if served := {rank: peer for rank, peer in self._peers.items() if links[rank] is kind}:
-                link = self._connected(kind, served)
-                self._links.append(link)
-                if kind in (Route.MEMORY, Route.IPC):
-                    self._mapped_links.append(link)
-                    self._mapped_by += served
+                self._connect(kind, served)
 
     def await_ready(self, policy_version: int) -> None:
         """The handshake before a broadcast: a receiver that is not there is named now, not waited for within it.
@@ -96,32 +95,34 @@ class SenderGroup:
         Raises:
             WeightSyncError: names the ranks that are not ready.
         """
-        if not self._links:
+        if not self._mapped and not self._copied:
             raise WeightSyncError("the transfer group has not met: accept it first")
         self._left.restart()
         keys = {rank: ready_key(policy_version, rank) for rank in self._receivers}
         self._wait_for(keys, f"not ready for version {policy_version}")
-        for key in keys.values():
+        for rank, key in keys.items():
+            self._staged[rank] = self._store.get(key).decode()
             self._store.delete_key(key)
 
-    def send(self, buffer: SendBuffer) -> None:
-        """Give every receiver what the buffer holds.
+    def send(self, buffer: SendBuffer) -> int:
+        """Give every receiver what the buffer holds, or what it lacks of it; returns the most bytes that went to one.
 
         Raises:
             WeightSyncError: a receiver died or did not take it in time. The group cannot be used again.
         """
-        for link in self._links:
-            link.send(buffer)
+        for mapped in self._mapped:
+            mapped.send(buffer)
+        sent = [self._send_copied(link, ranks, buffer) for link, ranks in self._copied.items()]
+        return max([*sent, buffer.memory.numel() if self._mapped else 0])
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:
         """Give every receiver one bucket of a streamed broadcast. Raises as `send`."""
         assert stream.manifest is not None
-        for link in self._mapped_links:
-            link.send_bucket(stream, index)
+        for mapped in self._mapped:
+            mapped.send_bucket(stream, index)
         self._store.set(bucket_key(stream.manifest.policy_version, index), digests_text(stream.digests(index)))
-        for link in self._links:
-            if link not in self._mapped_links:
-                link.send_bucket(stream, index)
+        for link in self._copied:
+            link.send_bucket(stream, index)
 
     def await_taken(self, policy_version: int, index: int) -> None:
         """Wait until no receiver looks at a streamed bucket where it lies any more.
@@ -129,7 +130,7 @@ class SenderGroup:
         Raises:
             WeightSyncError: names the ranks that do not say so.
         """
-        keys = {rank: taken_key(policy_version, index, rank) for rank in self._mapped_by}
+        keys = {rank: taken_key(policy_version, index, rank) for ranks in self._mapped.values() for rank in ranks}
         self._wait_for(keys, f"did not take bucket {index} of version {policy_version}")
         for key in keys.values():
             self._store.delete_key(key)
@@ -147,7 +148,8 @@ class SenderGroup:
         """Hang up. Receivers that still wait get an error, and so does who waits for them here."""
         self._aborted.set()
         self._probe.close()
-        links, self._links = self._links, []
+        links = [*self._mapped, *self._copied]
+        self._mapped, self._copied = {}, {}
         for link in links:
             link.close()
         self._store.close()
@@ -156,14 +158,32 @@ class SenderGroup:
     def _receivers(self) -> range:
         return range(1, self.rendezvous.world_size)
 
-    def _connected(self, kind: Route, served: dict[int, Peer]) -> SendingLink:
+    def _connect(self, kind: Route, served: dict[int, Peer]) -> None:
+        ranks = list(served)
         if kind is Route.MEMORY:
-            return MemorySender(self._store)
-        if kind is Route.GLOO:
-            return GlooSender(self._store, self.rendezvous.host, list(served), self._left)
-        if kind is Route.IPC:
-            return IpcSender(self._store, served)
-        return NcclSender(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
+            self._mapped[MemorySender(self._store)] = ranks
+        elif kind is Route.IPC:
+            self._mapped[IpcSender(self._store, served)] = ranks
+        elif kind is Route.GLOO:
+            self._copied[GlooSender(self._store, self.rendezvous.host, ranks, self._left)] = ranks
+        else:
+            nccl = NcclSender(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
+            self._copied[nccl] = ranks
+
+    def _send_copied(self, link: CopyingLink, ranks: list[int], buffer: SendBuffer) -> int:
+        """Bytes that went to each of a link's `ranks`."""
+        version, delta = int(buffer.policy_version or 0), buffer.delta
+        if delta is None:
+            link.send(buffer)
+            return buffer.memory.numel()
+        fits = all(self._staged[rank] == delta.since for rank in ranks)
+        for rank in ranks:
+            self._store.set(delta_key(version, rank), str(delta.message.numel() if fits else 0))
+        if not fits:
+            link.send(buffer)
+            return buffer.memory.numel()
+        link.send_delta(delta, version)
+        return delta.message.numel()
 
     def _wait_for(self, keys: dict[int, str], what: str) -> None:
         give_up = time.monotonic() + self._deadline_s

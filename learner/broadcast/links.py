@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch.distributed
 
 from rayzero.learner.broadcast.buffer import SendBuffer
+from rayzero.learner.broadcast.delta import Delta
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.store import Store, as_torch_store
 from rayzero.services.schema.broadcast.wire import GROUP_PREFIX, buffer_key
@@ -58,6 +59,14 @@ class SendingLink(Protocol):
         ...
 
 
+class CopyingLink(SendingLink, Protocol):
+    """Receivers that get the bytes, and keep them."""
+
+    def send_delta(self, delta: Delta, policy_version: int) -> None:
+        """As `send`, what is new in `policy_version`: every receiver holds the version that the delta starts from."""
+        ...
+
+
 class MemorySender:
     """Receivers on this machine: told where the buckets lie, they read them there."""
 
@@ -100,6 +109,10 @@ class GlooSender:
         """See `SendingLink`."""
         for bucket in buffer.host_buckets:
             self._broadcast(bucket)
+
+    def send_delta(self, delta: Delta, policy_version: int) -> None:
+        """See `CopyingLink`."""
+        self._broadcast(delta.message.cpu())
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:
         """See `SendingLink`."""

@@ -36,10 +36,12 @@ class WeightSender:
         device: torch.device | str = "cpu",
         transport: Transport = "auto",
         overlaps: bool = True,
+        makes_deltas: bool = False,
     ) -> None:
         """`dtype` is the engines'; `host` the address at which receivers reach this process; `device` the learner's.
         `overlaps`: a streamed bucket is put together while the one before is on its way. Not where the ranks that do so
-        are on the receivers' GPUs: the kernels of both would wait for each other.
+        are on the receivers' GPUs: the kernels of both would wait for each other. `makes_deltas`: receivers that copy
+        what is prepared, and hold the version before, are sent what is new where that is little.
 
         Each receiver is served by the fastest link that there is (services/schema/broadcast/transport.py), or by
         `transport`. With `share_memory` off, receivers on this machine are treated as if they were elsewhere.
@@ -49,7 +51,7 @@ class WeightSender:
         # With its number: NCCL tells cuda from cuda:0.
         self._device = torch.zeros(0, device=device).device
         bucket_bytes = bucket_bytes or BUCKET_BYTES[self._device.type]
-        self._buffer = SendBuffer(dtype, bucket_bytes)
+        self._buffer = SendBuffer(dtype, bucket_bytes, makes_deltas)
         self._stream = BucketStream(dtype, bucket_bytes, self._device)
         self._group: SenderGroup | None = None
         self._streamed: tuple[int, int] | None = None
@@ -98,8 +100,9 @@ class WeightSender:
         """
         return self._buffer.fill(tensors, policy_version, adapter_scaling)
 
-    def broadcast(self) -> None:
-        """Send what was prepared to all receivers at once, after each has said that it is ready.
+    def broadcast(self) -> int:
+        """Send what was prepared to all receivers at once, after each has said that it is ready; returns the most bytes
+        that went to one of them.
 
         Raises:
             WeightSyncError: names the ranks that are not ready; or a receiver died within. Then open anew.
@@ -108,7 +111,7 @@ class WeightSender:
             raise WeightSyncError("nothing to broadcast: prepare weights first")
         with self._closing_on_failure() as group:
             group.await_ready(self._buffer.policy_version)
-            group.send(self._buffer)
+            return group.send(self._buffer)
 
     def announce(self, outline: Outline, policy_version: int, adapter_scaling: float | None = None) -> WeightManifest:
         """Say what `stream` will send: names and shapes of whole tensors, in order. See `prepare`."""
@@ -118,8 +121,8 @@ class WeightSender:
             self._streamed = None
         return self._stream.announce(outline, policy_version, adapter_scaling)
 
-    def stream(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Send what was announced, bucket after bucket: the next is made while one is on its way.
+    def stream(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> int:
+        """Send what was announced, bucket after bucket: the next is made while one is on its way. Returns its bytes.
 
         `tensors` (any dtype, whole and on the learner's device) are gone through to their end, even when a receiver is
         lost on the way: other ranks take part in putting each together, and would wait.
@@ -131,14 +134,14 @@ class WeightSender:
         try:
             # The group is closed first: it ends what the thread waits for.
             with ThreadPoolExecutor(1, "weights-send") as sending, self._closing_on_failure() as group:
-                self._send_buckets(group, remaining, sending)
+                return self._send_buckets(group, remaining, sending)
         finally:
             for _ in remaining:
                 pass
 
     def _send_buckets(
         self, group: SenderGroup, tensors: Iterator[tuple[str, torch.Tensor]], sending: ThreadPoolExecutor
-    ) -> None:
+    ) -> int:
         stream, manifest = self._stream, self._stream.manifest
         if manifest is None:
             raise WeightSyncError("nothing to stream: announce weights first")
@@ -156,6 +159,7 @@ class WeightSender:
         for index in range(max(stream.num_buckets - NUM_ROOMS, 0), stream.num_buckets):
             on_the_way[index].result()
             group.await_taken(version, index)
+        return manifest.num_bytes
 
     def close(self) -> None:
         """Leave the transfer group."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from rayzero.rollout_workers.broadcast.delta import apply_delta
 from rayzero.services.schema.broadcast.adapters import HIGH, LOW, halves
 from rayzero.services.schema.broadcast.digest import LANES, PREFIX, Fingerprints, digest, fingerprint_text
 from rayzero.services.schema.broadcast.weight_files import weight_files
@@ -101,6 +102,8 @@ class StagingBuffer:
 
     def __init__(self) -> None:
         self._own = torch.empty(0, dtype=torch.uint8)
+        self.content: str | None = None
+        """What its own memory holds whole and proven: a delta can start from it."""
         self._manifest: WeightManifest | None = None
         self._buckets: list[torch.Tensor] = []
         self._specs: dict[int, list[TensorSpec]] = {}
@@ -119,6 +122,7 @@ class StagingBuffer:
         if self._own.numel() == num_bytes and self._own.device == device:
             return
         self.let_go()
+        self.content = None
         self._own = torch.empty(0, dtype=torch.uint8)  # the old one first: there is no room for two
         try:
             # Not zeroed: all of it is overwritten, what lies between the tensors included.
@@ -156,9 +160,26 @@ class StagingBuffer:
         self._buckets = list(torch.split(memory, list(manifest.bucket_bytes)))
         return tuple(self._buckets)
 
+    def change(self, manifest: WeightManifest, delta: torch.Tensor) -> None:
+        """Make the version of `manifest` out of the one that is held; `delta` [n] uint8 as the learner made it.
+
+        Raises:
+            WeightSyncError: it holds another version than the delta starts from.
+        """
+        if self.content != manifest.since or self._own.numel() != manifest.num_bytes:
+            raise WeightSyncError(f"a delta from version {manifest.since} came, and {self.content} is staged")
+        self.content = None
+        apply_delta(self._own.view(torch.int16), delta)
+        self.use(manifest, self._own)
+
+    def prove(self) -> None:
+        """Every bucket has been verified."""
+        in_own = self._own.numel() > 0 and self._buckets[0].data_ptr() == self._own.data_ptr()
+        self.content = self._announced.content if in_own else None
+
     def expect(self, manifest: WeightManifest) -> None:
         """Without memory: `place` says of each bucket where it lies."""
-        self._manifest = manifest
+        self._manifest, self.content = manifest, None
         self._buckets = [torch.empty(0, dtype=torch.uint8)] * len(manifest.bucket_bytes)
         self._specs = {bucket: [] for bucket in range(len(self._buckets))}
         for spec in manifest.tensors:

@@ -41,6 +41,12 @@ class NcclReceiver:
         self._broadcast(staging.memory, manifest.policy_version, 1, deadline_s)
         yield from range(len(manifest.bucket_bytes))
 
+    def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
+        """See `CopyingLink`."""
+        room = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
+        self._broadcast(room, policy_version, 1, deadline_s)
+        return room
+
     def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
         """See `ReceivingLink`."""
         self._broadcast(room, manifest.policy_version, index + 1, deadline_s)
@@ -61,7 +67,7 @@ class NcclReceiver:
         try:
             yield
         except TimeoutError:
-            raise TimeoutError(f"NCCL on {self._device} waited {deadline_s:g} s and was aborted") from None
+            raise TimeoutError(f"NCCL on {self._device} waited {deadline_s:.3g} s and was aborted") from None
 
 
 class IpcReceiver:

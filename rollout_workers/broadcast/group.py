@@ -13,7 +13,7 @@ import torch
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.gpu_links import IpcReceiver, NcclReceiver
-from rayzero.rollout_workers.broadcast.links import GlooReceiver, MemoryReceiver, ReceivingLink
+from rayzero.rollout_workers.broadcast.links import CopyingLink, GlooReceiver, MemoryReceiver, ReceivingLink
 from rayzero.services.schema.broadcast.store_client import StoreClient
 from rayzero.services.schema.broadcast.transport import Peer, Route, parse_links, rank_within
 from rayzero.services.schema.broadcast.wire import (
@@ -21,6 +21,7 @@ from rayzero.services.schema.broadcast.wire import (
     PROBE_KEY,
     SharedBufferName,
     bucket_key,
+    delta_key,
     joined_key,
     parse_digests,
     ready_key,
@@ -63,10 +64,10 @@ class ReceiverGroup:
             else:
                 self._link = NcclReceiver(self._store, rank, rank_and_size, device, deadline_s)
 
-    def announce(self, policy_version: int) -> None:
-        """Tell the learner that this receiver is about to take a broadcast."""
+    def announce(self, policy_version: int, staged: str | None = None) -> None:
+        """Tell the learner that this receiver is about to take a broadcast, and what a delta may start from."""
         with self._explained("lost the learner"):
-            self._store.set(ready_key(policy_version, self.rank), "")
+            self._store.set(ready_key(policy_version, self.rank), staged or "")
 
     def take(
         self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool = True
@@ -77,8 +78,22 @@ class ReceiverGroup:
             TransferLost: it did not come in time, or a peer died. The group cannot be used again.
         """
         assert self._link is not None
+        give_up = time.monotonic() + deadline_s
         with self._explained("did not get its weights in time"):
-            yield from self._link.take(manifest, staging, deadline_s, keep=keep)
+            if isinstance(self._link, CopyingLink) and (num_bytes := self._delta_bytes(manifest, deadline_s)):
+                delta = self._link.take_delta(manifest.policy_version, num_bytes, give_up - time.monotonic())
+                staging.change(manifest, delta)
+                yield from range(len(manifest.bucket_bytes))
+            else:
+                yield from self._link.take(manifest, staging, give_up - time.monotonic(), keep=keep)
+
+    def _delta_bytes(self, manifest: WeightManifest, deadline_s: float) -> int:
+        """Of the delta that will be sent; 0: the whole version will be."""
+        if manifest.since is None:
+            return 0
+        key = delta_key(manifest.policy_version, self.rank)
+        self._store.wait([key], timedelta(seconds=max(deadline_s, 0.001)))
+        return int(self._store.get(key))
 
     @property
     def maps(self) -> bool:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed
@@ -44,6 +44,15 @@ class ReceivingLink(Protocol):
 
     def close(self) -> None:
         """Hang up. Peers that still wait for this one get an error."""
+        ...
+
+
+@runtime_checkable
+class CopyingLink(ReceivingLink, Protocol):
+    """A way on which the bytes come, and are kept."""
+
+    def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
+        """[num_bytes] uint8 where the weights are staged: what is new in a version. Raises as `take`."""
         ...
 
 
@@ -105,15 +114,19 @@ class GlooReceiver:
     def take(self, manifest: WeightManifest, staging: StagingBuffer, deadline_s: float, *, keep: bool) -> Iterator[int]:
         """See `ReceivingLink`."""
         give_up = time.monotonic() + deadline_s
-        options = DISTRIBUTED.BroadcastOptions()
-        options.rootRank = 0
         for index, bucket in enumerate(staging.lay_out(manifest)):
-            self._group.set_timeout(timedelta(seconds=max(give_up - time.monotonic(), 0.001)))
-            self._group.broadcast([bucket], options).wait()
+            self._broadcast(bucket, give_up - time.monotonic())
             yield index
+
+    def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
+        """See `CopyingLink`."""
+        return self._broadcast(torch.empty(num_bytes, dtype=torch.uint8), deadline_s)
 
     def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
         """See `ReceivingLink`."""
+        return self._broadcast(room, deadline_s)
+
+    def _broadcast(self, room: torch.Tensor, deadline_s: float) -> torch.Tensor:
         options = DISTRIBUTED.BroadcastOptions()
         options.rootRank = 0
         self._group.set_timeout(timedelta(seconds=max(deadline_s, 0.001)))

@@ -240,7 +240,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             self._double_buffer.begin()
         if manifest.streamed:
             self._intake.reserve(self._group, manifest)
-        self._group.announce(manifest.policy_version)
+        self._group.announce(manifest.policy_version, self._staging.content)
         try:
             if manifest.streamed:
                 self._take_stream(manifest, self._group, give_up)
@@ -255,6 +255,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[JoinInfo, LoadInfo]):
             packed, self._packing = self._packing, []
         for future in packed:
             future.result()
+        self._staging.prove()
         self._staged_version, self._manifest = manifest.policy_version, manifest
 
     def _take_all(self, manifest: WeightManifest, group: ReceiverGroup, give_up: float) -> None:

@@ -45,12 +45,13 @@ def run(
     as_json: bool,
     lora_rank: int | None = None,
     on_weights: OnWeights = "keep_recompute",
+    changed: float | None = None,
 ) -> dict[str, Any]:
     """Measure syncs to idle engines, then to engines that generate; prints and returns the figures."""
     from rayzero.services.bench.table import show
 
     require("vllm")
-    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights)
+    figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights, changed)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures
 
@@ -63,15 +64,17 @@ def measure(
     num_syncs: int,
     lora_rank: int | None = None,
     on_weights: OnWeights = "keep_recompute",
+    changed: float | None = None,
 ) -> dict[str, Any]:
-    """The figures alone, of adapters of `lora_rank` if it is given.
+    """The figures alone, of adapters of `lora_rank` if it is given. `changed`: the share of the values that differ from
+    sync to sync, which are sent as deltas over gloo, as if engines were on another machine.
 
     On GPUs the weights lie on the first, and so do the engines: they go by CUDA IPC.
     """
     settings = RolloutSettings(device=device, kv_cache_bytes=2**28, max_model_tokens=512, on_weights=on_weights)
     # What the engine logs must not end up among the figures.
     os.environ.update({**engine_environment(settings), "VLLM_LOGGING_STREAM": "ext://sys.stderr"})
-    figures = asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs, lora_rank))
+    figures = asyncio.run(_measure(path, dtype, settings, num_engines, num_syncs, lora_rank, changed))
     rate = copy_rate(settings.engine_device)
     limit_s = None if lora_rank else least_traffic(figures["num_bytes"], dtype) / rate
     return figures | {"copy_bytes_per_s": rate, "limit_s": limit_s}
@@ -91,6 +94,7 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
             "weights" if figures["lora_rank"] is None else f"adapters of rank {figures['lora_rank']}",
             f"{figures['num_bytes'] / 1e6:.0f} MB as {figures['dtype']}, {figures['num_tensors']} tensors",
         ),
+        ("of them sent", f"{figures['sent_bytes'] / 1e6:.0f} MB"),
         ("engines", f"{figures['num_engines']}"),
         ("engine start, the first", f"{figures['start_s']:.1f} s"),
     ]
@@ -111,11 +115,25 @@ def table_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 async def _measure(
-    path: Path, dtype: str, settings: RolloutSettings, num_engines: int, num_syncs: int, lora_rank: int | None
+    path: Path,
+    dtype: str,
+    settings: RolloutSettings,
+    num_engines: int,
+    num_syncs: int,
+    lora_rank: int | None,
+    changed: float | None,
 ) -> dict[str, Any]:
     spec = EngineSpec(model_path=str(path), dtype=dtype, settings=settings)
     engines = [RolloutEngine(f"rollout-{index}", spec, deadline_s=60.0) for index in range(num_engines)]
-    sender = WeightSender(getattr(torch, dtype), deadline_s=60.0, device=settings.engine_device)
+    deltas = changed is not None
+    sender = WeightSender(
+        getattr(torch, dtype),
+        deadline_s=60.0,
+        device=settings.engine_device,
+        transport="gloo" if deltas else "auto",
+        share_memory=not deltas,
+        makes_deltas=deltas,
+    )
     try:
         begun = time.monotonic()
         for engine in engines:
@@ -126,7 +144,7 @@ async def _measure(
         await asyncio.gather(*joins, asyncio.to_thread(sender.accept))
         lora = None if lora_rank is None else LoraSettings(rank=lora_rank)
         weights = await asyncio.to_thread(_weights, path, dtype, settings.engine_device, lora)
-        bench = _Bench(engines, sender, weights, None if lora is None else lora.scaling)
+        bench = _Bench(engines, sender, weights, None if lora is None else lora.scaling, changed or 0.0)
         for _ in range(WARM_UP_SYNCS):
             await bench.sync()
         idle = [await bench.sync() for _ in range(num_syncs)]
@@ -142,6 +160,7 @@ async def _measure(
         "on_weights": settings.on_weights,
         "num_tensors": len(weights),
         "num_bytes": bench.num_bytes,
+        "sent_bytes": bench.sent_bytes,
         "start_s": start_s,
         "idle": _medians(idle),
         "generating": _medians(generating),
@@ -157,20 +176,24 @@ class _Bench:
         sender: WeightSender,
         weights: list[tuple[str, torch.Tensor]],
         adapter_scaling: float | None,
+        changed: float,
     ) -> None:
         self._engines, self._sender, self._weights = engines, sender, weights
-        self._scaling = adapter_scaling
+        self._scaling, self._changed = adapter_scaling, changed
         self._version = 0
-        self.num_bytes = 0
+        self.num_bytes = self.sent_bytes = 0
 
     async def sync(self) -> dict[str, float]:
         """One sync, timed."""
+        self._change()
         self._version += 1
         begun = time.monotonic()
         manifest = await asyncio.to_thread(self._sender.prepare, self._weights, self._version, self._scaling)
         prepared = time.monotonic()
         receives = [engine.receive_weights(manifest) for engine in self._engines]
-        await asyncio.gather(*receives, asyncio.to_thread(self._sender.broadcast))
+        sending = asyncio.create_task(asyncio.to_thread(self._sender.broadcast))
+        await asyncio.gather(*receives, sending)
+        self.sent_bytes = await sending
         received = time.monotonic()
         receipts = await asyncio.gather(*(engine.apply_weights(self._version) for engine in self._engines))
         self.num_bytes = manifest.num_bytes
@@ -181,6 +204,12 @@ class _Bench:
             "receive_s": max(receipt.receive_s for receipt in receipts),
             "pause_s": max(receipt.pause_s for receipt in receipts),
         }
+
+    def _change(self) -> None:
+        """A share of the values, by the spacing of bf16 at least."""
+        if self._changed:
+            for _, weight in self._weights:
+                weight.mul_(1 + 2**-6 * (torch.rand_like(weight) < self._changed))
 
     async def beside_generation(self, num_syncs: int) -> list[dict[str, float]]:
         """Syncs while every engine has 32 completions running; with the first engine's decode step and first token."""

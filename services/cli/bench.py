@@ -40,12 +40,20 @@ def sync(
         Literal["keep_recompute", "keep_stale", "abort"],
         typer.Option(help="What new weights do to running completions; see rollout.on_weights."),
     ] = "keep_recompute",
+    changed: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of values that differ from sync to sync: sent as deltas, by gloo, as to another machine.",
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Weights from a learner to engines: in all, and while the engine is paused."""
     from rayzero.services.bench.sync import run
 
-    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora, on_weights=on_weights)
+    run(model, dtype, engines, syncs, as_json=json, lora_rank=lora, on_weights=on_weights, changed=changed)
 
 
 @bench.command("learner", epilog="Example: rayzero bench learner --mix demo --threads 1")

@@ -36,6 +36,7 @@ def update_row(
         **timings,
         "sync_s": report.seconds,
         "sync_pause_s": report.pause_s,
+        "sync_bytes": report.num_bytes,
         "sync_receive_s": report.receive_s,
         **({} if math.isnan(report.kl_canary) else {"kl_canary": report.kl_canary}),
         "staleness_mean": sum(staleness) / len(staleness),

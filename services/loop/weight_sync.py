@@ -46,6 +46,7 @@ class SyncReport:
     policy_version: int
     num_workers: int
     num_bytes: int
+    """Sent to each engine."""
     seconds: float
     """Update ready → every engine has acknowledged."""
     pause_s: float
@@ -130,11 +131,10 @@ class WeightSync:
             return []
         # Anew at every attempt: a learner that died in the one before has nothing prepared.
         manifest = await self.learner.prepare_weights(policy_version)
-        self._num_bytes = manifest.num_bytes
         if set(members) != set(self._members) and not await self._meet(members):
             return []
         receives = [slot.live_worker.receive_weights(manifest) for slot in self._members]
-        if not await self._together(self._members, receives, self.learner.broadcast_weights()):
+        if not await self._together(self._members, receives, self._send()):
             return []
         self._broken = frozenset()
         applied = await self._each([slot.live_worker.apply_weights(policy_version) for slot in self._members])
@@ -146,6 +146,9 @@ class WeightSync:
             else:
                 self.fleet.fail(slot, _as_error(receipt, f"{slot.name} did not acknowledge the version"))
         return [receipts[slot] for slot in await self._admit(policy_version, list(receipts))]
+
+    async def _send(self) -> None:
+        self._num_bytes = await self.learner.broadcast_weights()
 
     async def _admit(
         self, policy_version: int, slots: Sequence[WorkerSlot[RolloutWorker]]

@@ -182,6 +182,7 @@ def _times() -> Iterator[Figure]:
     yield Figure("hold_s", "seconds", "New weights were held back for an evaluation.")
     yield Figure("sync_s", "seconds", "From update ready to every engine serving it.")
     yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and checked; generation goes on.")
+    yield Figure("sync_bytes", "bytes", "Sent to each engine: all weights, or, with `cluster.delta_sync`, what is new.")
     yield Figure("sync_pause_s", "seconds", "Of it: an engine could not generate.")
     for phase, what in {
         "prepare": "laid the batch out",

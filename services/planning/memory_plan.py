@@ -13,7 +13,7 @@ from typing import Literal
 
 from rayzero.services.planning.model_shape import DTYPE_BYTES, ModelShape
 from rayzero.services.schema.broadcast.digest import SCRATCH_BYTES
-from rayzero.services.schema.broadcast.wire import BUCKET_BYTES, NUM_ROOMS
+from rayzero.services.schema.broadcast.wire import BUCKET_BYTES, DELTA_SHARE, NUM_ROOMS
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
 
@@ -192,6 +192,7 @@ def learner_parts(
         "activations": activations,
         "logits": logits + head * (4 + DTYPE_BYTES[dtype]),
         "send buffer": _send_buffer(recipe, shape),
+        "delta": _delta(recipe, shape),
         "digests": SCRATCH_BYTES,
         "NCCL": NCCL_BYTES if _over_nccl(recipe) else 0,
         "CUDA": CONTEXT_BYTES,
@@ -216,6 +217,7 @@ def engine_parts(recipe: Recipe, shape: ModelShape) -> dict[str, int]:
         "keys and values": rollout.kv_cache_bytes,
         "staging": _staging(recipe, shape),
         "loading": _loading(recipe, shape),
+        "delta": _delta(recipe, shape),
         "digests": SCRATCH_BYTES if recipe.cluster.weight_transport != "gloo" else 0,
         "NCCL": NCCL_BYTES if over_nccl else 0,
         "activations": step + 3 * rollout.num_seqs * shape.vocab_size * 4,
@@ -250,6 +252,11 @@ def _staging(recipe: Recipe, shape: ModelShape) -> int:
     if recipe.rollout.loads_in_pause:
         return min(whole, _rooms(recipe, shape))
     return whole + (0 if recipe.cluster.learner_gpus == 1 else min(whole, _rooms(recipe, shape)))
+
+
+def _delta(recipe: Recipe, shape: ModelShape) -> int:
+    """At most, at each end; a larger one is not sent."""
+    return shape.weight_bytes(recipe.model.dtype) // DELTA_SHARE if recipe.cluster.delta_sync else 0
 
 
 def _rooms(recipe: Recipe, shape: ModelShape) -> int:

@@ -224,8 +224,8 @@ class LearnerHandle(Protocol):
         sent. They stay as they are until it is over."""
         ...
 
-    async def broadcast_weights(self) -> None:
-        """Send what was prepared to all receivers at once."""
+    async def broadcast_weights(self) -> int:
+        """Send what was prepared to all receivers at once; the most bytes that went to one of them."""
         ...
 
     async def save_checkpoint(self, directory: str) -> None:

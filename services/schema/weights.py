@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from xxhash import xxh3_64_hexdigest
+
 from rayzero.services.schema.addresses import host_port
 
 
@@ -40,8 +42,17 @@ class WeightManifest:
     adapter_scaling: float | None = None
     """alpha / rank where the tensors are adapters alone, named by services/schema/broadcast/adapters.py: the receiver
     adds them to the model's own weights. None: they are all of the weights."""
+    since: str | None = None
+    """`content` of a version: receivers that hold it may be sent what is new since then. None: all of it comes."""
     streamed: bool = False
     """Whether buckets are made while they are sent, two at a time: neither end holds the whole broadcast."""
+
+    @property
+    def content(self) -> str:
+        """The version and a digest of all bytes: a learner that was started anew may make a version a second time, and
+        not to the bit."""
+        checksums = "".join(spec.checksum for spec in self.tensors)
+        return f"{self.policy_version}-{xxh3_64_hexdigest(checksums.encode())}"
 
     @property
     def largest_bucket_bytes(self) -> int:

@@ -4,7 +4,7 @@ serves, and what the learner computes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ class Mixture:
         self.version += 1
         if self.streams:
             manifest = self.sender.announce(self.policy.sent_outline(), self.version)
-            sending = asyncio.to_thread(self.sender.stream, self.policy.sent_weights())
+            sending: Awaitable[int] = asyncio.to_thread(self.sender.stream, self.policy.sent_weights())
         else:
             manifest = self.sender.prepare(self.policy.sent_weights(), self.version)
             sending = asyncio.to_thread(self.sender.broadcast)

@@ -73,7 +73,7 @@ def test_buckets_are_streamed_and_a_receiver_that_stops_is_named() -> None:
         for future, receiver in zip(received, (first, silent), strict=True):
             future.result(DEADLINE_S)
             assert all(torch.equal(receiver.tensors[name], sent.bfloat16()) for name, sent in weights(version))
-    nccl = sender._opened._links[0]
+    nccl = next(iter(sender._opened._copied))
     assert isinstance(nccl, sending_links.NcclSender)
     nccl._deadline_s = SHORT_S
     manifest = sender.announce([(name, tensor.shape) for name, tensor in weights()], 3)
@@ -112,7 +112,7 @@ def test_silent_receiver_is_named_the_group_is_aborted_and_built_anew() -> None:
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
     first, silent = meet(sender, 2)
     manifest = sender.prepare(weights(), 1)
-    nccl = sender._opened._links[0]
+    nccl = next(iter(sender._opened._copied))
     assert isinstance(nccl, sending_links.NcclSender)
     nccl._deadline_s = SHORT_S
     silent.announce(1)  # and then never takes part
@@ -134,7 +134,7 @@ def test_abort_frees_a_sender_that_waits() -> None:
     sender = WeightSender(torch.float32, deadline_s=DEADLINE_S)
     (group,) = meet(sender, 1)
     sender.prepare(weights(), 1)
-    nccl = sender._opened._links[0]
+    nccl = next(iter(sender._opened._copied))
     assert isinstance(nccl, sending_links.NcclSender)
     hang_broadcast(nccl)
     group.announce(1)
@@ -176,11 +176,12 @@ async def test_engine_goes_through_vllms_four_phases_and_serves_what_was_sent(
     pair = Pair(build_tiny_model(tmp_path, redundant_head=True, dtype="bfloat16"), "bfloat16", share_memory=True)
     await pair.start()
     try:
-        assert isinstance(pair.sender._opened._links[0], sending_links.NcclSender)
-        for _ in range(2):
-            pair.perturb()
+        assert isinstance(next(iter(pair.sender._opened._copied)), sending_links.NcclSender)
+        for share in (1.0, 1.0, 0.05):
+            pair.perturb(share)
             assert await pair.differs_by() > 2 * pair.tolerance
-            await pair.sync()
+            num_bytes = await pair.sync()
+            assert (num_bytes < pair.sender._buffer.memory.numel()) == (share < 1), "what is new alone"
             assert await pair.differs_by() <= pair.tolerance
         await serves_adapters(pair)
         rendezvous = pair.sender.open(2)  # the second never comes: named, and the group is built anew

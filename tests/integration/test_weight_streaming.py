@@ -42,14 +42,13 @@ class StreamedPair(Pair):
         return self.sender.announce([(name, p.shape) for name, p in self.policy.named_parameters()], version)
 
     async def stream(self, version: int) -> list[BaseException | None]:
-        """What the engine and the sender made of it."""
-        return list(
-            await asyncio.gather(
-                self.engine.receive_weights(self.announce(version)),
-                asyncio.to_thread(self.sender.stream, self.policy.named_parameters()),
-                return_exceptions=True,
-            )
+        """What went wrong with the engine, and with the sender."""
+        ends = await asyncio.gather(
+            self.engine.receive_weights(self.announce(version)),
+            asyncio.to_thread(self.sender.stream, self.policy.named_parameters()),
+            return_exceptions=True,
         )
+        return [end if isinstance(end, BaseException) else None for end in ends]
 
     async def sync(self, adapters: None = None) -> None:  # type: ignore[override]
         self.version += 1

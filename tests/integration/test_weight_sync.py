@@ -54,7 +54,11 @@ class Pair:
         self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
         self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         self.sender = WeightSender(
-            self.policy.dtype, deadline_s=DEADLINE_S, bucket_bytes=2**16, share_memory=share_memory
+            self.policy.dtype,
+            deadline_s=DEADLINE_S,
+            bucket_bytes=2**16,
+            share_memory=share_memory,
+            makes_deltas=True,
         )
         self.tolerance = TOLERANCE[dtype]
         self.share_memory = share_memory
@@ -73,21 +77,27 @@ class Pair:
             return self.sender.prepare(self.policy.named_parameters(), version)
         return self.sender.prepare(adapters.sent_weights(), version, adapters.adapter_scaling)
 
-    async def sync(self, adapters: Policy | None = None) -> None:
+    async def sync(self, adapters: Policy | None = None) -> int:
+        """Bytes that went to the engine."""
         self.version += 1
         manifest = self.prepare(self.version, adapters)
-        await asyncio.gather(self.engine.receive_weights(manifest), asyncio.to_thread(self.sender.broadcast))
+        sending = asyncio.to_thread(self.sender.broadcast)
+        _, num_bytes = await asyncio.gather(self.engine.receive_weights(manifest), sending)
         receipt = await self.engine.apply_weights(self.version)
         assert (receipt.policy_version, receipt.num_tensors) == (self.version, len(list(self.policy.parameters())))
+        return num_bytes
 
     async def end(self) -> None:
         self.sender.close()
         await self.engine.shutdown()
 
     @torch.no_grad()
-    def perturb(self) -> None:
+    def perturb(self, share: float = 1.0) -> None:
+        """Change so many of the weights."""
         for parameter in self.policy.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.3 * float(parameter.float().std() or 0.1))
+            changed = torch.rand(parameter.shape) < share
+            noise = torch.randn_like(parameter) * changed
+            parameter.add_(noise, alpha=0.3 * float(parameter.float().std() or 0.1) / share**0.5)
 
     @torch.no_grad()
     def train(self, adapters: Policy) -> None:
@@ -151,6 +161,17 @@ async def test_engine_and_policy_agree_token_by_token_after_every_sync(pair: Pai
         assert await pair.differs_by() > 2 * pair.tolerance, "the change is too small for the test to see"
         await pair.sync()
         assert pair.engine.policy_version == pair.version
+        assert await pair.differs_by() <= pair.tolerance
+
+
+async def test_what_is_new_is_all_that_an_engine_elsewhere_is_sent(pair: Pair) -> None:
+    pair.perturb()
+    whole = await pair.sync()
+    for _ in range(2):
+        pair.perturb(share=0.05)
+        assert await pair.differs_by() > 2 * pair.tolerance, "the change is too small for the test to see"
+        num_bytes = await pair.sync()
+        assert num_bytes == whole if pair.share_memory else whole // 16 < num_bytes < whole // 4
         assert await pair.differs_by() <= pair.tolerance
 
 
@@ -225,12 +246,15 @@ async def test_cached_prefix_does_not_outlive_its_weights(pair: Pair) -> None:
 
 
 async def test_flipped_element_is_caught_before_it_is_loaded(pair: Pair) -> None:
-    before = pair.version
+    before, served = pair.version, copy.deepcopy(pair.policy)
+    pair.perturb()  # all of them: so all of them are sent
     manifest = pair.sender.prepare(pair.policy.named_parameters(), before + 1)
     victim = manifest.tensors[3]
     pair.sender._buffer.host_buckets[victim.bucket][victim.offset_bytes] ^= 1
     await fails_to_receive(pair, manifest, victim.name)
+    sent, pair.policy = pair.policy, served
     assert await pair.differs_by() <= pair.tolerance, "the engine goes on with the weights it had"
+    pair.policy = sent
     pair.version = before + 1
     await pair.sync()  # and the same group carries the next broadcast
 
@@ -341,7 +365,7 @@ async def fails_to_receive(pair: Pair, manifest: Any, name: str) -> None:
     received, sent = await asyncio.gather(
         pair.engine.receive_weights(manifest), asyncio.to_thread(pair.sender.broadcast), return_exceptions=True
     )
-    assert sent is None
+    assert not isinstance(sent, BaseException)
     assert isinstance(received, WeightSyncError)
     assert name in str(received)
 

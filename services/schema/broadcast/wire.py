@@ -8,7 +8,8 @@ One broadcast, on the keys of a store that the learner (rank 0) serves (store.py
     rank 0:   nccl                       the unique id of the NCCL group, where there is one
     nccl:     connected/{rank}           it is in; who is not is named when the deadline has passed
     receiver: ready/{version}/{rank}     the handshake before every broadcast: a collective cannot tell a slow peer
-                                         from a dead one, a missing key can
+                                         from a dead one, a missing key can. Its value: what is staged
+    rank 0:   delta/{version}/{rank}     where the manifest has `since`: bytes of the delta that comes; 0: all come
     rank 0:   buffer/{version}           where the buckets lie, for receivers on the same machine
               ipc/{version}/{rank}       the CUDA handle of the same, for receivers on the same GPU
     nccl:     received/{version}/{rank}  it has so many messages; who has not all is named when the deadline has passed
@@ -36,6 +37,12 @@ ALIGNMENT_BYTES = 64
 NUM_ROOMS = 2
 """Buckets of a streamed broadcast that lie anywhere at a time: one is made, or arrives, while the one before is sent on
 or loaded."""
+
+WORD_BYTES = 2
+"""What a delta is made of: a bf16 value, or half an fp32 one."""
+
+DELTA_SHARE = 4
+"""A delta of more than one in so many of the bytes is not sent: both ends would need memory for it."""
 
 GROUP_PREFIX = "group"
 """Prefix of the gloo group's own keys in the store."""
@@ -76,8 +83,18 @@ def buffer_key(policy_version: int) -> str:
 
 
 def ready_key(policy_version: int, rank: int) -> str:
-    """Set by a receiver that is about to take a broadcast."""
+    """Set by a receiver that is about to take a broadcast: the content that a delta could start from; or empty."""
     return f"ready/{policy_version}/{rank}"
+
+
+def delta_key(policy_version: int, rank: int) -> str:
+    """Set by rank 0 where a delta could be sent: its bytes, or 0 where the whole version is."""
+    return f"delta/{policy_version}/{rank}"
+
+
+def delta_bits_bytes(num_bytes: int) -> int:
+    """How many bytes of a delta say which words of the first `num_bytes` of a buffer are new: a bit for each."""
+    return num_bytes // (8 * WORD_BYTES)
 
 
 def bucket_key(policy_version: int, index: int) -> str:

@@ -138,6 +138,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _delta_has_a_start(self) -> Recipe:
+        without = {
+            "cluster.learner_gpus above 1": self.cluster.learner_gpus > 1,
+            "cluster.colocate": self.cluster.shares_gpu,
+            "learner.lora": self.learner.lora is not None,
+            "rollout.weight_loading: streamed": self.rollout.weight_loading == "streamed",
+            "rollout.tensor_parallel_size above 1": self.rollout.loads_in_pause,
+        }
+        if self.cluster.delta_sync and (found := [what for what, is_so in without.items() if is_so]):
+            raise ValueError(
+                "cluster.delta_sync needs a learner and engines that each hold a whole version beside the weights, "
+                f"and with {found[0]} they do not: leave cluster.delta_sync out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _episodes_fit(self) -> Recipe:
         needed = [
             f"reward.rubrics.{source}.{name}"

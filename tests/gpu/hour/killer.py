@@ -43,12 +43,12 @@ class Killer:
         self.control = control
         send = LearnerSupervisor.broadcast_weights  # of the class: the call's line in the table
 
-        async def broadcast(supervisor: LearnerSupervisor) -> None:
+        async def broadcast(supervisor: LearnerSupervisor) -> int:
             if not self.killed and control.controller.buffer.version == VERSION - 1:
                 self.killed = engines(control)
                 for pid in self.killed:
                     os.kill(pid, signal.SIGKILL)
-            await supervisor.take(send)
+            return await supervisor.take(send)
 
         LearnerSupervisor.broadcast_weights = broadcast  # type: ignore[assignment]
         try:

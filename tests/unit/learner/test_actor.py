@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from rayzero.learner.actor import LearnerActor
+from rayzero.rollout_workers.broadcast.group import ReceiverGroup
 from rayzero.services.schema.errors import ActorStartError
 from tests.system import LOOPBACKS
+from tests.unit.learner.broadcast.test_delta import Receiver
+from tests.unit.rollout_workers.broadcast.test_group import DEADLINE_S, begin
 from tests.unit.services.planning.test_memory_plan import recipe
 
 
@@ -51,6 +54,35 @@ async def test_ranks_meet_at_an_address_of_the_nodes_family(
 
 
 SOURCE = {"kind": "function", "function": "rayzero.services.data.tasks.numbers:addition_demonstrations"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_engines_elsewhere_are_sent_what_a_small_step_changed(
+    tiny_model: Path, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
+    small = {"optimizer": {"learning_rate": 1e-6}}
+    settings = recipe(cluster={"delta_sync": asked}, learner=small, training={"num_updates": 3})
+    actor = LearnerActor(settings, str(tiny_model))
+    await actor.start("cpu")
+    actor._sender._share_memory = False
+    joining = begin(ReceiverGroup, await actor.open_transfer(1), 1, DEADLINE_S)
+    await actor.accept_transfer()
+    receiver = Receiver(joining.result(DEADLINE_S))
+    example = (np.array([1, 2], dtype=np.int32), np.array([3, 4], dtype=np.int32))
+    sent = []
+    for version in range(3):
+        manifest = await actor.prepare_weights(version)
+        taking = begin(receiver.take, manifest)
+        sent.append(await actor.broadcast_weights())
+        for (_, tensor), (_, wanted) in zip(
+            taking.result(DEADLINE_S), actor._learner.policy.sent_weights(), strict=True
+        ):
+            assert torch.equal(tensor, wanted.bfloat16())
+        await actor.sft_step([example], version)
+    assert sent[0] == manifest.num_bytes
+    assert all(num_bytes < sent[0] // 4 for num_bytes in sent[1:]) if asked else sent == [sent[0]] * 3
+    await actor.shutdown()
 
 
 @pytest.mark.parametrize("cold", [True, False], ids=["cold start", "stage of a pipeline"])

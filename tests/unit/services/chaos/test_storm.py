@@ -101,9 +101,9 @@ class SlowLearner(FakeLearner):
         self.delay_s = 2.0
         return await super().update(groups, policy_version)
 
-    async def broadcast_weights(self) -> None:
+    async def broadcast_weights(self) -> int:
         await asyncio.sleep(0.3)
-        await super().broadcast_weights()
+        return await super().broadcast_weights()
 
     async def save_checkpoint(self, directory: str) -> None:
         await asyncio.sleep(1.0)

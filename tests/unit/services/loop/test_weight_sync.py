@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
@@ -144,7 +145,7 @@ async def test_when_one_receiver_dies_nobody_waits_for_it_and_the_others_keep_th
         await original()
         aborted.set()
 
-    async def wait_until_aborted() -> None:
+    async def wait_until_aborted() -> NoReturn:
         await aborted.wait()
         raise WeightSyncError("the transfer broke off")
 
@@ -152,8 +153,8 @@ async def test_when_one_receiver_dies_nobody_waits_for_it_and_the_others_keep_th
     first = iter([wait_until_aborted])
     send, receive = cluster.learner.broadcast_weights, cluster.workers["rollout-2"].receive_weights
 
-    async def broadcast() -> None:
-        await next(first, send)()
+    async def broadcast() -> int:
+        return await next(first, send)()
 
     waiting = iter([wait_until_aborted])
 
@@ -190,11 +191,11 @@ class Lossy(Cluster):
         super().__init__()
         send = self.learner.broadcast_weights
 
-        async def broadcast() -> None:
+        async def broadcast() -> int:
             if sent:
                 await asyncio.sleep(0.05)
                 raise sent.pop(0)
-            await send()
+            return await send()
 
         self.learner.broadcast_weights = broadcast  # type: ignore[method-assign]
 

@@ -260,3 +260,26 @@ def test_two_on_one_gpu_share_its_memory_and_a_sleeper_leaves_most_of_it() -> No
     assert planned("sleep") == planned("shared") - sum(
         awake[name] for name in ("weights", "keys and values", "activations")
     )
+
+
+def test_a_delta_takes_up_to_a_quarter_of_the_weights_at_each_end() -> None:
+    asked = recipe(cluster={"delta_sync": True})
+    assert learner_parts(asked, SMALL, False, False)["delta"] == 2 * SMALL_PARAMETERS // 4
+    assert engine_parts(asked, SMALL)["delta"] == 2 * SMALL_PARAMETERS // 4
+    assert engine_parts(recipe(), SMALL)["delta"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sections", "what"),
+    [
+        ({"cluster": {"learner_gpus": 2}}, "cluster.learner_gpus above 1"),
+        ({"cluster": {"colocate": "shared"}}, "cluster.colocate"),
+        ({"learner": {"lora": {"rank": 8}}}, "learner.lora"),
+        ({"rollout": {"weight_loading": "streamed"}}, "rollout.weight_loading: streamed"),
+        ({"rollout": {"tensor_parallel_size": 2}}, "rollout.tensor_parallel_size above 1"),
+    ],
+)
+def test_delta_sync_is_refused_where_an_end_holds_no_whole_version(sections: dict[str, Any], what: str) -> None:
+    cluster = sections.get("cluster", {}) | {"delta_sync": True}
+    with pytest.raises(ValueError, match=f"with {what} they do not: leave cluster.delta_sync out"):
+        recipe(**sections | {"cluster": cluster})
