@@ -131,12 +131,16 @@ def page(
 @commands.command("scale", epilog="Example: rayzero bench scale --engines 1 --engines 64 --engines 512")
 def scale(
     engines: Annotated[list[int] | None, typer.Option(help="Simulated engines; may be given several times.")] = None,
+    large: Annotated[
+        bool,
+        typer.Option(help="Groups of 16 completions of 2,048 tokens, 20 s ± 50 % each: four minutes a size."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """The control plane on actors that do nothing: cost a sample, capacity, weak scaling. No Ray, no vLLM."""
-    from benchmarks.scale import run
+    from benchmarks.scale import LARGE, SHORT, run
 
-    run(engines or [1, 8, 64, 256, 512], as_json=json)
+    run(engines or ([4096] if large else [1, 8, 64, 256, 512]), as_json=json, work=LARGE if large else SHORT)
 
 
 @commands.command("pipeline", epilog="Example: rayzero bench pipeline --json")

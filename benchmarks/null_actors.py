@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayzero.services.fleet.fleet import Fleet
 from rayzero.services.loop.controller import Controller
@@ -57,35 +58,43 @@ class _Unrecorded(Events):
 class NullEngine(FakeRolloutWorker):
     """Completes every group after `seconds()`; several groups take no longer than one."""
 
-    def __init__(self, name: str, seconds: Seconds) -> None:
+    def __init__(self, name: str, seconds: Seconds, num_tokens: int = 0) -> None:
+        """`num_tokens`: of each completion, whose arrays are made; 0: the same 64 tokens in all of them."""
         super().__init__(name, _Unrecorded())
-        self._seconds = seconds
+        self._seconds, self._num_tokens = seconds, num_tokens
         self.generated_tokens = 0
         self.busy_s = 0.0
         """Seconds of groups that are done, side by side ones counted each."""
 
     async def generate(self, request: GroupRequest) -> GroupCompletions:
-        """The same completion G times."""
+        """G completions."""
         begun = self.version
         share = 1.0
         if (seconds := self._seconds()) > 0:
             share = await self._work(request.group_id, seconds) / seconds
             self.busy_s += share * seconds
-        completion = Completion(
-            text="42",
-            token_ids=TOKENS,
-            rollout_logprobs=LOGPROBS,
-            version_spans=(VersionSpan(start=0, end=NUM_TOKENS, policy_version=begun),),
-            finish_reason="stop",
-        )
-        self.generated_tokens += round(share * NUM_TOKENS * request.sampling.num_completions)
+        count = request.sampling.num_completions
+        if self._num_tokens:
+            completions = tuple(self._completion(begun, *_arrays(self._num_tokens)) for _ in range(count))
+        else:
+            completions = (self._completion(begun, TOKENS, LOGPROBS),) * count
+        self.generated_tokens += round(share * completions[0].num_tokens * count)
         return GroupCompletions(
             group_id=request.group_id,
             prompt_token_ids=TOKENS,
             prompt_text="",
-            completions=(completion,) * request.sampling.num_completions,
+            completions=completions,
             worker=self.name,
             seconds=0.0,
+        )
+
+    def _completion(self, version: int, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Completion:
+        return Completion(
+            text="42",
+            token_ids=tokens,
+            rollout_logprobs=logprobs,
+            version_spans=(VersionSpan(start=0, end=len(tokens), policy_version=version),),
+            finish_reason="stop",
         )
 
     async def _work(self, group_id: int, seconds: float) -> float:
@@ -171,14 +180,14 @@ def null_recipe(
 
 
 async def null_run(
-    recipe: Recipe, num_engines: int, groups_per_engine: int, generation: Seconds, update: Seconds
+    recipe: Recipe, num_engines: int, groups_per_engine: int, generation: Seconds, update: Seconds, num_tokens: int = 0
 ) -> tuple[Controller, list[NullEngine], NullLearner, UpdateTimes]:
     """A controller over null actors, ready to run, and when it made which update."""
     engines: list[NullEngine] = []
     times = UpdateTimes(engines)
 
     async def engine(name: str) -> NullEngine:
-        engines.append(NullEngine(name, generation))
+        engines.append(NullEngine(name, generation, num_tokens))
         return engines[-1]
 
     async def rewards(name: str) -> NullRewards:
@@ -214,6 +223,10 @@ async def null_run(
     return controller, engines, learner, times
 
 
+def _arrays(num_tokens: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    return np.arange(num_tokens, dtype=np.int32), np.full(num_tokens, -0.5, dtype=np.float32)
+
+
 def constant(seconds: float) -> Seconds:
     """The same every time."""
     return lambda: seconds
@@ -231,7 +244,6 @@ def lognormal(median: float, sigma: float, seed: int) -> Seconds:
     return lambda: median * chance.lognormvariate(0.0, sigma)
 
 
-TOKENS = np.arange(NUM_TOKENS, dtype=np.int32)
-LOGPROBS = np.full(NUM_TOKENS, -0.5, dtype=np.float32)
+TOKENS, LOGPROBS = _arrays(NUM_TOKENS)
 PROMPT = make_prompt(0)
 VERDICTS = (make_verdict(1.0), make_verdict(0.0))

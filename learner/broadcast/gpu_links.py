@@ -57,7 +57,7 @@ class NcclSender:
         self._broadcast(buffer.memory, int(buffer.policy_version or 0), 1)
 
     def send_delta(self, delta: Delta, policy_version: int) -> None:
-        """See `CopyingLink`. As with a buffer, making it ended with a wait."""
+        """See `CopyingSender`. As with a buffer, making it ended with a wait."""
         self._broadcast(delta.message, policy_version, 1)
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:

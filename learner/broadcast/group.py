@@ -11,7 +11,7 @@ import torch
 
 from rayzero.learner.broadcast.buffer import SendBuffer
 from rayzero.learner.broadcast.gpu_links import IpcSender, NcclSender
-from rayzero.learner.broadcast.links import CopyingLink, GlooSender, MemorySender, SendingLink, SendingTime
+from rayzero.learner.broadcast.links import CopyingSender, GlooSender, MemorySender, SendingLink, SendingTime
 from rayzero.learner.broadcast.shared_memory import SharedBuffer
 from rayzero.learner.broadcast.stream import BucketStream
 from rayzero.services.schema.broadcast.nccl import NcclLibrary
@@ -59,7 +59,7 @@ class SenderGroup:
         self._peers: dict[int, Peer] = {}
         self._mapped: dict[SendingLink, list[int]] = {}
         """Links to receivers that look at what is sent where it lies, with their ranks."""
-        self._copied: dict[CopyingLink, list[int]] = {}
+        self._copied: dict[CopyingSender, list[int]] = {}
         """Links to those that get the bytes."""
         self._staged: dict[int, str] = {}
         """By rank: what it said when it was ready, the content that a delta could start from."""
@@ -170,7 +170,7 @@ class SenderGroup:
             nccl = NcclSender(self._nccl, self._store, served, self._device, self._deadline_s, self._aborted)
             self._copied[nccl] = ranks
 
-    def _send_copied(self, link: CopyingLink, ranks: list[int], buffer: SendBuffer) -> int:
+    def _send_copied(self, link: CopyingSender, ranks: list[int], buffer: SendBuffer) -> int:
         """Bytes that went to each of a link's `ranks`."""
         version, delta = int(buffer.policy_version or 0), buffer.delta
         if delta is None:

@@ -59,7 +59,7 @@ class SendingLink(Protocol):
         ...
 
 
-class CopyingLink(SendingLink, Protocol):
+class CopyingSender(SendingLink, Protocol):
     """Receivers that get the bytes, and keep them."""
 
     def send_delta(self, delta: Delta, policy_version: int) -> None:
@@ -111,7 +111,7 @@ class GlooSender:
             self._broadcast(bucket)
 
     def send_delta(self, delta: Delta, policy_version: int) -> None:
-        """See `CopyingLink`."""
+        """See `CopyingSender`."""
         self._broadcast(delta.message.cpu())
 
     def send_bucket(self, stream: BucketStream, index: int) -> None:

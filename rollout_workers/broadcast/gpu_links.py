@@ -42,7 +42,7 @@ class NcclReceiver:
         yield from range(len(manifest.bucket_bytes))
 
     def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
-        """See `CopyingLink`."""
+        """See `CopyingReceiver`."""
         room = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
         self._broadcast(room, policy_version, 1, deadline_s)
         return room

@@ -13,7 +13,7 @@ import torch
 
 from rayzero.rollout_workers.broadcast.buffer import StagingBuffer
 from rayzero.rollout_workers.broadcast.gpu_links import IpcReceiver, NcclReceiver
-from rayzero.rollout_workers.broadcast.links import CopyingLink, GlooReceiver, MemoryReceiver, ReceivingLink
+from rayzero.rollout_workers.broadcast.links import CopyingReceiver, GlooReceiver, MemoryReceiver, ReceivingLink
 from rayzero.services.schema.broadcast.store_client import StoreClient
 from rayzero.services.schema.broadcast.transport import Peer, Route, parse_links, rank_within
 from rayzero.services.schema.broadcast.wire import (
@@ -80,7 +80,7 @@ class ReceiverGroup:
         assert self._link is not None
         give_up = time.monotonic() + deadline_s
         with self._explained("did not get its weights in time"):
-            if isinstance(self._link, CopyingLink) and (num_bytes := self._delta_bytes(manifest, deadline_s)):
+            if isinstance(self._link, CopyingReceiver) and (num_bytes := self._delta_bytes(manifest, deadline_s)):
                 delta = self._link.take_delta(manifest.policy_version, num_bytes, give_up - time.monotonic())
                 staging.change(manifest, delta)
                 yield from range(len(manifest.bucket_bytes))

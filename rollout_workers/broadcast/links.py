@@ -48,7 +48,7 @@ class ReceivingLink(Protocol):
 
 
 @runtime_checkable
-class CopyingLink(ReceivingLink, Protocol):
+class CopyingReceiver(ReceivingLink, Protocol):
     """A way on which the bytes come, and are kept."""
 
     def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
@@ -119,7 +119,7 @@ class GlooReceiver:
             yield index
 
     def take_delta(self, policy_version: int, num_bytes: int, deadline_s: float) -> torch.Tensor:
-        """See `CopyingLink`."""
+        """See `CopyingReceiver`."""
         return self._broadcast(torch.empty(num_bytes, dtype=torch.uint8), deadline_s)
 
     def take_bucket(self, manifest: WeightManifest, index: int, room: torch.Tensor, deadline_s: float) -> torch.Tensor:

@@ -5,9 +5,8 @@ WeightManifest (with a TensorSpec a weight) + Rendezvous -> broadcast -> WeightR
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-
-from xxhash import xxh3_64_hexdigest
 
 from rayzero.services.schema.addresses import host_port
 
@@ -51,8 +50,8 @@ class WeightManifest:
     def content(self) -> str:
         """The version and a digest of all bytes: a learner that was started anew may make a version a second time, and
         not to the bit."""
-        checksums = "".join(spec.checksum for spec in self.tensors)
-        return f"{self.policy_version}-{xxh3_64_hexdigest(checksums.encode())}"
+        checksums = "".join(spec.checksum for spec in self.tensors).encode()
+        return f"{self.policy_version}-{hashlib.blake2b(checksums, digest_size=8).hexdigest()}"
 
     @property
     def largest_bucket_bytes(self) -> int:
