@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from rayzero.rewards.sandbox import folders, frames, host, packages
 from rayzero.rewards.sandbox.frames import job_frame
+from rayzero.rewards.sandbox.guardian import TIDY_S
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 from rayzero.rewards.sandbox.refusal import explain
 from rayzero.services.schema.errors import RayzeroError
@@ -98,7 +100,7 @@ class Sandbox:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the supervisor, while it runs."""
+        """Of the supervisor's guardian, while they run."""
         return (self._process.pid,) if self._process is not None else ()
 
     async def start(self) -> str:
@@ -259,7 +261,7 @@ class Sandbox:
                 await asyncio.wait_for(self._ask({"kind": "ping"}, ()), SILENCE_DEADLINE_S)
             except TimeoutError:
                 if self._process is not None:
-                    self._process.kill()
+                    self._process.terminate()
 
     async def _stop(self, why: str) -> None:
         """Kill the supervisor (its boxes die with it) and fail what waits as the machine's fault."""
@@ -278,10 +280,13 @@ class Sandbox:
 
     @staticmethod
     async def _end_process(process: subprocess.Popen[bytes]) -> None:
-        for _ in range(40):  # it ends by itself when the socket closes
-            if process.poll() is not None:
-                return
-            await asyncio.sleep(0.025)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # It ends by itself when the socket closes; SIGTERM has the guardian kill the supervisor and all that it left.
+        for deadline_s, last_word in ((1.0, signal.SIGTERM), (TIDY_S, signal.SIGKILL)):
+            give_up = time.monotonic() + deadline_s
+            while time.monotonic() < give_up:
+                if process.poll() is not None:
+                    return
+                await asyncio.sleep(0.025)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, last_word)
         await asyncio.to_thread(process.wait)

@@ -62,13 +62,14 @@ def descendants(pid: int, parent: int) -> list[int]:
     now. Reads a few files; where the kernel does not list children, those of every process."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         if int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1]) == parent:
-            if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-                return _below(pid)
-            return [process.pid for process in tree(scan(), pid) if process.pid != pid]
+            return below(pid)
     return []
 
 
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
+    """All processes below `pid`, which must be one that still is. Reads as `descendants` does."""
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return [process.pid for process in tree(scan(), pid) if process.pid != pid]
     found, queue = [], [pid]
     while queue:
         above = queue.pop()

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER = 36
 MAX_ORPHANS = 256
 """Exit statuses of orphans that are kept for later questions."""
 
@@ -36,7 +36,7 @@ class Reaper:
 
     def __init__(self) -> None:
         """Become the subreaper; needs a running event loop in the main thread."""
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._known: dict[int, tuple[asyncio.Future[Ended], Callable[[], None]]] = {}
         self._orphans: OrderedDict[int, Ended] = OrderedDict()
         self._mourners: dict[int, asyncio.Future[Ended]] = {}

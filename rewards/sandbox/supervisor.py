@@ -32,6 +32,7 @@ from rayzero.rewards.sandbox.box_monitor import BoxMonitor, starved
 from rayzero.rewards.sandbox.boxes import Box, BoxError, usage_of_inner
 from rayzero.rewards.sandbox.cgroup import SLACK_BYTES, Groups, MemoryGroup
 from rayzero.rewards.sandbox.gate import Gate
+from rayzero.rewards.sandbox.guardian import stand_guard
 from rayzero.rewards.sandbox.limits import MIB, Limits, Outcome
 from rayzero.rewards.sandbox.makers import BoxMaker
 from rayzero.rewards.sandbox.reaper import Reaper
@@ -342,4 +343,5 @@ async def _main(config: dict[str, Any], channel: int) -> None:
 
 def main() -> None:
     """Entry point of the process. argv: JSON config, number of the client's socket."""
+    stand_guard()
     asyncio.run(_main(json.loads(sys.argv[1]), int(sys.argv[2])))

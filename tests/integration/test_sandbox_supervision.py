@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,9 @@ from rayzero.rewards.code.judge import CodeJudge, CodeVerdict
 from rayzero.rewards.code.spec import CodeSpec
 from rayzero.rewards.sandbox import doctor, host
 from rayzero.rewards.sandbox.client import Sandbox, SandboxConfig, SandboxRefusedError
+from rayzero.rewards.sandbox.inside.confine import landlock_abi
 from rayzero.rewards.sandbox.limits import Limits
-from rayzero.rewards.sandbox.processes import scan, tree
+from rayzero.rewards.sandbox.processes import below, scan, tree
 from rayzero.services.schema.config.sandbox import SandboxSettings
 from rayzero.services.schema.messages import VerdictStatus
 from tests.system import needs
@@ -130,6 +131,44 @@ async def test_a_killed_supervisor_costs_an_error_or_a_retry_never_a_wrong(judge
     assert (await judge.run(ADD, SUM, is_program=True)).status is VerdictStatus.CORRECT
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "bwrap",
+        pytest.param("landlock", marks=pytest.mark.skipif(landlock_abi() < 6, reason="Landlock ABI 6 is needed")),
+    ],
+)
+async def test_what_a_killed_supervisor_leaves_is_ended(backend: str) -> None:
+    """Sessions of their own included, where a backend lets programs have them."""
+    sandbox = Sandbox(SandboxConfig(backend=backend))
+    await sandbox.start()
+    mark = f"{os.getpid()}7654321"
+    source = (
+        "import contextlib, os, time\nfor _ in range(5):\n    if os.fork() == 0:\n"
+        "        with contextlib.suppress(PermissionError): os.setsid()\n"
+        f"        os.execv('/usr/bin/sleep', ['sleep', '{mark}'])\ntime.sleep(60)\n"
+    )
+    running = asyncio.create_task(sandbox.python({"mode": "stdio", "source": source}, Limits(wall_s=60)))
+    assert await _until(lambda: _num_running(mark) >= 5)
+    supervisor = below(sandbox.pids[0])[0]
+    os.kill(supervisor, signal.SIGKILL)
+    assert (await running).ended == "failed"
+    assert await _until(lambda: _num_running(mark) == 0)
+    await sandbox.close()
+    assert not Path(f"/proc/{supervisor}").exists()
+
+
+async def test_a_hung_supervisor_is_ended_with_what_it_runs(sandbox: Sandbox) -> None:
+    """Its guardian, which is asked to, does not depend on it."""
+    guardian = sandbox.pids[0]
+    supervisor = below(guardian)[0]
+    os.kill(supervisor, signal.SIGSTOP)
+    begun = time.monotonic()
+    await sandbox.close()
+    assert time.monotonic() - begun < 10
+    assert not Path(f"/proc/{supervisor}").exists() and not Path(f"/proc/{guardian}").exists()
+
+
 async def test_a_killed_zygote_is_replaced(judge: CodeJudge) -> None:
     members = tree(scan(), judge.pids[0])
     zygotes = [member.pid for member in members if b"zygote" in Path(f"/proc/{member.pid}/cmdline").read_bytes()]
@@ -175,6 +214,17 @@ async def test_nothing_is_left_behind(judge: CodeJudge) -> None:
     assert len(members) < 20
     await judge.close()
     assert not tree(scan(), supervisor)
+
+
+async def _until(holds: Callable[[], bool], deadline_s: float = 20.0) -> bool:
+    give_up = time.monotonic() + deadline_s
+    while not holds() and time.monotonic() < give_up:
+        await asyncio.sleep(0.05)
+    return holds()
+
+
+def _num_running(mark: str) -> int:
+    return sum(mark in _command_line(process.pid).split("\0") for process in scan())
 
 
 def _command_line(pid: int) -> str:
