@@ -53,6 +53,7 @@ class SendBuffer:
         if self._delta is not None:
             is_next = before == self._placed and adapter_scaling is None
             self._delta.begin(self._content if is_next else None)
+        self._content = None  # until it is whole: what breaks off here is no version
         self.policy_version, self._host_is_current = policy_version, device.type == "cpu"
         values = [tensor.detach() for _, tensor in named]
         checksums = self._fill_host(values) if device.type == "cpu" else self._fill_device(values)

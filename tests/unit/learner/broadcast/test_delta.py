@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -185,6 +187,30 @@ def test_a_flipped_bit_of_a_delta_is_found_and_the_version_sent_again_is_whole(
         taking.result(DEADLINE_S)
     assert receiver.staging.content is None
     assert sync(sender, [receiver], sent, 3) == whole
+
+
+def test_a_version_that_broke_off_while_it_was_made_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the buffer holds it already."""
+    sender = deltas()
+    receivers = receivers_of(sender, 1)
+    sent = weights()
+    whole = sync(sender, receivers, sent, 1)
+    step(sent, 2)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Delta, "add", failing_after(Delta.add, 20))
+        sender.prepare(sent, 2)
+    assert sync(sender, receivers, sent, 3) == whole
+
+
+def failing_after(add: Callable[..., None], count: int) -> Callable[..., None]:
+    left = iter(range(count))
+
+    def failing(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise MemoryError
+        add(*arguments)
+
+    return failing
 
 
 def test_a_version_that_another_learner_made_is_no_start() -> None:
