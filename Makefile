@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON_PACKAGES := rayzero benchmarks tests
 BIN := .venv/bin
 
-.PHONY: help setup setup-dev setup-system demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs gallery clean
+.PHONY: help setup setup-dev setup-system setup-environments demo test test-unit test-integration test-long test-gpu lint format format-check types check bench docs gallery clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
@@ -31,7 +31,10 @@ test-unit: setup  ## about two minutes on two cores
 test-integration: setup  ## real Ray, vLLM, sandbox and training
 	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile --durations 25
 
-test-long: setup  ## what takes minutes a test, beside `make test`
+setup-environments:  ## besides, what long tests train with: verifiers, OpenEnv, textarena
+	@scripts/setup environments
+
+test-long: setup-environments  ## what takes minutes a test, beside `make test`
 	@$(BIN)/python -m pytest tests/unit tests/integration -m long
 
 test-gpu: setup  ## on a machine with an NVIDIA GPU; elsewhere it fails and says what is missing

@@ -1,6 +1,6 @@
 """OpenEnv itself, in a Python of its own: its example server is trained with for two updates, and killed in the middle.
 
-RAYZERO_OPENENV names that Python: python3 -m venv .venv-openenv; .venv-openenv/bin/pip install openenv==0.10.0
+`make setup-environments` makes that Python; RAYZERO_OPENENV names another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif(
         not os.path.exists(PYTHON) and os.environ.get("RAYZERO_CI") != "1",
-        reason="openenv is not there (RAYZERO_OPENENV=venv/bin/python)",
+        reason="openenv is not there (make setup-environments, or RAYZERO_OPENENV=venv/bin/python)",
     ),
 ]
 

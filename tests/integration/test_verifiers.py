@@ -1,6 +1,6 @@
 """The package verifiers itself, in a Python of its own: its example taskset is trained on for two updates.
 
-RAYZERO_VERIFIERS names that Python: python3 -m venv .venv-verifiers; .venv-verifiers/bin/pip install verifiers==0.4.0
+`make setup-environments` makes that Python; RAYZERO_VERIFIERS names another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif(
         not os.path.exists(PYTHON) and os.environ.get("RAYZERO_CI") != "1",
-        reason="verifiers is not there (RAYZERO_VERIFIERS=venv/bin/python)",
+        reason="verifiers is not there (make setup-environments, or RAYZERO_VERIFIERS=venv/bin/python)",
     ),
 ]
 

@@ -15,8 +15,9 @@ from rayzero.services.schema.config.environment import PythonLimits, TextArenaEn
 from rayzero.services.schema.episodes import EpisodeOutcome
 from rayzero.services.schema.errors import ActorStartError
 from tests.fakes_episodes import FakeSessions, episode_request, in_turn, said
+from tests.source_tree import ROOT
 
-PACKAGES = os.environ.get("RAYZERO_TEXTARENA")
+PACKAGES = os.environ.get("RAYZERO_TEXTARENA", str(ROOT / ".venv-textarena"))
 """A folder with textarena in it."""
 STAND_IN = """
 import enum, random
@@ -95,8 +96,7 @@ def test_a_textarena_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.skipif(
-    PACKAGES is None and importlib.util.find_spec("textarena") is None,
-    reason="textarena is not there (pip install --target FOLDER textarena, RAYZERO_TEXTARENA=FOLDER)",
+    not os.path.exists(PACKAGES), reason="textarena is not there (make setup-environments, or RAYZERO_TEXTARENA=FOLDER)"
 )
 def test_two_games_of_textarena_itself() -> None:
     moves = ("[A C]", "[A B]", "[C B]", "[A C]", "[B A]", "[B C]", "[A C]")
