@@ -35,6 +35,8 @@ class LeaseQueue(Generic[W]):
         waiter: asyncio.Future[WorkerSlot[W]] = asyncio.get_running_loop().create_future()
         (self._priority if priority else self._waiters).append(waiter)
         self._hand_out()
+        if waiter.done():
+            return waiter.result()  # without a timer, which costs more than all of this
         try:
             async with asyncio.timeout(deadline_s):
                 return await waiter

@@ -149,6 +149,8 @@ class Completion:
     @property
     def num_sampled(self) -> int:
         """Sampled tokens of all paths: those that are trained."""
+        if self.is_sampled is None and not self.branches:  # nearly always, and asked for every completion of a run
+            return len(self.token_ids)
         return sum(len(p.token_ids) if p.is_sampled is None else int(p.is_sampled.sum()) for p in self.paths)
 
     @property
@@ -166,6 +168,8 @@ class Completion:
     @property
     def newest_version(self) -> int:
         """The policy version of the freshest token."""
+        if len(self.version_spans) == 1 and not self.branches:
+            return self.version_spans[0].policy_version
         return max(span.policy_version for path in self.paths for span in path.version_spans)
 
 
@@ -272,7 +276,7 @@ class Group:
     @property
     def judged(self) -> tuple[Rollout, ...]:
         """Those with a verdict."""
-        return tuple(rollout for rollout in self.rollouts if not rollout.verdict.is_error)
+        return tuple([rollout for rollout in self.rollouts if not rollout.verdict.is_error])
 
     @property
     def is_uniform(self) -> bool:
