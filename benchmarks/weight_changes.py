@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=2_000_000)
     parser.add_argument("--updates", type=int, default=20)
     asked = parser.parse_args()
-    print("| learning rate | gradient | bf16 values that change | bytes of differences, of all |\n|---|---|---|---|")
+    print("| learning rate | gradient | bf16 values that change | bytes that are sent, of all |\n|---|---|---|---|")
     for rate in LEARNING_RATES:
         for steadiness, name in ((0.0, "noise"), (0.5, "half of it the same")):
             change = measure(rate, asked.values, asked.updates, steadiness)

@@ -8,15 +8,14 @@ picks others first.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
 
+from rayzero.rewards.sandbox.inside.confine import PR_SET_PDEATHSIG, libc
 from rayzero.rewards.sandbox.processes import below
 from rayzero.rewards.sandbox.reaper import PR_SET_CHILD_SUBREAPER
 
-PR_SET_PDEATHSIG = 1
 TIDY_S = 30.0
 """A fork bomb on a machine without a free core takes a while to be ended."""
 PAUSE_S = 0.005
@@ -27,7 +26,6 @@ def stand_guard() -> None:
 
     To be called before anything else has been started or opened.
     """
-    libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guardian = os.getpid()
     supervisor = os.fork()
@@ -54,8 +52,8 @@ def wait_for(child: int) -> None:
             pass
 
 
-def end_descendants(deadline_s: float) -> bool:
-    """Kill all below this process, which must be a subreaper, and bury them; whether none is left."""
+def end_descendants(deadline_s: float) -> None:
+    """Kill all below this process, which must be a subreaper, and bury them."""
     give_up = time.monotonic() + deadline_s
     while time.monotonic() < give_up:
         with contextlib.suppress(ChildProcessError):
@@ -63,13 +61,12 @@ def end_descendants(deadline_s: float) -> bool:
                 pass
         left = below(os.getpid())
         if not left:
-            return True
+            return
         # Stopped first, all of them: a bomb that is killed one by one forks on meanwhile.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in left:
                 _kill(pid, number)
         time.sleep(PAUSE_S)
-    return False
 
 
 def _kill(pid: int, number: int) -> None:

@@ -26,7 +26,7 @@ from rayzero.services.bench.limits import copy_rate
 from rayzero.services.planning.models import resolve_model
 from rayzero.services.schema.config.learner import LoraSettings
 from rayzero.services.schema.config.rollout import OnWeights, RolloutSettings
-from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.schema.errors import RayzeroError, UsageError
 from rayzero.services.schema.extras import require
 from rayzero.services.schema.messages import ChatMessage, GroupRequest, Prompt, Sampling
 
@@ -51,6 +51,8 @@ def run(
     from rayzero.services.bench.table import show
 
     require("vllm")
+    if lora_rank is not None and changed is not None:
+        raise UsageError("rayzero bench sync: adapters are always sent whole: leave --changed or --lora out")
     figures = measure(resolve_model(model), dtype, "auto", num_engines, num_syncs, lora_rank, on_weights, changed)
     show("weight sync", table_rows(figures), figures, as_json)
     return figures
@@ -180,8 +182,9 @@ class _Bench:
     ) -> None:
         self._engines, self._sender, self._weights = engines, sender, weights
         self._scaling = adapter_scaling
-        self._changing = [torch.randint(tensor.numel(), (int(changed * tensor.numel()),)) for _, tensor in weights]
-        """Places in each weight; a few of them twice."""
+        flat = [tensor.view(-1) for _, tensor in weights] if changed else []
+        self._changing = [(each, torch.randint(len(each), (int(changed * len(each)),))) for each in flat]
+        """Each weight, and places in it; a few of them twice."""
         self._version = 0
         self.num_bytes = self.sent_bytes = 0
 
@@ -209,8 +212,8 @@ class _Bench:
 
     def _change(self) -> None:
         """The same values each time, by the spacing of bf16 at least: other ones would take longer than a sync."""
-        for (_, weight), places in zip(self._weights, self._changing, strict=True):
-            weight.view(-1)[places] *= 1 + 2**-6
+        for weight, places in self._changing:
+            weight[places] *= 1 + 2**-6
 
     async def beside_generation(self, num_syncs: int) -> list[dict[str, float]]:
         """Syncs while every engine has 32 completions running; with the first engine's decode step and first token."""

@@ -168,9 +168,7 @@ def test_a_version_that_was_skipped_is_sent_whole() -> None:
     assert sync(sender, receivers, sent, 3) == whole
 
 
-def test_a_flipped_bit_of_a_delta_is_found_and_the_version_sent_again_is_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_flipped_bit_of_a_delta_is_found_and_what_is_sent_next_is_whole() -> None:
     sender = deltas()
     (receiver,) = receivers_of(sender, 1)
     sent = weights()

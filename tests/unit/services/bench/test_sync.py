@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rayzero.services.bench.sync import first_token, least_traffic
-from rayzero.services.schema.errors import RayzeroError
+from rayzero.services.bench.sync import first_token, least_traffic, run
+from rayzero.services.schema.errors import RayzeroError, UsageError
 
 
 def test_the_first_token_after_a_sync_is_counted_in_decode_steps_of_before_it() -> None:
@@ -23,3 +23,8 @@ def test_a_generation_that_ended_before_the_sync_did_says_so() -> None:
 def test_the_least_traffic_counts_every_weight_as_read_sent_received_and_written() -> None:
     assert least_traffic(200, "bfloat16") == 400 + 200 + 200 + 200
     assert least_traffic(400, "float32") == 4 * 400
+
+
+def test_deltas_of_adapters_are_refused() -> None:
+    with pytest.raises(UsageError, match="leave --changed or --lora out"):
+        run("smollm2-135m-instruct", "bfloat16", 1, 1, as_json=True, lora_rank=8, changed=0.02)
