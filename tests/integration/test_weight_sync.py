@@ -53,6 +53,7 @@ class Pair:
         spec = EngineSpec(model_path=str(path), dtype=dtype, settings=SETTINGS)
         self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
         self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        self.first = copy.deepcopy(self.policy)
         self.sender = WeightSender(
             self.policy.dtype,
             deadline_s=DEADLINE_S,
@@ -145,13 +146,22 @@ def environment() -> Iterator[None]:
     params=[("float32", True, False), ("bfloat16", False, True)],
     ids=["float32 tied, head in the file, gloo", "bfloat16 shared memory"],
 )
-async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     dtype, tied, share_memory = request.param
     path = build_tiny_model(tmp_path_factory.mktemp("model"), tied=tied, redundant_head=tied, dtype=dtype)
     pair = Pair(path, dtype, share_memory=share_memory)
     await pair.start()
     yield pair
     await pair.end()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(served: Pair) -> Pair:
+    """With the first weights again: what all tests changed would add up to what bf16 rounds too coarsely."""
+    torch.manual_seed(0)
+    served.policy = copy.deepcopy(served.first)
+    await served.sync()
+    return served
 
 
 async def test_engine_and_policy_agree_token_by_token_after_every_sync(pair: Pair) -> None:
@@ -165,7 +175,6 @@ async def test_engine_and_policy_agree_token_by_token_after_every_sync(pair: Pai
 
 
 async def test_what_is_new_is_all_that_an_engine_elsewhere_is_sent(pair: Pair) -> None:
-    before = copy.deepcopy(pair.policy)
     pair.perturb()
     whole = await pair.sync()
     for _ in range(2):
@@ -174,8 +183,6 @@ async def test_what_is_new_is_all_that_an_engine_elsewhere_is_sent(pair: Pair) -
         num_bytes = await pair.sync()
         assert num_bytes == whole if pair.share_memory else whole // 16 < num_bytes < whole // 4
         assert await pair.differs_by() <= 2 * pair.tolerance, "few large changes: bf16 rounds them coarsely"
-    pair.policy = before  # what such changes add up to would be coarser still
-    await pair.sync()
 
 
 async def test_given_tokens_are_scored_as_the_policy_scores_them(pair: Pair) -> None:
@@ -200,14 +207,16 @@ async def test_running_completions_go_on_and_say_which_weights_sampled_what(
     made = await running
     crossed = [i for i, each in enumerate(made.completions) if each.oldest_version < each.newest_version]
     assert crossed
+    gaps = []
     for index in crossed:
         completion = made.completions[index]
         spans = completion.version_spans
         assert [span.policy_version for span in spans] == [before, pair.version]
         assert (spans[0].start, spans[0].end, spans[1].end) == (0, spans[1].start, completion.num_tokens)
         tail = slice(spans[1].start, None)
-        gap = np.abs(completion.rollout_logprobs[tail] - pair.expected(made, index)[tail]).mean()
-        assert (gap <= pair.tolerance) == (on_weights == "keep_recompute"), "old keys have part in it, or none"
+        gaps.append(np.abs(completion.rollout_logprobs[tail] - pair.expected(made, index)[tail]))
+    gap = np.concatenate(gaps).mean()  # of all together: one may end a token or two after the new weights
+    assert (gap <= pair.tolerance) == (on_weights == "keep_recompute"), "old keys have part in it, or none"
 
 
 async def test_completions_that_new_weights_cut_off_are_carried_on_by_them(
