@@ -25,6 +25,10 @@ class SlotState(StrEnum):
     """Out of its slot: dead, or on its way out."""
 
 
+_SERVING = SlotState.SERVING
+"""An enumeration's member takes longer to look up than to compare, and leases ask for it all the time."""
+
+
 @dataclass(slots=True, eq=False)
 class WorkerSlot(Generic[W]):
     """One place in the fleet and the worker that has it."""
@@ -63,7 +67,7 @@ class WorkerSlot(Generic[W]):
     @property
     def has_capacity(self) -> bool:
         """Whether it may be given one lease more."""
-        return self.state is SlotState.SERVING and self.in_flight < self.limit.value
+        return self.state is _SERVING and self.in_flight < self.limit.value
 
     @property
     def load(self) -> tuple[float, float, int]:

@@ -18,6 +18,8 @@ from rayzero.services.schema.interfaces import PromptSource
 from rayzero.services.schema.messages import Group, GroupRequest
 
 ON_THEIR_WAY = (GroupState.GENERATING, GroupState.SCORING)
+AT_ONCE = 64
+"""Groups that are admitted in one step of the event loop: a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -52,19 +54,25 @@ class Admission:
         """Prompts to tasks: as many as the staleness bound has room for."""
         # A resumed run's groups: they were admitted before, under numbers and seeds that they keep.
         entries = [entry for entry in self.buffer.entries.values() if entry.state is GroupState.WAITING]
-        total = self.recipe.training.num_updates * self.recipe.training.groups_per_update
         while True:
             await self.running.wait()
-            if (
-                self.is_open
-                and self.buffer.num_free > 0
-                and not (self.recipe.training.is_synchronous and self.is_busy())
-            ):
-                while self.buffer.num_free > 0 and self.buffer.num_needed(total) > 0:
-                    entries.append(self.buffer.admit(self.prompts.next()))
+            entries += [self.buffer.admit(self.prompts.next()) for _ in range(self._num_admitted())]
             self._carry_all([entry for entry in entries if not entry.dropped_for])
             entries = []
-            await self.buffer.wait_for_change()
+            if self._num_admitted() > 0:
+                await asyncio.sleep(0)
+            else:
+                await self.buffer.wait_for_change()
+
+    def _num_admitted(self) -> int:
+        """How many groups come in now: all that have room in a synchronous run, which deals them out as one batch; else
+        so few that what else happens is not held up."""
+        training = self.recipe.training
+        if not self.is_open or (training.is_synchronous and self.is_busy()):
+            return 0
+        needed = self.buffer.num_needed(training.num_updates * training.groups_per_update)
+        room = max(0, min(self.buffer.num_free, needed))
+        return room if training.is_synchronous else min(room, AT_ONCE)
 
     def is_busy(self) -> bool:
         """Whether a group is being generated or scored. Those that wait have not begun."""

@@ -50,12 +50,13 @@ class BatchFigures:
     @classmethod
     def of(cls, groups: Sequence[Group]) -> BatchFigures:
         """The figures of a batch."""
-        judged = [rollout for group in groups for rollout in group.judged]
+        by_group = [group.judged for group in groups]
+        judged = [rollout for rollouts in by_group for rollout in rollouts]
         rewards = [rollout.verdict.reward for rollout in judged]
         lengths = [rollout.completion.num_sampled for rollout in judged]
         names = sorted({name for rollout in judged for name in rollout.verdict.components})
-        paths = [path for rollout in judged for path in rollout.completion.paths]
-        prompts = sum(len(group.prompt_token_ids) * len(group.judged) for group in groups)
+        prompts = sum(len(group.prompt_token_ids) * len(each) for group, each in zip(groups, by_group, strict=True))
+        correct = VerdictStatus.CORRECT  # an enumeration's member takes longer to look up than to compare
         return cls(
             samples=len(judged),
             verdict_errors=sum(len(group.rollouts) for group in groups) - len(judged),
@@ -66,13 +67,13 @@ class BatchFigures:
                 for name in names
             },
             train_accuracy=mean([is_accurate(rollout) for rollout in judged]),
-            correct_share=mean([rollout.verdict.status is VerdictStatus.CORRECT for rollout in judged]),
+            correct_share=mean([rollout.verdict.status is correct for rollout in judged]),
             uniform_group_share=mean([group.is_uniform for group in groups]),
             completion_tokens=sum(lengths),
             completion_tokens_mean=mean(lengths),
             completion_tokens_max=float(max(lengths)) if lengths else math.nan,
             truncated_share=mean([rollout.completion.is_truncated for rollout in judged]),
-            trained_tokens=prompts + sum(path.num_tokens for path in paths),
+            trained_tokens=prompts + sum(rollout.completion.num_path_tokens for rollout in judged),
         )
 
     def row(self) -> dict[str, float]:

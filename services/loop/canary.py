@@ -70,12 +70,16 @@ class Canary:
     def learn(self, groups: Sequence[Group]) -> None:
         """Take the tokens of these groups' longest completions as the ones to score from now on."""
         found: list[Sample] = []
+        num_whole = 0
         for group in groups:
             room = min(MAX_TOKENS, self.max_model_tokens - 1 - len(group.prompt_token_ids))
             for rollout in group.rollouts:
                 number = min(room, _num_leading(rollout.completion))
                 if number > 1:  # one token would not make a mean
                     found.append((group.prompt_token_ids, rollout.completion.token_ids[:number]))
+                    num_whole += number == MAX_TOKENS
+            if num_whole >= MAX_COMPLETIONS:
+                break  # none of a large batch's other completions would be scored further
         longest = heapq.nlargest(MAX_COMPLETIONS, found, key=lambda sample: len(sample[1]))
         self._samples = tuple(longest) or self._samples
 

@@ -31,7 +31,7 @@ from rayzero.services.loop.group_runner import GroupRunner
 from rayzero.services.loop.observers import Observer, Saver
 from rayzero.services.loop.side_task import SideTask
 from rayzero.services.loop.stall import stalled
-from rayzero.services.loop.update_row import update_row, watch_update
+from rayzero.services.loop.update_row import Row, batch_row, update_row, watch_update
 from rayzero.services.loop.weight_sync import SyncReport, WeightSync
 from rayzero.services.schema.causes import DropReason
 from rayzero.services.schema.config.recipe import Recipe
@@ -220,9 +220,10 @@ class Controller:
 
     async def _update(self, groups: list[Group], waited: float) -> None:
         """One batch: update, sync, and what follows."""
-        started = self.clock()
-        version = self.buffer.version + 1
+        started, version = self.clock(), self.buffer.version + 1
         self._is_updating = True
+        # In a thread: of a large batch it would hold up the loop, and every engine that is done meanwhile.
+        described = asyncio.get_running_loop().run_in_executor(None, batch_row, groups)
         async with self._weights:
             await self._saving.finish()
             async with self._gpu.learner():
@@ -232,33 +233,32 @@ class Controller:
             if self.recipe.evaluation.on_new_weights == "wait":
                 # Not where no engine serves: the evaluation then waits for one, and that one for these weights.
                 await self._evaluating.wait_while(self.rollouts.serving)
-            held = self.clock()
-            timings = {"wait_s": started - waited, "update_s": updated - started, "hold_s": held - updated}
+            held_s = self.clock() - updated
+            # Not after the lock: a worker that joins before the groups are retired would be given the version before.
+            figures = await described | {"wait_s": started - waited, "update_s": updated - started, "hold_s": held_s}
             try:
                 with self.activity(Phase.SYNC):
                     report = await self.sync.broadcast(version)
             except RayzeroError:
-                self._book_unserved(groups, result, timings)
+                self._book_unserved(groups, figures, result)
                 raise
-        await self._finish(groups, result, report, timings)
+        await self._finish(groups, figures, result, report)
 
-    def _book_unserved(self, groups: list[Group], result: UpdateResult, timings: dict[str, float]) -> None:
+    def _book_unserved(self, groups: list[Group], figures: Row, result: UpdateResult) -> None:
         """An update that no engine holds, for the run ends here: made all the same, and saved with the others."""
-        row = update_row(groups, result, SyncReport.unsent(result.policy_version), timings, self.buffer)
+        row = update_row(groups, figures, result, SyncReport.unsent(result.policy_version), self.buffer)
         self.buffer.retire(groups, result.policy_version)
         self._is_updating = False
         for observer in self.observers:
             observer.on_update(row, with_kl(groups, result.rollout_kl))
 
-    async def _finish(
-        self, groups: list[Group], result: UpdateResult, report: SyncReport, timings: dict[str, float]
-    ) -> None:
+    async def _finish(self, groups: list[Group], figures: Row, result: UpdateResult, report: SyncReport) -> None:
         """What follows an update whose weights are served: record, retire, evaluate, save."""
         version = result.policy_version
         self._last_progress_s = self.clock()
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.num_samples += sum(len(group.rollouts) for group in groups)
-        row = update_row(groups, result, report, timings, self.buffer)
+        row = update_row(groups, figures, result, report, self.buffer)
         halt = watch_update(row, groups, report, self._admission.lengths, self.sync.canary, self.recipe)
         last = version == self.recipe.training.num_updates
         evaluate = self.recipe.evaluates_at(version)

@@ -35,6 +35,10 @@ class GroupState(StrEnum):
     TRAINING = "training"
 
 
+_READY = GroupState.READY
+"""An enumeration's member takes longer to look up than to compare, and every step of every group asks for it."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One live group."""
@@ -104,13 +108,13 @@ class GroupBuffer:
 
     def move(self, entry: Entry, state: GroupState, holder: str = "") -> None:
         """Note that a group went one step on (or back, after a failure), and who has it now."""
+        if entry.state is _READY:
+            self._no_longer_ready(entry)
         entry.state, entry.holder, entry.since_s = state, holder, self.clock()
-        if state is GroupState.READY:
+        if state is _READY:
             self._ready[entry.group_id] = entry
             self._ready_until[self._deadline(entry)] += 1
             self.notify()
-        else:
-            self._no_longer_ready(entry)
 
     def commit(self, entry: Entry, group: Group) -> None:
         """A group is scored: ready for the learner."""

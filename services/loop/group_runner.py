@@ -71,8 +71,10 @@ class GroupRunner:
             prompt=request.prompt,
             prompt_token_ids=made.prompt_token_ids,
             rollouts=tuple(
-                Rollout(completion=completion, verdict=verdict)
-                for completion, verdict in zip(made.completions, verdicts, strict=True)
+                [
+                    Rollout(completion=completion, verdict=verdict)
+                    for completion, verdict in zip(made.completions, verdicts, strict=True)
+                ]
             ),
             worker=made.worker,
             prompt_routed_experts=made.prompt_routed_experts,
@@ -142,7 +144,9 @@ class GroupRunner:
     ) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
-        completions = tuple(_without_routing(each) for each in made.completions)
+        completions = made.completions
+        if made.prompt_routed_experts is not None or any([c.routed_experts is not None for c in completions]):
+            completions = tuple(_without_routing(each) for each in completions)
         for attempt in range(1, self.max_attempts + 1):
             try:
                 async with self.rewards.lease(self.lease_deadline_s, priority=priority) as slot:
@@ -154,7 +158,7 @@ class GroupRunner:
                 failure = error
                 logger.warning("group %d: scoring failed (attempt %d): %s", request.group_id, attempt, error)
                 continue
-            if not any(verdict.is_error for verdict in verdicts):
+            if not any([verdict.is_error for verdict in verdicts]):
                 break
         if not verdicts:
             raise WorkerError(f"scoring failed {self.max_attempts} times; the last cause: {failure}")

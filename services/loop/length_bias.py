@@ -50,9 +50,12 @@ class LengthBias:
 
     def on_update(self, groups: Sequence[Group]) -> tuple[dict[str, float], list[str]]:
         """The figures after an update of `groups`, and a warning the first time that they lean far."""
-        lengths = [(rollout.completion.num_sampled, True) for group in groups for rollout in group.judged]
+        lengths: list[Length] = []
         for group in groups:
-            self.on_limit(group)
+            judged = group.judged
+            lengths += [(rollout.completion.num_sampled, True) for rollout in judged]
+            if len(judged) < len(group.rollouts):
+                self.on_limit(group)
         self._trained.append(lengths)
         self._dropped.append(self._open)
         self._open = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rayzero.services.loop.batch_metrics import BatchFigures
@@ -17,23 +17,32 @@ from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RunHalted
 from rayzero.services.schema.messages import Group, UpdateResult
 
+Row = dict[str, Any]
+"""A line of metrics.jsonl, or a part of one."""
+
+
+def batch_row(groups: Sequence[Group]) -> Row:
+    """The part of an update's row that its groups alone say; touches nothing else, so that a thread may make it."""
+    return BatchFigures.of(groups).row() | episode_figures(groups)
+
 
 def update_row(
     groups: Sequence[Group],
+    figures: Row,
     result: UpdateResult,
     report: SyncReport,
-    timings: Mapping[str, float],
     buffer: GroupBuffer,
-) -> dict[str, Any]:
-    """The row of the update that made `result` of `groups`; `buffer` has not retired them yet."""
+) -> Row:
+    """The row of the update that made `result` of `groups`; `buffer` has not retired them yet.
+
+    `figures`: the `batch_row` of the groups, and the seconds that were waited, updated and held.
+    """
     version = result.policy_version
-    staleness = [version - 1 - group.oldest_version for group in groups]
+    staleness = [version - 1 - buffer.entries[group.group_id].oldest_version for group in groups]
     return {
         "update": version,
-        **BatchFigures.of(groups).row(),
-        **episode_figures(groups),
+        **figures,
         **result.metrics,
-        **timings,
         "sync_s": report.seconds,
         "sync_pause_s": report.pause_s,
         "sync_bytes": report.num_bytes,
@@ -50,7 +59,7 @@ def update_row(
 
 
 def watch_update(
-    row: dict[str, Any],
+    row: Row,
     groups: Sequence[Group],
     report: SyncReport,
     lengths: LengthBias,

@@ -37,6 +37,7 @@ from rayzero.services.observe.time_left import TimeLeft
 from rayzero.services.run.end_notice import told_at_end
 from rayzero.services.run.first_lines import first_lines_shown
 from rayzero.services.run.fleets import runner_of, starts
+from rayzero.services.run.garbage import collected_seldom
 from rayzero.services.run.interrupts import answer_signals
 from rayzero.services.run.placement import Placement
 from rayzero.services.run.precision import settled
@@ -154,7 +155,8 @@ class _Run:
                     beside = (progress.watch(), *((self.sidecar(RunControl(controller)),) if self.sidecar else ()))
                     shown = first_lines_shown(recipe, self.directory.logs, self._show)
                     async with accompanied(*beside), self._until_time_is_up(controller), shown:
-                        await controller.run()
+                        with collected_seldom():
+                            await controller.run()
         except asyncio.CancelledError:
             after = "; the same command goes on from the last checkpoint" if self.directory.has_checkpoint() else ""
             console.print(f"interrupted; nothing is left running{after}", style="yellow")

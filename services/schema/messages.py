@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the reward tools start in a blink: they handle no arrays an
 
 FinishReason = Literal["stop", "length", "abort"]
 
+_OUT_OF_TOKENS = (EpisodeEnd.MAX_TOKENS, EpisodeEnd.CONTEXT)
 EQUAL_WITHIN = 1e-8
 """Rewards nearer than this are equal: sums of the same scores differ by rounding."""
 
@@ -147,6 +148,13 @@ class Completion:
         return (self, *(branch.completion for branch in self.branches))
 
     @property
+    def num_path_tokens(self) -> int:
+        """Tokens of all paths, those of an episode's environment among them."""
+        if not self.branches:
+            return len(self.token_ids)
+        return sum(len(path.token_ids) for path in self.paths)
+
+    @property
     def num_sampled(self) -> int:
         """Sampled tokens of all paths: those that are trained."""
         if self.is_sampled is None and not self.branches:  # nearly always, and asked for every completion of a run
@@ -156,7 +164,7 @@ class Completion:
     @property
     def is_truncated(self) -> bool:
         """It ran out of tokens, of a turn's, the episode's or the model's window."""
-        return self.finish_reason == "length" or self.end in (EpisodeEnd.MAX_TOKENS, EpisodeEnd.CONTEXT)
+        return self.finish_reason == "length" or (self.end is not None and self.end in _OUT_OF_TOKENS)
 
     @property
     def oldest_version(self) -> int:
@@ -216,6 +224,9 @@ class VerdictStatus(StrEnum):
     ERROR = "error"
 
 
+_ERROR = VerdictStatus.ERROR
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What a rubric says of one completion. Made by rewards; read by the buffer, the learner and the viewer.
@@ -243,7 +254,7 @@ class Verdict:
     @property
     def is_error(self) -> bool:
         """No verdict was reached: it counts neither for nor against, and nothing is trained on it."""
-        return self.status is VerdictStatus.ERROR or not math.isfinite(self.reward)
+        return self.status is _ERROR or not math.isfinite(self.reward)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,7 +287,9 @@ class Group:
     @property
     def judged(self) -> tuple[Rollout, ...]:
         """Those with a verdict."""
-        return tuple([rollout for rollout in self.rollouts if not rollout.verdict.is_error])
+        rollouts = self.rollouts
+        # Asked several times for every rollout of a run: with no property between.
+        return tuple([r for r in rollouts if r.verdict.status is not _ERROR and math.isfinite(r.verdict.reward)])
 
     @property
     def is_uniform(self) -> bool:
