@@ -207,9 +207,12 @@ class Learner:
         return record, neutral
 
     def _watch(self, record: StepRecord, batch: Batch, neutral: NDArray[np.int64], scores: Scores) -> None:
-        """Score completions that give no gradient, drawn at random up to `watch.sample_tokens`: what is said of all
-        tokens must not be said of the others alone."""
-        drawn = np.random.default_rng((self.policy_version, len(neutral))).permutation(neutral)
+        """Score completions that give no gradient, up to `watch.sample_tokens`: what is said of all tokens must not be
+        said of the others alone. Groups are drawn at random, and one after the other: each prompt costs once."""
+        chance = np.random.default_rng((self.policy_version, len(neutral)))
+        drawn = chance.permutation(neutral)
+        groups, group = np.unique(batch.groups[drawn], return_inverse=True)
+        drawn = drawn[np.argsort(chance.permutation(len(groups))[group], kind="stable")]
         before = np.cumsum(batch.lengths[drawn]) - batch.lengths[drawn]
         chosen = [batch.samples[row] for row in drawn[before < self.settings.watch.sample_tokens]]
         with torch.no_grad():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 
 _SIZES = {"cpu": 2048, "cuda": 8192}
+_SMALL, _SLOW_FLOPS = 256, 5e9
+"""A processor that has no bf16 products makes them so slowly that those of the full size take ten minutes."""
 _COPY_BYTES = 2**28
 
 
@@ -57,7 +59,11 @@ def best_seconds(work: Callable[[], object], device: str, repeats: int = 5) -> f
 
 
 def _gemm(dtype: torch.dtype, device: str) -> float:
-    size = _SIZES[device]
+    small = _product_rate(_SMALL, dtype, device)
+    return small if small < _SLOW_FLOPS else _product_rate(_SIZES[device], dtype, device)
+
+
+def _product_rate(size: int, dtype: torch.dtype, device: str) -> float:
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / best_seconds(lambda: a @ b, device)
 

@@ -216,7 +216,7 @@ class WatchSettings(Section):
     min_tokens: int = Field(default=512, ge=1)
     """With fewer tokens to compare, the KL warns and does not stop: one token would decide. Smaller comparisons are put
     together, the newest first, until they have so many."""
-    sample_tokens: int = Field(default=512, ge=0)
+    sample_tokens: int = Field(default=128, ge=0)
     """KL, effective sample size and entropy speak of all tokens of a batch. Of the completions that give no gradient,
     which are not fed otherwise, so many tokens are scored for that at every optimizer step, forward only. 0: none; the
     figures then leave groups with equal rewards out."""
