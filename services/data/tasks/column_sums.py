@@ -28,7 +28,7 @@ def column_sums(num_prompts: int = 1000, split: Split = "train", seed: int = 0, 
         raise RecipeError(f"column_sums: {num_prompts} sums of numbers of {digits} digits are too many: raise digits")
     rng, seen = random.Random(f"column_sums {split} {seed}"), set[tuple[int, int]]()
     while len(seen) < num_prompts:
-        pair = _draw(rng, digits, split)
+        pair = draw_sum(rng, digits, split)
         if pair not in seen:
             seen.add(pair)
             yield {"prompt": f"{pair[0]}+{pair[1]}=", "answer": str(sum(pair))}
@@ -43,7 +43,7 @@ def column_sum_text(num_rows: int = 32000, careful_share: float = 0.3, seed: int
     rng = random.Random(f"column_sum_text {seed}")
     for _ in range(num_rows):
         careful = rng.random() < careful_share
-        pair = _draw(rng, digits, "train")
+        pair = draw_sum(rng, digits, "train")
         box = f"\\boxed{{{sum(pair)}}}"
         yield {
             "prompt": f"{pair[0]}+{pair[1]}=",
@@ -64,7 +64,7 @@ def columns(left: int, right: int) -> str:
     return ",".join(steps)
 
 
-def _draw(rng: random.Random, digits: int, split: Split) -> tuple[int, int]:
+def draw_sum(rng: random.Random, digits: int, split: Split) -> tuple[int, int]:
     """a+b and b+a stand on the same side: one is no test of the other."""
     low, high = 10 ** (digits - 1), 10**digits
     while True:

@@ -87,3 +87,15 @@ async def test_a_fleet_that_gives_up_fails_those_who_wait_and_those_who_come() -
     for each in (waiting, queue.acquire(5.0)):
         with pytest.raises(WorkerError, match="gone"):
             await each
+
+
+async def test_what_is_not_true_any_more_does_not_gather() -> None:
+    queue: LeaseQueue[Any] = LeaseQueue()
+    worker = slot("a", 4)
+    queue.offer(worker)
+    for _ in range(5000):
+        assert await acquired(queue) == "a"
+        queue.release(worker)
+    assert len(queue._free) <= 2 * 1024
+    assert [await acquired(queue) for _ in range(4)] == ["a"] * 4 and worker.in_flight == 4
+    assert await queue.acquire(0.0) is None

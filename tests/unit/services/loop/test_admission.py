@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from rayzero.services.loop.admission import Admission
+from rayzero.services.loop.admission import AT_ONCE, Admission
 from rayzero.services.loop.drops import Drops
 from rayzero.services.loop.group_buffer import GroupBuffer, GroupState
 from rayzero.services.schema.causes import DropReason
@@ -70,6 +70,18 @@ async def test_it_admits_as_many_as_the_staleness_bound_has_room_for() -> None:
     async with entrance.at_work():
         assert entrance.begun == [0, 1, 2, 3]
         assert entrance.buffer.num_free == 0
+
+
+async def test_a_large_batch_comes_in_by_slices_between_which_the_loop_goes_on() -> None:
+    entrance = Entrance(max_staleness=1, groups_per_update=100)
+    task = asyncio.create_task(entrance.admission.run())
+    await asyncio.sleep(0)
+    assert entrance.buffer.next_group_id == AT_ONCE
+    await entrance.settle()
+    assert entrance.begun == list(range(200)) and entrance.buffer.num_free == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await entrance.admission.cancel()
 
 
 async def test_no_more_are_admitted_than_the_run_still_needs() -> None:
