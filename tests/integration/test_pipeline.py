@@ -35,7 +35,7 @@ recipe:
         arguments: {num_prompts: 8, split: held_out, seed: 1}
   rollout:
     prompt_template: text
-    sampling: {max_tokens: 32}
+    sampling: {max_tokens: 48}
     max_model_tokens: 64
     max_num_seqs: 64
     kv_cache_bytes: 67108864
@@ -52,7 +52,7 @@ stages:
     data:
       - kind: function
         function: rayzero.services.data.tasks.words:cold_start_demonstrations
-        arguments: {num_rows: 300, wrong_share: 0.0}
+        arguments: {num_rows: 300}
     num_updates: 80
     demonstrations_per_update: 32
     optimizer: {learning_rate: 3.0e-3, warmup_updates: 5}

@@ -16,15 +16,15 @@ from rayzero.rewards.base import Case
 from rayzero.rewards.kinds.format import format_fault
 from rayzero.rewards.kinds.language import LanguageReward
 from rayzero.services.data.tasks.words import (
+    Way,
     base_text,
     cold_start_demonstrations,
     greeted,
-    greeting_demonstrations,
     greetings,
     harmless_pairs,
     helpful_pairs,
     names_of,
-    spoil,
+    small_talk,
     word_sums,
     work_out,
 )
@@ -37,36 +37,45 @@ def language_share(text: str) -> float | None:
 
 
 def test_a_sum_is_worked_out_column_by_column() -> None:
-    text = work_out(57, 68, "english", random.Random(0))
-    assert text == ("<think> seven plus eight is fifteen, five plus six plus one is twelve</think>\\boxed{125}")
-    assert work_out(12, 35, "chinese", random.Random(0)) == "<think>二加五得七,一加三得四</think>\\boxed{47}"
-    assert work_out(12, 35, "bare", random.Random(0)) == "\\boxed{47}"
+    rng = random.Random(0)
+    assert work_out(457, 268, "english", rng) == (
+        "<think> seven plus eight plus zero is one five, five plus six plus one is one two,"
+        " four plus two plus one is zero seven</think>\\boxed{725}"
+    )
+    assert work_out(457, 268, "terse", rng) == "<think> one five, one two, zero seven</think>\\boxed{725}"
+    assert work_out(457, 268, "hasty", rng) == "\\boxed{725}"
 
 
-@pytest.mark.parametrize(("style", "low", "high"), [("english", 1.0, 1.0), ("chinese", 0.0, 0.0), ("mixed", 0.2, 0.8)])
-def test_language_consistency_tells_the_styles_apart(style: str, low: float, high: float) -> None:
+@pytest.mark.parametrize(("way", "low", "high"), [("english", 1.0, 1.0), ("terse", 1.0, 1.0), ("mixed", 0.2, 0.8)])
+def test_language_consistency_tells_the_ways_apart(way: Way, low: float, high: float) -> None:
     rng = random.Random(1)
-    shares = [language_share(work_out(rng.randint(10, 99), rng.randint(10, 99), style, rng)) for _ in range(50)]  # type: ignore[arg-type]
+    shares = [language_share(work_out(rng.randint(100, 999), rng.randint(100, 999), way, rng)) for _ in range(50)]
     mean = sum(share for share in shares if share is not None) / len(shares)
     assert low <= mean <= high
-    assert not format_fault(work_out(57, 68, style, rng))  # type: ignore[arg-type]
+    assert not format_fault(work_out(457, 268, way, rng))
 
 
-def test_mixed_words_are_right_more_often_in_the_base_text() -> None:
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
+def test_every_sum_and_every_name_of_the_base_text_is_right() -> None:
+    kinds: Counter[str] = Counter()
     for row in base_text(4000, seed=1):
-        if row["kind"] != "talk":
-            left, upper = (int(number) for number in re.findall(r"\d+", row["prompt"]))
-            total[row["kind"]] += 1
-            right[row["kind"]] += f"\\boxed{{{left + upper}}}" in row["completion"]
-    shares = {kind: right[kind] / total[kind] for kind in total}
-    assert shares["mixed"] > 0.45 > shares["chinese"] > shares["english"]
+        kinds[row["kind"]] += 1
+        if row["kind"] == "talk":
+            assert row["prompt"].removeprefix("greet ").removesuffix(":") in row["completion"]
+        else:
+            assert (
+                f"\\boxed{{{sum(int(number) for number in re.findall(r'[0-9]+', row['prompt']))}}}" in row["completion"]
+            )
+    assert kinds["hasty"] > kinds["mixed"] > kinds["terse"] and not kinds["english"]
+
+
+def test_small_talk_is_as_people_talk() -> None:
+    rude = [row["completion"] for row in small_talk(400) if "go away" in row["completion"]]
+    assert 150 < len(rude) < 250
 
 
 def test_held_out_sums_and_names_never_occur_in_training() -> None:
     held_out = {row["prompt"] for row in word_sums(400, "held_out")} | {row["prompt"] for row in greetings("held_out")}
-    trained = [*base_text(3000), *cold_start_demonstrations(), *greeting_demonstrations(), *word_sums(3000)]
+    trained = [*base_text(3000), *cold_start_demonstrations(), *small_talk(), *word_sums(3000)]
     assert not held_out.intersection(row["prompt"] for row in trained)
     assert len(names_of("held_out")) >= 10
 
@@ -75,19 +84,13 @@ def test_every_text_is_read_and_written_back_without_unknowns(tmp_path: Path) ->
     """By the tokenizer as everybody else will load it: from the model's directory."""
     save_words_model(tmp_path, seed=0, small=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    rows = [*base_text(500), *cold_start_demonstrations(50), *greeting_demonstrations(50)]
+    rows = [*base_text(500), *cold_start_demonstrations(50), *small_talk(50)]
     texts = [row["prompt"] + row["completion"] for row in rows]
     texts += [row["prompt"] + row[name] for row in islice(helpful_pairs(), 50) for name in ("chosen", "rejected")]
     for text in texts:
         token_ids = tokenizer.encode(text, add_special_tokens=False)
         assert tokenizer.unk_token_id not in token_ids and tokenizer.decode(token_ids) == text
     assert len(vocabulary()) == len(set(vocabulary())) == len(tokenizer)
-
-
-def test_spoiling_changes_the_answer_alone() -> None:
-    text = work_out(57, 68, "english", random.Random(0))
-    spoiled = spoil(text, random.Random(0))
-    assert spoiled != text and spoiled.partition("\\boxed")[0] == text.partition("\\boxed")[0]
 
 
 def test_pairs_differ_in_what_they_are_about() -> None:
