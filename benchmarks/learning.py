@@ -36,7 +36,7 @@ class Claim(NamedTuple):
 
 CLAIMS: Mapping[str, Claim] = {
     "zero": Claim("r1_zero_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "format", "in format", "length")),
-    "r1": Claim("r1_tiny_cpu.yaml", ("greedy", "accuracy", "pass@4", "language", "length")),
+    "r1": Claim("r1_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "language", "length")),
     "demo": Claim("demo.yaml", ("greedy", "accuracy", "pass@8", "length")),
 }
 HEADS = {
@@ -59,6 +59,8 @@ def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
     if name not in CLAIMS:
         raise UsageError(f"rayzero bench learning {name}: there is no such claim; there are: {', '.join(CLAIMS)}")
     console = terminal()
+    page = root / "docs/benchmarks.md"
+    parts_of(page.read_text(encoding="utf-8"), name)  # before hours of training
     recipe = root / "deploy/recipes" / CLAIMS[name].recipe
     sweep = open_sweep(recipe, [f"seed={SEEDS}"], out or Path("runs") / f"learning-{name}", console)
     if code := sweep.run(jobs):
@@ -67,7 +69,6 @@ def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
     command = f"rayzero bench learning {name}"
     results = write_results(results_file(name, root), name, command, found["dtype"], found["content"], found["members"])
     shutil.copyfile(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
-    page = root / "docs/benchmarks.md"
     write_atomically(page, with_table(page.read_text(encoding="utf-8"), results))
     console.print(f"{results_file(name, root)}, {page}", soft_wrap=True, markup=False)
     return 0
@@ -84,11 +85,27 @@ def with_table(page: str, results: Mapping[str, Any]) -> str:
     Raises:
         RayzeroError: the marks are not there.
     """
-    mark = f"<!-- learning: {results['name']} -->\n"
-    parts = page.split(mark)
+    above, _, below = parts_of(page, results["name"])
+    return mark(results["name"]).join((above, table(results), below))
+
+
+def parts_of(page: str, name: str) -> tuple[str, str, str]:
+    """What stands above a claim's table, the table, and what stands below.
+
+    Raises:
+        RayzeroError: the marks are not there.
+    """
+    parts = page.split(mark(name))
     if len(parts) != 3:
-        raise RayzeroError(f"docs/benchmarks.md has no place for the table: write {mark.strip()} above and below it")
-    return mark.join((parts[0], table(results), parts[2]))
+        raise RayzeroError(
+            f"docs/benchmarks.md has no place for the table: write {mark(name).strip()} above and below it"
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def mark(name: str) -> str:
+    """The line above and below a claim's table."""
+    return f"<!-- learning: {name} -->\n"
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ class LeaseQueue(Generic[W]):
         if self.failure is not None:
             raise self.failure
         # Without a future and its timer, which cost more than all of this.
-        if not self._waiters and not self._priority and (slot := self._take()) is not None:
+        if not self._waiters and not self._priority and (slot := self._least_loaded()) is not None:
             return slot
         waiter: asyncio.Future[WorkerSlot[W]] = asyncio.get_running_loop().create_future()
         (self._priority if priority else self._waiters).append(waiter)
@@ -87,12 +87,12 @@ class LeaseQueue(Generic[W]):
             if self.failure is not None:
                 waiters.popleft().set_exception(self.failure)
                 continue
-            slot = self._take()
+            slot = self._least_loaded()
             if slot is None:
                 return
             waiters.popleft().set_result(slot)
 
-    def _take(self) -> WorkerSlot[W] | None:
+    def _least_loaded(self) -> WorkerSlot[W] | None:
         """A lease on the least loaded worker, where one has room."""
         while self._free:
             load, slot = heapq.heappop(self._free)

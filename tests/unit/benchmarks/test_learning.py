@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.learning import CLAIMS, results_file, run, table, with_table
+from benchmarks.learning import CLAIMS, parts_of, results_file, run, table, with_table
 from rayzero.services.schema.config.loader import read_document
 from rayzero.services.schema.errors import RayzeroError, UsageError
 
@@ -45,9 +45,22 @@ def test_a_page_without_a_place_for_it_is_refused() -> None:
         with_table("a", RESULTS)
 
 
+def test_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/benchmarks.md").write_text("no place\n", encoding="utf-8")
+    with pytest.raises(RayzeroError, match="learning: demo"):
+        run("demo", tmp_path / "runs", 1, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_what_nothing_is_claimed_of_is_refused() -> None:
     with pytest.raises(UsageError, match="there are: zero, r1, demo"):
         run("everything", None, 1)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_has_its_place_in_the_manual(name: str) -> None:
+    assert parts_of(PAGE.read_text(encoding="utf-8"), name)
 
 
 @pytest.mark.parametrize("name", MADE)
