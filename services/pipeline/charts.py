@@ -85,5 +85,7 @@ def _lines(axis: Any, name: str, curves: Mapping[str, Mapping[str, Any]]) -> Non
         if name in held_out:
             axis.plot(held_out["update"], held_out[name], "o", markersize=4, color=line.get_color())
     axis.set_xlabel("update")
-    axis.set_title(CURVES[name] + ": training, and held-out as dots")
+    # Beside each other three titles are wider than the figure: in two lines, and of dots only where there are some.
+    dots = any(name in (curve.get(HELD_OUT) or {}) for curve in curves.values())
+    axis.set_title(CURVES[name] + "\ntraining batches" + (", held-out as dots" if dots else ""), fontsize=10)
     axis.legend(fontsize=7)

@@ -34,7 +34,7 @@ stages:
     num_prompts: 6
     prompts_per_shard: 4
     num_completions: 2
-    mix: [{kind: function, name: talk, function: "rayzero.services.data.tasks.words:greeting_demonstrations"}]
+    mix: [{kind: function, name: talk, function: "rayzero.services.data.tasks.words:small_talk"}]
     mix_share: 0.25
 """
 
