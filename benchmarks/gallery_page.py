@@ -145,15 +145,23 @@ def _table(figures: Mapping[str, float]) -> list[list[str]]:
     names = list(dict.fromkeys(name.partition(" ")[2] for name in figures))
     rows = [["held-out prompts", *heads]]
     for name in names:
-        label = "tokens a completion" if name == "length" else f"{name}, %"
+        source, _, figure = name.rpartition(" ")
+        label = f"{source} tokens a completion".lstrip() if figure == "length" else f"{name}, %"
         found = [figures.get(f"{head} {name}") for head in heads]
         rows.append([label, *(cell(name, [] if value is None else [value]) for value in found)])
     return rows
 
 
 def _gain(member: Mapping[str, Any]) -> str:
-    values = [value for name, value in member["figures"].items() if name.endswith(" accuracy")]
-    return " → ".join(f"{value:.0%}" for value in (values[0], values[-1])) if values else "–"
+    """Of a pipeline's many models the best, by name; of several sources what is said of all of them."""
+    accuracies = {name: value for name, value in member["figures"].items() if name.endswith(" accuracy")}
+    if not accuracies:
+        return "–"
+    figure = next(iter(accuracies)).partition(" ")[2]
+    values = {name.partition(" ")[0]: value for name, value in accuracies.items() if name.partition(" ")[2] == figure}
+    first, *later = values
+    best = max(later, key=values.__getitem__) if later else first
+    return f"{values[first]:.0%} → {values[best]:.0%}" + (f" ({best})" if len(later) > 1 else "")
 
 
 def _minutes(results: Mapping[str, Any]) -> str:

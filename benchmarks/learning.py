@@ -36,7 +36,10 @@ class Claim(NamedTuple):
 
 CLAIMS: Mapping[str, Claim] = {
     "zero": Claim("r1_zero_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "format", "in format", "length")),
-    "r1": Claim("r1_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "language", "length")),
+    "r1": Claim(
+        "r1_tiny_cpu.yaml",
+        ("sums greedy", "sums accuracy", "sums pass@16", "sums language", "sums length", "talk accuracy"),
+    ),
     "demo": Claim("demo.yaml", ("greedy", "accuracy", "pass@8", "length")),
 }
 HEADS = {
@@ -114,7 +117,7 @@ def table(results: Mapping[str, Any]) -> str:
     names = list(dict.fromkeys(name for member in members for name in member["figures"]))
     measured = dict.fromkeys(name.partition(" ")[0] for name in names)
     wanted = [figure for figure in CLAIMS[results["name"]].figures if any(_is(name, figure) for name in names)]
-    rows = [["", *(HEADS.get(figure, f"{figure}, %") for figure in wanted)]]
+    rows = [["", *(_head(figure) for figure in wanted)]]
     for who in measured:
         rows.append([who, *(cell(figure, _values(members, f"{who} {figure}")) for figure in wanted)])
     minutes = ", ".join(f"{member['seconds'] / 60:.0f}" for member in members)
@@ -125,6 +128,15 @@ def table(results: Mapping[str, Any]) -> str:
         + "\n".join(markdown(rows))
         + "\n"
     )
+
+
+def _head(figure: str) -> str:
+    """A column's, with its source where there are several."""
+    if figure in HEADS:
+        return HEADS[figure]
+    source, _, name = figure.rpartition(" ")
+    head = HEADS.get(name, f"{name}, %")
+    return f"{source}: {head}" if source else head
 
 
 def _is(name: str, figure: str) -> bool:

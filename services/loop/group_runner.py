@@ -144,9 +144,7 @@ class GroupRunner:
     ) -> tuple[Verdict, ...]:
         verdicts: tuple[Verdict, ...] = ()
         failure: Exception | None = None
-        completions = made.completions
-        if made.prompt_routed_experts is not None or any([c.routed_experts is not None for c in completions]):
-            completions = tuple(_without_routing(each) for each in completions)
+        completions = tuple([_without_routing(each) for each in made.completions])
         for attempt in range(1, self.max_attempts + 1):
             try:
                 async with self.rewards.lease(self.lease_deadline_s, priority=priority) as slot:

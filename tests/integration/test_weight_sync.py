@@ -54,6 +54,7 @@ class Pair:
         self.engine = RolloutEngine("rollout-0", spec, deadline_s=DEADLINE_S)
         self.policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         self.first = copy.deepcopy(self.policy)
+        self.chance = torch.Generator().manual_seed(0)
         self.sender = WeightSender(
             self.policy.dtype,
             deadline_s=DEADLINE_S,
@@ -96,15 +97,15 @@ class Pair:
     def perturb(self, share: float = 1.0) -> None:
         """Change so many of the weights."""
         for parameter in self.policy.parameters():
-            changed = torch.rand(parameter.shape) < share
-            noise = torch.randn_like(parameter) * changed
+            changed = torch.rand(parameter.shape, generator=self.chance) < share
+            noise = torch.randn(parameter.shape, generator=self.chance).to(parameter.dtype) * changed
             parameter.add_(noise, alpha=0.3 * float(parameter.float().std() or 0.1) / share**0.5)
 
     @torch.no_grad()
     def train(self, adapters: Policy) -> None:
         """Give the adapters other values, and `policy` the weights that a checkpoint would have with them."""
         for _, factor in adapters.named_parameters():
-            factor.copy_(0.12 * torch.randn_like(factor))
+            factor.copy_(0.12 * torch.randn(factor.shape, generator=self.chance))
         self.policy.load_state_dict(dict(adapters.named_weights()), strict=False)
 
     @torch.no_grad()
@@ -158,7 +159,7 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest_asyncio.fixture(loop_scope="module")
 async def pair(served: Pair) -> Pair:
     """With the first weights again: what all tests changed would add up to what bf16 rounds too coarsely."""
-    torch.manual_seed(0)
+    served.chance.manual_seed(0)
     served.policy = copy.deepcopy(served.first)
     await served.sync()
     return served

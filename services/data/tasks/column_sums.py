@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from rayzero.services.data.tasks.numbers import Row, Split, split_of
+from rayzero.services.data.tasks.numbers import Row, Split, columns_of, split_of
 from rayzero.services.schema.errors import RecipeError
 
 MAX_DIGITS = 18
@@ -55,13 +55,9 @@ def column_sum_text(num_rows: int = 32000, careful_share: float = 0.3, seed: int
 def columns(left: int, right: int) -> str:
     """Column addition: `457+268` gives `7+8+0=15,5+6+1=12,4+2+1=07`. Totals have two digits each, so that every digit
     of a thought has its place: without it no small model learnt this in so few rows."""
-    steps, carry = [], 0
-    width = max(len(str(left)), len(str(right)))
-    for upper, lower in zip(reversed(f"{left:0{width}d}"), reversed(f"{right:0{width}d}"), strict=True):
-        total = int(upper) + int(lower) + carry
-        steps.append(f"{upper}+{lower}+{carry}={total:02d}")
-        carry = total // 10
-    return ",".join(steps)
+    return ",".join(
+        f"{upper}+{lower}+{carry}={upper + lower + carry:02d}" for upper, lower, carry in columns_of(left, right)
+    )
 
 
 def draw_sum(rng: random.Random, digits: int, split: Split) -> tuple[int, int]:

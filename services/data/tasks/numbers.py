@@ -76,13 +76,17 @@ def addition_demonstrations(
 
 def work_out_sum(left: int, right: int) -> str:
     """Column addition as the tiny model writes it: `57+68=` gives `<think>7+8+0=15,5+6+1=12</think>\\boxed{125}`."""
-    steps, carry = [], 0
-    width = max(len(str(left)), len(str(right)))
-    for upper, lower in zip(reversed(f"{left:0{width}d}"), reversed(f"{right:0{width}d}"), strict=True):
-        total = int(upper) + int(lower) + carry
-        steps.append(f"{upper}+{lower}+{carry}={total}")
-        carry = total // 10
+    steps = [f"{upper}+{lower}+{carry}={upper + lower + carry}" for upper, lower, carry in columns_of(left, right)]
     return f"<think>{','.join(steps)}</think>\\boxed{{{left + right}}}"
+
+
+def columns_of(left: int, right: int) -> Iterator[tuple[int, int, int]]:
+    """The terms of every column of a sum, lowest first: a digit of each number, and what is carried over."""
+    carry = 0
+    for _ in range(len(str(max(left, right)))):
+        upper, lower = left % 10, right % 10
+        yield upper, lower, carry
+        left, right, carry = left // 10, right // 10, (upper + lower + carry) // 10
 
 
 def damage_sum(completion: str, rng: random.Random) -> str:

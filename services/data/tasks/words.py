@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from rayzero.services.data.tasks.column_sums import column_sums, draw_sum
-from rayzero.services.data.tasks.numbers import Row, Split, split_of
+from rayzero.services.data.tasks.numbers import Row, Split, columns_of, split_of
 
 Way = Literal["hasty", "terse", "mixed", "english"]
 """To answer a sum: at once; from the columns' totals, in English; all of it spelt out, in both languages at once or in
@@ -111,12 +111,10 @@ def work_out(left: int, right: int, way: Way, rng: random.Random) -> str:
     box = f"\\boxed{{{left + right}}}"
     if way == "hasty":
         return box
-    columns, carry = [], 0
-    for upper, lower in zip(reversed(str(left)), reversed(str(right)), strict=True):
-        terms = (int(upper), int(lower), carry)
-        total = sum(terms)
-        carry = total // 10
-        said = _word(carry, way, rng) + _word(total % 10, way, rng)
+    columns = []
+    for terms in columns_of(left, right):
+        tens, ones = divmod(sum(terms), 10)
+        said = _word(tens, way, rng) + _word(ones, way, rng)
         columns.append(said if way == "terse" else _terms(terms, way, rng) + _pick(IS, way, rng) + said)
     return f"<think>{','.join(columns)}</think>{box}"
 

@@ -36,6 +36,16 @@ def test_a_run_shows_curve_figures_machine_seed_time_and_command() -> None:
     assert "rollouts/a.html" not in page("a", CPU, results(), False)
 
 
+def test_a_pipelines_gain_is_of_all_sources_and_names_its_best_model() -> None:
+    accuracies = {"base": (0.27, 0.28), "r1": (0.92, 0.66), "small": (0.48, 0.42)}
+    figures = {
+        f"{m} {s} accuracy": v for m, pair in accuracies.items() for s, v in zip(("all", "talk"), pair, strict=True)
+    }
+    found = results(figures=figures | {"base all length": 15.6, "r1 all length": 31.7, "small all length": 31.5})
+    assert "27% → 92% (r1)" in index({"a": CPU}, {"a": found})
+    assert "| all tokens a completion | 15.6 | 31.7 | 31.5 |" in page("a", CPU, found, False)
+
+
 def test_a_gpu_recipe_says_that_it_was_not_run() -> None:
     text = page("r1_g", GPU, None, False)
     assert "Not run" in text and "svg" not in text

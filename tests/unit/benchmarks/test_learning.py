@@ -63,6 +63,13 @@ def test_every_claim_has_its_place_in_the_manual(name: str) -> None:
     assert parts_of(PAGE.read_text(encoding="utf-8"), name)
 
 
+def test_what_is_claimed_of_r1_is_among_what_its_pipeline_measures() -> None:
+    results = json.loads((ROOT / "docs/results/r1_tiny_cpu.json").read_text(encoding="utf-8"))
+    head = table(results | {"name": "r1"}).splitlines()[2]
+    columns = ("sums: greedy, %", "sums: T = 1, %", "sums: pass@16, %", "sums: in English, %", "sums: tokens")
+    assert head == "|  | " + " | ".join((*columns, "talk: T = 1, %")) + " |"
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_the_manual_says_what_the_results_say(name: str) -> None:
     results = json.loads(results_file(name, ROOT).read_text(encoding="utf-8"))

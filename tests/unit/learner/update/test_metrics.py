@@ -72,6 +72,20 @@ def test_entropy_is_of_all_tokens(tiny_model: Path, sample_tokens: int) -> None:
     assert figures["entropy"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_groups_without_a_gradient_are_watched_one_after_the_other(tiny_model: Path) -> None:
+    """Of completions from all groups every prompt would have to be fed."""
+    groups = [replace(uniform_groups()[0], group_id=number) for number in range(6)]
+    size = sum(rollout.completion.num_tokens for rollout in groups[0].rollouts)
+    learner = make_learner(tiny_model, watch=LENIENT | {"sample_tokens": 2 * size})
+    watched = []
+    pack = learner._pack
+    learner._pack = lambda samples: watched.append(samples) or pack(samples)  # type: ignore[method-assign]
+    figures = learner.update(groups, 1).metrics
+    (chosen,) = [samples for samples in watched if samples]
+    assert figures["scored_tokens"] == 2 * size
+    assert len({sample.group for sample in chosen}) == 2
+
+
 def test_a_batch_without_a_gradient_moves_no_weight(tiny_model: Path) -> None:
     """Adam's moments of the updates before would move them by themselves."""
     learner = make_learner(tiny_model, optimizer={"learning_rate": 1e-2, "weight_decay": 0.1})

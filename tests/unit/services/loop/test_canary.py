@@ -36,8 +36,9 @@ def test_the_longest_completions_are_scored_as_far_as_it_pays() -> None:
     assert tokens(canary) == [7, 5, 2]
     canary.learn([group(*[500] * 20)])
     assert tokens(canary) == [MAX_TOKENS] * MAX_COMPLETIONS and canary.num_tokens == 512
-    canary.learn([group(7, 99), group(*[70] * 8), group(*[500] * 20)])
-    assert tokens(canary) == [MAX_TOKENS] * MAX_COMPLETIONS, "whether or not the last group was looked at"
+    never_looked_at = replace(group(500), rollouts=None)  # type: ignore[arg-type]
+    canary.learn([group(7, 99), group(*[70] * 8), never_looked_at])
+    assert tokens(canary) == [MAX_TOKENS] * MAX_COMPLETIONS
     canary.learn([group(0, 1)])
     assert canary.num_tokens == 512, "nothing to learn from: the tokens before stay"
 
