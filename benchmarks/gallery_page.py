@@ -14,6 +14,19 @@ MADE = "<!-- Written by `make gallery` from docs/results: change it there. -->\n
 BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#length-blow-up")
 """Findings of a run whose curve would show what not to do: words say it, and nothing is drawn."""
 
+NOTES = {
+    "demo": (
+        "One seed, in float32. Three, and what bfloat16 and a trivial rule come to, are in "
+        "[the demo in two dtypes](../benchmarks.md#the-demo-in-two-dtypes)."
+    ),
+    "tiny_addition": (
+        "Four in five of the demonstrations that it starts from have one digit of the box spoilt, on purpose. Most of "
+        "what T = 1 gains takes that out again; the likeliest answer gains less. It shows the machinery at work in "
+        "minutes. What RL finds from right text alone is [R1-Zero in small](../benchmarks.md#r1-zero-in-small)."
+    ),
+}
+"""What a reader must know beside a recipe's curve."""
+
 
 def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None, has_rollouts: bool) -> str:
     """The page of one recipe: its raw content, and what is kept of its run."""
@@ -50,7 +63,8 @@ def index(recipes: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mappin
         "",
         "A page a recipe: its curve, time, machine, seed, some of its rollouts, and its command. Each run is",
         "of seed 0, the first that was made with the recipe as it is; the rollouts are those of the first held-out",
-        "prompts. One seed says little: [several](../guides/seeds.md) say whether a gain is one.",
+        "prompts. One seed says little: [several](../guides/seeds.md) say whether a gain is one. Accuracy is that of",
+        "answers drawn at T = 1, over all of a recipe's held-out prompts; of a pipeline's models the best is named.",
         "",
         head, line.replace("---:", "---"), *body,
         "",
@@ -101,6 +115,8 @@ def _measured(name: str, results: Mapping[str, Any], has_rollouts: bool) -> Iter
         yield f"- {finding['text']} ([what to do]({finding['page'].replace('docs/', '../')}))"
     if member.get("findings"):
         yield ""
+    if name in NOTES:
+        yield from (NOTES[name], "")
     yield from markdown(_table(member["figures"]))
     yield ""
     yield from markdown([

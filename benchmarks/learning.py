@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.longer_prompts import longer_figures
 from benchmarks.results import write_results
 from rayzero.services.bench.checkout import ROOT
 from rayzero.services.pipeline.report import markdown
@@ -32,22 +33,32 @@ class Claim(NamedTuple):
     recipe: str
     figures: tuple[str, ...]
     """The table's columns, where they were measured: as a pipeline's report calls them."""
+    longer: tuple[str, ...] = ()
+    """Of a run: changes to the recipe that make its held-out prompts longer than any that was trained on."""
 
 
 CLAIMS: Mapping[str, Claim] = {
     "zero": Claim("r1_zero_tiny_cpu.yaml", ("greedy", "accuracy", "pass@16", "format", "in format", "length")),
     "r1": Claim(
         "r1_tiny_cpu.yaml",
-        ("sums greedy", "sums accuracy", "sums pass@16", "sums language", "sums length", "talk accuracy"),
+        ("sums greedy", "sums accuracy", "sums pass@16", "sums english language", "sums length", "talk accuracy"),
     ),
-    "demo": Claim("demo.yaml", ("greedy", "accuracy", "pass@8", "length")),
+    "demo": Claim(
+        "demo.yaml",
+        ("greedy", "accuracy", "pass@8", "length", "longer greedy", "longer accuracy"),
+        (
+            "data.held_out=[{kind: function, function: 'rayzero.services.data.tasks.numbers:number_after', "
+            "arguments: {min_number: 10000, max_number: 99999, num_prompts: 128, split: held_out}}]",
+            "evaluation.num_prompts=128",
+        ),
+    ),
 }
 HEADS = {
     "greedy": "greedy, %",
     "accuracy": "T = 1, %",
     "format": "worked out, %",
     "in format": "T = 1 where worked out, %",
-    "language": "in English, %",
+    "english language": "in English where worked out, %",
     "length": "tokens",
 }
 
@@ -69,6 +80,10 @@ def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
     if code := sweep.run(jobs):
         return code
     found = json.loads((sweep.directory / "sweep.json").read_text(encoding="utf-8"))
+    if changes := CLAIMS[name].longer:
+        changes = (*changes, f"model.dtype={found['dtype']}")
+        for member, row in zip(sweep.members, found["members"], strict=True):
+            row["figures"] |= longer_figures(member.directory, recipe, changes)
     command = f"rayzero bench learning {name}"
     results = write_results(results_file(name, root), name, command, found["dtype"], found["content"], found["members"])
     shutil.copyfile(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
@@ -113,7 +128,7 @@ def mark(name: str) -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """How it was measured, and a row for every model or end of a run."""
-    members = results["members"]
+    members = [member | {"figures": _with_english(member["figures"])} for member in results["members"]]
     names = list(dict.fromkeys(name for member in members for name in member["figures"]))
     measured = dict.fromkeys(name.partition(" ")[0] for name in names)
     wanted = [figure for figure in CLAIMS[results["name"]].figures if any(_is(name, figure) for name in names)]
@@ -124,9 +139,8 @@ def table(results: Mapping[str, Any]) -> str:
     seeds = ", ".join(str(member["values"]["seed"]) for member in members)
     return (
         f"`{results['command']}`, {results['date']}, {results['machine']}, {results['dtype']}; seeds {seeds} took "
-        f"{minutes} minutes. A mean over the seeds ± half of its 95 % interval (Student's t), then each seed:\n\n"
-        + "\n".join(markdown(rows))
-        + "\n"
+        f"{minutes} minutes. A mean over the seeds ± half of its 95 % interval (Student's t, over the seeds alone), "
+        "then each seed:\n\n" + "\n".join(markdown(rows)) + "\n"
     )
 
 
@@ -134,9 +148,20 @@ def _head(figure: str) -> str:
     """A column's, with its source where there are several."""
     if figure in HEADS:
         return HEADS[figure]
-    source, _, name = figure.rpartition(" ")
+    source, _, name = figure.partition(" ") if " " in figure else ("", "", figure)
     head = HEADS.get(name, f"{name}, %")
     return f"{source}: {head}" if source else head
+
+
+def _with_english(figures: Mapping[str, float]) -> dict[str, float]:
+    """With the share of English words in worked-out answers: one given at once has no words, and counts as English."""
+    found = dict(figures)
+    for name, value in figures.items():
+        head, _, figure = name.rpartition(" ")
+        worked_out = figures.get(f"{head} format", 0.0)
+        if figure == "language" and worked_out > 0:
+            found[f"{head} english language"] = (value - (1 - worked_out)) / worked_out
+    return found
 
 
 def _is(name: str, figure: str) -> bool:

@@ -5,7 +5,8 @@ so little training. Those in English alone are terse: they name the columns' tot
 Those that spell the work out, which is what the model can learn, mix English and Chinese: a reward for right answers
 alone then makes languages mix. That is laid into the data, and stands for whatever made DeepSeek-R1-Zero mix them.
 
-Columns are those of services/data/tasks/numbers.py; train and held-out rows never share a question.
+Columns are those of services/data/tasks/numbers.py. Train and held-out rows of the policy never share a question; the
+pairs of the two reward models hold the names of both.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.gallery_page import drawing, index, needs_gpu, page
+from benchmarks.gallery import recipes_of
+from benchmarks.gallery_page import NOTES, drawing, index, needs_gpu, page
 
 CPU = {"name": "a", "description": "learns to use <think>"}
 GPU = {"name": "g", "description": "large", "stages": {"one": {"recipe": {"rollout": {"device": "cuda"}}}}}
@@ -34,6 +35,12 @@ def test_a_run_shows_curve_figures_machine_seed_time_and_command() -> None:
     ):  # fmt: skip
         assert part in text, part
     assert "rollouts/a.html" not in page("a", CPU, results(), False)
+
+
+def test_what_a_reader_must_know_stands_beside_the_curve() -> None:
+    assert set(NOTES) <= set(recipes_of())
+    assert NOTES["demo"] in page("demo", CPU, results(), False)
+    assert NOTES["demo"] not in page("a", CPU, results(), False)
 
 
 def test_a_pipelines_gain_is_of_all_sources_and_names_its_best_model() -> None:

@@ -66,8 +66,22 @@ def test_every_claim_has_its_place_in_the_manual(name: str) -> None:
 def test_what_is_claimed_of_r1_is_among_what_its_pipeline_measures() -> None:
     results = json.loads((ROOT / "docs/results/r1_tiny_cpu.json").read_text(encoding="utf-8"))
     head = table(results | {"name": "r1"}).splitlines()[2]
-    columns = ("sums: greedy, %", "sums: T = 1, %", "sums: pass@16, %", "sums: in English, %", "sums: tokens")
+    columns = (
+        "sums: greedy, %",
+        "sums: T = 1, %",
+        "sums: pass@16, %",
+        "sums: in English where worked out, %",
+        "sums: tokens",
+    )
     assert head == "|  | " + " | ".join((*columns, "talk: T = 1, %")) + " |"
+
+
+def test_an_answer_given_at_once_says_nothing_about_languages() -> None:
+    member = {"values": {"seed": "0"}, "seconds": 60.0}
+    # Four in ten are worked out, half of their words are English: .6 + .4 × .5 of the mean is no mixture's.
+    figures = {"base sums accuracy": 0.2, "base sums language": 0.8, "base sums format": 0.4}
+    lines = table(RESULTS | {"name": "r1", "members": [member | {"figures": figures}]}).splitlines()
+    assert lines[-1] == "| base | 20.0 | 50.0 |"
 
 
 @pytest.mark.parametrize("name", MADE)

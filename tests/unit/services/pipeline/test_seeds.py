@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rayzero.services.pipeline.seeds import join, over_runs, report_seeds
+from rayzero.services.pipeline.seeds import join, over_runs, report_seeds, student_95
 from rayzero.services.schema.errors import UsageError
 
 
@@ -25,6 +25,14 @@ def test_three_runs_have_students_interval() -> None:
     assert found["mean"] == pytest.approx(0.5) and found["se"] == pytest.approx(0.1 / math.sqrt(3))
     assert found["high"] - 0.5 == pytest.approx(4.30 * 0.1 / math.sqrt(3))
     assert math.isnan(over_runs([0.4])["high"])
+
+
+def test_student_s_t_falls_slowly_to_the_normal_s() -> None:
+    # Printed tables of t at .975.
+    assert student_95(2) == pytest.approx(4.303, abs=0.005)
+    assert student_95(10) == pytest.approx(2.228, abs=0.005)
+    assert student_95(30) == pytest.approx(2.042, abs=0.005)
+    assert student_95(10**6) == pytest.approx(1.960, abs=0.001)
 
 
 def test_a_figure_that_one_run_lacks_is_left_out() -> None:
