@@ -62,7 +62,7 @@ docs: setup  ## the manual as a site in site/: links and spelling checked, nothi
 	@scripts/setup docs
 	@$(BIN)/python scripts/reference.py
 	@git ls-files '*.md' | xargs $(BIN)/codespell
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "site/index.html"
 
 gallery: setup  ## the manual's gallery from docs/results; RECIPE=demo trains that recipe first

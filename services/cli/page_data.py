@@ -18,9 +18,9 @@ PHASES = {
     "finished": "finished",
     "live": "running",
     "stopped": "stopped; the same command goes on",
-    "failed": "ended with an error; the same command goes on from the last checkpoint",
+    "failed": "ended with an error",
     "unknown": "not running",
-    "killed": "killed; the same command goes on from the last checkpoint",
+    "killed": "killed",
 }
 Summaries = Sequence[Mapping[str, Any]]
 
@@ -61,7 +61,7 @@ def status_of(directory: RunDirectory, curves: Mapping[str, Any]) -> dict[str, A
     return {
         "run": recipe.get("name", directory.path.name),
         "description": recipe.get("description", ""),
-        "phase": PHASES[end["ended"]],
+        "phase": _phase(directory, end["ended"]),
         "update": last.get("update", 0),
         "num_updates": recipe["training"]["num_updates"],
         "figures": last,
@@ -89,3 +89,11 @@ def curves_of(directory: RunDirectory) -> dict[str, Any]:
     """A run's name and its rows."""
     rows, evaluations = (read_lines(directory.file(name)) for name in ("metrics.jsonl", "evaluations.jsonl"))
     return {"run": directory.path.name, "rows": rows, "evaluations": evaluations}
+
+
+def _phase(directory: RunDirectory, ended: str) -> str:
+    """How it ended, and of one that broke off what the same command does."""
+    if ended not in ("failed", "killed"):
+        return PHASES[ended]
+    goes_on = "goes on from the last checkpoint" if directory.has_checkpoint() else "begins anew: it had no checkpoint"
+    return f"{PHASES[ended]}; the same command {goes_on}"

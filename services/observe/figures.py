@@ -244,7 +244,9 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("truncated_share", "share", "Held-out completions that ran out of tokens.")
     yield Figure("num_errors", "completions", "Held-out completions without a verdict.")
     yield Figure("num_prompts", "prompts", "Held-out prompts that were asked.")
-    yield Figure("evaluation_s", "s", "The evaluation, the greedy one too: from its first request to its last verdict.")
+    yield Figure(
+        "evaluation_s", "seconds", "The evaluation, the greedy one too: from its first request to its last verdict."
+    )
     yield Figure("time_s", "Unix time", "When the evaluation was done.")
 
 

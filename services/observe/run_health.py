@@ -27,6 +27,8 @@ MOVED = 0.05
 """Rewards and shares nearer than this count as equal."""
 RARE = 0.02
 """Hardly any."""
+NO_STEP = 1e-9
+"""A learning rate below which no run moves: Adam changes a weight by the rate at most."""
 SAMPLED = ("accuracy", "reward_mean", "completion_tokens_mean", "truncated_share")
 """Of an evaluation: equal to the last digit where, with the same seeds, every completion is the same."""
 UNMOVED_KL = 1e-10
@@ -161,6 +163,9 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
     elif uniform > 0.8 and accuracy < 0.2:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
         yield Symptom(Level.YELLOW, text, "too-hard")
+    elif uniform > 0.8 and accuracy < 0.8 and not any(_entropy(rows)):
+        text = f"{uniform:.0%} of the groups have one reward throughout, though {accuracy:.0%} are right"
+        yield Symptom(Level.YELLOW, f"{text}: a prompt's completions are alike", "completions-of-a-prompt-are-alike")
     elif len(rows) >= 2 * WINDOW and _is_rare(rows):
         text = f"{accuracy:.1%} of the completions are right, as at the start: too hard"
         yield Symptom(Level.YELLOW, text, "too-hard")
@@ -190,6 +195,9 @@ def _unmoved(rows: Sequence[Row], evaluations: Sequence[Row]) -> Iterator[Sympto
     if len(gaps) >= 10 and max(map(abs, gaps)) < UNMOVED_KL:
         text = f"samples of older weights are within {UNMOVED_KL:g} nats of the newest (kl_rollout)"
         yield Symptom(Level.YELLOW, f"the policy does not move: {text}{with_rate}", "the-policy-does-not-move")
+    elif rates and len(rows) >= 3 and max(rates) < NO_STEP:
+        text = f"learning_rate is {max(rates):.1g} at most, which moves no weight"
+        yield Symptom(Level.YELLOW, f"the policy does not move: {text}", "the-policy-does-not-move")
 
 
 def _are_the_same(evaluations: Sequence[Row]) -> bool:
@@ -282,6 +290,8 @@ def _share(rows: Sequence[Row], name: str) -> float:
 def _mismatch(rows: Sequence[Row]) -> Iterator[Symptom]:
     warnings = rows[-1].get("warnings")
     learnt = rows[-1].get("grad_norm", 1.0)  # without a gradient the batch is what is warned of
+    if not learnt and any(found.topic == "no-reward-differs" for found in _rewards(rows)):
+        warnings = ()  # the same of all updates is found already
     for warning in warnings if isinstance(warnings, list | tuple) else ():
         yield Symptom(Level.YELLOW, str(warning), "engine-and-learner-disagree" if learnt else "no-reward-differs")
     if is_figure(rows[-1].get("nonfinite_logprobs")) and rows[-1]["nonfinite_logprobs"]:

@@ -58,6 +58,13 @@ def test_a_solved_task_is_no_fault() -> None:
         ({"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0}, "red", "no-reward-differs"),
         ({"reward_mean": 0.02, "train_accuracy": 0.02, "uniform_group_share": 0.9}, "yellow", "too-hard"),
         ({"train_accuracy": 0.01, "reward/accuracy": 0.01, "reward/form": 0.5}, "yellow", "too-hard"),
+        # Sampled too coldly: some prompts are right throughout, the others wrong throughout.
+        (
+            {"reward_mean": 0.6, "train_accuracy": 0.6, "uniform_group_share": 0.95, "entropy": 0.01},
+            "yellow",
+            "completions-of-a-prompt-are-alike",
+        ),
+        ({"learning_rate": 1e-12, "grad_norm": 0.5}, "yellow", "the-policy-does-not-move"),
         ({"reward_mean": lambda done: 0.8 - 0.7 * max(0.0, done - 0.5)}, "red", "the-reward-fell"),
         ({"entropy": lambda done: max(0.02, 1 - 2 * done), "train_accuracy": 0.4}, "red", "entropy-collapse"),
         ({"truncated_share": 0.2}, "yellow", "completions-are-cut-off"),
@@ -80,6 +87,11 @@ def test_what_is_wrong_is_named_and_has_its_advice(figures: dict[str, Any], leve
     assert health.level.value == max(found.values(), key=["green", "yellow", "red"].index), "as well as the worst"
     assert len(advice(topic)) > 40 and "`" not in advice(topic)
     assert health.plain()["findings"][0]["page"].startswith("docs/guides/debugging.md#")
+
+
+def test_what_is_found_of_all_updates_is_not_said_of_the_last_once_more() -> None:
+    equal = rows(reward_mean=0.0, reward_std=0.0, train_accuracy=0.0, grad_norm=0.0, warnings=("rewards are equal",))
+    assert [finding.topic for finding in examine(equal).findings] == ["no-reward-differs"]
 
 
 def test_held_out_accuracy_that_falls_under_a_rising_reward_is_a_hole_in_the_reward() -> None:
