@@ -9,6 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rayzero.learner.model.rounding import rounded
+
 
 def convert(directory: Path, dtype: str) -> None:
     """Write a model directory's floating-point weights anew in `dtype` (`float16`, say), file by file, in place."""
@@ -18,7 +20,10 @@ def convert(directory: Path, dtype: str) -> None:
             metadata = opened.metadata()
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         save_file(
-            {name: weight.to(wanted) if weight.is_floating_point() else weight for name, weight in weights.items()},
+            {
+                name: rounded(weight, wanted) if weight.is_floating_point() else weight
+                for name, weight in weights.items()
+            },
             file,
             metadata,
         )
