@@ -16,7 +16,7 @@ BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#
 
 NOTES = {
     "demo": (
-        "One seed, in float32. Three, and what bfloat16 and a trivial rule come to, are in "
+        "One seed, in float32. What bfloat16 and a trivial rule come to stands in "
         "[the demo in two dtypes](../benchmarks.md#the-demo-in-two-dtypes)."
     ),
     "tiny_addition": (

@@ -31,7 +31,6 @@ from rayzero.learner.model.pretrained import load_model, load_outline
 from rayzero.learner.model.rank_loading import ShardReader
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
-from rayzero.learner.model.rounding import rounded
 from rayzero.learner.model.routing_replay import Replay
 from rayzero.learner.model.saving import save_weights
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
@@ -275,10 +274,7 @@ class Policy:
                 # On the host where the optimizer is: nothing of it but the bf16 copy stays on the GPU.
                 where = "cpu" if self.compute.offload_optimizer else self.device
                 self.masters[name] = parameter.detach().to(where, copy=True)
-                # As after every step: weights that begin between two of bf16's must not all jump at the first.
-                parameter.data = rounded(parameter.data, self.dtype)
-            else:
-                parameter.data = parameter.data.to(self.dtype)
+            parameter.data = parameter.data.to(self.dtype)
 
     def _shard(self, scorer: TokenScorer, path: Path) -> None:
         """`path`: of the weights that are read now, where the model is without memory."""

@@ -3,9 +3,9 @@
 In bfloat16 the next weight after 0.1 is 0.0005 away. Rounded to the nearest, a policy that began on bfloat16's grid
 stays there until its updates add up to half of that; of what SmolLM2-135M learns in 24 updates at 2e-5 a quarter is
 left then. Here each weight has a threshold of its own between the two, the same for ever: where a tenth of the way is
-gone, a tenth of the weights has gone all of it. So a step is whole on average, what stands on the grid stays, and few
-bytes change from update to update. It is stochastic rounding (Gupta et al., https://arxiv.org/abs/1502.02551) with
-thresholds that are not drawn anew.
+gone, a tenth of the weights has gone all of it. So what was learnt is whole on average, and what stands on the grid
+stays. It is stochastic rounding (Gupta et al., https://arxiv.org/abs/1502.02551) with thresholds that are not drawn
+anew.
 """
 
 from __future__ import annotations

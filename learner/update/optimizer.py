@@ -12,7 +12,6 @@ from torch.distributed.tensor import DTensor
 
 from rayzero.learner.model.policy import Policy
 from rayzero.learner.model.ranks import full, shard_like
-from rayzero.learner.model.rounding import rounded
 from rayzero.learner.update.loss_scale import LossScale
 from rayzero.services.schema.config.learner import OptimizerSettings
 
@@ -94,7 +93,7 @@ class MasterOptimizer:
         self._adam.step()
         for _, parameter, master in self._pairs:
             if parameter is not master:
-                parameter.copy_(rounded(master, parameter.dtype))
+                parameter.copy_(master)
         self.zero_grad()
 
     def state_dict(self, keep: Callable[[Tensor], Any]) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class MasterOptimizer:
         for name, parameter, master in self._pairs:
             master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:
-                parameter.copy_(rounded(master, parameter.dtype))
+                parameter.copy_(master)
         if self.loss_scale.is_used:
             self.loss_scale.load_state_dict(state["loss_scale"])
         adam = dict(state["adam"])

@@ -45,7 +45,7 @@ def test_small_steps_are_whole_on_average_where_the_nearest_loses_them() -> None
 
 
 def test_a_weight_moves_once_on_its_way() -> None:
-    """Thresholds stay: between two updates few bytes change."""
+    """Thresholds stay: a model that was trained on differs where it moved."""
     before = in_bf16(torch.full((10_000,), 0.0625 + 0.4 * ULP))
     after = in_bf16(torch.full((10_000,), 0.0625 + 0.5 * ULP))
     assert (before != after).float().mean().item() == pytest.approx(0.1, abs=0.01)
