@@ -162,7 +162,9 @@ def _written_s(file: Path) -> float:
 def _last_words(directory: Path) -> str:
     if (directory / "summary.json").is_file():
         return "it has finished"
-    return "it was stopped, or has not begun; `rayzero train` with its recipe goes on from its last checkpoint"
+    there = RunDirectory(directory).has_checkpoint()
+    then = "goes on from its last checkpoint" if there else "begins it anew: it has no checkpoint"
+    return f"it was stopped, or has not begun; `rayzero train` with its recipe {then}"
 
 
 def _reason(response: httpx.Response) -> str:

@@ -69,6 +69,9 @@ def test_a_run_that_was_killed_left_no_word(directory: RunDirectory) -> None:
     directory.file("end.json").write_text(left)
     directory.release()
     assert status(directory)["phase"].startswith("killed") and status(directory)["health"]["level"] == "yellow"
+    assert status(directory)["phase"].endswith("begins anew: it had no checkpoint")
+    (directory.checkpoints / "update_000001").mkdir()
+    assert status(directory)["phase"].endswith("goes on from the last checkpoint")
     directory.file("end.json").write_text('{"ended": ["odd"]}')
     assert status(directory)["phase"] == "not running"
 
