@@ -9,10 +9,11 @@ goes on where it was interrupted, and makes table and figure again where all run
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from PIL import Image
 
 from benchmarks.longer_prompts import longer_figures
 from benchmarks.results import write_results
@@ -86,10 +87,16 @@ def run(name: str, out: Path | None, jobs: int, root: Path = ROOT) -> int:
             row["figures"] |= longer_figures(member.directory, recipe, changes)
     command = f"rayzero bench learning {name}"
     results = write_results(results_file(name, root), name, command, found["dtype"], found["content"], found["members"])
-    shutil.copyfile(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
+    keep_picture(sweep.directory / "sweep.png", root / f"docs/images/learning_{name}.png")
     write_atomically(page, with_table(page.read_text(encoding="utf-8"), results))
     console.print(f"{results_file(name, root)}, {page}", soft_wrap=True, markup=False)
     return 0
+
+
+def keep_picture(drawn: Path, kept: Path) -> None:
+    """A figure in few colours, for the repository: a third of the bytes, which every clone carries."""
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(128).save(kept, optimize=True)
 
 
 def results_file(name: str, root: Path = ROOT) -> Path:

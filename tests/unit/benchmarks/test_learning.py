@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from benchmarks.learning import CLAIMS, parts_of, results_file, run, table, with_table
+from benchmarks.learning import CLAIMS, keep_picture, parts_of, results_file, run, table, with_table
 from rayzero.services.schema.config.loader import read_document
 from rayzero.services.schema.errors import RayzeroError, UsageError
 
@@ -51,6 +53,17 @@ def test_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(RayzeroError, match="learning: demo"):
         run("demo", tmp_path / "runs", 1, tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_picture_is_kept_in_few_colours(tmp_path: Path) -> None:
+    """A figure that was kept as it was drawn took 270 kB of every clone."""
+    drawn, kept = tmp_path / "drawn.png", tmp_path / "kept.png"
+    noise = random.Random(0).randbytes(64 * 64 * 4)
+    Image.frombytes("RGBA", (64, 64), noise).save(drawn)
+    keep_picture(drawn, kept)
+    with Image.open(kept) as image:
+        assert image.size == (64, 64) and len(image.getcolors() or ()) in range(1, 129)
+    assert kept.stat().st_size < drawn.stat().st_size / 2
 
 
 def test_what_nothing_is_claimed_of_is_refused() -> None:

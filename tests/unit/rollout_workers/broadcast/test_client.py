@@ -71,7 +71,7 @@ async def test_hanging_phase_ends_at_the_deadline_and_says_who_and_what() -> Non
     begun = time.monotonic()
     with pytest.raises(DeadlineError, match=r"start_weight_update of the engine of rollout-3 not over after 0\.1 s"):
         await asyncio.to_thread(client(engine, 0.1).start_weight_update)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 async def test_client_is_vllms_protocol_by_its_methods() -> None:

