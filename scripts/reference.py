@@ -47,9 +47,32 @@ def prometheus() -> str:
     return f"""# Prometheus metrics
 
 A run answers at `/metrics`, and at `/sd` says where the metrics of its engines are. `run`, `component` and `instance`
-are labels of the target. The engines' own metrics are vLLM's.
+are labels of the target. The engines' own metrics are vLLM's. The last column says when to worry, and links the
+[alerts](alerts.md) that watch the metric, with what to do; [figures.md](figures.md) has the same figures in
+metrics.jsonl.
 
-{telemetry.reference()}"""
+{telemetry.reference(_worries())}"""
+
+
+def _worries() -> dict[str, str]:
+    """By Prometheus family: what metrics.jsonl says of the same figure, and the alerts that ask for it."""
+    from rayzero.services.observe import telemetry
+    from rayzero.services.observe.figures import UPDATE_FIGURES
+
+    families = {metric.name: metric.family for metric in telemetry.CATALOGUE}
+    gauges = {figure: families[gauge] for figure, gauge in telemetry.ROW_GAUGES.items()}
+    said = {gauges[figure.name]: figure.worry for figure in UPDATE_FIGURES if figure.name in gauges}
+    links: dict[str, list[str]] = {family: [] for family in families.values()}
+    for rule in _alert_rules():
+        for family, found in links.items():
+            if re.search(rf"\b{family}(_bucket|_sum|_count)?\b", rule["expr"]):
+                found.append(f"[{rule['alert']}](alerts.md#{rule['alert'].lower()})")
+    return {family: f"{said.get(family, '')} {', '.join(found)}".strip() for family, found in links.items()}
+
+
+def _alert_rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
 def commands() -> str:
@@ -149,9 +172,8 @@ def _causes() -> Iterator[str]:
 
 def alerts() -> str:
     """Every alert with what it means and what to do."""
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
     parts = ["# Alerts and runbooks", "", "From `deploy/prometheus/alerts.yml`. First look: `rayzero status`.", ""]
-    for rule in (rule for group in rules for rule in group["rules"] if "alert" in rule):
+    for rule in _alert_rules():
         notes = {name: " ".join(text.split()) for name, text in rule["annotations"].items()}
         summary = re.sub(r"\{\{[^}]*labels\.(\w+)[^}]*\}\}", r"*\1*", notes["summary"])
         parts += [

@@ -262,7 +262,8 @@ def grade(
     fallback: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where math answers stand without a box: answer_line, answer_tags, final_answer; again for several."
+            help="Where math answers stand without a box: answer_line, answer_tags, final_answer, hashes, last_number; "
+            "again for several."
         ),
     ] = None,
     answer: Annotated[

@@ -119,9 +119,9 @@ def _split_off(parts: Sequence[Examined], count: int | None, num_asked: int) -> 
     chosen = distinct[:count] if count else distinct[distinct < np.uint64(HELD_OUT_SHARE * 2**KEY_BITS)]
     if count is None and len(chosen) < num_asked:
         raise RecipeError(
-            f"data.train holds {len(distinct)} different prompts, of which {len(chosen)} are held out (a tenth, by "
-            f"their text alone), and evaluation.num_prompts asks for {num_asked}: lower it, say in data.num_held_out "
-            "how many are held out, in this run and in all that are compared with it, or name data.held_out"
+            f"evaluation.num_prompts is {num_asked}, and {len(chosen)} prompts are held out: a tenth, chosen by their "
+            f"text, of the {len(distinct)} in data.train. Set evaluation.num_prompts to {len(chosen)} or less, or set "
+            f"data.num_held_out to {num_asked} or more, or give a file of held-out prompts in data.held_out"
         )
     if len(distinct) <= len(chosen):
         raise RecipeError(

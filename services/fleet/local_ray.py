@@ -10,8 +10,10 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
 from ray import _raylet
 from ray._private import ray_constants
 
@@ -28,6 +30,9 @@ SYSTEM_CONFIG = {"enable_metrics_collection": False}
 RAY_FOLDER = "r"
 """Within a private folder: Ray opens the folder that it is given to every user (mode 0777), with its sockets and the
 code that it unpacks. The name is short, for a socket's path may have 107 bytes."""
+
+LEFT_S = 10.0
+"""How long a process that was killed may take to be gone."""
 
 LOOPBACK_ENVIRONMENT = {"VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 """Of its actors: gloo, NCCL and vLLM would look for an address that other machines can reach."""
@@ -64,6 +69,20 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def end_processes_of(folder: Path) -> None:
+    """Kill what still runs of a Ray that has ended: its agent, where it was still starting, would write there again.
+
+    Ray names the folder in options; a program that only reads a file in it is left alone.
+    """
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(argument.startswith("--") and f"={folder}/" in argument for argument in process.cmdline()):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=LEFT_S)
 
 
 @contextlib.contextmanager

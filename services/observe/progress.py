@@ -190,7 +190,7 @@ class ProgressView:
         row, left = self.row, self._left_s()
         accuracy = f"{self.accuracies[-1][1]:.1%}" if self.accuracies else "–"
         return (
-            f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  accuracy {accuracy}"
+            f"update {row['update']:>4}/{self.num_updates}  reward {row['reward_mean']:.3f}  held-out {accuracy}"
             f"  tokens/s {as_figure(tokens_per_s(self.rows), '.0f')}  staleness {row['staleness_mean']:.1f}"
             f"  entropy {_entropy(row)}  left {as_clock(left) if left is not None else '–'}"
         )

@@ -6,7 +6,7 @@ Identity (`run`, `component`, `instance`) is a target label that the run's `/sd`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,13 +140,15 @@ CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *
 """Everything, in the order in which the reference lists it."""
 
 
-def reference() -> str:
-    """The catalogue as a Markdown table."""
+def reference(worries: Mapping[str, str]) -> str:
+    """The catalogue as a Markdown table. `worries`, by family: when a reader should worry."""
     rows = [
-        f"| `{metric.family}` | {metric.kind} | {', '.join(metric.labels) or '–'} | {metric.help} |"
+        f"| `{metric.family}` | {metric.kind} | {', '.join(metric.labels) or '–'} | {metric.help} "
+        f"| {worries.get(metric.family, '')} |"
         for metric in CATALOGUE
     ]
-    return "\n".join(["| metric | type | labels | what it is |", "|---|---|---|---|", *rows]) + "\n"
+    head = ["| metric | type | labels | what it is | when to worry |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
 
 
 ROW_GAUGES = {

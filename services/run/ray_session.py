@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray._private import worker as ray_worker
 
-from rayzero.services.fleet.local_ray import RAY_FOLDER, SYSTEM_CONFIG, on_loopback, token_required
+from rayzero.services.fleet.local_ray import RAY_FOLDER, SYSTEM_CONFIG, end_processes_of, on_loopback, token_required
 from rayzero.services.fleet.placement_groups import give_back_gpus
 from rayzero.services.run.interrupts import held_from_children
 from rayzero.services.run.open_files import raise_open_files
@@ -82,6 +82,7 @@ class RaySession:
         with contextlib.suppress(Exception):
             ray.shutdown()
         if self._temporary is not None:
+            end_processes_of(self._temporary)
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
             remove_dead_folders()  # of the rollout workers: Ray kills them

@@ -21,8 +21,8 @@ from rayzero.services.store.ledger import audit
 RECIPE = "deploy/recipes/tiny_addition.yaml"
 SMALL = [
     "model.dtype=float32",
-    "cold_start.num_updates=60",
-    "cold_start.source.arguments.num_prompts=2000",
+    "cold_start.num_updates=20",
+    "cold_start.source.arguments.num_prompts=960",
     "training.num_updates=6",
     "training.groups_per_update=4",
     "training.group_size=4",

@@ -53,7 +53,7 @@ stages:
       - kind: function
         function: rayzero.services.data.tasks.words:cold_start_demonstrations
         arguments: {num_rows: 300}
-    num_updates: 80
+    num_updates: 40
     demonstrations_per_update: 32
     optimizer: {learning_rate: 3.0e-3, warmup_updates: 5}
     checkpoint_every_updates: 20
@@ -136,7 +136,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(finished: Path) -> None:
     assert "continuing from update_" in (finished / "again.log").read_text()
     assert record["attempts"] == 2 and record["state"] == "done"
     rows = read_lines(directory / "work" / "metrics.jsonl")
-    assert [row["update"] for row in rows] == list(range(1, 81))
+    assert [row["update"] for row in rows] == list(range(1, 41))
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
 
 

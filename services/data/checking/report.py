@@ -106,6 +106,8 @@ class DataReport:
                 f"  graded: {sample.correct} of {graded} right ({sample.with_solution} by their own solution, "
                 f"{sample.with_gold} by their own gold answer)"
             )
+        if sample.with_gold and not sample.with_solution:
+            yield "    a gold answer against itself shows that it can be read, not that it is true"
         if self.packages:
             yield f"  they import: {', '.join(self.packages)} (the recipe lines name them)"
         if sample.skipped:

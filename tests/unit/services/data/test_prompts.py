@@ -58,7 +58,9 @@ class TestHoldingOut:
 
     def test_more_than_is_held_out_is_refused_with_the_way_on(self, tmp_path: Path) -> None:
         file = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}", "answer": "1"} for n in range(200)])
-        with pytest.raises(RecipeError, match=r"200 different prompts, of which \d+ are held out .*data\.num_held_out"):
+        with pytest.raises(
+            RecipeError, match=r"is 128, and \d+ prompts are held out: a tenth.* of the 200 .*data\.num_held_out"
+        ):
             load_prompts(settings(file), num_held_out=128)
 
     def test_overlap_with_held_out_sources_is_taken_out_of_training(self, tmp_path: Path) -> None:

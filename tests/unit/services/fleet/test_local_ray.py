@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import _raylet
 from ray._private import services
 
-from rayzero.services.fleet.local_ray import on_loopback, token_required
+from rayzero.services.fleet.local_ray import end_processes_of, on_loopback, token_required
+from tests.process_life import lives
 
 raylet: Any = _raylet
 """Its stub leaves out what is said of tokens."""
@@ -68,3 +72,18 @@ def test_a_node_is_at_loopback() -> None:
     with on_loopback():
         assert services.get_node_ip_address() == "127.0.0.1"
     assert services.get_node_ip_address() == before
+
+
+def test_what_a_ray_left_behind_is_ended_and_a_reader_of_its_files_is_not(tmp_path: Path) -> None:
+    """An agent that was still starting when its Ray ended wrote into a folder that had been removed."""
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    agent = subprocess.Popen([*sleep, f"--log-dir={tmp_path}/r/session/logs"])
+    reader = subprocess.Popen([*sleep, f"{tmp_path}/r/session/logs/agent.log"])
+    other = subprocess.Popen([*sleep, f"--log-dir={tmp_path}2/r/session/logs"])
+    try:
+        end_processes_of(tmp_path)
+        assert not lives(agent.pid) and lives(reader.pid) and lives(other.pid)
+    finally:
+        for process in (agent, reader, other):
+            process.kill()
+            process.wait()
