@@ -22,22 +22,30 @@ DEADLINE_S = 3600.0
 
 
 def longer_figures(run: Path, recipe: Path, overrides: Sequence[str]) -> dict[str, float]:
-    """By `before longer greedy` and the like. What was measured once stands in the run's directory.
+    """By `before longer greedy` and the like. What was measured once stands beside the model: the last one's in the
+    run's directory, the first one's above it, for every seed begins with it.
 
     Raises:
         RayzeroError: a model could not be measured.
     """
-    kept = run / "longer.json"
-    if not kept.is_file():
-        models = {"before": str(read_document(recipe)[0]["model"]["path"]), "after": str(run / "model")}
-        write_json(kept, {when: _measured(model, recipe, overrides) for when, model in models.items()})
-    found: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
+    first = str(read_document(recipe)[0]["model"]["path"])
+    found = {
+        when: _kept(folder / "longer.json", model, recipe, overrides)
+        for when, folder, model in (("before", run.parent, first), ("after", run, str(run / "model")))
+    }
     return {
         f"{when} longer {name}": float(figures[key])
         for key, name in RUN_FIGURES.items()
         for when, figures in found.items()
         if figures.get(key) is not None
     }
+
+
+def _kept(file: Path, model: str, recipe: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    if not file.is_file():
+        write_json(file, _measured(model, recipe, overrides))
+    figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return figures
 
 
 def _measured(model: str, recipe: Path, overrides: Sequence[str]) -> dict[str, Any]:

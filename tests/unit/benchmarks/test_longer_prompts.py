@@ -1,4 +1,4 @@
-"""Longer prompts: measured once a run, and a model that cannot be measured is an error."""
+"""Longer prompts: measured once a model, and a model that cannot be measured is an error."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ RECIPES = Path(__file__).resolve().parents[3] / "deploy/recipes"
 
 def test_what_was_measured_once_is_read_again(tmp_path: Path) -> None:
     before = {"accuracy": 0.25, "greedy_accuracy": 0.5, "completion_tokens_mean": 10.0, "num_prompts": 128}
-    write_json(tmp_path / "longer.json", {"before": before, "after": {"accuracy": 0.75}})
-    assert longer_figures(tmp_path, RECIPES / "demo.yaml", ()) == {
+    run = tmp_path / "seed-1"
+    run.mkdir()
+    write_json(tmp_path / "longer.json", before)  # every seed begins with this model
+    write_json(run / "longer.json", {"accuracy": 0.75})
+    assert longer_figures(run, RECIPES / "demo.yaml", ()) == {
         "before longer accuracy": 0.25, "before longer greedy": 0.5, "before longer length": 10.0,
         "after longer accuracy": 0.75,
     }  # fmt: skip
