@@ -16,8 +16,8 @@ BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#
 
 NOTES = {
     "demo": (
-        "One seed, in float32. What bfloat16 and a trivial rule come to stands in "
-        "[the demo in two dtypes](../benchmarks.md#the-demo-in-two-dtypes)."
+        "The best of three seeds, in float32. [All three, longer numbers](../benchmarks.md#the-demo-on-three-seeds) and "
+        "[what bfloat16 comes to](../benchmarks.md#the-demo-in-two-dtypes) stand in the benchmarks."
     ),
     "tiny_addition": (
         "Four in five of the demonstrations that it starts from have one digit of the box spoilt, on purpose. Most of "
