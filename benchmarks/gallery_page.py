@@ -16,8 +16,8 @@ BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#
 
 NOTES = {
     "demo": (
-        "The best of three seeds, in float32. [All three, longer numbers](../benchmarks.md#the-demo-on-three-seeds) and "
-        "[what bfloat16 comes to](../benchmarks.md#the-demo-in-two-dtypes) stand in the benchmarks."
+        "The best of three seeds, in float32. [All three, longer numbers](../benchmarks.md#the-demo-on-three-seeds), "
+        "[and bfloat16](../benchmarks.md#the-demo-in-two-dtypes), stand in the benchmarks."
     ),
     "tiny_addition": (
         "Four in five of the demonstrations that it starts from have one digit of the box spoilt, on purpose. Most of "

@@ -78,11 +78,15 @@ def test_the_mean_of_nothing_is_no_number() -> None:
 
 
 def groups_of(rewards: list[list[float]]) -> list[Group]:
+    made: dict[str, Rollout] = {}  # one a reward: tens of thousands are asked for
+
+    def rollout(reward: float) -> Rollout:
+        if str(reward) not in made:
+            made[str(reward)] = Rollout(completion=make_completion(), verdict=make_verdict(reward))
+        return made[str(reward)]
+
     return [
-        replace(
-            make_group(index),
-            rollouts=tuple(Rollout(completion=make_completion(), verdict=make_verdict(reward)) for reward in each),
-        )
+        replace(make_group(index), rollouts=tuple(rollout(reward) for reward in each))
         for index, each in enumerate(rewards)
     ]
 
