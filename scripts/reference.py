@@ -181,7 +181,7 @@ def alerts() -> str:
             "",
             f"*{rule['labels']['severity']}, after {rule.get('for', '0s')}.* {re.sub(r'{{[^}]*}}', '…', summary)}",
             "",
-            f"**What to do.** {notes['runbook']}",
+            f"**What to do.** {re.sub(r'{{[^}]*labels.(worker)[^}]*}}', 'WORKER', notes['runbook'])}",
             "",
             "```promql",
             " ".join(rule["expr"].split()),

@@ -118,10 +118,11 @@ def _split_off(parts: Sequence[Examined], count: int | None, num_asked: int) -> 
     distinct = np.unique(np.concatenate([part.keys for part in parts]))
     chosen = distinct[:count] if count else distinct[distinct < np.uint64(HELD_OUT_SHARE * 2**KEY_BITS)]
     if count is None and len(chosen) < num_asked:
+        more = f"set data.num_held_out to {num_asked} or more, or " if len(distinct) > num_asked else ""
         raise RecipeError(
             f"evaluation.num_prompts is {num_asked}, and {len(chosen)} prompts are held out: a tenth, chosen by their "
-            f"text, of the {len(distinct)} in data.train. Set evaluation.num_prompts to {len(chosen)} or less, or set "
-            f"data.num_held_out to {num_asked} or more, or give a file of held-out prompts in data.held_out"
+            f"text, of the {len(distinct)} in data.train. Set evaluation.num_prompts to at most {len(chosen)}, or "
+            f"{more}give a file of held-out prompts in data.held_out"
         )
     if len(distinct) <= len(chosen):
         raise RecipeError(

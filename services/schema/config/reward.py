@@ -23,8 +23,8 @@ class RewardSettings(Section):
     max_workers: int = Field(default=64, ge=1)
     """Scaling never goes above."""
     num_cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that each actor asks Ray for; each of its components that judges in children runs as many
-    at a time, rounded up."""
+    """CPUs that each actor asks a Ray cluster for, a local Ray for none; each of its components that judges in
+    children runs as many at a time, rounded up."""
     num_gpus_per_worker: float = Field(default=0.0, ge=0, le=1)
     """GPUs that each actor asks Ray for, for its reward models: 1, or a part (`0.5`: two actors share one). 0: reward
     models compute on CPUs, and reward workers see no GPU."""
