@@ -58,6 +58,15 @@ def test_the_reference_is_what_the_code_gives() -> None:
     assert script("reference").out_of_date() == []
 
 
+def test_every_alert_is_linked_where_its_metrics_stand() -> None:
+    """From a metric a reader finds when to worry, and what to do."""
+    alerts, metrics = (
+        Path(f"docs/reference/{name}.md").read_text(encoding="utf-8") for name in ("alerts", "prometheus")
+    )
+    wanted = {(name, f"alerts.md#{name.lower()}") for name in re.findall(r"^## (\w+)$", alerts, re.MULTILINE)}
+    assert wanted and wanted == set(re.findall(r"\[(\w+)\]\((alerts\.md#\w+)\)", metrics))
+
+
 def test_a_page_that_mkdocs_fills_leads_a_reader_of_the_repository_to_the_text() -> None:
     for page in MANUAL:
         text = page.read_text(encoding="utf-8")

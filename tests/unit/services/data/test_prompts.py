@@ -63,6 +63,12 @@ class TestHoldingOut:
         ):
             load_prompts(settings(file), num_held_out=128)
 
+    def test_no_way_on_is_named_that_a_small_file_does_not_have(self, tmp_path: Path) -> None:
+        file = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}", "answer": "1"} for n in range(60)])
+        with pytest.raises(RecipeError, match=r"of the 60 in data\.train") as refused:
+            load_prompts(settings(file), num_held_out=128)
+        assert "num_held_out" not in str(refused.value)
+
     def test_overlap_with_held_out_sources_is_taken_out_of_training(self, tmp_path: Path) -> None:
         train_file = write_rows(tmp_path / "t.jsonl", [{"prompt": f" question {n}", "answer": "1"} for n in range(20)])
         held_file = write_rows(

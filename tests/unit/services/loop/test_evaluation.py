@@ -78,7 +78,7 @@ def test_the_mean_of_nothing_is_no_number() -> None:
 
 
 def groups_of(rewards: list[list[float]]) -> list[Group]:
-    made: dict[str, Rollout] = {}  # one a reward: tens of thousands are asked for
+    made: dict[str, Rollout] = {}  # one a reward, by its text, for NaN equals nothing: tens of thousands are asked for
 
     def rollout(reward: float) -> Rollout:
         if str(reward) not in made:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from rayzero.services.data.checking.check import check_file
+from rayzero.services.data.checking.report import DataReport, GradedSample
 from rayzero.services.data.formats.registry import FORMATS
 from rayzero.services.schema.config.data import DataSettings
 from rayzero.services.schema.config.reward import RewardSettings
@@ -219,3 +220,10 @@ def test_only_so_many_rows_are_read(tmp_path: Path) -> None:
     report = check_file(written(tmp_path / "rows.jsonl", [*rows_of("verl"), "{broken"]), max_rows=24)
     assert (report.rows, report.checked, report.faults) == (25, 24, {})
     assert "read: the first 24; the others were not looked at" in "\n".join(report.lines())
+
+
+@pytest.mark.parametrize(("with_solution", "says"), [(0, True), (3, False)])
+def test_gold_answers_alone_prove_nothing_and_the_report_says_so(with_solution: int, says: bool) -> None:
+    sample = GradedSample(with_solution=with_solution, with_gold=8, correct=8 + with_solution)
+    report = DataReport(path="p.jsonl", kind="jsonl", format=None, about="", sample=sample)
+    assert ("not that it is true" in "\n".join(report.lines())) is says
