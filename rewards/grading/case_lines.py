@@ -74,7 +74,7 @@ AS_THEY_ARE = LineForm()
 
 
 def read_line(raw: bytes, reward: str, form: LineForm = AS_THEY_ARE) -> GradeLine:
-    """Parse and check one line for `reward`, one of READERS. Raises BrokenLine."""
+    """Parse and check one line for `reward`, one of READERS or `module:function`. Raises BrokenLine."""
     try:
         line = json.loads(raw.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
@@ -89,7 +89,7 @@ def read_line(raw: bytes, reward: str, form: LineForm = AS_THEY_ARE) -> GradeLin
         line = form.applied(line)
     if "id" not in line:
         raise BrokenLine("missing `id`")
-    prompt_text, answer, columns = READERS[reward](line)
+    prompt_text, answer, columns = READERS.get(reward, _read_custom)(line)
     prompt = Prompt(prompt_id=str(line["id"])[:200], messages=QUESTION, answer=answer, source="grade", columns=columns)
     text = line["code"] if columns.get("bare") else line["completion"]
     rest = {name: value for name, value in line.items() if name != "id"}
@@ -195,6 +195,17 @@ def _with_spec(line: Line) -> Line:
         raise BrokenLine("`answer` must be {language, tests}, tests, or JSON text of either")
     rest = {name: value for name, value in line.items() if name != "answer"}
     return {"language": "python", **rest, **spec}
+
+
+def _read_custom(line: Line) -> tuple[str, Any, Mapping[str, Any]]:
+    """A function of the user's: it gets every key that it does not get otherwise as a column, as in a run."""
+    _text(line, "completion")
+    prompt = line.get("prompt")
+    if prompt is not None and not isinstance(prompt, str):
+        raise BrokenLine(f"`prompt` must be text, not {_kind(prompt)}")
+    own = ("id", "completion", "answer", "prompt", "prefilled", "prompt_text")
+    columns = {name: value for name, value in line.items() if name not in own}
+    return _prompt_text(line) or prompt or "", line.get("answer"), columns
 
 
 def _given(line: Line, name: str) -> Any:

@@ -63,8 +63,8 @@ def run(
     `checkers`: functions that lines of the code reward may name. `progress`: draw a bar on standard error, by
     default where that is a terminal.
     """
-    if reward not in READERS:
-        return _refuse(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
+    if reward not in READERS and not MODULE_FUNCTION.fullmatch(reward):
+        return _refuse(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}, or name your module:function")
     for name in checkers:
         if not MODULE_FUNCTION.fullmatch(name):
             return _refuse(f"--checker is module:function, not {name!r}")
@@ -101,6 +101,11 @@ def default_reward(name: str, num_workers: int, *, checkers: Sequence[str] = ())
         from rayzero.rewards.kinds.language import LanguageReward
 
         return LanguageReward(target_column="target")
+    if name not in READERS:
+        from rayzero.rewards.registry import Capacity, build_reward
+        from rayzero.services.schema.config.reward_components import CustomComponent
+
+        return build_reward(CustomComponent(function=name), Capacity(num_children=num_workers))
     if name == "math":
         from rayzero.rewards.kinds.math_reward import math_reward
 

@@ -251,7 +251,11 @@ def root(
 @app.command(epilog="Example: rayzero grade --reward math --in cases.jsonl --out verdicts.jsonl")
 def grade(
     reward: Annotated[
-        str, typer.Option(help="math, code, format, language, exact, choice, json_schema, regex, instructions or sql.")
+        str,
+        typer.Option(
+            help="math, code, format, language, exact, choice, json_schema, regex, instructions, sql, or a function of "
+            "your own, module:function, called with one line at a time."
+        ),
     ],
     in_path: Annotated[str, typer.Option("--in", help="Cases, one JSON object a line; - is standard input.")],
     out_path: Annotated[str, typer.Option("--out", help="Verdicts, one a line; - is standard output.")] = "-",

@@ -142,8 +142,10 @@ CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *
 
 def reference(worries: Mapping[str, str]) -> str:
     """The catalogue as a Markdown table. `worries`, by family: when a reader should worry."""
+    figures = {gauge: f" (`{figure}` in metrics.jsonl)" for figure, gauge in ROW_GAUGES.items()}
     rows = [
-        f"| `{metric.family}` | {metric.kind} | {', '.join(metric.labels) or '–'} | {metric.help} "
+        f"| `{metric.family}` | {metric.kind} | {', '.join(metric.labels) or '–'} "
+        f"| {metric.help}{figures.get(metric.name, '')} "
         f"| {worries.get(metric.family, '')} |"
         for metric in CATALOGUE
     ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from rayzero.rewards.base import Case, Context
+from rayzero.rewards.base import Case, Context, Score
 from rayzero.rewards.registry import Capacity, build_reward
 from rayzero.services.data.sources.function import module_hint
 from rayzero.services.schema.causes import ErrorCause
@@ -22,7 +22,7 @@ PATIENCE_S = 3.0
 
 
 def check_custom_rewards(recipe: Recipe, prompts: Iterable[Prompt], say: Callable[[str], None]) -> None:
-    """Score made-up completions of the first prompt of each source; their scores do not matter.
+    """Score made-up completions of the first prompt of each source, and `say` what each gets.
 
     Raises:
         RecipeError: a module or function is missing, or does not return one score a completion.
@@ -35,19 +35,21 @@ def check_custom_rewards(recipe: Recipe, prompts: Iterable[Prompt], say: Callabl
     }
     if not wanted:
         return
-    examples: dict[str, Prompt] = {}
+    examples: dict[str, list[Prompt]] = {}
     for prompt in islice(prompts, 10_000):
         key = prompt.source if prompt.source in recipe.reward.rubrics else "default"
-        examples.setdefault(key, prompt)
+        known = examples.setdefault(key, [])
+        if not known or (len(known) == 1 and prompt.answer != known[0].answer):
+            known.append(prompt)
     for key, (source, component) in wanted.items():
         if source in examples:
             asyncio.run(_try(key, component, examples[source], say))
 
 
-async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callable[[str], None]) -> None:
+async def _try(key: str, component: CustomComponent, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:
     reward = build_reward(component, Capacity(num_children=1))
-    answer = prompt.answer if isinstance(prompt.answer, str) else "42"
-    cases = [Case(prompt=prompt, text=text, finish_reason="stop") for text in ("", answer)]
+    texts = _made_up(prompts)
+    cases = [Case(prompt=prompts[0], text=text, finish_reason="stop") for text in texts.values()]
     try:
         async with asyncio.timeout(PATIENCE_S):
             await reward.start()
@@ -56,11 +58,46 @@ async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callab
         say(f"{key}: {component.function} was not tried, it takes longer than {PATIENCE_S:g} s")
         return
     except ActorStartError as error:
-        why = str(error).partition(" cannot be used: ")[2] or str(error)
-        hint = module_hint(why, component.function.partition(":")[0])
-        raise RecipeError(f"{key}.function: {component.function} cannot be used: {why}{hint}") from None
+        hint = module_hint(str(error), component.function.partition(":")[0])
+        raise RecipeError(f"{key}.function: {error}{hint}") from None
     finally:
         await reward.close()
+    _refuse_misfits(key, component, prompts[0], scores)
+    if all(score.cause is ErrorCause.EXCEPTION for score in scores):
+        say(f"{key}: {component.function} raised for made-up completions: {scores[0].reason}")
+        return
+    said = [f"{_score_text(score)} to {what}" for what, score in zip(texts, scores, strict=True)]
+    if len({_score_text(score) for score in scores}) == 1:
+        said = [f"{_score_text(scores[0])} to each of {', '.join(texts)}"]
+    say(f"{key}: {component.function} gives {', '.join(said)} ({prompts[0].prompt_id})")
+
+
+def _made_up(prompts: Sequence[Prompt]) -> dict[str, str]:
+    """What is tried, by what it is: the first prompt's answer in a box, another prompt's, and nothing."""
+    golds = [str(prompt.answer) for prompt in prompts if isinstance(prompt.answer, str | int | float)]
+    right = golds[0] if golds else "42"
+    wrong = golds[1] if len(golds) > 1 else f"not {right}"
+    name = "the right answer" if golds else "some answer"
+    texts = {f"{name} {_boxed(right)}": _boxed(right), f"another one {_boxed(wrong)}": _boxed(wrong), "no text": ""}
+    return {_shortened(what): text for what, text in texts.items()}
+
+
+def _boxed(answer: str) -> str:
+    return rf"\boxed{{{answer}}}"
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _score_text(score: Score) -> str:
+    if score.is_error:
+        return f"an error ({score.reason.splitlines()[0][:100] if score.reason else score.cause})"
+    return "no score" if score.value is None else f"{score.value:g}"
+
+
+def _refuse_misfits(key: str, component: CustomComponent, prompt: Prompt, scores: Sequence[Score]) -> None:
+    """A function that returned the wrong thing, or that cannot be called with what a run gives it."""
     for score in scores:
         if score.cause is ErrorCause.BAD_RETURN:
             raise RecipeError(f"{key}: {score.reason}")
@@ -73,5 +110,3 @@ async def _try(key: str, component: CustomComponent, prompt: Prompt, say: Callab
             f"{key}: {misfit}; a reward is called by name, with prompts, completions, answer and the columns of the "
             f"row (of prompt {prompt.prompt_id}: {columns}): name those alone, or take **kwargs besides"
         )
-    if all(score.cause is ErrorCause.EXCEPTION for score in scores):
-        say(f"{key}: {component.function} raised for made-up completions: {scores[0].reason}")

@@ -230,13 +230,17 @@ def objective(
                 "grpo": "completion_mean", "gspo": "completion_mean", "sapo": "completion_mean", "dapo": "token_mean",
                 "cispo": "token_mean", "reinforce++": "token_mean",
             }.get(loss["name"], loss["name"])  # fmt: skip
-            denominator = {
+            denominators = {
                 "completion_mean": len(live) * size * len(values),
                 "token_mean": num_tokens,
                 "group_token_mean": len(live) * sum(counted(c) for c in group),
                 "constant": len(live) * size * max_completion_tokens,
                 "dr_grpo": len(live) * size * (loss.get("constant_tokens") or max_completion_tokens),
                 "rloo": num_completions * len(values),
-            }[by_name]
-            total += sum_of_tokens / denominator
+            }
+            if by_name not in denominators:
+                raise ValueError(
+                    f"the loss {by_name!r} has no denominator here: say in by_name what it is averaged over"
+                )
+            total += sum_of_tokens / denominators[by_name]
     return total

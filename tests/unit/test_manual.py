@@ -130,8 +130,18 @@ def test_data_rows_are_json(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [*examples("python")])
-def test_functions_compile(text: str) -> None:
-    exec(compile(text, "example", "exec"), {})
+def test_functions_compile(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the other modules of its page, as a reader has them; tests are called."""
+    page = next(page for page in PAGES if text in page.read_text(encoding="utf-8"))
+    write_examples(page, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in tmp_path.glob("*.py"):
+        monkeypatch.delitem(sys.modules, module.stem, raising=False)
+    names: dict[str, Any] = {}
+    exec(compile(text, "example", "exec"), names)
+    for name, value in names.items():
+        if name.startswith("test_"):
+            value()
 
 
 RAYZERO = re.compile(r"^ {4,8}(?:[\w.-]+/bin/)?rayzero ([a-z].*)$", re.MULTILINE)

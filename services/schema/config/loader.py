@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayzero.services.schema.config.environment_variables import with_variables
 from rayzero.services.schema.config.recipe import Recipe
-from rayzero.services.schema.config.section_classes import KeyPath, classes_at, hint, is_field
+from rayzero.services.schema.config.section_classes import KeyPath, classes_at, hint, is_field, tags_at
 from rayzero.services.schema.errors import RecipeError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 from rayzero.services.schema.printable import encodable
@@ -164,6 +164,8 @@ def _apply(content: dict[str, Any], override: str, origins: dict[KeyPath, str]) 
                 )
             target = target[part]
         else:
+            if str(part) not in target:
+                origins[tuple(parts[: index + 1])] = f"override {override!r}"
             target = target.setdefault(str(part), {})
         if not isinstance(target, dict | list):
             raise RecipeError(f"override {override!r}: {_dotted(tuple(parts[: index + 1]))} is a value, not a section")
@@ -213,10 +215,33 @@ def _explain(
     given = problem.get("input")
     if problem["type"] in ("tuple_type", "list_type"):
         message = "must be a list, such as [a, b]"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _explain_variant(problem, location, origins, default_origin, root)
     if problem["type"] == "int_parsing" and (number := _whole(given)) is not None:
         return f"{origin}: {key}: {given} is text in YAML: write {number}"
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{origin}: {key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _explain_variant(
+    problem: Mapping[str, Any],
+    location: KeyPath,
+    origins: Mapping[KeyPath, str],
+    default_origin: str,
+    root: type[BaseModel],
+) -> str:
+    """A section whose `kind` (or `name`) is unknown or not there."""
+    tag_key = str(problem["ctx"]["discriminator"]).strip("'")
+    origin = _origin((*location, tag_key), origins, root) or default_origin
+    where = f"{origin}: {_dotted((*_without_tags(location, origins, root), tag_key))}"
+    known = tags_at(location, root)
+    choose = f"choose of {', '.join(known)}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}: missing; add it, {choose}"
+    given = str(problem["ctx"]["tag"])
+    close = difflib.get_close_matches(given, known, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"{where}: unknown {given!r}; {meant}{choose}"
 
 
 def _whole(given: Any) -> int | None:

@@ -27,6 +27,11 @@ def is_field(prefix: KeyPath, name: str, root: type[BaseModel]) -> bool:
     return any(name in model.model_fields for model in classes_at(prefix, root))
 
 
+def tags_at(location: Iterable[str | int], root: type[BaseModel]) -> list[str]:
+    """What the `kind` (or `name`) of the section there may be, in the order of its union."""
+    return list(dict.fromkeys(str(tag) for model in classes_at(location, root) for tag in _tags(model)))
+
+
 def hint(location: KeyPath, root: type[BaseModel]) -> str:
     """For an unknown key: the nearest that there is, here or one section further down; of a variant all that it has."""
     models = classes_at(location[:-1], root)

@@ -208,6 +208,37 @@ def test_a_case_that_hangs_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 3
 
 
+def test_a_function_of_the_user_s_own_gets_the_line_as_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graded_rewards.py").write_text(
+        "def near(prompts, completions, answer, limit):\n"
+        "    assert prompts == ['6 + 3?'], prompts\n"
+        "    return [1.0 if abs(float(completions[0]) - answer[0]) <= limit[0] else 0.0]\n"
+    )
+    line = {"prompt": "6 + 3?", "answer": 9, "limit": 2}
+    code, verdicts = grade(
+        tmp_path,
+        "graded_rewards:near",
+        {"id": 1, "completion": "8", **line},
+        {"id": 2, "completion": "6", **line},
+        {"id": 3, "completion": "nine", **line},
+        {"id": 4, "answer": 9},
+        progress=False,
+    )
+    assert code == 1 and "missing `completion`" in capsys.readouterr().err
+    assert [verdict["reward"] for verdict in verdicts] == [1.0, 0.0, None]
+    assert verdicts[0]["components"] == {"graded_rewards:near": 1.0}
+    assert verdicts[2]["status"] == "error" and "could not convert" in verdicts[2]["reason"]
+
+
+def test_a_function_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = write(tmp_path / "cases.jsonl", {"id": 1, "completion": "8"})
+    assert run("no_such_module:f", cases, tmp_path / "verdicts.jsonl", progress=False) == 1
+    assert "no_such_module:f cannot be used: " in capsys.readouterr().err
+
+
 def test_an_empty_file_has_no_verdicts(tmp_path: Path) -> None:
     assert grade(tmp_path, "format") == (0, [])
 

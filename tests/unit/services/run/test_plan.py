@@ -82,7 +82,7 @@ MISTAKES: list[tuple[Callable[[Path], Any], str, str]] = [
      r"data.train.0: prompt train/1 \(roles: system, user\): .* refuses it: System role not supported; put"),
     (without_system_role, "data.held_out.0.system_prompt=Be brief.", r"data.held_out: prompt held_out/1 \(roles"),
     (nothing, "reward.rubrics.default.r.function=my_rewards:one",
-     r"reward.rubrics.default.r: .* one number or None for each of the 2 completions; it returned 1 of"),
+     r"reward.rubrics.default.r: .* one number or None for each of the 3 completions; it returned 1 of"),
     (set_in("config.json", vocab_size=90), "", r"has \d+ tokens, and the model's embedding 90 .*resize_token"),
     (set_in("generation_config.json", do_sample=False, temperature=0.6, top_p=0.9), "",
      r"generation_config.json sets temperature, top_p without do_sample: true, .* add do_sample: true"),

@@ -112,6 +112,26 @@ def test_a_wrong_override_is_named_as_such(tmp_path: Path) -> None:
     assert "not an item of the list" in refusal(tmp_path, GOOD, "data.train.7.path=x")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "override", "expected"),
+    [
+        ("{kind: math}", "{kind: maths}", "",
+         "recipe.yaml:11: reward.rubrics.default.accuracy.kind: unknown 'maths'; did you mean 'math'? choose of "),
+        ("{kind: math}", "{weight: 2}", "",
+         "recipe.yaml:11: reward.rubrics.default.accuracy.kind: missing; add it, choose of math, "),
+        ("", "", "learner.loss.name=grpoo",
+         "override 'learner.loss.name=grpoo': learner.loss.name: unknown 'grpoo'; did you mean 'grpo'? choose of "),
+        ("", "", "reward.rubrics.default.own.kind=qqq",
+         "override 'reward.rubrics.default.own.kind=qqq': reward.rubrics.default.own.kind: unknown 'qqq'; choose of "),
+    ],
+)  # fmt: skip
+def test_an_unknown_kind_is_named_with_those_that_there_are(
+    tmp_path: Path, old: str, new: str, override: str, expected: str
+) -> None:
+    text = GOOD.replace(old, new) if old else GOOD
+    assert expected in refusal(tmp_path, text, *([override] if override else []))
+
+
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     assert "recipe.yaml:16: name is given twice" in refusal(tmp_path, GOOD + "name: again\n")
 
