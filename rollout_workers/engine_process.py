@@ -21,6 +21,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from rayzero.rollout_workers.load_meter import LoadMeter
+from rayzero.rollout_workers.quick_imports import uncollected
 from rayzero.rollout_workers.watchdog import own_engines
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.temporary import own_folder
@@ -28,8 +29,8 @@ from rayzero.services.schema.temporary import own_folder
 BACKEND = "rayzero"
 """Our weight-transfer backend: rollout_workers/broadcast/receiver.py registers it in the engine's processes."""
 
-PRELOADED = ["__main__", "vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama"]
-"""What the fork server imports ahead. Never weight_receiver: its watchdog thread would not survive the fork."""
+PRELOADED = ["__main__", "rayzero.rollout_workers.engine_imports"]
+"""What the fork server imports ahead."""
 
 CPU_BLOCK_TOKENS = 32
 """Prefixes are shared in whole blocks: with vLLM's 128 on CPU a short prompt would share nothing."""
@@ -82,9 +83,10 @@ def launch(spec: EngineSpec, load: LoadMeter) -> Callable[[], tuple[Any, Any, di
 
     def finish() -> tuple[Any, Any, dict[str, float]]:
         begun = time.monotonic()
-        from transformers import AutoTokenizer
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        with uncollected():
+            from transformers import AutoTokenizer
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
 
         imported = time.monotonic()
         tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
