@@ -47,8 +47,12 @@ CHANGES = [
     "cluster.rollout_resources.rollout=1",
     "cluster.reward_resources.reward=1",
 ]
-SHORT_START = ["cold_start.num_updates=40", "cold_start.source.arguments.num_prompts=1920"]
-"""Enough to be right in form; a model that is right in substance makes better pictures."""
+SHORT_START = [
+    "cold_start.num_updates=5",
+    "cold_start.source.arguments.num_prompts=1920",
+    "reward.rubrics.default.length={kind: overlong, max_tokens: 48, margin_tokens: 48}",
+]
+"""Nothing is right after it, and lengths are what is learnt; a model that is right makes better pictures."""
 MAY_BE_EMPTY = {"rayzero_kl_reference_nats"}
 """Families that this run has no figures of: its learner.kl.beta is 0."""
 PACE = """
