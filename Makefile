@@ -29,7 +29,7 @@ test-unit: setup  ## about two minutes on two cores
 	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4 --dist worksteal
 
 test-integration: setup  ## real Ray, vLLM, sandbox and training
-	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile --durations 25
 
 setup-environments:  ## besides, what long tests train with: verifiers, OpenEnv, textarena
 	@scripts/setup environments

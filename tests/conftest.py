@@ -30,8 +30,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-LONGEST_FIRST = ("test_loop", "test_pipeline", "test_operate", "test_sandbox_corpus", "test_compose", "test_episodes")
-"""Files of tests/integration that take minutes: begun last, one of them would be waited for alone."""
 
 _REPRESENTED = pytest.StashKey[int]()
 _ALIKE = pytest.StashKey[Counter[str]]()
@@ -41,8 +39,6 @@ _ALIKE = pytest.StashKey[Counter[str]]()
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One skip for each program that is missing, and for each reason, which says how many tests it leaves out; in CI
     each test fails or is skipped by itself."""
-    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     if in_ci():
         return
     alike = config.stash[_ALIKE] = Counter[str]()
