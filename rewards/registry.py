@@ -71,6 +71,7 @@ def child_pool(
     capacity: Capacity,
     *preload: str,
     environment: Sequence[str] = (),
+    what: str = "",
 ) -> ChildPool:
     """Children for one component."""
     return ChildPool(
@@ -83,6 +84,7 @@ def child_pool(
         memory_bytes=limits.memory_bytes,
         preload=preload,
         environment=environment,
+        what=what,
     )
 
 
@@ -227,6 +229,7 @@ def _custom(component: CustomComponent, capacity: Capacity) -> Reward:
         capacity,
         *modules,
         environment=component.environment,
+        what=component.function,
     )
     return CustomReward(component, pool)
 

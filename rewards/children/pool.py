@@ -42,7 +42,8 @@ class ChildPool:
     once, before children are forked; they must not start threads. `warm_up` names a generator function whose steps the
     fork server takes when children begin to be replaced, or, with `warm_first`, before it forks any.
 
-    Children have no variable that looks like a secret, except those named in `environment`.
+    Children have no variable that looks like a secret, except those named in `environment`. `what` names the work in
+    errors where the target is a name of ours.
 
     `cpu_s` bounds the CPU time of an item, so that what it comes to does not depend on how busy the machine is;
     `deadline_s`, in wall seconds from the start of the work, is the backstop. What has used up either would do so
@@ -64,8 +65,10 @@ class ChildPool:
         warm_first: bool = False,
         items_per_child: int = 2000,
         environment: Sequence[str] = (),
+        what: str = "",
     ) -> None:
         self.target = target
+        self.what = what or target
         self.num_children = num_children
         self.deadline_s = deadline_s
         self.cpu_s = cpu_s
@@ -181,11 +184,11 @@ class ChildPool:
             async with asyncio.timeout(START_DEADLINE_S):
                 hello = await child.exchange(self._hello)
             if "error" in hello:
-                raise ChildFailure(ErrorCause.START, f"{self.target} cannot be used: {hello['error']}")
+                raise ChildFailure(ErrorCause.START, f"{self.what} cannot be used: {hello['error']}")
         except BaseException as error:
             child.hang_up()
             if isinstance(error, TimeoutError):
-                text = f"{self.target} was not ready within {START_DEADLINE_S:g} s"
+                text = f"{self.what} was not ready within {START_DEADLINE_S:g} s"
                 raise ChildFailure(ErrorCause.START, text) from None
             if isinstance(error, EOFError | OSError):
                 raise ChildFailure(ErrorCause.START, f"the child for {self.target} died while it started") from None

@@ -40,6 +40,7 @@ class ListedCheckers:
             "rayzero.rewards.children.work:checker_caller",
             tuple(names),
             num_children=num_children,
+            what=", ".join(names),
             deadline_s=CHECKER_DEADLINE_S,
             memory_bytes=MEMORY_BYTES,
         )

@@ -24,7 +24,6 @@ from rayzero.rewards.children.work import TRAINER_STEP
 from rayzero.rewards.kinds.columns import columns_of
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.reward_components import CustomComponent
-from rayzero.services.schema.errors import ActorStartError
 
 
 class CustomReward:
@@ -35,11 +34,8 @@ class CustomReward:
         self.pool = pool
 
     async def start(self) -> None:
-        """Fork a first child. Raises ActorStartError, with the function's name, when it cannot do its work."""
-        try:
-            await self.pool.start()
-        except ActorStartError as error:
-            raise ActorStartError(f"{self.settings.function} cannot be used: {_cause(error)}") from None
+        """Fork a first child. Raises ActorStartError when it cannot do its work."""
+        await self.pool.start()
 
     async def score(self, cases: Sequence[Case], context: Context) -> list[Score]:
         """One score a case, in order."""
@@ -81,7 +77,3 @@ class CustomReward:
             )
             for place, value in enumerate(logged["scores"])
         ]
-
-
-def _cause(error: ActorStartError) -> str:
-    return str(error).partition(" cannot be used: ")[2] or str(error)

@@ -87,6 +87,7 @@ def _boxed(answer: str) -> str:
 
 
 def _shortened(text: str, limit: int = 60) -> str:
+    text = " ".join(text.split())  # a note is one line
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from rayzero.rollout_workers.engine_process import EngineSpec, engine_arguments
+from rayzero.rollout_workers.engine_process import PRELOADED, EngineSpec, engine_arguments
 from rayzero.rollout_workers.vllm_engine import RolloutEngine
 from rayzero.services.schema.config.rollout import Quantization, RolloutSettings
 from rayzero.services.schema.errors import RecipeError, WorkerError
@@ -80,6 +81,12 @@ async def idle(engine: RolloutEngine) -> None:
     async with asyncio.timeout(10):
         while engine._calls.ready().get_num_unfinished_requests():
             await asyncio.sleep(0.01)
+
+
+async def test_all_that_the_fork_server_imports_ahead_is_there() -> None:
+    """It passes over what it cannot import, and every engine would import that by itself."""
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
 async def test_what_cuts_the_distribution_and_what_ends_a_completion_is_obeyed(engine: RolloutEngine) -> None:

@@ -239,8 +239,6 @@ def objective(
                 "rloo": num_completions * len(values),
             }
             if by_name not in denominators:
-                raise ValueError(
-                    f"the loss {by_name!r} has no denominator here: say in by_name what it is averaged over"
-                )
+                raise NotImplementedError(f"objective has no denominator for {by_name}: name what it is averaged over")
             total += sum_of_tokens / denominators[by_name]
     return total

@@ -344,6 +344,13 @@ def test_the_loops_refuse_a_loss_that_they_do_not_know() -> None:
             objectives.objective(batch, [[1.0, -1.0]], settings, {"name": "none"})
 
 
+def test_the_loops_refuse_a_loss_without_a_denominator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objectives, "completion_values", lambda completion, advantage, loss: [advantage])
+    batch = two_completions([[HALF], [HALF]], [[HALF], [HALF]])
+    with pytest.raises(NotImplementedError, match="objective has no denominator for new"):
+        objectives.objective(batch, [[1.0, -1.0]], {"name": "new"}, {"name": "none"})
+
+
 def test_overlong_penalty_hand_computed() -> None:
     # max 100, last 20 tokens punished: 80 is free, 90 half, 100 full.
     penalties = DapoLoss(overlong_tokens=20).reward_shaping(np.array([10, 80, 90, 100]), 100)
