@@ -111,6 +111,8 @@ class Run:
         inherited = _inherited_bytes() if self.box.group else 0  # the zygote is small, and its boxes call no exec
         if not self._ended_by and memory_bytes > max(self.limits.memory_bytes, inherited):
             return "memory"
+        if not self._ended_by and self.box.folder is not None and self.box.folder.is_full():
+            return "files"  # the watch looks rarely where looking is dear: it must not be outrun by filling a folder
         return self._ended_by or "exited"
 
     def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
