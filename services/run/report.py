@@ -141,10 +141,8 @@ def _completions(directory: RunDirectory, first: int, last: int) -> Table:
     for name in ("prompt", "answer", "before", "after"):
         table.add_column(name, overflow="fold")
     for key in shared[:SHOWN_COMPLETIONS]:
-        question = before[key]["messages"][-1]["content"]
-        table.add_row(
-            escape(shortened(question)), escape(str(before[key]["answer"])), _judged(before[key]), _judged(after[key])
-        )
+        asked = (before[key]["messages"][-1]["content"], str(before[key]["answer"]))  # of a program: all its tests
+        table.add_row(*(escape(shortened(text)) for text in asked), _judged(before[key]), _judged(after[key]))
     return table
 
 

@@ -22,7 +22,7 @@ SUMMARY = {"updates": 3, "samples": 12, "seconds": 61.0, "model": "runs/fake/mod
 
 def said_of(folder: Path, evaluations: list[dict[str, Any]], data: dict[str, Any] | None = None) -> str:
     directory = RunDirectory(folder / "fake")
-    directory.rollouts.mkdir(parents=True)
+    directory.rollouts.mkdir(parents=True, exist_ok=True)
     recipe = make_recipe().model_dump(mode="json")
     write_json(directory.file("recipe.yaml"), {**recipe, **({} if data is None else {"data": data})})  # JSON is YAML
     append_lines(directory.file("evaluations.jsonl"), evaluations)
@@ -84,3 +84,15 @@ def test_the_summary_is_written_and_printed(tmp_path: Path, accuracies: dict[int
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("25% → 50%" in shown) == bool(accuracies)
     assert ("no prompt is held out; training reward" in shown) != bool(accuracies)
+
+
+def test_a_long_answer_does_not_fill_the_screen(tmp_path: Path) -> None:
+    rows = {"prompt_id": "one", "index": 0, "messages": [{"role": "user", "content": "Write it."}], "status": "wrong"}
+    answer = {"tests": [{"assert": "assert add(1, 2) == 3"}] * 100}
+    folder = tmp_path / "fake" / "rollouts"
+    folder.mkdir(parents=True)
+    for update in (0, 3):
+        append_lines(folder / f"evaluation_{update:06d}.jsonl", [rows | {"answer": answer, "completion": "def"}])
+    said = said_of(tmp_path, [evaluation(0), evaluation(3)])
+    assert "Write it." in said and "add(1, 2)" in said and "…" in said
+    assert len(said.splitlines()) < 40
