@@ -108,11 +108,12 @@ class Run:
     def _verdict(self, cpu_s: float, memory_bytes: int) -> str:
         if cpu_s > self.limits.cpu_s and self._ended_by in ("", "wall", "cpu"):
             return "cpu"
-        inherited = _inherited_bytes() if self.box.group else 0  # the zygote is small, and its boxes call no exec
-        if not self._ended_by and memory_bytes > max(self.limits.memory_bytes, inherited):
-            return "memory"
-        if not self._ended_by and self.box.folder is not None and self.box.folder.is_full():
-            return "files"  # the watch looks rarely where looking is dear: it must not be outrun by filling a folder
+        if self._ended_by in ("", "exited"):  # "exited": the end of its test ended a program that served it
+            inherited = _inherited_bytes() if self.box.group else 0  # the zygote is small, and its boxes call no exec
+            if memory_bytes > max(self.limits.memory_bytes, inherited):
+                return "memory"
+            if self.box.folder is not None and self.box.folder.is_full():
+                return "files"  # the watch looks rarely where looking is dear: filling a folder must not outrun it
         return self._ended_by or "exited"
 
     def _attach(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -45,9 +45,10 @@ async def test_output_that_no_disk_takes_is_a_failure_of_the_machine() -> None:
     assert "No space left" in outcome.detail
 
 
+@pytest.mark.parametrize("by_its_test", [False, True])
 @pytest.mark.parametrize(("num_files", "ended"), [(2, "exited"), (3, "files")])
 async def test_a_folder_that_no_look_saw_full_is_seen_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int, ended: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int, ended: str, by_its_test: bool
 ) -> None:
     monkeypatch.setattr(folders, "MAX_FILES", 2)
     theirs, ours = os.pipe()
@@ -55,8 +56,12 @@ async def test_a_folder_that_no_look_saw_full_is_seen_at_the_end(
     box.folder = folders.make(str(tmp_path / "private"), 1 << 20, None)
     for number in range(num_files):
         Path(box.folder.path, str(number)).touch()
-    box.end.set_result(Ended(0, 0.0, 0))
-    outcome = await Run(box, Limits()).work(None, b"")
+    run = Run(box, Limits())
+    if by_its_test:
+        run.end("exited")
+    else:
+        box.end.set_result(Ended(0, 0.0, 0))
+    outcome = await run.work(None, b"")
     box.close()
     os.close(ours)
     assert outcome.ended == ended
