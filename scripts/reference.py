@@ -57,11 +57,10 @@ metrics.jsonl.
 def _worries() -> dict[str, str]:
     """By Prometheus family: what metrics.jsonl says of the same figure, and the alerts that ask for it."""
     from rayzero.services.observe import telemetry
-    from rayzero.services.observe.figures import UPDATE_FIGURES
+    from rayzero.services.observe.monitoring.dashboards import WORRIES
 
     families = {metric.name: metric.family for metric in telemetry.CATALOGUE}
-    gauges = {figure: families[gauge] for figure, gauge in telemetry.ROW_GAUGES.items()}
-    said = {gauges[figure.name]: figure.worry for figure in UPDATE_FIGURES if figure.name in gauges}
+    said = {families[name]: figure.worry for name, figure in WORRIES.items()}
     links: dict[str, list[str]] = {family: [] for family in families.values()}
     for rule in _alert_rules():
         for family, found in links.items():

@@ -23,6 +23,11 @@ Format = Annotated[str | None, typer.Option("--format", help="The published form
 PromptColumn = Annotated[str | None, typer.Option("--prompt", help="The column of prompts, if not called so.")]
 AnswerColumn = Annotated[str | None, typer.Option("--answer", help="The column of answers, if not called so.")]
 
+OwnReward = Annotated[
+    str | None,
+    typer.Option("--reward", help="Your own reward, module:function: judges all rows, which need no answer then."),
+]
+
 
 @data.command(epilog="Example: rayzero data check train.parquet --held-out test.parquet")
 def check(
@@ -30,6 +35,7 @@ def check(
     format: Format = None,
     prompt: PromptColumn = None,
     answer: AnswerColumn = None,
+    reward: OwnReward = None,
     held_out: Annotated[str | None, typer.Option(help="A file that must ask nothing that FILE asks.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Rows to grade with their own reference solution.")] = 50,
     rows: Annotated[int | None, typer.Option(min=1, help="Read only the first so many rows.")] = None,
@@ -42,7 +48,7 @@ def check(
     from rayzero.services.data.checking.check import check_file
 
     names = named(format, prompt, answer)
-    report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows, names=names)
+    report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows, names=names, own_reward=reward)
     if json:
         typer.echo(dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
@@ -70,10 +76,11 @@ def new(
     format: Format = None,
     prompt: PromptColumn = None,
     answer: AnswerColumn = None,
+    reward: OwnReward = None,
     model: Annotated[str, typer.Option(help="What `model.path` takes.")] = "smollm2-135m-instruct",
 ) -> None:
     """Write NAME/recipe.yaml for a file of prompts: what `rayzero check` passes and `rayzero train` runs."""
     from rayzero.services.cli.new_recipe import write_recipe
 
-    path = write_recipe(Path(name), data, format, model, named(format, prompt, answer))
+    path = write_recipe(Path(name), data, format, model, named(format, prompt, answer), reward)
     typer.echo(f"{path} is written. Next:\n  rayzero check {path}\n  rayzero train {path}")

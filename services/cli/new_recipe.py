@@ -39,8 +39,9 @@ def write_recipe(
     format_name: str | None,
     model: str,
     names: Mapping[str, str] = MappingProxyType({}),
+    own_reward: str | None = None,
 ) -> Path:
-    """Make `directory` with a recipe that trains `model` on `data`. `names`: as in `propose`.
+    """Make `directory` with a recipe that trains `model` on `data`. `names`, `own_reward`: as in `propose`.
 
     Raises:
         UsageError: the directory holds something, the name is none for a run, or the file has rows that no run takes.
@@ -49,7 +50,7 @@ def write_recipe(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is there already: give another name, or remove it")
     absolute = str(Path(data).expanduser().absolute())
-    proposal = propose(data, format_name, absolute, names)
+    proposal = propose(data, format_name, absolute, names, own_reward)
     report = inspect(proposal, data, None).report
     worst = {kind: group for kind, group in report.faults.items() if kind not in HARMLESS}
     if worst:

@@ -44,8 +44,8 @@ def status(
     try:
         found = find_run(run, runs, token_env)
     except RunUnreachable:
-        if run is not None:
-            show_ended(RunDirectory(find_directory(run, runs)), as_json=json)
+        if run is not None and show_ended(RunDirectory(find_directory(run, runs)), as_json=json):
+            raise typer.Exit(RunUnreachable.exit_code) from None
         raise
     show(found, watch, as_json=json)
 
@@ -77,7 +77,7 @@ def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: T
 
 @commands.command(cls=NamesRun, epilog="Example: rayzero resume runs/demo")
 def resume(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: TokenEnv = TOKEN_ENV) -> None:
-    """Go on after a pause."""
+    """Go on after a pause. A run that has ended goes on with `rayzero train` and its recipe."""
     from rayzero.services.cli.changes import change
     from rayzero.services.cli.client import find_run
 
@@ -113,9 +113,9 @@ def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_e
     from rayzero.services.cli.changes import change
     from rayzero.services.cli.client import find_run
 
-    change(
-        "checkpoint", find_run(run, runs, token_env), json, say=lambda answer: f"saved at update {answer['version']}"
-    )
+    address = find_run(run, runs, token_env)
+    typer.echo("the run saves when the update under way is done", err=True)
+    change("checkpoint", address, json, say=lambda answer: f"saved at update {answer['version']}")
 
 
 @commands.command(cls=NamesRun, epilog="Example: rayzero stop runs/demo --wait 600")

@@ -32,7 +32,7 @@ def samples(
     """Print (or write to `out`) the groups that match.
 
     Raises:
-        UsageError: no such run or group, or nothing matches.
+        UsageError: no such run or group, or a page of nothing.
     """
     directory = RunDirectory(find_directory(run, runs))
     index, tokens = RolloutIndex(directory.path), TokenTexts(directory)
@@ -42,7 +42,11 @@ def samples(
         if key is not None:
             summaries, total = [index.summary(key)], 1
         if not summaries and (form != "html" or wanted != Filter()):  # a page has the run's health and curves, too
-            raise UsageError(f"no rollout in {directory.path} matches: {index.choices()['num_rollouts']} are there")
+            none = f"none of {index.choices()['num_rollouts']} rollouts in {directory.path} matches"
+            if form == "html":
+                raise UsageError(f"{none}: no page was written")
+            print(none, file=sys.stderr)
+            return
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
         if form == "html":
             out = out or Path(f"{directory.path.name}-rollouts.html")
@@ -60,8 +64,8 @@ def samples(
 
 def _table(group: dict[str, Any]) -> Table:
     prompt = shortened(group["messages"][-1]["content"], MAX_TEXT)
-    title = f"{group['key']}  {group['prompt_id']}  answer {shortened(str(group['answer']), 80)}"
-    table = Table(title=escape(title), caption=escape(prompt), show_lines=True)
+    title = f"{group['key']}  {group['prompt_id']}\nprompt: {prompt}\nanswer: {shortened(str(group['answer']), 80)}"
+    table = Table(title=escape(title), title_justify="left", title_style="bold", show_lines=True)
     for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
         table.add_column(name, overflow="fold")
     for rollout in group["rollouts"]:

@@ -79,18 +79,19 @@ def status(run: RunAddress, watch: bool, as_json: bool) -> None:
     console.print("the run has ended")
 
 
-def show_ended(directory: RunDirectory, as_json: bool) -> None:
-    """How a run on disk went: its health with what to do, first update beside last. Nothing of one that lives."""
+def show_ended(directory: RunDirectory, as_json: bool) -> bool:
+    """How a run on disk went: its health with what to do, first update beside last. False, and nothing, of one that
+    lives."""
     curves = curves_of(directory)
     found = status_of(directory, curves)
     if found["phase"] == PHASES["live"]:
-        return
+        return False
     first = curves["rows"][0] if curves["rows"] else {}
     if as_json:
         print(json.dumps(plain(found | {"first": first, "directory": str(directory.path)})), flush=True)
-        return
-    console = terminal()
-    console.print(_render_ended(found, first, str(directory.path)))
+    else:
+        terminal().print(_render_ended(found, first, str(directory.path)))
+    return True
 
 
 def _render_ended(status: dict[str, Any], first: dict[str, Any], directory: str) -> RenderableType:

@@ -32,9 +32,16 @@ def _batch() -> Iterator[Figure]:
         "reward_mean", "reward", "Mean reward of the judged completions, all components weighted together.",
         "It rises while `accuracy` of the evaluations falls: the model found a reward that is not the task.",
     )  # fmt: skip
-    yield Figure("reward_std", "reward", "Standard deviation of the rewards over the whole batch (population).")
+    yield Figure(
+        "reward_std", "reward", "Standard deviation of the rewards over the whole batch (population).",
+        "0 for several updates: no completion is better than another, and nothing is learnt.",
+    )  # fmt: skip
     yield Figure("reward/", "score", "Mean score of one reward component, before its weight.")
-    yield Figure("train_accuracy", "share", "Completions that count as accurate, as in an evaluation.")
+    yield Figure(
+        "train_accuracy", "share", "Completions that count as accurate, as in an evaluation.",
+        "Near 0, first and last: compare three prompts with their gold answers (`rayzero samples RUN`) before you "
+        "call them too hard.",
+    )  # fmt: skip
     yield Figure("correct_share", "share", "Completions whose every weighted component has its full score.")
     yield Figure(
         "uniform_group_share", "share", "Groups whose rewards are all equal: they have no advantage and teach nothing.",
@@ -85,30 +92,36 @@ def _objective() -> Iterator[Figure]:
         "grad_norm", "norm", "Norm of the whole gradient before clipping.",
         "A jump of ten times over its usual value, or not finite: lower the learning rate.",
     )  # fmt: skip
-    yield Figure("learning_rate", "rate", "What the schedule gave this update.")
-    yield Figure("advantage_abs_mean", "advantage", "Mean absolute advantage; 0: nothing was learnt from this batch.")
+    yield Figure(
+        "learning_rate", "rate", "What the schedule gave this update.",
+        "0 long before the end, or far from the usual one that `rayzero check` names.",
+    )  # fmt: skip
+    yield Figure(
+        "advantage_abs_mean", "advantage", "Mean absolute advantage; 0: nothing was learnt from this batch.",
+        "0 again and again: read `uniform_group_share`.",
+    )  # fmt: skip
     yield Figure(
         "entropy", "nats", "Mean entropy of the policy's next token, over all tokens of the batch.",
         "It falls towards 0 while accuracy stands still: the policy has collapsed. Higher temperature, smaller "
         "learning rate, asymmetric clips or a KL term.",
     )  # fmt: skip
     yield Figure(
-        "clip_fraction",
-        "share",
-        "Of the tokens that gave a gradient, those whose ratio was clipped. 0 at one "
-        "step a batch, unless `learner.correction` is `rollout_as_old`.",
-    )
+        "clip_fraction", "share", "Of the tokens that gave a gradient, those whose ratio was clipped. 0 at one step a "
+        "batch, unless `learner.correction` is `rollout_as_old`.",
+        "Above 0.2 or so: the policy moves further in a batch than the clips allow, and those tokens teach "
+        "nothing. Lower the learning rate, or take fewer `learner.inner_epochs` and `learner.minibatches`.",
+    )  # fmt: skip
     yield Figure(
-        "ratio_mean",
-        "ratio",
-        "Mean π / π_old: the policy now over the policy at the start of the batch; of the tokens that gave a gradient.",
-    )
+        "ratio_mean", "ratio", "Mean π / π_old: the policy now over the policy at the start of the batch; of the "
+        "tokens that gave a gradient.",
+        "Away from 1 by more than a tenth: as for `clip_fraction`.",
+    )  # fmt: skip
     yield Figure(
-        "correction_mean",
-        "weight",
-        "Mean weight that corrects for the sampler's distribution, 0 of what is rejected; of "
-        "the tokens that gave a gradient.",
-    )
+        "correction_mean", "weight", "Mean weight that corrects for the sampler's distribution, 0 of what is "
+        "rejected; of the tokens that gave a gradient.",
+        "Well below 1: many samples are rejected or cut down, for staleness or because engine and learner "
+        "disagree. Look at `kl_rollout_fresh`.",
+    )  # fmt: skip
     yield Figure(
         "kl_reference", "nats", "KL to the reference policy, by `learner.kl.estimator`; only with a KL term. With "
         "`place: reward` of the tokens that gave a gradient.",
@@ -150,9 +163,15 @@ def _mismatch() -> Iterator[Figure]:
     )  # fmt: skip
     yield Figure("logprob_gap_mean", "nats", "Mean |log π_learner − log π_engine| of a token.")
     yield Figure("logprob_gap_mean_fresh", "nats", same + "Mean |log π_learner − log π_engine|.")
-    yield Figure("logprob_gap_max", "nats", "The largest of these gaps.")
+    yield Figure(
+        "logprob_gap_max", "nats", "The largest of these gaps.",
+        "It grows from update to update: read `kl_rollout_fresh`, which leaves staleness out.",
+    )  # fmt: skip
     yield Figure("logprob_gap_max_fresh", "nats", same + "The largest gap.")
-    yield Figure("ratio_outside", "share", "Tokens whose π_learner / π_engine is outside 0.8 … 1.2.")
+    yield Figure(
+        "ratio_outside", "share", "Tokens whose π_learner / π_engine is outside 0.8 … 1.2.",
+        "It climbs: samples are staler, or steps larger. Look at `ess`.",
+    )  # fmt: skip
     yield Figure("ratio_outside_fresh", "share", same + "Share outside 0.8 … 1.2.")
     yield Figure(
         "ess", "share", "Effective sample size of the importance weights over their number, (Σw)² / (n · Σw²), where w "
@@ -178,9 +197,19 @@ def _times() -> Iterator[Figure]:
         "wait_s", "seconds", "The learner waited for a whole batch of groups.",
         "Most of the time: add rollout workers, or raise `training.max_staleness`.",
     )  # fmt: skip
-    yield Figure("update_s", "seconds", "The learner computed the update.")
-    yield Figure("hold_s", "seconds", "New weights were held back for an evaluation.")
-    yield Figure("sync_s", "seconds", "From update ready to every engine serving it.")
+    yield Figure(
+        "update_s", "seconds", "The learner computed the update.",
+        "Most of the time: more learner GPUs, larger `learner.compute.tokens_per_microbatch`.",
+    )  # fmt: skip
+    yield Figure(
+        "hold_s", "seconds", "New weights were held back for an evaluation.",
+        "A large part of an update: evaluate less often (`evaluation.every_updates`), or fewer prompts.",
+    )  # fmt: skip
+    yield Figure(
+        "sync_s", "seconds", "From update ready to every engine serving it.",
+        "More than a tenth of an update: the network between learner and engines is slow; `cluster.delta_sync` "
+        "sends only what changed.",
+    )  # fmt: skip
     yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and checked; generation goes on.")
     yield Figure("sync_bytes", "bytes", "Sent to each engine: all weights, or, with `cluster.delta_sync`, what is new.")
     yield Figure("sync_pause_s", "seconds", "Of it: an engine could not generate.")
@@ -198,9 +227,20 @@ def _times() -> Iterator[Figure]:
 
 
 def _flow() -> Iterator[Figure]:
-    yield Figure("staleness_mean", "versions", "Learner's version less that of a group's oldest token.")
-    yield Figure("staleness_max", "versions", "The stalest group of the batch. Never above `training.max_staleness`.")
-    yield Figure("dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.")
+    yield Figure(
+        "staleness_mean", "versions", "Learner's version less that of a group's oldest token.",
+        "Near the bound is no fault: the engines are ahead of the learner. While `ess` falls or `kl_rollout` "
+        "grows: a smaller `training.max_staleness`.",
+    )  # fmt: skip
+    yield Figure(
+        "staleness_max", "versions", "The stalest group of the batch. Never above `training.max_staleness`.",
+        "As for `staleness_mean`.",
+    )  # fmt: skip
+    yield Figure(
+        "dropped_groups", "groups", "Groups dropped since the start; summary.json has the reasons.",
+        "It grows by more than a few an update: `length_bias` says what it costs. `training.on_stale: wait` drops "
+        "none.",
+    )  # fmt: skip
     yield Figure(
         "length_bias", "share", "Mean length that is trained on over the mean that was begun, less 1, of 20 updates. "
         "0 where nothing is dropped for being late, or for a limit that ended the episode.",
@@ -210,9 +250,19 @@ def _flow() -> Iterator[Figure]:
         "completion_tokens_mean_begun", "tokens", "Mean length of the completions that were begun, over the "
         "same updates; where late groups were dropped.",
     )  # fmt: skip
-    yield Figure("held_batches", "batches", "Whole batches that waited for a group about to be too stale.")
-    yield Figure("num_rollout_workers", "workers", "Rollout workers that took the weights of this update.")
-    yield Figure("warnings", "sentences", "Watched figures past their warning limit.")
+    yield Figure(
+        "held_batches", "batches", "Whole batches that waited for a group about to be too stale.",
+        "It grows with nearly every update: some groups take much longer than the others. More rollout workers, or "
+        "a larger `training.max_staleness`.",
+    )  # fmt: skip
+    yield Figure(
+        "num_rollout_workers", "workers", "Rollout workers that took the weights of this update.",
+        "Fewer than were asked for: `rayzero status` says which are missing.",
+    )  # fmt: skip
+    yield Figure(
+        "warnings", "sentences", "Watched figures past their warning limit.",
+        "Any: each names its figure and the limit.",
+    )  # fmt: skip
 
 
 def _evaluations() -> Iterator[Figure]:
@@ -242,7 +292,10 @@ def _evaluations() -> Iterator[Figure]:
     yield Figure("reward_mean", "reward", "Mean reward of the held-out completions.")
     yield Figure("completion_tokens_mean", "tokens", "Mean length of a held-out completion.")
     yield Figure("truncated_share", "share", "Held-out completions that ran out of tokens.")
-    yield Figure("num_errors", "completions", "Held-out completions without a verdict.")
+    yield Figure(
+        "num_errors", "completions", "Held-out completions without a verdict.",
+        "More than a few in a hundred: `rayzero samples RUN --kind evaluation --status error` shows their reasons.",
+    )  # fmt: skip
     yield Figure("num_prompts", "prompts", "Held-out prompts that were asked.")
     yield Figure(
         "evaluation_s", "seconds", "The evaluation, the greedy one too: from its first request to its last verdict."

@@ -27,6 +27,7 @@ MOVED = 0.05
 """Rewards and shares nearer than this count as equal."""
 RARE = 0.02
 """Hardly any."""
+HARD = "too hard, or gold answers are wrong"
 NO_STEP = 1e-9
 """A learning rate below which no run moves: Adam changes a weight by the rate at most."""
 SAMPLED = ("accuracy", "reward_mean", "completion_tokens_mean", "truncated_share")
@@ -146,7 +147,8 @@ def _workers(status: Mapping[str, Any], is_running: bool) -> Iterator[Symptom]:
     for role, fleet in (status.get("fleets") or {}).items():
         missing = fleet["target"] - fleet["serving"]
         if is_running and missing > 0:
-            level = Level.RED if fleet["serving"] == 0 else Level.YELLOW
+            # On the way is how every run begins and goes on; those that never arrive are a run that stands still.
+            level = Level.RED if fleet["serving"] == 0 and not fleet["coming"] else Level.YELLOW
             coming = f", {fleet['coming']} on the way" if fleet["coming"] else ""
             text = f"{fleet['serving']} of {fleet['target']} {role} workers serve{coming}"
             yield Symptom(level, text, "workers-are-missing")
@@ -158,16 +160,17 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
         return
     accuracy, uniform = _mean(recent, "train_accuracy"), _mean(recent, "uniform_group_share")
     if _mean(recent, "reward_std") < 1e-6:
-        text = f"every completion of the last {len(recent)} updates has the same reward: nothing can be learnt"
+        none = ", none is right" if accuracy == 0 else ""
+        text = f"every completion of the last {len(recent)} updates has the same reward{none}: nothing can be learnt"
         yield Symptom(Level.RED, text, "no-reward-differs")
     elif uniform > 0.8 and accuracy < 0.2:
-        text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: too hard"
+        text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: {HARD}"
         yield Symptom(Level.YELLOW, text, "too-hard")
     elif uniform > 0.8 and accuracy < 0.8 and not any(_entropy(rows)):
         text = f"{uniform:.0%} of the groups have one reward throughout, though {accuracy:.0%} are right"
         yield Symptom(Level.YELLOW, f"{text}: a prompt's completions are alike", "completions-of-a-prompt-are-alike")
     elif len(rows) >= 2 * WINDOW and _is_rare(rows):
-        text = f"{accuracy:.1%} of the completions are right, as at the start: too hard"
+        text = f"{accuracy:.1%} of the completions are right, as at the start: {HARD}"
         yield Symptom(Level.YELLOW, text, "too-hard")
 
 

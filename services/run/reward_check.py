@@ -109,5 +109,6 @@ def _refuse_misfits(key: str, component: CustomComponent, prompt: Prompt, scores
         columns = ", ".join(sorted(prompt.columns)) or "none"
         raise RecipeError(
             f"{key}: {misfit}; a reward is called by name, with prompts, completions, answer and the columns of the "
-            f"row (of prompt {prompt.prompt_id}: {columns}): name those alone, or take **kwargs besides"
+            f"row (of prompt {prompt.prompt_id}: {columns}): name those alone, or take **kwargs besides; a column that "
+            "data.train[].columns maps comes as `prompts` or `answer` instead (`columns: {answer: null}` maps none)"
         )

@@ -21,19 +21,21 @@ def check_file(
     sample: int = 0,
     max_rows: int | None = None,
     names: Mapping[str, str] = MappingProxyType({}),
+    own_reward: str | None = None,
 ) -> DataReport:
     """Read a file, up to `max_rows` rows of it, and grade `sample` of them with their own solutions.
 
-    `names`: its columns of `prompt` and `answer`, where they are called otherwise than usual.
+    `names`: its columns of `prompt` and `answer`, where they are called otherwise than usual. `own_reward`: the
+    `module:function` that judges all rows.
 
     Raises:
         UsageError: the file cannot be read at all, or what its columns are cannot be told.
     """
-    proposal = propose(path, format_name, names=names)
+    proposal = propose(path, format_name, names=names, own_reward=own_reward)
     inspection = inspect(proposal, path, max_rows)
     if held_out is not None:
-        other = inspect(propose(held_out, format_name or proposal.settings.format, names=names), held_out, None)
-        inspection.find_held_out(other)
+        apart = propose(held_out, format_name or proposal.settings.format, names=names, own_reward=own_reward)
+        inspection.find_held_out(inspect(apart, held_out, None))
     if sample:
         grade_references(inspection, sample, len(os.sched_getaffinity(0)))
         inspection.report.recipe = proposal.recipe_lines(inspection.report.tasks, inspection.report.packages)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rayzero.rewards.kinds.math_reward import gold_texts
 from rayzero.services.data.checking.answers import check_answer
-from rayzero.services.data.checking.report import DataReport, Lengths
+from rayzero.services.data.checking.report import DataReport, Example, Lengths
 from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.data.formats.registry import FORMATS
 from rayzero.services.data.keys import short_key
@@ -56,6 +57,7 @@ class Inspection:
             median, most, longest = np.percentile(np.frombuffer(lengths, dtype=np.uint64), (50, 95, 100))
             self.report.lengths = Lengths(int(median), int(most), int(longest))
         self._find_repeated()
+        self._choose_examples()
 
     def find_held_out(self, other: Inspection) -> None:
         """Note the questions of this file that `other`, the held-out one, asks as well."""
@@ -93,6 +95,16 @@ class Inspection:
         if source is not None:
             _count(self.report.sources, source)
         return prompt
+
+    def _choose_examples(self) -> None:
+        """The first usable row, the middle one and the last: a column that slipped shows in any of them."""
+        bare = self.settings.model_copy(update={"instructions": "{prompt}"})  # the row's own words
+        for index in sorted({0, len(self.keys) // 2, len(self.keys) - 1}) if self.keys else ():
+            row = self.table[self.places[index]]
+            prompt = mapped(row, bare, f"row/{row.number}")
+            golds = gold_texts(prompt.answer)  # tests and rules are not compared at a glance
+            if golds and self.task_of(prompt) not in ("code", "instructions") and self.solution(row) is None:
+                self.report.examples.append(Example(row.origin, prompt.messages[-1].content, ", ".join(golds)))
 
     def _find_repeated(self) -> None:
         _, first, which = np.unique(self._keys(), return_index=True, return_inverse=True)

@@ -63,6 +63,8 @@ class Proposal:
     tasks: Sequence[str]
     fallback: str | None
     """Where prompts ask for their answer, if not in a box."""
+    own_reward: str | None
+    """`module:function`, which judges all rows."""
     is_arithmetic: bool
     """Most prompts state a calculation worth their answer: copied into the box it must not pass for the answer."""
     lines: Mapping[str, Any] = field(repr=False)
@@ -81,6 +83,8 @@ class Proposal:
         return as_yaml(self.recipe(tasks, packages))
 
     def _component(self, task: str, packages: Sequence[str]) -> dict[str, Any]:
+        if self.own_reward is not None:
+            return {"kind": task, "function": self.own_reward}
         if task == "code" and packages:
             return {"kind": task, "sandbox": {"packages": list(packages)}}
         rules: dict[str, Any] = {"fallback": self.fallback} if self.fallback else {}
@@ -93,9 +97,10 @@ def propose(
     format_name: str | None,
     path_in_recipe: str | None = None,
     names: Mapping[str, str] = MappingProxyType({}),
+    own_reward: str | None = None,
 ) -> Proposal:
     """Look at a file's first rows. `format_name`: take that format, whatever the columns look like. `names`: its
-    columns of `prompt` and `answer`, where they are called otherwise than usual.
+    columns of `prompt` and `answer`, where they are called otherwise than usual. `own_reward`: judges all of them.
 
     Raises:
         UsageError: the kind of the file cannot be told, or no column of it is a prompt; RecipeError: it cannot be read.
@@ -107,10 +112,10 @@ def propose(
     table = open_rows(_settings(source))
     rows = first_values(table, LOOKED_AT)
     found = FORMATS[format_name] if format_name else None if names else recognized(rows)
-    own = {"format": found.name} if found else _columns(path, rows, names)
+    own = {"format": found.name} if found else _columns(path, rows, names, own_reward)
     settings = _settings(source | own)
     prompts = [prompt for values in rows if (prompt := _prompt(values, settings)) is not None]
-    task = None if found else _task([prompt.answer for prompt in prompts])
+    task = "custom" if own_reward else None if found else _task([prompt.answer for prompt in prompts])
     tasks = list(Counter(task or prompt.source for prompt in prompts)) or ["math"]
     numbers = [prompt for prompt in prompts if (task or prompt.source) == "math"]
     asked = Counter(_asks(prompt.messages[-1].content) for prompt in numbers)
@@ -122,6 +127,7 @@ def propose(
         task=task,
         tasks=tasks,
         fallback=where if where not in ("", "box") else None,
+        own_reward=own_reward,
         is_arithmetic=2 * sum(map(states_its_calculation, numbers)) > len(numbers),
         lines={"kind": kind, "path": path_in_recipe or path, **own},
     )
@@ -178,7 +184,9 @@ def _settings(source: Mapping[str, Any]) -> DataSource:
     return checked
 
 
-def _columns(path: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, Any]:
+def _columns(
+    path: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], own_reward: str | None
+) -> dict[str, Any]:
     """Which column is which: as `names` say, else by what they are usually called, in whatever case."""
     there = Counter(name for row in rows for name in row)
     shown = ", ".join(there) or "none"
@@ -188,16 +196,22 @@ def _columns(path: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, s
     messages = None if "prompt" in names else next((n for n in _MESSAGES if isinstance(_first(rows, n), list)), None)
     usual = {name.lower(): name for name in reversed(list(there))}
     prompt = names.get("prompt") or _usual(usual, _PROMPTS, rows, str)
-    answer = names.get("answer") or _usual(usual, _ANSWERS, rows, object)
+    # A function names the columns that it reads: it finds them only where they keep their names.
+    answer = names.get("answer") or _usual(usual, ("answer",) if own_reward else _ANSWERS, rows, object)
     if messages is None and prompt is None:
         raise UsageError(
             f"{path}: no column is known as the prompt (columns there: {shown}): say which it is, --prompt COLUMN "
             "--answer COLUMN, or its published form, --format"
         )
-    columns = {} if prompt in (None, "prompt") or messages else {"prompt": prompt}
+    if answer is None and own_reward is None:
+        raise UsageError(
+            f"{path}: no column is known as the answer (columns there: {shown}): say which it is, --answer COLUMN; "
+            "where a reward of your own needs none, name that, --reward module:function"
+        )
+    columns: dict[str, Any] = {} if prompt in (None, "prompt") or messages else {"prompt": prompt}
     if messages not in (None, "messages", "prompt"):
         columns["messages"] = messages
-    if answer not in (None, "answer"):
+    if answer != "answer":
         columns["answer"] = answer
     texts = [row[answer] for row in rows if answer and isinstance(row.get(answer), str)]
     if texts and all("####" in text for text in texts):

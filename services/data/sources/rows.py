@@ -133,7 +133,7 @@ def _answer(row: Row, settings: SourceSettings, needed: bool) -> Any:
     if name is None or (not needed and find(row.values, name) is MISSING):
         return None
     try:
-        answer = checked(_required(row, name, "columns.answer"))
+        answer = checked(_required(row, name, "columns.answer (null where the reward needs no answer)"))
     except NotPlain as error:
         raise RowFault(
             "wrong type",

@@ -6,6 +6,7 @@ What is on them stands in services/observe/monitoring/dashboard_panels.py.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,18 @@ from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
 from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Panel
 from rayzero.services.observe.telemetry import ROW_GAUGES
 
-WORRIES = {gauge: figure for figure in UPDATE_FIGURES for name, gauge in ROW_GAUGES.items() if figure.name == name} | {
-    "evaluation_accuracy_ratio": next(figure for figure in EVALUATION_FIGURES if figure.name == "accuracy")
+_UPDATES = {figure.name: figure for figure in UPDATE_FIGURES}
+WORRIES = {gauge: _UPDATES[name] for name, gauge in ROW_GAUGES.items()} | {
+    "evaluation_accuracy_ratio": next(figure for figure in EVALUATION_FIGURES if figure.name == "accuracy"),
+    "staleness_versions": _UPDATES["staleness_mean"],
+    "groups_dropped": _UPDATES["dropped_groups"],
+    "batches_held": _UPDATES["held_batches"],
+    "sync_seconds": _UPDATES["sync_s"],
+    "update_warnings": _UPDATES["warnings"],
 }
-"""The recorded figure behind a gauge."""
+"""The recorded figure behind a metric, by the metric's name in the catalogue."""
+SUFFIX = "(_total|_bucket|_sum|_count)?"
+"""What Prometheus appends to a metric's name."""
 SCHEMA_VERSION = 39
 GRID_WIDTH = 24
 RAY = ("Ray", "rayDefaultDashboard")
@@ -168,7 +177,7 @@ def _annotation(name: str, expression: str, color: str, title: str, enable: bool
 def _description(panel: Panel) -> str:
     """Its own words, and when to worry about the figures that it shows, from the catalogue of figures."""
     queries = " ".join(query for query, _ in panel.targets)
-    shown = [figure for gauge, figure in WORRIES.items() if f"rayzero_{gauge}{{" in queries]
+    shown = [figure for name, figure in WORRIES.items() if re.search(rf"rayzero_{name}{SUFFIX}\{{", queries)]
     told = [f"{figure.meaning} {figure.worry}".strip() for figure in shown if figure.worry or not panel.help]
     return "\n".join(filter(None, (panel.help, *told)))
 

@@ -21,6 +21,11 @@ def matches(completions: list[str], answer: list[str], level: list[int]) -> list
     ]
 
 
+def greets(completions: list[str], who: list[str], **columns: Any) -> list[float]:
+    """Needs a column, and no answer."""
+    return [float(name in completion) for completion, name in zip(completions, who, strict=True)]
+
+
 def chat(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
     """Sees messages."""
     assert prompts[0][0]["role"] == "user"

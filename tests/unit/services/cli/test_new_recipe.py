@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from rayzero.services.cli.app import app
@@ -44,6 +45,26 @@ def test_a_prompt_longer_than_the_model_is_left_out(tmp_path: Path) -> None:
     assert checked.exit_code == 0, checked.output
     notes = json.loads(checked.stdout)["notes"]
     assert any("have more than 7680 tokens and are left out" in note for note in notes), notes
+
+
+def test_rows_without_answers_are_for_a_reward_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "rows.jsonl", [{"question": f"Greet {name}.", "who": name} for name in "abcdefghij"])
+    named = "tests.unit.rewards.functions:greets"
+    assert "no column is known as the answer (columns there: question, who)" in new("own", "--data", "rows.jsonl")
+    assert "recipe.yaml is written" in new("own", "--data", "rows.jsonl", "--reward", named)
+    recipe = yaml.safe_load(Path("own/recipe.yaml").read_text())
+    assert recipe["data"]["train"][0]["columns"] == {"prompt": "question", "answer": None}
+    assert recipe["reward"]["rubrics"]["default"] == {"accuracy": {"kind": "custom", "function": named}}
+    checked = CliRunner().invoke(app, ["check", "own/recipe.yaml", "--json"])
+    assert checked.exit_code == 0, checked.output
+    assert any("gives 0 to each of" in note for note in json.loads(checked.stdout)["notes"])
+    mapped = "data.train.0.columns={prompt: question, answer: who}"
+    checked = CliRunner().invoke(app, ["check", "own/recipe.yaml", mapped], catch_exceptions=True)
+    assert "missing 1 required positional argument: 'who'" in str(checked.exception)
+    assert "a column that data.train[].columns maps comes as `prompts` or `answer`" in str(checked.exception)
 
 
 def test_nothing_is_written_over_and_bad_rows_are_named(tmp_path: Path) -> None:

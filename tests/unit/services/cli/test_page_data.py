@@ -93,5 +93,5 @@ def test_a_page_needs_no_rollouts_but_a_filter_needs_a_match(
     samples(str(directory.path), tmp_path, Filter(), "newest", 5, "html", out, None)
     data = re.search(r'id="data">(.*?)</script>', out.read_text(), re.DOTALL)
     assert data is not None and json.loads(data[1])["choices"]["num_groups"] == 0
-    with pytest.raises(UsageError, match="no rollout in"):
+    with pytest.raises(UsageError, match=r"none of 0 rollouts in .*: no page was written"):
         samples(str(directory.path), tmp_path, Filter(status="wrong"), "newest", 5, "html", out, None)

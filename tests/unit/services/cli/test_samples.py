@@ -81,3 +81,18 @@ def test_a_reward_is_shown_with_what_it_is_the_sum_of() -> None:
         "short/length 31",
     ]
     assert list(components({"components": {"short": 0.72}})) == ["short 0.72"]
+
+
+def test_the_prompt_stands_beside_its_answer_above_the_completions(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run, "table")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    at = next(number for number, line in enumerate(lines) if line.startswith("prompt: "))
+    assert lines[at + 1].startswith("answer: ") and not any("─" in line for line in lines[:at])
+
+
+def test_nothing_that_matches_is_no_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples(str(run), run.parent, Filter(min_reward=99.0), "newest", 10, "table", None, None)
+    found = capsys.readouterr()
+    assert not found.out and found.err.startswith("none of ") and "matches" in found.err

@@ -109,7 +109,9 @@ def test_a_live_run_that_stands_still_or_lacks_workers() -> None:
     fewer = {"rollout": FLEETS["rollout"] | {"serving": 1, "coming": 1}}
     (finding,) = examine(rows(), (), {"fleets": fewer}).findings
     assert finding.text == "1 of 2 rollout workers serve, 1 on the way" and advice(finding.topic)
-    assert examine(rows(), (), {"fleets": {"rollout": FLEETS["rollout"] | {"serving": 0}}}).level is Level.RED
+    none = FLEETS["rollout"] | {"serving": 0}
+    assert examine(rows(), (), {"fleets": {"rollout": none | {"coming": 1}}}).level is Level.YELLOW, "as a run goes on"
+    assert examine(rows(), (), {"fleets": {"rollout": none | {"coming": 0}}}).level is Level.RED
     assert not examine([], (), {"fleets": fewer}).findings, "a run that starts lacks nothing"
 
 

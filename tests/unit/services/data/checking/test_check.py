@@ -227,3 +227,29 @@ def test_gold_answers_alone_prove_nothing_and_the_report_says_so(with_solution: 
     sample = GradedSample(with_solution=with_solution, with_gold=8, correct=8 + with_solution)
     report = DataReport(path="p.jsonl", kind="jsonl", format=None, about="", sample=sample)
     assert ("not that it is true" in "\n".join(report.lines())) is says
+
+
+def test_rows_are_shown_beside_their_answers_for_a_reader_to_compare(tmp_path: Path) -> None:
+    slipped = [{"prompt": f"What comes after {n}?\n" + "x" * n * 60, "answer": str(n + 2)} for n in range(5)]
+    report = check_file(written(tmp_path / "rows.jsonl", slipped))
+    assert not report.faults
+    lines = list(report.lines())
+    at = lines.index("  is each answer that of its prompt? No check can tell:")
+    assert lines[at + 1] == f"    {tmp_path}/rows.jsonl:1: What comes after 0?  →  2"
+    assert lines[at + 3].endswith(f" … {'x' * 80}  →  6") and "x" * 81 not in lines[at + 3]
+    code = [{"prompt": "Write f.", "answer": {"tests": ["assert f(1) == 2"]}}]
+    assert not check_file(written(tmp_path / "code.jsonl", code)).examples, "tests are not compared at a glance"
+
+
+def test_rows_without_an_answer_need_a_reward_that_needs_none(tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.jsonl", [{"question": "Greet Ann.", "name": "Ann", "label": "x"}])
+    report = check_file(file, own_reward="my:greets")
+    assert not report.faults and not report.examples and report.tasks == {"custom": 1}
+    lines = yaml.safe_load(report.recipe)
+    assert lines["data"]["train"][0]["columns"] == {"prompt": "question", "answer": None}, "each keeps its own name"
+    assert lines["reward"]["rubrics"]["default"]["accuracy"] == {"kind": "custom", "function": "my:greets"}
+    published = check_file(written(tmp_path / "verl.jsonl", rows_of("verl")), own_reward="my:greets")
+    assert list(yaml.safe_load(published.recipe)["reward"]["rubrics"]) == ["default"] and not published.faults
+    nameless = written(tmp_path / "nameless.jsonl", [{"question": "Greet Ann.", "name": "Ann"}])
+    with pytest.raises(UsageError, match=r"no column is known as the answer .*: say which it is, --answer COLUMN"):
+        check_file(nameless)
