@@ -1,4 +1,7 @@
-"""Looks for a custom loss before anything starts. Its module is not imported: it brings torch, seconds of a start."""
+"""Names the loss, and looks for a custom one before anything starts.
+
+Its module is not imported: it brings torch, seconds of a start.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,14 @@ from rayzero.learner.objective.losses.custom import CustomLoss, check_arguments
 from rayzero.services.data.sources.function import module_hint
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
+
+
+def loss_label(recipe: Recipe) -> str:
+    """The loss as a screen names it: `grpo`, or of your own `my_losses:plain(scale=2)`."""
+    loss = recipe.learner.loss
+    if not isinstance(loss, CustomLoss):
+        return loss.name
+    return f"{loss.function}({', '.join(f'{name}={value!r}' for name, value in loss.arguments.items())})"
 
 
 def check_loss(recipe: Recipe) -> None:

@@ -24,7 +24,7 @@ from rayzero.services.planning.model_shape import ModelShape
 from rayzero.services.planning.models import describe_model, tokenizer_directory
 from rayzero.services.run.answer_check import check_answers
 from rayzero.services.run.environment_check import check_environment
-from rayzero.services.run.loss_check import check_loss
+from rayzero.services.run.loss_check import check_loss, loss_label
 from rayzero.services.run.notes import notes
 from rayzero.services.run.other_models import check_other_models
 from rayzero.services.run.precision import settled
@@ -288,12 +288,12 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
         ("held-out prompts", f"{plan.held_out_prompts}"),
         (
             "loss",
-            f"{recipe.learner.loss.name}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}",
+            f"{loss_label(recipe)}, advantage {recipe.learner.advantage_name}, β {recipe.learner.kl.beta:g}",
         ),
         ("staleness, at most", str(training.max_staleness)),
         ("memory, all actors", as_size(plan.memory_bytes)),
     ):
-        table.add_row(label, value)
+        table.add_row(label, escape(value))
     console.print(table)
     for sentence in plan.unread:
         console.print(sentence, markup=False)

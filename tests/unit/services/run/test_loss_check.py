@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.run.loss_check import check_loss
+from rayzero.services.run.loss_check import check_loss, loss_label
 from rayzero.services.schema.config.loader import validate_recipe
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.errors import RecipeError
@@ -104,3 +104,8 @@ def test_arguments_that_do_not_fit_are_refused_with_its_parameters(
         RecipeError, match=rf"learner\.loss\.arguments do not fit clipped_losses:{function}: .*{sentence}"
     ):
         check_loss(recipe(f"clipped_losses:{function}", **arguments))
+
+
+def test_a_screen_names_the_function_and_its_arguments() -> None:
+    assert loss_label(make_recipe()) == "grpo"
+    assert loss_label(recipe("my_losses:plain", scale=2, names=["a"])) == "my_losses:plain(scale=2, names=['a'])"
