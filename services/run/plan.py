@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayzero.services.data.copied_golds import check_golds
+from rayzero.services.data.example import WITH_RULES, Example, first_examples
 from rayzero.services.data.prompts import load_demonstrations, load_prompts
 from rayzero.services.fleet.gpu_bundles import reward_cpus, reward_workers_per_gpu
 from rayzero.services.observe.text import as_size
@@ -43,6 +44,7 @@ from rayzero.services.run.reward_check import check_custom_rewards
 from rayzero.services.schema.config.environment import EpisodeSettings
 from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.messages import Prompt
 from rayzero.services.schema.terminal import terminal
 
 REWARD_WORKER_BYTES = 200 * 2**20
@@ -79,6 +81,8 @@ class Plan:
     epochs: float
     memory: MemoryPlan | None
     """Of the GPUs; none where everything computes on CPUs."""
+    examples: tuple[Example, ...] = ()
+    """Prompts beside their gold answers."""
     unread: tuple[str, ...] = ()
     """What of the prompts was not looked at, a sentence a source."""
     notes: tuple[str, ...] = ()
@@ -118,11 +122,17 @@ def check(recipe_path: Path, overrides: Sequence[str], as_json: bool, gpus: int 
     check_environment(recipe, train, seen.append)
     num_held_out = min(asked, len(held_out) + unmade_held_out)
     plan = make_plan(recipe, shape, len(train), num_held_out, num_gpus)
-    plan = replace(plan, unread=train.unread, notes=(*plan.notes, *seen))
+    compared = (prompt for prompt in train.sample() if not _has_rules(recipe, prompt))
+    shown = first_examples(compared, len(train.parts))
+    plan = replace(plan, examples=shown, unread=train.unread, notes=(*plan.notes, *seen))
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
         print_plan(terminal(), recipe, plan)
+
+
+def _has_rules(recipe: Recipe, prompt: Prompt) -> bool:
+    return any(component.kind in WITH_RULES for component in (recipe.reward.rubric_for(prompt.source) or {}).values())
 
 
 def is_device_open(recipe: Recipe) -> bool:
@@ -295,6 +305,10 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
     ):
         table.add_row(label, escape(value))
     console.print(table)
+    if plan.examples:
+        console.print("is each gold answer that of its prompt? No check can tell:")
+    for example in plan.examples:
+        console.print(f"  {example.line}", style="dim", markup=False, soft_wrap=True)
     for sentence in plan.unread:
         console.print(sentence, markup=False)
     for note in plan.notes:

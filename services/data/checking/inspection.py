@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayzero.rewards.kinds.math_reward import gold_texts
 from rayzero.services.data.checking.answers import check_answer
-from rayzero.services.data.checking.report import DataReport, Example, Lengths
+from rayzero.services.data.checking.report import DataReport, Lengths
+from rayzero.services.data.example import WITH_RULES, example
 from rayzero.services.data.formats.problem import RowFault
 from rayzero.services.data.formats.registry import FORMATS
 from rayzero.services.data.keys import short_key
@@ -102,9 +102,9 @@ class Inspection:
         for index in sorted({0, len(self.keys) // 2, len(self.keys) - 1}) if self.keys else ():
             row = self.table[self.places[index]]
             prompt = mapped(row, bare, f"row/{row.number}")
-            golds = gold_texts(prompt.answer)  # tests and rules are not compared at a glance
-            if golds and self.task_of(prompt) not in ("code", "instructions") and self.solution(row) is None:
-                self.report.examples.append(Example(row.origin, prompt.messages[-1].content, ", ".join(golds)))
+            is_told = self.task_of(prompt) not in WITH_RULES and self.solution(row) is None
+            if is_told and (shown := example(row.origin, prompt)):
+                self.report.examples.append(shown)
 
     def _find_repeated(self) -> None:
         _, first, which = np.unique(self._keys(), return_index=True, return_inverse=True)

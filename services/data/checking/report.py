@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rayzero.services.schema.printable import printable
+from rayzero.services.data.example import Example
 
 SHOWN_PLACES = 5
 SHOWN_COUNTS = 10
-SHOWN_CHARACTERS = 160
-"""Of a prompt in an example: as many of its beginning and its end together."""
 
 
 @dataclass(slots=True)
@@ -38,19 +36,6 @@ class Lengths:
     median: int
     percentile_95: int
     longest: int
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A row to be read: only its reader can say whether the answer is that of the prompt."""
-
-    place: str
-    prompt: str
-    answer: str
-
-    def line(self) -> str:
-        """On one line, long texts cut in their middle."""
-        return f"    {self.place}: {_one_line(self.prompt)}  →  {_one_line(self.answer)}"
 
 
 @dataclass(slots=True)
@@ -110,7 +95,7 @@ class DataReport:
         yield from self._sample_lines()
         if self.examples:
             yield "  is each answer that of its prompt? No check can tell:"
-            yield from (example.line() for example in self.examples)
+            yield from (f"    {example.line}" for example in self.examples)
         for kind, group in sorted(self.faults.items(), key=lambda item: -item[1].count):
             places = ", ".join(group.first) + (", …" if group.count > len(group.first) else "")
             yield f"  {kind}: {group.count:,} ({places})"
@@ -134,12 +119,6 @@ class DataReport:
             yield f"  they import: {', '.join(self.packages)} (the recipe lines name them)"
         if sample.skipped:
             yield f"  programs were not run: {sample.skipped}"
-
-
-def _one_line(text: str) -> str:
-    text = printable(" ".join(text.split()))
-    half = SHOWN_CHARACTERS // 2
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
 def _most(counts: dict[str, int]) -> list[tuple[str, int]]:

@@ -214,6 +214,10 @@ def test_a_recipe_without_one_passes_beside_a_file_rewards_py(place: Path, capsy
     shown = json.loads(capsys.readouterr().out)
     assert shown["train_prompts"] == 13
     assert any("data.train.0: 1 of 13 prompts are too long and will be dropped" in note for note in shown["notes"])
+    assert [example["place"] for example in shown["examples"]] == ["train/1", "train/2", "train/3"]
+    check(Path("mini.yaml"), [], as_json=False)
+    first = shown["examples"][0]
+    assert f"  {first['place']}: {first['prompt']}  →  {first['answer']}\n" in capsys.readouterr().out
 
 
 @pytest.fixture
