@@ -57,10 +57,11 @@ metrics.jsonl.
 def _worries() -> dict[str, str]:
     """By Prometheus family: what metrics.jsonl says of the same figure, and the alerts that ask for it."""
     from rayzero.services.observe import telemetry
-    from rayzero.services.observe.monitoring.dashboards import WORRIES
+    from rayzero.services.observe.monitoring.dashboards import FIGURES_BEHIND
 
     families = {metric.name: metric.family for metric in telemetry.CATALOGUE}
-    said = {families[name]: figure.worry for name, figure in WORRIES.items()}
+    said = {families[name]: figure.worry for name, figure in FIGURES_BEHIND.items()}
+    said |= {families[name]: worry for name, worry in telemetry.WORRIES.items()}
     links: dict[str, list[str]] = {family: [] for family in families.values()}
     for rule in _alert_rules():
         for family, found in links.items():

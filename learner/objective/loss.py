@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rayzero.learner.objective.correction import correction_weights
 from rayzero.learner.objective.kl import KL_ESTIMATORS
-from rayzero.learner.objective.losses.base import Tokens
+from rayzero.learner.objective.losses.base import BatchShape, Tokens
 from rayzero.learner.objective.rejection import Drift, passing
 from rayzero.services.schema.config.learner import LearnerSettings
 
@@ -39,6 +39,8 @@ class LossInputs:
     """[s] fp32: weight of each token of a completion, denominators included (learner/objective/losses/base.py)."""
     turn_advantages: Tensor | None = None
     """[n] fp32, where turns are credited by themselves."""
+    batch: BatchShape | None = None
+    """Of all completions of the step, for losses that ask."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +70,7 @@ def microbatch_loss(inputs: LossInputs, settings: LearnerSettings) -> LossOutput
         advantages=inputs.advantages,
         samples=inputs.samples,
         turn_advantages=inputs.turn_advantages,
+        batch=inputs.batch,
     )
     terms = settings.loss.token_losses(tokens)
     # KL and entropy come after the correction: a token that it masks must not lose the pull to the reference as well.

@@ -12,6 +12,7 @@ from torch import Tensor
 from rayzero.learner.batch.batching import Microbatch
 from rayzero.learner.batch.samples import Batch
 from rayzero.learner.objective.loss import LossInputs
+from rayzero.learner.objective.losses.base import BatchShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class StepInputs:
 
     batch: Batch
     advantages: Advantages
+    shape: BatchShape
+    """Of the step's samples."""
     token_weights: NDArray[np.float64]
     """[S] 0 of samples that are not of the step."""
     scores: Scores
@@ -81,6 +84,7 @@ class StepInputs:
             advantages=of_rows(self.advantages.samples),
             token_weights=of_rows(self.token_weights * counts),
             turn_advantages=None if by_turn is None else torch.from_numpy(by_turn[tokens]).to(device, policy.dtype),
+            batch=self.shape,
         )
 
     def _reference(self, tokens: NDArray[np.int64], policy: Tensor) -> Tensor | None:

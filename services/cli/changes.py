@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +50,9 @@ def scale(changes: Sequence[str], run: RunAddress, wait_s: float, as_json: bool)
                 "`ray status` shows what it lacks"
             )
         time.sleep(POLL_S)
-        fleets = client.get("/v1/status")["fleets"]
+        before, fleets = fleets, client.get("/v1/status")["fleets"]
+        if fleets != before and not as_json:
+            print(f"{', '.join(f'{role}: {_states(fleets[role])}' for role in targets)} …", file=sys.stderr)
     if as_json:
         print(json.dumps({"before": answer["before"], "fleets": fleets}))
         return
@@ -88,7 +91,10 @@ def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:
             raise DeadlineError(f"the run has not ended within {wait_s:g} s; it is finishing its update or saving")
         time.sleep(POLL_S)
     ended = wait_s > 0
-    print(json.dumps({"stopping": True, "ended": ended}) if as_json else "it has ended" if ended else "it is stopping")
+    if as_json:
+        print(json.dumps({"stopping": True, "ended": ended}))
+    else:
+        print("it has ended, and is saved: the command that began it goes on from there" if ended else "it is stopping")
 
 
 def _reached(fleets: dict[str, Any], targets: dict[str, int]) -> bool:

@@ -3,6 +3,7 @@ before one runs."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,8 @@ def check(
     from rayzero.services.data.checking.check import check_file
 
     names = named(format, prompt, answer)
+    if reward is not None:
+        try_on(file, format, names, reward)
     report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows, names=names, own_reward=reward)
     if json:
         typer.echo(dumps(asdict(report), indent=2, ensure_ascii=False))
@@ -62,6 +65,30 @@ def named(format: str | None, prompt: str | None, answer: str | None) -> dict[st
     if names and format is not None:
         raise UsageError(f"--format {format} says which column is which: leave out --{next(iter(names))}, or --format")
     return names
+
+
+def try_on(file: str, format: str | None, names: dict[str, str], reward: str) -> None:
+    """Call a reward of the user's own for the first rows, and say what it gives.
+
+    Raises:
+        UsageError: it is no `module:function`; RecipeError: it cannot be called.
+    """
+    from itertools import islice
+
+    from pydantic import ValidationError
+
+    from rayzero.services.data.checking.proposal import propose
+    from rayzero.services.data.prompt_table import PromptTable
+    from rayzero.services.run.reward_check import try_reward
+    from rayzero.services.schema.config.reward_components import CustomComponent
+
+    try:
+        component = CustomComponent(kind="custom", function=reward)
+    except ValidationError:
+        raise UsageError(f"--reward {reward}: write it as module:function, e.g. my_rewards:short") from None
+    proposal = propose(file, format, names=names, own_reward=reward)
+    prompts = list(islice(PromptTable(proposal.table, proposal.settings, "row"), 2))
+    try_reward("reward", component, prompts, partial(typer.echo, err=True))
 
 
 def print_report(report: DataReport) -> None:
@@ -82,5 +109,8 @@ def new(
     """Write NAME/recipe.yaml for a file of prompts: what `rayzero check` passes and `rayzero train` runs."""
     from rayzero.services.cli.new_recipe import write_recipe
 
-    path = write_recipe(Path(name), data, format, model, named(format, prompt, answer), reward)
+    names = named(format, prompt, answer)
+    if reward is not None:
+        try_on(data, format, names, reward)
+    path = write_recipe(Path(name), data, format, model, names, reward)
     typer.echo(f"{path} is written. Next:\n  rayzero check {path}\n  rayzero train {path}")

@@ -13,10 +13,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from rayzero.services.cli.client import live_run
+from rayzero.services.cli.page_data import end_of
 from rayzero.services.schema.plain import is_figure
 from rayzero.services.schema.terminal import terminal
-from rayzero.services.store.api_file import ADDRESS_FILE
 from rayzero.services.store.json_lines import read_lines
 from rayzero.services.store.run_directory import RunDirectory
 from rayzero.services.store.run_seconds import seconds_of
@@ -98,11 +97,11 @@ def describe(directory: RunDirectory) -> dict[str, Any]:
     evaluations = read_lines(directory.file("evaluations.jsonl"))
     accuracies, greedy = (figures(evaluations, name) for name in ("accuracy", "greedy_accuracy"))
     rewards, updates = (figures(rows, name) for name in ("reward_mean", "update"))
-    alive = live_run(directory.file(ADDRESS_FILE)) is not None
+    ended = end_of(directory)["ended"]
     return {
         "run": directory.path.name,
         "directory": str(directory.path),
-        "state": "finished" if directory.is_finished() else "live" if alive else "stopped",
+        "state": "stopped" if ended == "unknown" else ended,
         "update": updates[-1] if updates else 0,
         "reward": rewards[-1] if rewards else None,
         "accuracy_before": accuracies[0] if accuracies else None,

@@ -148,7 +148,10 @@ def samples(
     ] = "newest",
     group: Annotated[str | None, typer.Option(help="One group, by the key that the table shows.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Groups.")] = 5,
-    format: Annotated[Literal["table", "jsonl", "html"], typer.Option(help="html: one self-contained file.")] = "table",
+    format: Annotated[
+        Literal["table", "brief", "jsonl", "html"],
+        typer.Option(help="brief: prompts, gold answers and counts; html: one self-contained file."),
+    ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     runs: Runs = RUNS,
 ) -> None:

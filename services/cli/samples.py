@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from rayzero.services.schema.plain import json_text
 from rayzero.services.schema.terminal import terminal
 from rayzero.services.store.run_directory import RunDirectory, write_atomically
 
-Format = Literal["table", "jsonl", "html"]
+Format = Literal["table", "brief", "jsonl", "html"]
 MAX_TEXT = 300
 
 
@@ -56,16 +57,33 @@ def samples(
             _write("".join(json_text(group) + "\n" for group in groups.values()), out)
         else:
             for group in groups.values():
-                terminal().print(_table(group))
+                terminal().print(_table(group) if form == "table" else escape(_brief(group)), soft_wrap=form == "brief")
             print(f"{len(groups)} of {total} groups", file=sys.stderr)
     finally:
         index.close()
 
 
+def _title(group: dict[str, Any]) -> str:
+    lines = [
+        f"{group['key']}  {group['prompt_id']}",
+        f"prompt: {shortened(group['messages'][-1]['content'], MAX_TEXT)}",
+    ]
+    if group["answer"] is not None:
+        lines.append(f"answer: {shortened(str(group['answer']), 80)}")
+    return "\n".join(lines)
+
+
+def _brief(group: dict[str, Any]) -> str:
+    """What was asked and how it went, without the completions."""
+    rewards = [rollout["reward"] for rollout in group["rollouts"] if rollout["reward"] is not None]
+    mean = f", reward {sum(rewards) / len(rewards):.3g}" if rewards else ""
+    counts = Counter(rollout["status"] for rollout in group["rollouts"])
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"{_title(group)}\n{said}{mean}\n"
+
+
 def _table(group: dict[str, Any]) -> Table:
-    prompt = shortened(group["messages"][-1]["content"], MAX_TEXT)
-    title = f"{group['key']}  {group['prompt_id']}\nprompt: {prompt}\nanswer: {shortened(str(group['answer']), 80)}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold", show_lines=True)
+    table = Table(title=escape(_title(group)), title_justify="left", title_style="bold", show_lines=True)
     for name in ("reward", "verdict", "tokens", "KL", "versions", "completion"):
         table.add_column(name, overflow="fold")
     for rollout in group["rollouts"]:

@@ -207,8 +207,8 @@ def _times() -> Iterator[Figure]:
     )  # fmt: skip
     yield Figure(
         "sync_s", "seconds", "From update ready to every engine serving it.",
-        "More than a tenth of an update: the network between learner and engines is slow; `cluster.delta_sync` "
-        "sends only what changed.",
+        "More than a tenth of an update, again and again (a worker that joins makes one long sync): the network "
+        "between learner and engines is slow; `cluster.delta_sync` sends only what changed.",
     )  # fmt: skip
     yield Figure("sync_receive_s", "seconds", "Of it: bytes under way and checked; generation goes on.")
     yield Figure("sync_bytes", "bytes", "Sent to each engine: all weights, or, with `cluster.delta_sync`, what is new.")

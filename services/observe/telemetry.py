@@ -140,6 +140,17 @@ CATALOGUE: tuple[Metric, ...] = (*_run(), *_learning(), *_flow(), *_workers(), *
 """Everything, in the order in which the reference lists it."""
 
 
+WORRIES = {
+    "worker_waiting": "Above 0 throughout: the engine is full, which is no fault. While `rayzero_waiting_seconds` "
+    "grows as well: more rollout workers, or a larger `rollout.max_num_seqs`.",
+    "worker_kv_ratio": "Near 1: completions wait for key-value memory. A larger `rollout.kv_cache_bytes`.",
+    "worker_version": "Behind `rayzero_update` by more than a sync takes: the worker's log says why.",
+    "tokens_dropped": "More than a few in a hundred of `rayzero_tokens_trained_total`: the reason is in its label.",
+    "evaluation_accuracy_error": "Gains smaller than twice this may be chance: more `evaluation.num_prompts`.",
+}
+"""When to worry about a metric that metrics.jsonl has no figure of."""
+
+
 def reference(worries: Mapping[str, str]) -> str:
     """The catalogue as a Markdown table. `worries`, by family: when a reader should worry."""
     figures = {gauge: f" (`{figure}` in metrics.jsonl)" for figure, gauge in ROW_GAUGES.items()}

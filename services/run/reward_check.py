@@ -43,7 +43,16 @@ def check_custom_rewards(recipe: Recipe, prompts: Iterable[Prompt], say: Callabl
             known.append(prompt)
     for key, (source, component) in wanted.items():
         if source in examples:
-            asyncio.run(_try(key, component, examples[source], say))
+            try_reward(key, component, examples[source], say)
+
+
+def try_reward(key: str, component: CustomComponent, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:
+    """Score made-up completions of the first of `prompts`, and `say` what each gets. `key`: whose reward it is.
+
+    Raises:
+        RecipeError: as `check_custom_rewards`.
+    """
+    asyncio.run(_try(key, component, prompts, say))
 
 
 async def _try(key: str, component: CustomComponent, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:
@@ -73,12 +82,18 @@ async def _try(key: str, component: CustomComponent, prompts: Sequence[Prompt], 
 
 
 def _made_up(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """What is tried, by what it is: the first prompt's answer in a box, another prompt's, and nothing."""
+    """What is tried, by what it is: the first prompt's answer in a box, another prompt's, and nothing. Where there are
+    no answers its own text, too, which a reward that looks for words may take for a good one."""
     golds = [str(prompt.answer) for prompt in prompts if isinstance(prompt.answer, str | int | float)]
-    right = golds[0] if golds else "42"
+    if not golds:
+        return {"the prompt's own text": prompts[0].messages[-1].content, "a short text": "Yes.", "no text": ""}
+    right = golds[0]
     wrong = golds[1] if len(golds) > 1 else f"not {right}"
-    name = "the right answer" if golds else "some answer"
-    texts = {f"{name} {_boxed(right)}": _boxed(right), f"another one {_boxed(wrong)}": _boxed(wrong), "no text": ""}
+    texts = {
+        f"the right answer {_boxed(right)}": _boxed(right),
+        f"another one {_boxed(wrong)}": _boxed(wrong),
+        "no text": "",
+    }
     return {_shortened(what): text for what, text in texts.items()}
 
 

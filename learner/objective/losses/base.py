@@ -27,8 +27,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BatchShape:
+    """Of an optimizer step: what denominators are made of. Error verdicts are not counted; empty completions are."""
+
+    groups: NDArray[np.int64]
+    """[S] which group each sample is of."""
+    lengths: NDArray[np.int64]
+    """[S] completion tokens of each sample."""
+    max_completion_tokens: int
+    """The rollout's limit."""
+
+    @property
+    def num_groups(self) -> int:
+        """Groups with at least one sample."""
+        return len(np.unique(self.groups))
+
+    @property
+    def group_sizes(self) -> NDArray[np.int64]:
+        """[S] samples in each sample's own group."""
+        _, inverse, counts = np.unique(self.groups, return_inverse=True, return_counts=True)
+        return np.asarray(counts[inverse], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """n completion tokens of s whole completions, flat."""
+    """n completion tokens of s whole completions, flat: those of one micro-batch. What is computed across completions
+    depends on the split; what a loss needs of all of them stands in `batch`."""
 
     policy_logprobs: Tensor
     """[n] log pi_theta, differentiable."""
@@ -40,6 +64,9 @@ class Tokens:
     """[n] int64: which completion each token is of."""
     turn_advantages: Tensor | None = None
     """[n] of each token's turn, where turns are credited by themselves (`learner.credit`)."""
+    batch: BatchShape | None = None
+    """Lengths and groups of all S completions of the optimizer step, the same in each of its micro-batches. A run
+    always gives it."""
 
     @property
     def log_ratios(self) -> Tensor:
@@ -89,29 +116,6 @@ class TokenLosses:
     """[n] differentiable, before token weights."""
     clipped: Tensor
     """[n] bool: the gradient is cut off by the clip."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchShape:
-    """What denominators are made of. Error verdicts are not counted; empty completions are."""
-
-    groups: NDArray[np.int64]
-    """[S] which group each sample is of."""
-    lengths: NDArray[np.int64]
-    """[S] completion tokens of each sample."""
-    max_completion_tokens: int
-    """The rollout's limit."""
-
-    @property
-    def num_groups(self) -> int:
-        """Groups with at least one sample."""
-        return len(np.unique(self.groups))
-
-    @property
-    def group_sizes(self) -> NDArray[np.int64]:
-        """[S] samples in each sample's own group."""
-        _, inverse, counts = np.unique(self.groups, return_inverse=True, return_counts=True)
-        return np.asarray(counts[inverse], dtype=np.int64)
 
 
 TokenWeights = NDArray[np.float64]

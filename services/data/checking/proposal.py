@@ -201,7 +201,8 @@ def _columns(
     if messages is None and prompt is None:
         raise UsageError(
             f"{path}: no column is known as the prompt (columns there: {shown}): say which it is, --prompt COLUMN "
-            "--answer COLUMN, or its published form, --format"
+            "--answer COLUMN (--reward module:function where a reward of your own needs none), or its published form, "
+            "--format"
         )
     if answer is None and own_reward is None:
         raise UsageError(

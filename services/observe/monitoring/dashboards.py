@@ -19,7 +19,7 @@ from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Pane
 from rayzero.services.observe.telemetry import ROW_GAUGES
 
 _UPDATES = {figure.name: figure for figure in UPDATE_FIGURES}
-WORRIES = {gauge: _UPDATES[name] for name, gauge in ROW_GAUGES.items()} | {
+FIGURES_BEHIND = {gauge: _UPDATES[name] for name, gauge in ROW_GAUGES.items()} | {
     "evaluation_accuracy_ratio": next(figure for figure in EVALUATION_FIGURES if figure.name == "accuracy"),
     "staleness_versions": _UPDATES["staleness_mean"],
     "groups_dropped": _UPDATES["dropped_groups"],
@@ -177,7 +177,7 @@ def _annotation(name: str, expression: str, color: str, title: str, enable: bool
 def _description(panel: Panel) -> str:
     """Its own words, and when to worry about the figures that it shows, from the catalogue of figures."""
     queries = " ".join(query for query, _ in panel.targets)
-    shown = [figure for name, figure in WORRIES.items() if re.search(rf"rayzero_{name}{SUFFIX}\{{", queries)]
+    shown = [figure for name, figure in FIGURES_BEHIND.items() if re.search(rf"rayzero_{name}{SUFFIX}\{{", queries)]
     told = [f"{figure.meaning} {figure.worry}".strip() for figure in shown if figure.worry or not panel.help]
     return "\n".join(filter(None, (panel.help, *told)))
 

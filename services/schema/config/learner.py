@@ -156,7 +156,8 @@ class OptimizerSettings(Section):
 
 
 class ComputeSettings(Section):
-    """How the maths is laid out. None of these changes a gradient by more than rounding."""
+    """How the maths is laid out. None of these changes a gradient by more than rounding, unless a `custom` loss takes
+    means across the completions of a micro-batch."""
 
     num_threads: int | None = Field(default=None, ge=1)
     """Threads of a learner process, which matter where a CPU computes. Empty: all cores of its node, shared among the

@@ -12,8 +12,10 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from rayzero.learner.model.policy import Policy
+from rayzero.learner.objective.losses.base import Tokens
 from rayzero.learner.objective.losses.custom import CustomLoss
 from rayzero.learner.objective.losses.registry import LossSettings
 from rayzero.learner.update import stop_conditions
@@ -78,6 +80,23 @@ def test_the_split_never_changes_the_gradient(tiny_model: Path, loss: str, data:
     compute = {"tokens_per_microbatch": data.draw(st.integers(1, 40)), "share_prompts": data.draw(st.booleans())}
     split = gradient(make_learner(tiny_model, compute=compute, **common), data.draw(st.permutations(groups)))
     assert (split - whole).norm() <= 1e-5 * whole.norm() + 1e-12
+
+
+def by_length(tokens: Tokens) -> Tensor:
+    """A loss of a user's: longer completions weigh more, by the mean length of the batch."""
+    assert tokens.batch is not None
+    lengths = tokens.per_sample_sum(torch.ones_like(tokens.old_logprobs)) / tokens.batch.lengths.mean()
+    return -lengths[tokens.samples] * tokens.token_advantages * tokens.policy_logprobs
+
+
+def test_a_loss_of_ones_own_sees_the_whole_batch_however_it_is_split(tiny_model: Path) -> None:
+    changes: dict[str, Any] = {"loss": {"name": "custom", "function": f"{__name__}:by_length"}}
+    rng = np.random.default_rng(0)
+    groups = [make_group(rng, lengths, [0.0, 1.0], group_id=g) for g, lengths in enumerate([[2, 9], [5, 1], [7, 7]])]
+    whole = gradient(make_learner(tiny_model, **changes), groups)
+    for tokens in (1, 12, 20):
+        split = gradient(make_learner(tiny_model, compute={"tokens_per_microbatch": tokens}, **changes), groups)
+        assert (split - whole).norm() <= 1e-5 * whole.norm() and whole.norm() > 0
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -54,13 +54,16 @@ def test_rows_without_answers_are_for_a_reward_of_the_users_own(
     written(tmp_path / "rows.jsonl", [{"question": f"Greet {name}.", "who": name} for name in "abcdefghij"])
     named = "tests.unit.rewards.functions:greets"
     assert "no column is known as the answer (columns there: question, who)" in new("own", "--data", "rows.jsonl")
+    for wrong, said in (("tests.unit.rewards.functions:nothere", "nothere"), ("greets", "--reward greets: ")):
+        assert said in new("own", "--data", "rows.jsonl", "--reward", wrong) and not Path("own").exists()
     assert "recipe.yaml is written" in new("own", "--data", "rows.jsonl", "--reward", named)
     recipe = yaml.safe_load(Path("own/recipe.yaml").read_text())
     assert recipe["data"]["train"][0]["columns"] == {"prompt": "question", "answer": None}
     assert recipe["reward"]["rubrics"]["default"] == {"accuracy": {"kind": "custom", "function": named}}
     checked = CliRunner().invoke(app, ["check", "own/recipe.yaml", "--json"])
     assert checked.exit_code == 0, checked.output
-    assert any("gives 0 to each of" in note for note in json.loads(checked.stdout)["notes"])
+    told = "greets gives 1 to the prompt's own text, 0 to a short text, 0 to no text"
+    assert any(told in note for note in json.loads(checked.stdout)["notes"])
     mapped = "data.train.0.columns={prompt: question, answer: who}"
     checked = CliRunner().invoke(app, ["check", "own/recipe.yaml", mapped], catch_exceptions=True)
     assert "missing 1 required positional argument: 'who'" in str(checked.exception)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from rayzero.services.cli.run_list import COLUMNS, list_runs, table_of, width_of
+from rayzero.services.cli.run_list import COLUMNS, describe, list_runs, table_of, width_of
 from rayzero.services.schema.terminal import Terminal
 from rayzero.services.store.json_lines import append_lines
-from rayzero.services.store.run_directory import RunDirectory
+from rayzero.services.store.run_directory import END_FILE, RunDirectory
 from tests.fakes import make_recipe
 
 ROW: dict[str, Any] = {
@@ -62,3 +62,14 @@ def test_a_pipe_gets_every_column_whole(
     head, row, best = capsys.readouterr().out.splitlines()
     assert len(head.split()) == len(row.split()) == len(COLUMNS) and directory.path.name in row and "0.1235" in row
     assert best.startswith("best: ")
+
+
+@pytest.mark.parametrize(("ended", "state"), [("running", "killed"), ("failed", "failed"), ("stopped", "stopped")])
+def test_a_run_is_called_what_its_status_calls_it(tmp_path: Path, ended: str, state: str) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.prepare(make_recipe())
+    assert describe(directory)["state"] == "live"
+    directory.release()
+    assert describe(directory)["state"] == "stopped", "it does not say"
+    directory.file(END_FILE).write_text(f'{{"ended": "{ended}"}}')
+    assert describe(directory)["state"] == state

@@ -96,3 +96,12 @@ def test_nothing_that_matches_is_no_error(run: Path, capsys: pytest.CaptureFixtu
     samples(str(run), run.parent, Filter(min_reward=99.0), "newest", 10, "table", None, None)
     found = capsys.readouterr()
     assert not found.out and found.err.startswith("none of ") and "matches" in found.err
+
+
+def test_in_brief_are_prompt_answer_and_counts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(run, "brief")
+    shown = capsys.readouterr().out
+    assert not [letter for letter in OBEYED if letter in shown]
+    lines = shown.splitlines()
+    assert len(lines) == 10 and lines[1].startswith("prompt: ") and lines[2].startswith("answer: "), shown
+    assert lines[3] == lines[8] == "1 correct, 1 wrong, reward 0.5"

@@ -41,7 +41,7 @@ def prompts(*answers: object) -> list[Prompt]:
         ),
         ("tells", (7,), r"gives 1 to the right answer \boxed{7}, 0.25 to another one \boxed{not 7}, 0.25 to no text"),
         ("same", ("7", "12"), r"gives 0.5 to each of the right answer \boxed{7}, another one \boxed{12}, no text"),
-        ("same", ({"tests": []},), r"gives 0.5 to each of some answer \boxed{42}, another one"),
+        ("same", ({"tests": []},), r"gives 0.5 to each of the prompt's own text, a short text, no text"),
         ("raises", ("7", "12"), r"gives an error (ValueError: could not convert string to float: '\\boxed{7}') to"),
         ("raises", ("7", "12"), "no score to no text"),
     ],
