@@ -94,7 +94,7 @@ def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"stopping": True, "ended": ended}))
     else:
-        print("it has ended, and is saved: the command that began it goes on from there" if ended else "it is stopping")
+        print("it has ended: the command that began it goes on from its last checkpoint" if ended else "it is stopping")
 
 
 def _reached(fleets: dict[str, Any], targets: dict[str, int]) -> bool:

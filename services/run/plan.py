@@ -306,7 +306,7 @@ def print_plan(console: Console, recipe: Recipe, plan: Plan) -> None:
         table.add_row(label, escape(value))
     console.print(table)
     if plan.examples:
-        console.print("is each gold answer that of its prompt? No check can tell:")
+        console.print("is each gold answer that of its prompt? no check can tell")
     for example in plan.examples:
         console.print(f"  {example.line}", style="dim", markup=False, soft_wrap=True)
     for sentence in plan.unread:

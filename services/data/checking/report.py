@@ -94,7 +94,7 @@ class DataReport:
             yield f"  prompts: {median:,} characters in the median, 95 % up to {most:,}, {longest:,} at most"
         yield from self._sample_lines()
         if self.examples:
-            yield "  is each answer that of its prompt? No check can tell:"
+            yield "  is each gold answer that of its prompt? no check can tell"
             yield from (f"    {example.line}" for example in self.examples)
         for kind, group in sorted(self.faults.items(), key=lambda item: -item[1].count):
             places = ", ".join(group.first) + (", …" if group.count > len(group.first) else "")

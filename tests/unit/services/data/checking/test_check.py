@@ -234,7 +234,7 @@ def test_rows_are_shown_beside_their_answers_for_a_reader_to_compare(tmp_path: P
     report = check_file(written(tmp_path / "rows.jsonl", slipped))
     assert not report.faults
     lines = list(report.lines())
-    at = lines.index("  is each answer that of its prompt? No check can tell:")
+    at = lines.index("  is each gold answer that of its prompt? no check can tell")
     assert lines[at + 1] == f"    {tmp_path}/rows.jsonl:1: What comes after 0?  →  2"
     assert lines[at + 3].endswith(f" … {'x' * 80}  →  6") and "x" * 81 not in lines[at + 3]
     code = [{"prompt": "Write f.", "answer": {"tests": ["assert f(1) == 2"]}}]
