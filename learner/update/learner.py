@@ -175,9 +175,8 @@ class Learner:
         phases: Phases,
     ) -> tuple[StepRecord, NDArray[np.int64]]:
         """The gradient of a step, what was seen on the way, and the rows that give none."""
-        shape = self._shape(batch, rows)
         token_weights = np.zeros(len(batch.samples))
-        token_weights[rows] = self._token_weights(shape)
+        token_weights[rows] = self._token_weights(batch, rows)
         with phases("pack"):
             trained = self._trained_rows(batch, rows, advantages)
             microbatches = self._pack([batch.samples[row] for row in trained])
@@ -188,7 +187,7 @@ class Learner:
         step = StepInputs(
             batch=batch,
             advantages=advantages,
-            shape=shape,
+            shape=self._shape(batch, rows),
             token_weights=token_weights,
             scores=scores,
             is_reference=self._is_reference,
@@ -275,8 +274,9 @@ class Learner:
             max_completion_tokens=self._max_completion_tokens,
         )
 
-    def _token_weights(self, shape: BatchShape) -> NDArray[np.float64]:
+    def _token_weights(self, batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """[rows] the weight of each token of each sample of a step, all denominators included."""
+        shape = self._shape(batch, rows)
         by_name = self.settings.aggregation
         return self.settings.loss.token_weights(shape) if by_name is None else AGGREGATIONS[by_name](shape)
 
