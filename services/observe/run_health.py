@@ -160,8 +160,8 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
         return
     accuracy, uniform = _mean(recent, "train_accuracy"), _mean(recent, "uniform_group_share")
     if _mean(recent, "reward_std") < 1e-6:
-        none = ", none is right" if accuracy == 0 else ""
-        text = f"every completion of the last {len(recent)} updates has the same reward{none}: nothing can be learnt"
+        none = " (none is right)" if accuracy == 0 else ""
+        text = f"every completion of the last {len(recent)} updates has the same reward: nothing can be learnt{none}"
         yield Symptom(Level.RED, text, "no-reward-differs")
     elif uniform > 0.8 and accuracy < 0.2:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: {HARD}"
