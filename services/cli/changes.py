@@ -51,8 +51,8 @@ def scale(changes: Sequence[str], run: RunAddress, wait_s: float, as_json: bool)
             )
         time.sleep(POLL_S)
         before, fleets = fleets, client.get("/v1/status")["fleets"]
-        if fleets != before and not as_json:
-            print(f"{', '.join(f'{role}: {_states(fleets[role])}' for role in targets)} …", file=sys.stderr)
+        if fleets != before:
+            _tell(", ".join(f"{role}: {_states(fleets[role])}" for role in targets), as_json)
     if as_json:
         print(json.dumps({"before": answer["before"], "fleets": fleets}))
         return
@@ -67,9 +67,13 @@ def change(
     body: dict[str, Any] | None = None,
     deadline_s: float = 3600.0,
     say: Callable[[dict[str, Any]], str] = str,
+    waits_for: str = "",
 ) -> None:
-    """One change, its answer as JSON or in words."""
-    answer = RunClient(run, deadline_s).change(f"/v1/{what}", body)
+    """One change, its answer as JSON or in words. `waits_for`: why the answer may take long, said before it."""
+    client = RunClient(run, deadline_s)
+    client.meet()
+    _tell(waits_for, as_json)
+    answer = client.change(f"/v1/{what}", body)
     print(json.dumps(answer) if as_json else printable(say(answer)))
 
 
@@ -82,6 +86,8 @@ def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:
     client = RunClient(run)
     client.change("/v1/stop")
     deadline = time.monotonic() + wait_s
+    if wait_s > 0:
+        _tell("it finishes the update under way and saves", as_json)
     while wait_s > 0:
         try:
             client.get("/healthz")
@@ -95,6 +101,12 @@ def stop(run: RunAddress, wait_s: float, as_json: bool) -> None:
         print(json.dumps({"stopping": True, "ended": ended}))
     else:
         print("it has ended: the command that began it goes on from its last checkpoint" if ended else "it is stopping")
+
+
+def _tell(waits_for: str, as_json: bool) -> None:
+    """What a command waits for, beside its output."""
+    if waits_for and not as_json:
+        print(f"{printable(waits_for)} …", file=sys.stderr)
 
 
 def _reached(fleets: dict[str, Any], targets: dict[str, int]) -> bool:

@@ -3,6 +3,7 @@ before one runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from rayzero.services.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from rayzero.services.data.checking.report import DataReport
+    from rayzero.services.schema.messages import Prompt
 
 data = typer.Typer(no_args_is_help=True, help="Files of prompts: what is in them, and the recipe lines that read them.")
 
@@ -49,9 +51,16 @@ def check(
     from rayzero.services.data.checking.check import check_file
 
     names = named(format, prompt, answer)
-    if reward is not None:
-        try_on(file, format, names, reward)
-    report = check_file(file, format, held_out=held_out, sample=sample, max_rows=rows, names=names, own_reward=reward)
+    report = check_file(
+        file,
+        format,
+        held_out=held_out,
+        sample=sample,
+        max_rows=rows,
+        names=names,
+        own_reward=reward,
+        try_on=trial(reward),
+    )
     if json:
         typer.echo(dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
@@ -67,28 +76,11 @@ def named(format: str | None, prompt: str | None, answer: str | None) -> dict[st
     return names
 
 
-def try_on(file: str, format: str | None, names: dict[str, str], reward: str) -> None:
-    """Call a reward of the user's own for the first rows, and say what it gives.
-
-    Raises:
-        UsageError: it is no `module:function`; RecipeError: it cannot be called.
-    """
-    from itertools import islice
-
-    from pydantic import ValidationError
-
-    from rayzero.services.data.checking.proposal import propose
-    from rayzero.services.data.prompt_table import PromptTable
+def trial(reward: str | None) -> Callable[[Sequence[Prompt]], None] | None:
+    """Calls a reward of the user's own for prompts, and says what it gives; None without one."""
     from rayzero.services.run.reward_check import try_reward
-    from rayzero.services.schema.config.reward_components import CustomComponent
 
-    try:
-        component = CustomComponent(kind="custom", function=reward)
-    except ValidationError:
-        raise UsageError(f"--reward {reward}: write it as module:function, e.g. my_rewards:short") from None
-    proposal = propose(file, format, names=names, own_reward=reward)
-    prompts = list(islice(PromptTable(proposal.table, proposal.settings, "row"), 2))
-    try_reward("reward", component, prompts, partial(typer.echo, err=True))
+    return None if reward is None else lambda prompts: try_reward(reward, prompts, partial(typer.echo, err=True))
 
 
 def print_report(report: DataReport) -> None:
@@ -109,8 +101,5 @@ def new(
     """Write NAME/recipe.yaml for a file of prompts: what `rayzero check` passes and `rayzero train` runs."""
     from rayzero.services.cli.new_recipe import write_recipe
 
-    names = named(format, prompt, answer)
-    if reward is not None:
-        try_on(data, format, names, reward)
-    path = write_recipe(Path(name), data, format, model, names, reward)
+    path = write_recipe(Path(name), data, format, model, named(format, prompt, answer), reward, trial(reward))
     typer.echo(f"{path} is written. Next:\n  rayzero check {path}\n  rayzero train {path}")

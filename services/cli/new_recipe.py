@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rayzero.services.data.checking.check import inspect
+from rayzero.services.data.checking.check import TRIED_ON, inspect
 from rayzero.services.data.checking.proposal import as_yaml, propose
 from rayzero.services.data.checking.report import DataReport
 from rayzero.services.observe.text import as_count
@@ -19,6 +19,7 @@ from rayzero.services.schema.config.loader import load_recipe
 from rayzero.services.schema.config.model import AUTO
 from rayzero.services.schema.config.rollout import RolloutSettings
 from rayzero.services.schema.errors import UsageError
+from rayzero.services.schema.messages import Prompt
 
 MAX_HELD_OUT = 128
 CHARACTERS_A_TOKEN = 3
@@ -40,8 +41,10 @@ def write_recipe(
     model: str,
     names: Mapping[str, str] = MappingProxyType({}),
     own_reward: str | None = None,
+    try_on: Callable[[Sequence[Prompt]], None] | None = None,
 ) -> Path:
-    """Make `directory` with a recipe that trains `model` on `data`. `names`, `own_reward`: as in `propose`.
+    """Make `directory` with a recipe that trains `model` on `data`. `names`, `own_reward`: as in `propose`,
+    `try_on` as in `check_file`.
 
     Raises:
         UsageError: the directory holds something, the name is none for a run, or the file has rows that no run takes.
@@ -51,7 +54,8 @@ def write_recipe(
         raise UsageError(f"{directory} is there already: give another name, or remove it")
     absolute = str(Path(data).expanduser().absolute())
     proposal = propose(data, format_name, absolute, names, own_reward)
-    report = inspect(proposal, data, None).report
+    inspection = inspect(proposal, data, None)
+    report = inspection.report
     worst = {kind: group for kind, group in report.faults.items() if kind not in HARMLESS}
     if worst:
         kind, group = next(iter(worst.items()))
@@ -59,6 +63,8 @@ def write_recipe(
             f"{group.first[0]}: {group.example} ({kind}: {group.count:,}): mend or remove such rows; "
             f"rayzero data check {data} lists them all"
         )
+    if try_on is not None:
+        try_on(inspection.first_prompts(TRIED_ON))
     shape = describe_model(model)
     recipe = _recipe(directory.name, model, proposal.recipe(report.tasks), report, shape)
     directory.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,13 @@ def pause(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_env: T
     from rayzero.services.cli.changes import change
     from rayzero.services.cli.client import find_run
 
-    change("pause", find_run(run, runs, token_env), json, say=lambda answer: "it is paused; rayzero resume goes on")
+    change(
+        "pause",
+        find_run(run, runs, token_env),
+        json,
+        say=lambda answer: "it is paused; rayzero resume goes on",
+        waits_for="it finishes what is in hand",
+    )
 
 
 @commands.command(cls=NamesRun, epilog="Example: rayzero resume runs/demo")
@@ -104,6 +110,7 @@ def drain(
         json,
         body,
         say=lambda answer: f"{answer['drained']} has left, a new one comes",
+        waits_for=f"{worker} finishes its groups",
     )
 
 
@@ -113,9 +120,13 @@ def checkpoint(run: Run = None, json: AsJson = False, runs: Runs = RUNS, token_e
     from rayzero.services.cli.changes import change
     from rayzero.services.cli.client import find_run
 
-    address = find_run(run, runs, token_env)
-    typer.echo("the run saves when the update under way is done", err=True)
-    change("checkpoint", address, json, say=lambda answer: f"saved at update {answer['version']}")
+    change(
+        "checkpoint",
+        find_run(run, runs, token_env),
+        json,
+        say=lambda answer: f"saved at update {answer['version']}",
+        waits_for="it saves when the update under way is done",
+    )
 
 
 @commands.command(cls=NamesRun, epilog="Example: rayzero stop runs/demo --wait 600")

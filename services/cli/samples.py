@@ -47,7 +47,6 @@ def samples(
             if form == "html":
                 raise UsageError(f"{none}: no page was written")
             print(none, file=sys.stderr)
-            return
         groups = {summary["key"]: show_group(index, tokens, summary["key"]) for summary in summaries}
         if form == "html":
             out = out or Path(f"{directory.path.name}-rollouts.html")
@@ -58,7 +57,8 @@ def samples(
         else:
             for group in groups.values():
                 terminal().print(_table(group) if form == "table" else escape(_brief(group)), soft_wrap=form == "brief")
-            print(f"{len(groups)} of {total} groups", file=sys.stderr)
+            if groups:
+                print(f"{len(groups)} of {total} groups", file=sys.stderr)
     finally:
         index.close()
 

@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from pydantic import ValidationError
+
 from rayzero.rewards.base import Case, Context, Score
 from rayzero.rewards.registry import Capacity, build_reward
 from rayzero.services.data.sources.function import module_hint
 from rayzero.services.schema.causes import ErrorCause
 from rayzero.services.schema.config.recipe import Recipe
 from rayzero.services.schema.config.reward_components import CustomComponent
-from rayzero.services.schema.errors import ActorStartError, RecipeError
+from rayzero.services.schema.errors import ActorStartError, RecipeError, UsageError
 from rayzero.services.schema.messages import Prompt
 
 PATIENCE_S = 3.0
@@ -43,16 +45,20 @@ def check_custom_rewards(recipe: Recipe, prompts: Iterable[Prompt], say: Callabl
             known.append(prompt)
     for key, (source, component) in wanted.items():
         if source in examples:
-            try_reward(key, component, examples[source], say)
+            asyncio.run(_try(key, component, examples[source], say))
 
 
-def try_reward(key: str, component: CustomComponent, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:
-    """Score made-up completions of the first of `prompts`, and `say` what each gets. `key`: whose reward it is.
+def try_reward(function: str, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:
+    """The same for one `module:function` that no recipe names yet.
 
     Raises:
-        RecipeError: as `check_custom_rewards`.
+        UsageError: it is none; RecipeError: as above.
     """
-    asyncio.run(_try(key, component, prompts, say))
+    try:
+        component = CustomComponent(kind="custom", function=function)
+    except ValidationError:
+        raise UsageError(f"--reward {function}: write it as module:function, e.g. my_rewards:short") from None
+    asyncio.run(_try("reward", component, prompts, say))
 
 
 async def _try(key: str, component: CustomComponent, prompts: Sequence[Prompt], say: Callable[[str], None]) -> None:

@@ -33,7 +33,7 @@ class BatchShape:
     groups: NDArray[np.int64]
     """[S] which group each sample is of."""
     lengths: NDArray[np.int64]
-    """[S] completion tokens of each sample."""
+    """[S] completion tokens of each sample; 0 where `learner.truncated: mask` leaves it out."""
     max_completion_tokens: int
     """The rollout's limit."""
 
@@ -65,8 +65,7 @@ class Tokens:
     turn_advantages: Tensor | None = None
     """[n] of each token's turn, where turns are credited by themselves (`learner.credit`)."""
     batch: BatchShape | None = None
-    """Lengths and groups of all S completions of the optimizer step, the same in each of its micro-batches. A run
-    always gives it."""
+    """Of all S completions of the optimizer step, the same in each of its micro-batches. A run always gives it."""
 
     @property
     def log_ratios(self) -> Tensor:

@@ -67,6 +67,11 @@ class Inspection:
             twin = other._place(int(first[np.searchsorted(theirs, mine[index])]))
             self.report.add("held-out overlap", self._place(int(index)), f"is also held out: {twin} asks the same")
 
+    def first_prompts(self, count: int) -> list[Prompt]:
+        """Of the first usable rows."""
+        rows = (self.table[place] for place in self.places[:count])
+        return [mapped(row, self.settings, f"row/{row.number}") for row in rows]
+
     def solution(self, row: Row) -> str | None:
         """The row's own reference solution; None where there is none."""
         if self.settings.format is None:

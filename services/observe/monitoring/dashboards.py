@@ -16,7 +16,7 @@ import yaml
 from rayzero.services.observe.figures import EVALUATION_FIGURES, UPDATE_FIGURES
 from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
 from rayzero.services.observe.monitoring.panels import SELECTED, Dashboard, Panel
-from rayzero.services.observe.telemetry import ROW_GAUGES
+from rayzero.services.observe.telemetry import ROW_GAUGES, WORRIES
 
 _UPDATES = {figure.name: figure for figure in UPDATE_FIGURES}
 FIGURES_BEHIND = {gauge: _UPDATES[name] for name, gauge in ROW_GAUGES.items()} | {
@@ -177,8 +177,10 @@ def _annotation(name: str, expression: str, color: str, title: str, enable: bool
 def _description(panel: Panel) -> str:
     """Its own words, and when to worry about the figures that it shows, from the catalogue of figures."""
     queries = " ".join(query for query, _ in panel.targets)
-    shown = [figure for name, figure in FIGURES_BEHIND.items() if re.search(rf"rayzero_{name}{SUFFIX}\{{", queries)]
+    names = [name for name in (*FIGURES_BEHIND, *WORRIES) if re.search(rf"rayzero_{name}{SUFFIX}\{{", queries)]
+    shown = [FIGURES_BEHIND[name] for name in names if name in FIGURES_BEHIND]
     told = [f"{figure.meaning} {figure.worry}".strip() for figure in shown if figure.worry or not panel.help]
+    told += [WORRIES[name] for name in names if name in WORRIES]
     return "\n".join(filter(None, (panel.help, *told)))
 
 

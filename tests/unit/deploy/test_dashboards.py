@@ -7,8 +7,13 @@ import re
 from pathlib import Path
 
 from rayzero.services.observe.monitoring.dashboard_panels import DASHBOARDS
-from rayzero.services.observe.monitoring.dashboards import as_grafana, write_dashboards, write_kubernetes
-from rayzero.services.observe.telemetry import CATALOGUE
+from rayzero.services.observe.monitoring.dashboards import (
+    FIGURES_BEHIND,
+    as_grafana,
+    write_dashboards,
+    write_kubernetes,
+)
+from rayzero.services.observe.telemetry import CATALOGUE, WORRIES
 from tests.series import KNOWN
 
 COMMITTED = Path("deploy/grafana/dashboards")
@@ -61,6 +66,17 @@ def test_panels_say_when_to_worry_and_curves_are_annotated() -> None:
         marks = {each["name"]: each["target"]["expr"] for each in as_grafana(dashboard)["annotations"]["list"]}
         assert list(marks) == ["workers replaced", "evaluations", "checkpoints", "weight syncs"]
         assert all(re.search(r"rayzero_\w+", query)[0] in KNOWN for query in marks.values())  # type: ignore[index]
+
+
+def test_a_panel_says_what_the_reference_says_of_its_metrics() -> None:
+    families = {metric.name: metric.family for metric in CATALOGUE}
+    panels = [panel for board in DASHBOARDS for panel in as_grafana(board)["panels"]]
+    said = "\n".join(panel["description"] for panel in panels)
+    drawn = json.dumps([panel["targets"] for panel in panels])
+    worries = WORRIES | {name: figure.worry for name, figure in FIGURES_BEHIND.items()}
+    assert families.keys() >= worries.keys()
+    missing = [name for name, worry in worries.items() if families[name] in drawn and worry not in said]
+    assert missing == [] and sum(families[name] in drawn for name in worries) >= 25
 
 
 def test_panels_do_not_overlap_and_fit_the_grid() -> None:

@@ -28,6 +28,9 @@ class Answers:
     def __call__(self, address: RunAddress) -> Answers:
         return self
 
+    def meet(self) -> None:
+        self.has_met = True
+
     def change(self, path: str, body: Any = None) -> Any:
         return {"before": {"rollout": 1}, "fleets": self._next()}
 
@@ -74,6 +77,25 @@ def test_a_run_that_is_stopped_says_what_goes_on(
 ) -> None:
     monkeypatch.setattr(changes, "RunClient", Answers(fleet(1), fleet(1), None))
     stop(ADDRESS, 60.0, as_json=False)
-    assert capsys.readouterr().out == "it has ended: the command that began it goes on from its last checkpoint\n"
+    found = capsys.readouterr()
+    assert found.out == "it has ended: the command that began it goes on from its last checkpoint\n"
+    assert found.err == "it finishes the update under way and saves …\n"
     stop(ADDRESS, 0.0, as_json=True)
-    assert json.loads(capsys.readouterr().out) == {"stopping": True, "ended": False}
+    found = capsys.readouterr()
+    assert json.loads(found.out) == {"stopping": True, "ended": False} and not found.err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_change_that_may_take_long_says_what_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    monkeypatch.setattr(changes, "RunClient", lambda *_: Answers(fleet(1)))
+    changes.change("drain", ADDRESS, as_json, say=lambda _: "it has left", waits_for="rollout-1\x1b[2J finishes")
+    found = capsys.readouterr()
+    assert found.err == ("" if as_json else "rollout-1\\x1b[2J finishes …\n") and found.out
+
+
+def test_a_run_that_is_gone_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RunUnreachable):
+        changes.change("checkpoint", ADDRESS, as_json=False, waits_for="it saves")
+    assert not capsys.readouterr().err

@@ -92,10 +92,18 @@ def test_the_prompt_stands_beside_its_answer_above_the_completions(
     assert lines[at + 1].startswith("answer: ") and not any("─" in line for line in lines[:at])
 
 
-def test_nothing_that_matches_is_no_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    samples(str(run), run.parent, Filter(min_reward=99.0), "newest", 10, "table", None, None)
+@pytest.mark.parametrize("form", ["table", "brief", "jsonl"])
+def test_nothing_that_matches_is_no_error(run: Path, form: Format, capsys: pytest.CaptureFixture[str]) -> None:
+    samples(str(run), run.parent, Filter(min_reward=99.0), "newest", 10, form, None, None)
     found = capsys.readouterr()
-    assert not found.out and found.err.startswith("none of ") and "matches" in found.err
+    assert not found.out and found.err.startswith("none of ") and len(found.err.splitlines()) == 1
+
+
+def test_nothing_that_matches_leaves_no_older_lines_in_a_file(run: Path) -> None:
+    out = run.parent / "found.jsonl"
+    out.write_text("those of another question")
+    samples(str(run), run.parent, Filter(min_reward=99.0), "newest", 10, "jsonl", out, None)
+    assert out.read_text() == ""
 
 
 def test_in_brief_are_prompt_answer_and_counts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

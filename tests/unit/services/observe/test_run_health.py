@@ -115,6 +115,17 @@ def test_a_live_run_that_stands_still_or_lacks_workers() -> None:
     assert not examine([], (), {"fleets": fewer}).findings, "a run that starts lacks nothing"
 
 
+def test_where_nothing_is_ever_right_gold_answers_are_suspected_too() -> None:
+    nothing = {"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0, "uniform_group_share": 1.0}
+    for accuracy, said in ((0.0, True), (1.0, False)):
+        (finding,) = examine(rows(**nothing | {"train_accuracy": accuracy})).findings
+        assert finding.topic == "no-reward-differs" and ("(none is right)" in finding.text) is said
+    (finding,) = examine(rows(reward_mean=0.02, train_accuracy=0.02, uniform_group_share=0.9)).findings
+    assert finding.text.endswith("too hard, or gold answers are wrong")
+    for topic in ("no-reward-differs", "too-hard"):
+        assert "three prompts with their gold answers" in advice(topic)
+
+
 def test_few_or_broken_figures_are_no_fault() -> None:
     assert examine([]).line == "no update has been made yet"
     assert not examine([{"update": 1, "reward_mean": 0.0}]).findings

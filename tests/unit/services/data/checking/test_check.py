@@ -4,7 +4,7 @@ import base64
 import json
 import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rayzero.services.data.formats.registry import FORMATS
 from rayzero.services.schema.config.data import DataSettings
 from rayzero.services.schema.config.reward import RewardSettings
 from rayzero.services.schema.errors import RecipeError, UsageError
+from rayzero.services.schema.messages import Prompt
 from tests.published_rows import ROWS, Row, acecode_v2, livecodebench, rows_of
 
 Fault = Callable[[Row], Row]
@@ -253,3 +254,18 @@ def test_rows_without_an_answer_need_a_reward_that_needs_none(tmp_path: Path) ->
     nameless = written(tmp_path / "nameless.jsonl", [{"question": "Greet Ann.", "name": "Ann"}])
     with pytest.raises(UsageError, match=r"no column is known as the answer .*: say which it is, --answer COLUMN"):
         check_file(nameless)
+
+
+def test_a_reward_is_tried_on_rows_that_can_be_used(tmp_path: Path) -> None:
+    good = [{"question": f"Greet {name}.", "name": name} for name in ("Ann", "Bob", "Cleo")]
+    tried: list[list[str]] = []
+
+    def try_on(prompts: Sequence[Prompt]) -> None:
+        tried.append([str(prompt.columns["name"]) for prompt in prompts])
+
+    names = {"prompt": "question"}
+    rows = written(tmp_path / "rows.jsonl", ["{broken", {"question": " ", "name": "x"}, *good])
+    report = check_file(rows, names=names, own_reward="my:greets", try_on=try_on)
+    assert tried == [["Ann", "Bob"]] and set(report.faults) == {"broken row", "blank"}, "the others are reported"
+    none = written(tmp_path / "none.jsonl", [{"question": " ", "name": "x"}])
+    assert not check_file(none, names=names, own_reward="my:greets", try_on=try_on).usable and len(tried) == 1

@@ -70,7 +70,7 @@ class TestRows:
             ({"prompt": None, "answer": "4"}, "column 'prompt' is null"),
             ({"prompt": " ", "answer": "4"}, "column 'prompt' is blank"),
             ({"prompt": 7, "answer": "4"}, "must be text or a list"),
-            ({"prompt": "?"}, "column 'answer' is missing"),
+            ({"prompt": "?"}, r"column 'answer' is missing .*columns.answer \(null where the reward needs no answer\)"),
             ({"messages": [], "answer": "4"}, "must be text or a list"),
             ({"messages": [{"role": "user"}], "answer": "4"}, "message 0 must be"),
             ({"messages": [{"role": "tool", "content": ""}], "answer": "4"}, "role 'tool'"),
