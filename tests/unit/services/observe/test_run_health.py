@@ -116,7 +116,7 @@ def test_a_live_run_that_stands_still_or_lacks_workers() -> None:
 
 
 def test_where_nothing_is_ever_right_gold_answers_are_suspected_too() -> None:
-    nothing = {"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0, "uniform_group_share": 1.0}
+    nothing: dict[str, Any] = {"reward_mean": 0.0, "reward_std": 0.0, "train_accuracy": 0.0, "uniform_group_share": 1.0}
     for accuracy, said in ((0.0, True), (1.0, False)):
         (finding,) = examine(rows(**nothing | {"train_accuracy": accuracy})).findings
         assert finding.topic == "no-reward-differs" and ("(none is right)" in finding.text) is said
