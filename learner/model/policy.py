@@ -31,6 +31,8 @@ from rayzero.learner.model.pretrained import load_model, load_outline
 from rayzero.learner.model.rank_loading import ShardReader
 from rayzero.learner.model.ranks import ONE_RANK, Ranks, full
 from rayzero.learner.model.reference import AdapterCopy, OtherModel, Reference, WeightCopy
+from rayzero.learner.model.rounded_shard import rounded_like
+from rayzero.learner.model.rounding import rounded
 from rayzero.learner.model.routing_replay import Replay
 from rayzero.learner.model.saving import save_weights
 from rayzero.learner.model.token_scorer import TokenScorer, to_device
@@ -128,6 +130,15 @@ class Policy:
         """Trained parameters; a tied embedding comes once."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
+    def computed(self, master: Tensor) -> Tensor:
+        """What the model computes with, and sends, for fp32 weights of a trained parameter: same shape, in its dtype."""
+        return rounded(master, self.dtype) if self._is_by_thresholds else master.to(self.dtype)
+
+    @property
+    def _is_by_thresholds(self) -> bool:
+        # Adapters do not begin on bfloat16's grid, as published weights do: to the nearest nothing is lost on average.
+        return self.dtype == torch.bfloat16 and self._lora is None
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights as the engine loads them: Hugging Face names, compute dtype, adapters merged, no tied head.
 
@@ -172,7 +183,7 @@ class Policy:
     def _whole_weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, weight in self.model.named_parameters():
             # Cast before they are put together: fp32 shards would be twice the bytes on the wire and in memory.
-            whole = full(weight.detach().to(self.dtype))
+            whole = full(rounded_like(weight.detach(), self.dtype))
             parts = [(part.name, part.of(whole)) for part in self._parts(name, weight)]
             del whole  # the last part lets go of it: the next parameter may be as large
             while parts:
@@ -274,7 +285,9 @@ class Policy:
                 # On the host where the optimizer is: nothing of it but the bf16 copy stays on the GPU.
                 where = "cpu" if self.compute.offload_optimizer else self.device
                 self.masters[name] = parameter.detach().to(where, copy=True)
-            parameter.data = parameter.data.to(self.dtype)
+                parameter.data = self.computed(parameter.data)
+            else:
+                parameter.data = parameter.data.to(self.dtype)
 
     def _shard(self, scorer: TokenScorer, path: Path) -> None:
         """`path`: of the weights that are read now, where the model is without memory."""
@@ -288,7 +301,7 @@ class Policy:
         parts = list(model.model.layers)
         if model.lm_head.weight is not model.get_input_embeddings().weight:
             parts.append(model.get_input_embeddings())  # the head alone is large enough to put together
-        self.ranks.shard(scorer, parts, self.dtype, fill)
+        self.ranks.shard(scorer, parts, self.dtype, fill, by_thresholds=self._is_by_thresholds)
 
     def _new_reference(self) -> Reference:
         if self._reference_path is not None:
@@ -303,9 +316,9 @@ class Policy:
             # A copied module is not compiled, whatever its original was.
             return self._compiled(copy.deepcopy(self._scorer).requires_grad_(False).eval())
         # What FSDP has wrapped cannot be copied: load and shard once more.
-        reference = self._build(proven=False).requires_grad_(False).eval()
-        self._shard(reference, self.path)
-        return reference
+        reference = self._build(proven=False)
+        self._shard(reference, self.path)  # frozen after that: what is trained is rounded as the policy's is
+        return reference.requires_grad_(False).eval()
 
     def _other_model(self, path: Path) -> TokenScorer:
         """Another model, frozen, in the compute dtype: it needs no masters."""

@@ -23,6 +23,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rayzero.learner.batch.batching import Microbatch
+from rayzero.learner.model.rounded_shard import round_shards
 from rayzero.services.schema import errors
 from rayzero.services.schema.addresses import family_of
 from rayzero.services.schema.weights import Rendezvous
@@ -47,9 +48,12 @@ class Ranks:
         parts: Sequence[nn.Module],
         dtype: torch.dtype,
         fill: Callable[[nn.Module], None] | None = None,
+        *,
+        by_thresholds: bool = False,
     ) -> None:
         """Shard fp32 parameters, each of `parts` by itself and what is left of `scorer` together; forward and backward
         compute in `dtype`, gradients are summed in fp32. `fill` makes the parameters of a part before it is sharded.
+        `by_thresholds`: what is trained is rounded so (learner/model/rounded_shard.py), not to the nearest.
         """
         if self.mesh is None:
             return
@@ -57,6 +61,8 @@ class Ranks:
         for module in (*parts, scorer):
             if fill is not None:
                 fill(module)
+            if by_thresholds:
+                round_shards(module)
             # The root too: left whole after a forward pass without gradient, it would miss the next step or copy.
             sharded = fully_shard(module, mesh=self.mesh, mp_policy=precision, reshard_after_forward=True)
             # Denominators are global already: dividing by the number of ranks would shrink every gradient.

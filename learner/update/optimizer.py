@@ -21,6 +21,7 @@ class MasterOptimizer:
 
     def __init__(self, policy: Policy, settings: OptimizerSettings) -> None:
         self.loss_scale = LossScale(policy.dtype)
+        self._computed = policy.computed
         self._pairs: list[tuple[str, torch.nn.Parameter, Tensor]] = []
         for name, parameter in policy.named_parameters():
             master = policy.masters.get(name)
@@ -93,7 +94,7 @@ class MasterOptimizer:
         self._adam.step()
         for _, parameter, master in self._pairs:
             if parameter is not master:
-                parameter.copy_(master)
+                parameter.copy_(self._computed(master))
         self.zero_grad()
 
     def state_dict(self, keep: Callable[[Tensor], Any]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class MasterOptimizer:
         for name, parameter, master in self._pairs:
             master.copy_(shard_like(state["masters"][name], master))
             if parameter is not master:
-                parameter.copy_(master)
+                parameter.copy_(self._computed(master))
         if self.loss_scale.is_used:
             self.loss_scale.load_state_dict(state["loss_scale"])
         adam = dict(state["adam"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rayzero.learner.model.rounding import CHUNK, rounded
+from rayzero.learner.model.rounding import CHUNK, PERIOD, rounded
 
 ULP = 2.0**-11
 """Of bfloat16 from 1/16 to 1/8."""
@@ -59,6 +59,14 @@ def test_shapes_strides_and_sizes_over_a_chunk() -> None:
     assert torch.equal(whole.flatten()[:600], in_bf16(weights[0]))
     turned = weights.T.contiguous().T
     assert not turned.is_contiguous() and torch.equal(in_bf16(turned), whole)
+
+
+def test_a_part_is_rounded_as_it_is_in_the_whole() -> None:
+    weights = torch.randn(CHUNK + 5_000)
+    whole = in_bf16(weights)
+    for first, last in ((0, 10), (7, CHUNK + 7), (PERIOD - 1, PERIOD + 9), (CHUNK - 3, CHUNK + 5_000)):
+        assert torch.equal(rounded(weights[first:last], torch.bfloat16, first), whole[first:last])
+    assert not torch.equal(in_bf16(weights[7:1007]), whole[7:1007])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

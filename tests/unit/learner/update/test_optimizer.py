@@ -86,6 +86,27 @@ def test_masters_keep_what_bf16_would_lose(tiny_model: Path) -> None:
     torch.testing.assert_close(parameter.detach(), policy.masters[name].to(torch.bfloat16))
 
 
+def test_a_model_in_bf16_computes_with_all_of_a_small_step(tiny_model: Path) -> None:
+    """Published weights stand on bfloat16's grid. A first step is far smaller than its spacing: to the nearest, the
+    model that samples and is trained would stay what it was."""
+    policy = Policy(tiny_model, dtype="bfloat16")
+    optimizer = MasterOptimizer(policy, OptimizerSettings(max_grad_norm=1e9))
+    name, parameter = next((n, p) for n, p in policy.named_parameters() if n.endswith("embed_tokens.weight"))
+    start = parameter.detach().float()
+    with torch.no_grad():
+        policy.masters[name].copy_(start)
+    set_gradients(policy, 0)
+    optimizer.step(1e-5, optimizer.grad_norm())
+    step, computed = policy.masters[name] - start, parameter.detach().float() - start
+    assert (computed @ step.T).trace().item() == pytest.approx((step @ step.T).trace().item(), rel=0.3)
+    nearest = policy.masters[name].bfloat16().float() - start
+    assert (nearest @ step.T).trace().abs() < 0.2 * (step @ step.T).trace()
+    resumed = Policy(tiny_model, dtype="bfloat16")
+    MasterOptimizer(resumed, OptimizerSettings()).load_state_dict(optimizer.state_dict(torch.clone))
+    for (_, sent), (_, again) in zip(policy.sent_weights(), resumed.sent_weights(), strict=True):
+        assert torch.equal(sent, again)
+
+
 def test_gradients_add_up_in_fp32(tiny_model: Path) -> None:
     policy = Policy(tiny_model, dtype="bfloat16")
     MasterOptimizer(policy, OptimizerSettings())
