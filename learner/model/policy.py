@@ -131,7 +131,7 @@ class Policy:
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     def computed(self, master: Tensor) -> Tensor:
-        """What the model computes with, and sends, for fp32 weights of a trained parameter: same shape, in its dtype."""
+        """What the model computes with, and sends, for a trained parameter in fp32: same shape, in its dtype."""
         return rounded(master, self.dtype) if self._is_by_thresholds else master.to(self.dtype)
 
     @property

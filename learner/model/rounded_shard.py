@@ -28,11 +28,11 @@ class RoundedShard(Tensor):
     @staticmethod
     def __new__(cls, content: Tensor) -> RoundedShard:
         """The same memory."""
-        shard: RoundedShard = Tensor._make_subclass(cls, content.detach())  # type: ignore[attr-defined]
+        shard: RoundedShard = Tensor._make_subclass(cls, content.detach())
         return shard
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Every operation is a plain tensor's."""
@@ -59,7 +59,7 @@ class RoundedShard(Tensor):
     def fsdp_post_all_gather(
         self, gathered: tuple[Tensor, ...], metadata: None, dtype: torch.dtype, *, out: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """What came is the parameter. From the second time on `out` is: it lies in the memory that was gathered into."""
+        """What came is the parameter. From the second time on `out` is, in the memory that was gathered into."""
         return None if out is not None else (gathered[0], ())
 
 
