@@ -158,11 +158,10 @@ class Learner:
             record.grad_norm = self.optimizer.grad_norm()
             record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
             self._halt_or_warn(record, is_first_pass)
-            if record.grad_norm > 0:
+            if self.optimizer.steps_at(record.grad_norm):
                 self.optimizer.step(rate, record.grad_norm)
                 self._is_reference = False
             else:
-                # Nothing was fed, or all of it masked or rejected: moments of earlier updates alone would move weights.
                 self.optimizer.zero_grad()
         return record
 

@@ -64,6 +64,12 @@ class MasterOptimizer:
         """Global L2 norm of the gradient."""
         return float(full(torch.nn.utils.get_total_norm(self.gradients())))
 
+    def steps_at(self, grad_norm: float) -> bool:
+        """Whether a gradient of this norm is a step. One of 0 (nothing was fed, or all of it masked or rejected) is
+        only where the recipe wants it: the moments of earlier updates alone move the weights then, and where there are
+        none weight decay would."""
+        return grad_norm > 0 or (self._settings.steps_without_gradient and bool(self._adam.state))
+
     @torch.no_grad()
     def settle(self) -> bool:
         """Divide the gradient by the loss's scale. False: it overflowed, is forgotten, and is to be computed again at

@@ -153,6 +153,10 @@ class OptimizerSettings(Section):
     """Shape of the rate from the end of the warm-up to the run's last update."""
     floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate at which the decay ends: at 0 the last update has rate 0, and changes nothing."""
+    steps_without_gradient: bool = False
+    """Whether a batch without any gradient (rewards equal within every group, or all of it masked or rejected) is a
+    step all the same, with a gradient of 0: AdamW's momentum goes on and fades, as in trainers that do not look. Small
+    batches whose groups are soon all right or all wrong learn sooner so. `false`: no weight moves."""
 
 
 class ComputeSettings(Section):
