@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rayzero.learner.model.rounding import rounded
 from rayzero.services.schema.broadcast.wire import DELTA_SHARE
 
 LEARNING_RATES = (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)
@@ -42,12 +43,12 @@ def measure(learning_rate: float, num_values: int, num_updates: int, steadiness:
     masters = torch.nn.Parameter(torch.randn(num_values, generator=generator) * WEIGHT_STD)
     steady = torch.randn(num_values, generator=generator)
     adam = torch.optim.AdamW([masters], lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    before, changed = masters.detach().bfloat16(), 0.0
+    before, changed = rounded(masters.detach(), torch.bfloat16), 0.0
     for update in range(WARM_UP_UPDATES + num_updates):
         noise = torch.randn(num_values, generator=generator)
         masters.grad = steadiness * steady + (1 - steadiness) * noise
         adam.step()
-        now = masters.detach().bfloat16()
+        now = rounded(masters.detach(), torch.bfloat16)
         if update >= WARM_UP_UPDATES:
             changed += float((now != before).float().mean()) / num_updates
         before = now

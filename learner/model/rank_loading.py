@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rayzero.learner.model.experts import Part, parts_of
+from rayzero.learner.model.rounded_shard import rows_of_a_rank
 from rayzero.services.schema.broadcast.weight_files import weight_files
 
 
@@ -60,7 +61,7 @@ class ShardReader:
 
     def _made(self, parameter: nn.Parameter) -> nn.Parameter:
         whole = torch.empty(parameter.shape, dtype=torch.float32, device=self._device)
-        each = -(-len(whole) // self._world_size)
+        each = rows_of_a_rank(len(whole), self._world_size)
         start = min(self._rank * each, len(whole))
         rows = range(start, min(start + each, len(whole)))
         for part in self._parts[id(parameter)]:

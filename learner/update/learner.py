@@ -158,7 +158,8 @@ class Learner:
             record.grad_norm = self.optimizer.grad_norm()
             record.finish(batch, int(batch.lengths[neutral].sum()), self.policy_version, self.policy.ranks)
             self._halt_or_warn(record, is_first_pass)
-            if self.optimizer.steps_at(record.grad_norm):
+            # At 0 nothing was fed, or all of it masked or rejected: moments of earlier updates alone move weights then.
+            if record.grad_norm > 0 or (self.settings.steps_without_gradient and self.optimizer.has_moments):
                 self.optimizer.step(rate, record.grad_norm)
                 self._is_reference = False
             else:

@@ -64,11 +64,10 @@ class MasterOptimizer:
         """Global L2 norm of the gradient."""
         return float(full(torch.nn.utils.get_total_norm(self.gradients())))
 
-    def steps_at(self, grad_norm: float) -> bool:
-        """Whether a gradient of this norm is a step. One of 0 (nothing was fed, or all of it masked or rejected) is
-        only where the recipe wants it: the moments of earlier updates alone move the weights then, and where there are
-        none weight decay would."""
-        return grad_norm > 0 or (self._settings.steps_without_gradient and bool(self._adam.state))
+    @property
+    def has_moments(self) -> bool:
+        """Whether a step was made: before that a gradient of 0 would move weights by their decay alone."""
+        return bool(self._adam.state)
 
     @torch.no_grad()
     def settle(self) -> bool:

@@ -153,10 +153,6 @@ class OptimizerSettings(Section):
     """Shape of the rate from the end of the warm-up to the run's last update."""
     floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate at which the decay ends: at 0 the last update has rate 0, and changes nothing."""
-    steps_without_gradient: bool = False
-    """Whether a batch without any gradient (rewards equal within every group, or all of it masked or rejected) is a
-    step all the same, with a gradient of 0: AdamW's momentum goes on and fades, as in trainers that do not look. Small
-    batches whose groups are soon all right or all wrong learn sooner so. `false`: no weight moves."""
 
 
 class ComputeSettings(Section):
@@ -275,6 +271,10 @@ class LearnerSettings(Section):
     """How token losses become one: `completion_mean` (GRPO, GSPO, SAPO), `token_mean` over the batch (dapo, cispo,
     reinforce++ here; the default of TRL and verl), `group_token_mean` (as DAPO's and CISPO's papers print it),
     `constant`, sums over max_tokens (Dr. GRPO). Empty: as the loss has it."""
+    steps_without_gradient: bool = False
+    """Whether a batch without any gradient (rewards equal within every group, or all of it masked or rejected) is a
+    step all the same, with a gradient of 0: AdamW's momentum goes on and fades, as in trainers that do not look. Small
+    batches whose groups are soon all right or all wrong learn sooner so. `false`: no weight moves."""
     inner_epochs: int = Field(default=1, ge=1)
     """Passes over a batch. More than one: pi_old is computed once, at the start."""
     minibatches: int = Field(default=1, ge=1)

@@ -96,8 +96,11 @@ def test_a_batch_without_a_gradient_moves_no_weight(tiny_model: Path) -> None:
 
 
 def test_where_it_is_asked_for_such_a_batch_is_a_step_with_a_gradient_of_zero(tiny_model: Path) -> None:
-    settings = {"learning_rate": 1e-2, "weight_decay": 0.1, "steps_without_gradient": True}
-    learner, stepped = (make_learner(tiny_model, optimizer=settings) for _ in range(2))
+    settings: dict[str, Any] = {
+        "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.1},
+        "steps_without_gradient": True,
+    }
+    learner, stepped = (make_learner(tiny_model, **settings) for _ in range(2))
     before = weights(learner)
     learner.update(uniform_groups(), 1)
     assert torch.equal(weights(learner), before), "there is no momentum yet, and weight decay alone does not count"
