@@ -162,6 +162,7 @@ class Learner:
             if record.grad_norm > 0 or (self.settings.steps_without_gradient and self.optimizer.has_moments):
                 self.optimizer.step(rate, record.grad_norm)
                 self._is_reference = False
+                record.is_by_momentum = record.grad_norm == 0
             else:
                 self.optimizer.zero_grad()
         return record

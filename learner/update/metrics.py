@@ -45,6 +45,8 @@ class StepRecord:
         self.figures: dict[str, float] = {}
         self.warnings: list[str] = []
         self.grad_norm = 0.0
+        self.is_by_momentum = False
+        """Whether weights moved although no token gave a gradient (`learner.steps_without_gradient`)."""
         self.fed_tokens = 0
         self.kl_rollout = np.zeros(0)
         """[S] k3-KL between sampler and learner, mean over each completion's tokens; NaN where none was trained on."""
@@ -203,12 +205,14 @@ def warnings_of(batch: Batch, advantages: NDArray[np.float64], records: Sequence
             "no completion of this batch has a verdict: nothing was learnt; rayzero samples RUN --status error says why"
         )
     elif not any(record.grad_norm for record in records):
-        warnings.append(
+        what = (
             "every token of this batch that has an advantage is masked, rejected or clipped: nothing was learnt"
             if advantages.any()
             else "all rewards are equal within every group of this batch: nothing was learnt from it"
             + ("" if any(record.trained_tokens for record in records) else ", and the loss was not computed")
         )
+        has_moved = any(record.is_by_momentum for record in records)
+        warnings.append(what + ("; momentum alone moved the weights" if has_moved else ""))
     return tuple(dict.fromkeys(warnings))
 
 
