@@ -27,6 +27,8 @@ MOVED = 0.05
 """Rewards and shares nearer than this count as equal."""
 RARE = 0.02
 """Hardly any."""
+SOLVED = 0.8
+"""Right answers from which on most prompts are solved: a policy that is sure of them has done what it should."""
 HARD = "too hard, or gold answers are wrong"
 NO_STEP = 1e-9
 """A learning rate below which no run moves: Adam changes a weight by the rate at most."""
@@ -86,7 +88,8 @@ class Health:
         if not self.findings:
             return self.summary
         others = len(self.findings) - 1
-        return self.findings[0].text + (f" ({others} more)" if others else "")
+        more = f" (and {others} more {'finding' if others == 1 else 'findings'})" if others else ""
+        return self.findings[0].text + more
 
     def plain(self) -> dict[str, Any]:
         """As the API gives it."""
@@ -166,7 +169,7 @@ def _rewards(rows: Sequence[Row]) -> Iterator[Symptom]:
     elif uniform > 0.8 and accuracy < 0.2:
         text = f"{uniform:.0%} of the groups have one reward throughout and {accuracy:.0%} are right: {HARD}"
         yield Symptom(Level.YELLOW, text, "too-hard")
-    elif uniform > 0.8 and accuracy < 0.8 and not any(_entropy(rows)):
+    elif uniform > 0.8 and accuracy < SOLVED and not any(_entropy(rows)):
         text = f"{uniform:.0%} of the groups have one reward throughout, though {accuracy:.0%} are right"
         yield Symptom(Level.YELLOW, f"{text}: a prompt's completions are alike", "completions-of-a-prompt-are-alike")
     elif len(rows) >= 2 * WINDOW and _is_rare(rows):
@@ -240,8 +243,9 @@ def _entropy(rows: Sequence[Row]) -> Iterator[Symptom]:
     early, recent = _mean(rows[:WINDOW], "entropy"), _mean(rows[-WINDOW:], "entropy")
     accuracy = _mean(rows[-WINDOW:], "train_accuracy")
     if len(rows) > WINDOW and recent < 0.1 * early and recent < 0.1 and accuracy < 0.9:
+        level = Level.YELLOW if accuracy > SOLVED else Level.RED
         text = f"entropy fell from {early:.2f} to {recent:.3f} nats with {accuracy:.0%} right: no exploration is left"
-        yield Symptom(Level.RED, text, "entropy-collapse")
+        yield Symptom(level, text, "entropy-collapse")
 
 
 def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
@@ -254,7 +258,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Symptom]:
             yield Symptom(Level.YELLOW, text, "length-blow-up")
     cut = _mean(recent, "truncated_share")
     if cut > 0.1:
-        level = Level.RED if cut > 0.5 else Level.YELLOW
+        level = Level.RED if cut > 0.5 and len(rows) >= 3 else Level.YELLOW  # a model that just begins may learn to end
         yield Symptom(level, f"{cut:.0%} of the completions are cut off by max_tokens", "completions-are-cut-off")
     bias = recent[-1].get("length_bias")
     if is_figure(bias) and bias < -0.1:
@@ -335,7 +339,7 @@ def _summary(rows: Sequence[Row], evaluations: Sequence[Row]) -> str:
     course = f"the reward stays at {last:.2f}"
     if way != "stays":
         course = f"the reward {way} from {first:.2f} to {last:.2f} (means of {WINDOW} updates)"
-    solved = _mean(rows[-WINDOW:], "uniform_group_share") > 0.8 and _mean(rows[-WINDOW:], "train_accuracy") > 0.8
+    solved = _mean(rows[-WINDOW:], "uniform_group_share") > 0.8 and _mean(rows[-WINDOW:], "train_accuracy") > SOLVED
     if solved:
         return f"{course}; most prompts are solved: harder ones would teach more"
     return course + held_out

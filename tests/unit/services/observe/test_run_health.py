@@ -67,6 +67,8 @@ def test_a_solved_task_is_no_fault() -> None:
         ({"learning_rate": 1e-12, "grad_norm": 0.5}, "yellow", "the-policy-does-not-move"),
         ({"reward_mean": lambda done: 0.8 - 0.7 * max(0.0, done - 0.5)}, "red", "the-reward-fell"),
         ({"entropy": lambda done: max(0.02, 1 - 2 * done), "train_accuracy": 0.4}, "red", "entropy-collapse"),
+        # Of the prompts that are not solved nothing more is learnt; most are.
+        ({"entropy": lambda done: max(0.02, 1 - 2 * done), "train_accuracy": 0.85}, "yellow", "entropy-collapse"),
         ({"truncated_share": 0.2}, "yellow", "completions-are-cut-off"),
         ({"truncated_share": 0.7}, "red", "completions-are-cut-off"),
         ({"completion_tokens_mean": lambda done: 100 + 400 * done, "reward_mean": 0.3}, "yellow", "length-blow-up"),
@@ -87,6 +89,18 @@ def test_what_is_wrong_is_named_and_has_its_advice(figures: dict[str, Any], leve
     assert health.level.value == max(found.values(), key=["green", "yellow", "red"].index), "as well as the worst"
     assert len(advice(topic)) > 40 and "`" not in advice(topic)
     assert health.plain()["findings"][0]["page"].startswith("docs/guides/debugging.md#")
+
+
+def test_a_model_that_has_just_begun_may_still_learn_to_end() -> None:
+    (finding,) = examine(rows(2, truncated_share=1.0)).findings
+    assert finding.level is Level.YELLOW
+
+
+def test_the_line_counts_the_other_findings() -> None:
+    assert examine(rows(truncated_share=0.2)).line.endswith("by max_tokens")
+    assert examine(rows(truncated_share=0.2, length_bias=-0.2)).line.endswith("(and 1 more finding)")
+    everything = examine(rows(truncated_share=0.2, length_bias=-0.2, verdict_errors=4))
+    assert everything.line.endswith("(and 2 more findings)")
 
 
 def test_what_is_found_of_all_updates_is_not_said_of_the_last_once_more() -> None:
