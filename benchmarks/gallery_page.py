@@ -1,4 +1,4 @@
-"""The pages of docs/gallery: one a recipe, written from docs/results alone."""
+"""The pages of docs/gallery: one a recipe, written from docs/results and the kept rollouts alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.curves_svg import svg
+from benchmarks.gallery_answers import answers
 from rayzero.services.pipeline.report import markdown
 from rayzero.services.sweep.report import cell
 
@@ -16,7 +17,8 @@ BROKEN = ("#the-reward-fell", "#entropy-collapse", "#held-out-accuracy-fell", "#
 
 NOTES = {
     "demo": (
-        "The best of three seeds, in float32. [All three, longer numbers](../benchmarks.md#the-demo-on-three-seeds), "
+        "One of three seeds, in float32; the others end alike. "
+        "[All three, longer numbers](../benchmarks.md#the-demo-on-three-seeds), "
         "[and bfloat16](../benchmarks.md#the-demo-in-two-dtypes), stand in the benchmarks."
     ),
     "tiny_addition": (
@@ -28,8 +30,8 @@ NOTES = {
 """What a reader must know beside a recipe's curve."""
 
 
-def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None, has_rollouts: bool) -> str:
-    """The page of one recipe: its raw content, and what is kept of its run."""
+def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None, rollouts: str | None) -> str:
+    """The page of one recipe: its raw content, what is kept of its run, and the page of some of its rollouts."""
     text = [MADE + f"# {name}", "", f"{_description(recipe)}.", ""]
     text += [
         f"[The recipe](../../deploy/recipes/{name}.yaml), and its command:",
@@ -38,7 +40,7 @@ def page(name: str, recipe: Mapping[str, Any], results: Mapping[str, Any] | None
         "",
     ]
     if results is not None:
-        text += _measured(name, results, has_rollouts)
+        text += _measured(name, results, rollouts)
     elif needs_gpu(recipe):
         text += _not_run(name, recipe)
     else:
@@ -103,7 +105,7 @@ def needs_gpu(value: Any) -> bool:
     return isinstance(value, list) and any(needs_gpu(inner) for inner in value)
 
 
-def _measured(name: str, results: Mapping[str, Any], has_rollouts: bool) -> Iterator[str]:
+def _measured(name: str, results: Mapping[str, Any], rollouts: str | None) -> Iterator[str]:
     member = results["members"][0]
     if _broken(results):
         yield "**This run did not end well**, so its curve is not shown as an example. What its health line said:"
@@ -130,10 +132,14 @@ def _measured(name: str, results: Mapping[str, Any], has_rollouts: bool) -> Iter
         ["rayzero", results["rayzero"]],
     ])  # fmt: skip
     yield ""
-    if has_rollouts:
-        yield f"[Some of its rollouts](rollouts/{name}.html), one file that needs no other: the same held-out prompts"
-        yield "before and after, each completion with its tokens and its verdict. On GitHub: download it, open it in a"
-        yield "browser."
+    if rollouts is not None:
+        yield "## What it wrote"
+        yield ""
+        yield "The first held-out prompts; long texts are cut."
+        yield ""
+        yield from answers(rollouts)
+        yield f"[Some of its rollouts](rollouts/{name}.html), one file that needs no other: the same prompts before and"
+        yield "after, each completion with its tokens and its verdict. On GitHub: download it, open it in a browser."
         yield ""
 
 
@@ -195,7 +201,7 @@ def _load(member: Mapping[str, Any]) -> str:
 
 def _broken(results: Mapping[str, Any]) -> bool:
     findings = results["members"][0].get("findings", ())
-    return any(finding["page"].endswith(BROKEN) for finding in findings)
+    return any(finding["level"] == "red" and finding["page"].endswith(BROKEN) for finding in findings)
 
 
 def write_pages(
@@ -206,8 +212,9 @@ def write_pages(
     files = {folder / "index.md": index(recipes, results)}
     for name, recipe in recipes.items():
         found = results.get(name)
-        has_rollouts = (folder / f"rollouts/{name}.html").is_file()
-        files[folder / f"{name}.md"] = page(name, recipe, found, has_rollouts)
+        html = folder / f"rollouts/{name}.html"
+        rollouts = html.read_text(encoding="utf-8") if html.is_file() else None
+        files[folder / f"{name}.md"] = page(name, recipe, found, rollouts)
         if found is not None and (text := drawing(name, found)) is not None:
             files[folder / f"{name}.svg"] = text
     return files

@@ -26,7 +26,7 @@ def results(**changed: Any) -> dict[str, Any]:
 
 
 def test_a_run_shows_curve_figures_machine_seed_time_and_command() -> None:
-    text = page("a", CPU, results(), True)
+    text = page("a", CPU, results(), "")
     for part in (
         "Learns to use &lt;think>.", "![a: held-out accuracy and length over updates](a.svg)",
         "| accuracy, % | 25.0 | 75.0 |",
@@ -34,13 +34,13 @@ def test_a_run_shows_curve_figures_machine_seed_time_and_command() -> None:
         "load average 11.5",
     ):  # fmt: skip
         assert part in text, part
-    assert "rollouts/a.html" not in page("a", CPU, results(), False)
+    assert "rollouts/a.html" not in page("a", CPU, results(), None)
 
 
 def test_what_a_reader_must_know_stands_beside_the_curve() -> None:
     assert set(NOTES) <= set(recipes_of())
-    assert NOTES["demo"] in page("demo", CPU, results(), False)
-    assert NOTES["demo"] not in page("a", CPU, results(), False)
+    assert NOTES["demo"] in page("demo", CPU, results(), None)
+    assert NOTES["demo"] not in page("a", CPU, results(), None)
 
 
 def test_a_pipelines_gain_is_of_all_sources_and_names_its_best_model() -> None:
@@ -50,11 +50,11 @@ def test_a_pipelines_gain_is_of_all_sources_and_names_its_best_model() -> None:
     }
     found = results(figures=figures | {"base all length": 15.6, "r1 all length": 31.7, "small all length": 31.5})
     assert "27% → 92% (r1)" in index({"a": CPU}, {"a": found})
-    assert "| all tokens a completion | 15.6 | 31.7 | 31.5 |" in page("a", CPU, found, False)
+    assert "| all tokens a completion | 15.6 | 31.7 | 31.5 |" in page("a", CPU, found, None)
 
 
 def test_a_gpu_recipe_says_that_it_was_not_run() -> None:
-    text = page("r1_g", GPU, None, False)
+    text = page("r1_g", GPU, None, None)
     assert "Not run" in text and "svg" not in text
     assert "rayzero pipeline check deploy/recipes/r1_g.yaml" in text
     assert needs_gpu(GPU) and not needs_gpu(CPU)
@@ -64,7 +64,7 @@ def test_a_run_that_broke_is_said_and_not_drawn() -> None:
     finding = {"level": "red", "text": "the reward fell", "page": "docs/guides/debugging.md#the-reward-fell"}
     broken = results(findings=[finding])
     assert drawing("a", broken) is None
-    text = page("a", CPU, broken, False)
+    text = page("a", CPU, broken, None)
     assert "did not end well" in text and ".svg" not in text
     assert "[what to do](../guides/debugging.md#the-reward-fell)" in text
 
