@@ -113,6 +113,11 @@ def check_comparable(recipe: Recipe) -> None:
                 f"time-to-reward compares plain GRPO, one step an update, without a KL term: {key} is otherwise in "
                 f"the recipe {recipe.name}; leave it out"
             )
+    if not learner.steps_without_gradient:
+        raise RecipeError(
+            f"time-to-reward: TRL's optimizer goes on from its momentum where a batch gives no gradient, the recipe "
+            f"{recipe.name} does not: add learner.steps_without_gradient=true"
+        )
     if gpus_wanted(recipe, count_gpus()):
         raise RecipeError(
             "time-to-reward compares on CPUs, where TRL generates with transformers; on GPUs it would want its vLLM "

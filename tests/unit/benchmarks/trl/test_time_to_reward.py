@@ -38,6 +38,7 @@ def about(value: float) -> Any:
 
 def comparable(**changes: Any) -> Recipe:
     content = make_recipe().model_dump(mode="json") | {"rollout": {"device": "cpu"}}
+    content["learner"]["steps_without_gradient"] = True
     return Recipe.model_validate(content | changes)
 
 
@@ -139,6 +140,8 @@ def test_recipes_that_trl_would_do_otherwise_are_refused() -> None:
         check_comparable(comparable(learner={"kl": {"beta": 0.04}}))
     with pytest.raises(RecipeError, match=r"learner\.loss"):
         check_comparable(comparable(learner={"loss": {"name": "dapo"}}))
+    with pytest.raises(RecipeError, match=r"add learner\.steps_without_gradient=true"):
+        check_comparable(comparable(learner={"steps_without_gradient": False}))
     check_same(comparable(), comparable(seed=1), Path("other"))
     with pytest.raises(RecipeError, match="`learner`"):
         check_same(comparable(), comparable(learner={"loss": {"name": "grpo", "clip_low": 0.1}}), Path("other"))
