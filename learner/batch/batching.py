@@ -5,7 +5,8 @@
 
 Positions restart after the prompt for each completion, which sees the prompt and itself (learner/model/attention.py). A
 completion's last token predicts nothing, so it is never fed. A branch of an episode goes on from its fork and sees what
-it shares; what leads to no sampled token is not fed.
+it shares; what leads to no sampled token is not fed. What prompts of a micro-batch have in common at their start is
+laid once, with the first of them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 
 from rayzero.learner.batch.nodes import PROMPT
 from rayzero.learner.batch.pieces import Piece, pieces_of
+from rayzero.learner.batch.prefixes import shared_prefixes
 from rayzero.learner.batch.routing import laid_experts
 from rayzero.learner.batch.samples import TrainingSample
-from rayzero.learner.batch.tree import Tree
+from rayzero.learner.batch.tree import Range, Tree, first_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,10 +66,11 @@ def pack(
 ) -> list[Microbatch]:
     """Deal samples to micro-batches of at most `tokens_per_microbatch` fed tokens, balanced by cost.
 
-    The cost of a tree is its tokens plus `pair_cost` a (query, key) pair. A group too long for one micro-batch is
-    split, its prompt laid again in each part, and so is an episode, with what its branches share; a single path longer
-    than the budget gets a micro-batch of its own. The number of micro-batches is a multiple of `multiple_of` (learner
-    ranks), the last ones empty where there is too little. Samples without tokens are in none.
+    The cost of a tree is its tokens plus `pair_cost` a (query, key) pair; its whole prompt counts, also where another
+    one lays its beginning. A group too long for one micro-batch is split, its prompt laid again in each part, and so is
+    an episode, with what its branches share; a single path longer than the budget gets a micro-batch of its own. The
+    number of micro-batches is a multiple of `multiple_of` (learner ranks), the last ones empty where there is too
+    little. Samples without tokens are in none.
     """
     bundles = _bundles(samples, tokens_per_microbatch, share_prompts)
     costs = [_cost(bundle, pair_cost) for bundle in bundles]
@@ -91,34 +94,40 @@ def pack(
         bin_tokens[target] += fed
     filled = [bin_ for bin_ in bins if bin_]
     filled += [[] for _ in range(_round_up(len(filled), multiple_of) - len(filled))]
-    return [lay_out(bundles_of_bin) for bundles_of_bin in filled]
+    return [lay_out(bundles_of_bin, share_prompts=share_prompts) for bundles_of_bin in filled]
 
 
-def lay_out(bundles: Sequence[Sequence[Piece]]) -> Microbatch:
+def lay_out(bundles: Sequence[Sequence[Piece]], *, share_prompts: bool = True) -> Microbatch:
     """One packed micro-batch of the given bundles; the pieces of a bundle have one prompt, laid once."""
+    bundles, shared = _in_order(bundles) if share_prompts else (bundles, [0] * len(bundles))
     tokens: list[NDArray[np.generic]] = []
     positions: list[NDArray[np.int64]] = []
     predictors: list[NDArray[np.int64]] = []
     batch_tokens: list[NDArray[np.int64]] = []
     trees: list[Tree] = []
+    path: tuple[Range, ...] = ()
     at = 0
-    for bundle in bundles:
-        start, length = at, _prompt_length(bundle)
-        tokens.append(bundle[0].sample.prompt_token_ids[:length])
-        positions.append(np.arange(length))
-        at += length
+    for bundle, num_shared in zip(bundles, shared, strict=True):
+        prompt = _prompt(bundle)
+        prefix, own = first_of(path, num_shared), (at, len(prompt) - num_shared)
+        path = (*prefix, own)
+        laid = np.concatenate([np.arange(start, start + length) for start, length in path])
+        tokens.append(prompt[num_shared:])
+        positions.append(np.arange(num_shared, len(prompt)))
+        at += own[1]
         lengths: list[int] = []
         forks: list[tuple[int, int]] = []
         for piece in bundle:
             before = len(lengths)
-            begins = {PROMPT: start}  # where a token of the path would lie, less its place in the path
+            begins: dict[int, int] = {}  # where a token of the path would lie, less its place in the path
             for number, node in enumerate(piece.nodes):
                 fed = len(node.token_ids)
                 tokens.append(node.token_ids)
                 positions.append(np.arange(node.fork, node.fork + fed))
                 # The last token before the fork predicts a path's first; then each token its successor.
                 predictor = at + node.targets - 1
-                predictor[node.targets == 0] = begins[node.parent] + node.fork - 1
+                last = node.fork - 1
+                predictor[node.targets == 0] = laid[last] if node.parent == PROMPT else begins[node.parent] + last
                 predictors.append(predictor)
                 first = piece.sample.start + node.first
                 batch_tokens.append(np.arange(first, first + len(node.targets)))
@@ -126,8 +135,8 @@ def lay_out(bundles: Sequence[Sequence[Piece]]) -> Microbatch:
                 lengths.append(fed)
                 forks.append((0 if node.parent == PROMPT else before + node.parent + 1, node.fork))
                 at += fed
-        nested = any(fork != (0, length) for fork in forks)
-        trees.append(Tree(start, length, tuple(lengths), tuple(forks) if nested else ()))
+        nested = any(fork != (0, len(prompt)) for fork in forks)
+        trees.append(Tree(*own, tuple(lengths), tuple(forks) if nested else (), prefix))
     flat = [piece for bundle in bundles for piece in bundle]
     return Microbatch(
         token_ids=_joined(tokens),
@@ -139,7 +148,7 @@ def lay_out(bundles: Sequence[Sequence[Piece]]) -> Microbatch:
         rows=np.array([piece.sample.row for piece in flat], dtype=np.int64),
         token_samples=np.repeat(np.arange(len(flat)), [piece.num_tokens for piece in flat]).astype(np.int64),
         partial=any(piece.num_tokens < piece.sample.num_tokens for piece in flat),
-        routed_experts=laid_experts(bundles),
+        routed_experts=laid_experts(bundles, shared),
     )
 
 
@@ -156,6 +165,16 @@ def _bundles(samples: Iterable[TrainingSample], budget: int, share_prompts: bool
                 open_bundle[sample.group] = bundle
             bundle.append(piece)
     return bundles
+
+
+def _in_order(bundles: Sequence[Sequence[Piece]]) -> tuple[list[Sequence[Piece]], list[int]]:
+    """The bundles as `shared_prefixes` orders their prompts, and how many tokens of its prompt each does not lay."""
+    order = shared_prefixes([_prompt(bundle) for bundle in bundles])
+    return [bundles[number] for number, _ in order], [num_shared for _, num_shared in order]
+
+
+def _prompt(bundle: Sequence[Piece]) -> NDArray[np.int32]:
+    return bundle[0].sample.prompt_token_ids[: _prompt_length(bundle)]
 
 
 def _prompt_length(bundle: Sequence[Piece]) -> int:

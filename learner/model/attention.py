@@ -146,14 +146,14 @@ def _parts(tree: Tree) -> list[AttentionPart]:
     """What of a tree goes through the dense path: its prompt with completions, in parts of about one length."""
     units = [unit for unit in tree.units if _is_dense(tree, unit)]
     if not units:
-        return [AttentionPart(tree.start, tree.prompt_length, (), True)] if _is_dense(tree, ()) else []
-    count = min(_num_parts(tree.prompt_length, sum(map(_num_tokens, units))), len(units))
+        return [AttentionPart(tree.path, (), tree.path_length - tree.prompt_length)] if _is_dense(tree, ()) else []
+    count = min(_num_parts(tree.path_length, sum(map(_num_tokens, units))), len(units))
     runs: list[list[tuple[Segment, ...]]] = [[] for _ in range(count)]
     # Longest first to the shortest run: runs of one length pad each other least.
     for unit in sorted(units, key=lambda unit: -_num_tokens(unit)):
         min(runs, key=lambda run: sum(map(_num_tokens, run))).append(unit)
     return [
-        AttentionPart(tree.start, tree.prompt_length, _in_order(run), number == 0)
+        AttentionPart(tree.path, _in_order(run), tree.path_length - (0 if number else tree.prompt_length))
         for number, run in enumerate(run for run in runs if run)
     ]
 
@@ -168,7 +168,7 @@ def _num_parts(prompt_length: int, completion_tokens: int) -> int:
 def _is_dense(tree: Tree, unit: Sequence[Segment]) -> bool:
     """A completion that is short enough with its prompt and its branches; the prompt itself goes with those that are,
     or alone."""
-    return tree.prompt_length + _num_tokens(unit) <= _DENSE_TOKENS
+    return tree.path_length + _num_tokens(unit) <= _DENSE_TOKENS
 
 
 def _num_tokens(unit: Sequence[Segment]) -> int:

@@ -5,7 +5,7 @@ several, each of which computes the prompt again.
 
 torch's fused CPU attention is several times slower than five matrix products in the backward pass of short sequences,
 and gathering rows by autograd would add each gradient row up where copying it is enough: no token is in two parts but
-a divided tree's prompt.
+those of a divided tree's prompt, and of one that other prompts begin with.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rayzero.learner.batch.tree import Segment
+from rayzero.learner.batch.tree import Range, Segment
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionPart:
     """A prompt and some of its completions, by their tokens' positions in the micro-batch."""
 
-    prompt_start: int
-    prompt_length: int
+    prompt: tuple[Range, ...]
+    """Where the whole prompt lies."""
     completions: tuple[Segment, ...]
     """Each sees the prompt, or some of it, and others of the part, or some of them."""
-    gives_prompt: bool
-    """Whose output the prompt's own is: of one part of each tree."""
+    num_given_elsewhere: int
+    """The first tokens of the prompt, whose output is another part's: they lie with another tree, or it is divided."""
 
     @property
     def num_tokens(self) -> int:
         """The prompt's and the completions'."""
-        return self.prompt_length + sum(each.length for each in self.completions)
+        return sum(length for _, length in self.prompt) + sum(each.length for each in self.completions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DenseBlock:
     positions: Tensor
     """[n] int64 position of each in the micro-batch."""
     all_rows: Tensor
-    """[m] int64 as `rows`, with the prompts that other parts give out."""
+    """[m] int64 as `rows`, with what other parts give out."""
     mask: Tensor
     """[B, 1, S, S] float32, 0 where the query may see the key and -inf elsewhere."""
 
@@ -58,9 +58,10 @@ def dense_block(parts: Sequence[AttentionPart]) -> DenseBlock:
     length = max(part.num_tokens for part in parts)
     index = torch.stack([_padded_index(part, length) for part in parts])
     ends = [(n * length, n * length + part.num_tokens) for n, part in enumerate(parts)]
-    skipped = [0 if part.gives_prompt else part.prompt_length for part in parts]
     all_rows = torch.cat([torch.arange(start, end) for start, end in ends])
-    rows = torch.cat([torch.arange(start + skip, end) for (start, end), skip in zip(ends, skipped, strict=True)])
+    rows = torch.cat([
+        torch.arange(start + part.num_given_elsewhere, end) for (start, end), part in zip(ends, parts, strict=True)
+    ])  # fmt: skip
     visible = torch.stack([_visible(part, length) for part in parts])
     mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
     return DenseBlock(index, rows, index.view(-1)[rows], all_rows, mask[:, None])
@@ -124,7 +125,7 @@ def _scatter(x: Tensor, heads: int, block: DenseBlock, rows: Tensor) -> Tensor:
 
 
 def _to_positions(x: Tensor, num_tokens: int, block: DenseBlock) -> Tensor:
-    """[m, H, d] -> [T, H, d], zero where other blocks are, the parts of one prompt added up."""
+    """[m, H, d] -> [T, H, d], zero where other blocks are, those of a token that is in several parts added up."""
     whole = x.new_zeros(num_tokens, *x.shape[1:])
     if len(block.all_rows) == len(block.rows):
         return whole.index_copy_(0, block.positions, x)
@@ -132,8 +133,8 @@ def _to_positions(x: Tensor, num_tokens: int, block: DenseBlock) -> Tensor:
 
 
 def _padded_index(part: AttentionPart, length: int) -> Tensor:
-    index = torch.full((length,), part.prompt_start)
-    spans = ((part.prompt_start, part.prompt_length), *((each.start, each.length) for each in part.completions))
+    index = torch.full((length,), part.prompt[0][0])
+    spans = (*part.prompt, *((each.start, each.length) for each in part.completions))
     index[: part.num_tokens] = torch.cat([torch.arange(start, start + fed) for start, fed in spans])
     return index
 
@@ -143,7 +144,8 @@ def _visible(part: AttentionPart, length: int) -> Tensor:
     visible = torch.eye(length, dtype=torch.bool)
     places: dict[int, int] = {}
     at = 0
-    for segment in (Segment(part.prompt_start, part.prompt_length), *part.completions):
+    prompt = (Segment(*each, part.prompt[:number]) for number, each in enumerate(part.prompt))
+    for segment in (*prompt, *part.completions):
         own = slice(at, at + segment.length)
         visible[own, own] = torch.ones(segment.length, segment.length, dtype=torch.bool).tril()
         for start, seen in segment.context:

@@ -165,7 +165,8 @@ class ComputeSettings(Section):
     tokens_per_microbatch: int = Field(default=8192, ge=1)
     """Most tokens (prompts counted once where they are shared) in one forward and backward pass: bounds the memory."""
     share_prompts: bool = True
-    """Forward a group's prompt once for all its completions."""
+    """Forward a group's prompt once for all its completions, and what prompts of a micro-batch have in common at their
+    start, a system prompt or examples, once for all of them."""
     skip_neutral_groups: bool = True
     """Leave groups out of forward and backward whose gradient is exactly zero; denominators keep counting them."""
     activation_checkpointing: bool | None = None

@@ -104,6 +104,17 @@ def _verdict(reward: float) -> Verdict:
     return Verdict(reward=reward, components={}, status=status, reason="", seconds=0.0)
 
 
+def beginning_alike(rng: np.random.Generator, groups: Sequence[Group]) -> list[Group]:
+    """The groups, their prompts as long as before; each begins, for some of its tokens or all, as others do."""
+    common = rng.integers(0, VOCABULARY, max(len(group.prompt_token_ids) for group in groups)).astype(np.int32)
+    alike = []
+    for group in groups:
+        shared = int(rng.integers(0, len(group.prompt_token_ids) + 1))
+        prompt = np.concatenate([common[:shared], group.prompt_token_ids[shared:]])
+        alike.append(replace(group, prompt_token_ids=prompt))
+    return alike
+
+
 def some_experts(rng: np.random.Generator, length: int) -> NDArray[np.uint8]:
     """[length, 2, 2] as an engine of one of these mixtures might choose, no expert twice for a token."""
     picks = [rng.permutation(5)[:2] for _ in range(2 * length)]

@@ -33,6 +33,7 @@ def context_of(microbatch: Microbatch, at: int) -> list[int]:
     for tree in microbatch.trees:
         if tree.start <= at < tree.start + tree.num_tokens:
             break
+    assert not tree.prefix, "these prompts have nothing in common"
     prompt = list(range(tree.start, tree.start + tree.prompt_length))
     if at < tree.start + tree.prompt_length:
         return [int(t) for t in microbatch.token_ids[tree.start : at + 1]]

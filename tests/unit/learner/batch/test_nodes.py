@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayzero.learner.batch import prefixes
 from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import MIXED, make_batch
 from rayzero.services.schema.episodes import Branch, EpisodeEnd
 from rayzero.services.schema.messages import Completion, Group, VersionSpan
 from tests.unit.learner.episodes import a_path, episode_group, sampled_rows
+from tests.unit.learner.kit import beginning_alike
 
 Runs = list[tuple[bool, int]]
 S, O = True, False  # noqa: E741
@@ -41,15 +43,22 @@ def test_every_sampled_token_is_trained_once_from_its_own_path(seed: int, budget
         episode_group(rng, [0.0, 1.0, 0.5], group_id=number, prompt_length=int(rng.integers(1, 9)))
         for number in range(int(rng.integers(1, 4)))
     ]
+    check_paths(beginning_alike(rng, groups) if seed % 2 else groups, budget, share, ranks)
+
+
+def check_paths(groups: list[Group], budget: int, share: bool, ranks: int) -> None:
     batch = make_batch(groups)
     expected = [
         (tokens[:place].tolist(), int(tokens[place])) for tokens, places in sampled_rows(groups) for place in places
     ]
     assert batch.num_tokens == len(expected) == sum(group.num_tokens for group in groups)
     seen: list[int] = []
-    for microbatch in pack(
-        batch.samples, tokens_per_microbatch=budget, share_prompts=share, pair_cost=0.01, multiple_of=ranks
-    ):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefixes, "MIN_SHARED", 1)
+        microbatches = pack(
+            batch.samples, tokens_per_microbatch=budget, share_prompts=share, pair_cost=0.01, multiple_of=ranks
+        )
+    for microbatch in microbatches:
         assert sum(tree.num_tokens for tree in microbatch.trees) == microbatch.num_tokens
         visible = seen_from(microbatch)
         for number, predictor in enumerate(microbatch.predictors):

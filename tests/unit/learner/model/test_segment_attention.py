@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rayzero.learner.batch import prefixes
 from rayzero.learner.batch.batching import Microbatch, pack
 from rayzero.learner.batch.samples import make_batch
 from rayzero.learner.model import attention, segment_attention
 from rayzero.learner.model.policy import Policy
 from tests.unit.learner.episodes import episode_group, own_model, random_episode, row_by_row
-from tests.unit.learner.kit import packed_logprobs
+from tests.unit.learner.kit import beginning_alike, packed_logprobs
 from tests.unit.learner.model.test_policy import slow_varlen
 
 CPU = torch.device("cpu")
@@ -27,8 +28,11 @@ WAYS = [(512, 256), (40, 3), (0, 256), (0, 2)]
 
 def nested(seed: int, prompt_length: int = 7) -> Microbatch:
     rng = np.random.default_rng(seed)
-    groups = [episode_group(rng, [0.0] * 3, group_id=n, prompt_length=prompt_length + n) for n in range(2)]
-    (microbatch,) = pack(make_batch(groups).samples, tokens_per_microbatch=10**6)
+    groups = [episode_group(rng, [0.0] * 3, group_id=n, prompt_length=prompt_length + n) for n in range(3)]
+    groups = beginning_alike(rng, groups) if seed % 2 else groups
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefixes, "MIN_SHARED", 1)
+        (microbatch,) = pack(make_batch(groups).samples, tokens_per_microbatch=10**6)
     return microbatch
 
 
@@ -92,13 +96,16 @@ def test_the_varlen_layout_is_attention_under_one_mask(seed: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("alike", [False, True])
 def test_log_probabilities_are_those_of_one_path_a_row(
-    any_model: Path, way: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    any_model: Path, way: tuple[int, int], alike: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(prefixes, "MIN_SHARED", 2)
     monkeypatch.setattr(attention, "_DENSE_TOKENS", way[0])
     monkeypatch.setattr(segment_attention, "_QUERIES", way[1])
     rng = np.random.default_rng(way)
-    groups = [episode_group(rng, [0.0] * 4, group_id=n, prompt_length=3 + 5 * n, max_branches=6) for n in range(2)]
+    groups = [episode_group(rng, [0.0] * 4, group_id=n, prompt_length=3 + 5 * n, max_branches=6) for n in range(3)]
+    groups = beginning_alike(rng, groups) if alike else groups
     policy, batch = Policy(any_model, dtype="float32", temperature=0.7), make_batch(groups)
     with torch.no_grad():
         expected, _ = row_by_row(own_model(any_model), groups, 0.7)
