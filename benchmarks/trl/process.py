@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trl.reward_curve import Curve, Point
+from rayzero.services.schema.cpu_process import cpu_environment
 from rayzero.services.schema.errors import DeadlineError, RayzeroError
 from rayzero.services.schema.import_root import IMPORT_ROOT
 from rayzero.services.store.json_lines import append_lines, read_lines
@@ -96,10 +97,11 @@ def settings_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """All cores, no network, and rayzero's sources."""
+    """All cores, the allocator that rayzero's processes have, no network, and rayzero's sources."""
     root = str(IMPORT_ROOT)
     return {
         **os.environ,
+        **cpu_environment(),
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         "TOKENIZERS_PARALLELISM": "false",

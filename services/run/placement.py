@@ -29,6 +29,7 @@ from rayzero.services.planning.memory_plan import with_plan
 from rayzero.services.planning.model_shape import read_shape
 from rayzero.services.run.preflight import check_memory, on_device
 from rayzero.services.schema.config.recipe import Recipe
+from rayzero.services.schema.cpu_process import cpu_environment
 from rayzero.services.schema.devices import Device
 from rayzero.services.schema.errors import (
     ActorLostError,
@@ -81,6 +82,7 @@ class Placement:
         }
         if self.device == "cuda":
             return await despite_losses(lambda: self._gpu_learner(recipe, options))
+        options["runtime_env"] = {"env_vars": self._environment | cpu_environment()}
         options = with_threads(options, self._learner_threads())
         return await self._spawn(
             "learner", RemoteLearner, LearnerActor, options, (recipe, str(self.model_path)), self.device

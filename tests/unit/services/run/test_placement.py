@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rayzero.services.run import placement
-from rayzero.services.run.placement import despite_losses
+from rayzero.services.run.placement import Placement, despite_losses
+from rayzero.services.schema.cpu_process import cpu_environment
 from rayzero.services.schema.errors import ActorLostError, ActorStartError
+from tests.fakes import make_recipe
 from tests.simulated_time import run_simulated
 
 
@@ -48,3 +51,18 @@ def test_one_that_cannot_start_is_not_started_again() -> None:
     with pytest.raises(ActorStartError, match="no such model"):
         run_simulated(despite_losses(starter))
     assert len(starter.at_s) == 1
+
+
+def test_a_learner_on_cpus_starts_with_the_allocator_and_its_threads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def spawn(self: Placement, name: str, wrapper: Any, actor: Any, options: dict[str, Any], *_: Any) -> str:
+        asked.append(options)
+        return name
+
+    monkeypatch.setattr(Placement, "_spawn", spawn)
+    asyncio.run(Placement(make_recipe(), tmp_path, tmp_path).learner())
+    variables = asked[0]["runtime_env"]["env_vars"]
+    assert variables.items() >= cpu_environment().items() and int(variables["OMP_NUM_THREADS"]) >= 1
