@@ -15,15 +15,15 @@ MIN_SHARED = 8
 def shared_prefixes(prompts: Sequence[NDArray[np.int32]]) -> list[tuple[int, int]]:
     """(prompt, tokens that it shares with the one before it) in an order in which each shares as many as it can.
 
-    A prompt keeps at least its last token for itself: it predicts the first ones of its completions. Where nothing is
+    A prompt keeps its last token at least for itself, so that something of each lies in its own place. Where nothing is
     shared the order is the given one.
     """
     # Of sorted strings the one before shares most. Numbers of a fixed width sort as strings do, their high byte first.
     order = sorted(range(len(prompts)), key=lambda number: prompts[number].astype(">i4").tobytes())
     shared = [_in_common(prompts[one], prompts[other]) for one, other in pairwise(order)]
-    return (
-        list(zip(order, [0, *shared], strict=True)) if any(shared) else [(number, 0) for number in range(len(prompts))]
-    )
+    if not any(shared):
+        return [(number, 0) for number in range(len(prompts))]
+    return list(zip(order, [0, *shared], strict=True))
 
 
 def _in_common(before: NDArray[np.int32], prompt: NDArray[np.int32]) -> int:
