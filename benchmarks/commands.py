@@ -42,6 +42,9 @@ def time_to_reward(
     trl_minutes: Annotated[
         float, typer.Option(min=0.1, help="Most training that TRL is given a seed; the update in hand is finished.")
     ] = 12.0,
+    trl_as_installed: Annotated[
+        bool, typer.Option(help="TRL with the C library's allocator, not with that of rayzero's processes.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where it is kept; the same command goes on from what is finished.")] = Path(
         "runs/time-to-reward"
     ),
@@ -76,6 +79,7 @@ def time_to_reward(
             runs=tuple(runs or ()),
             levels=tuple(float(level) / 100 for level in levels.split(",")),
             trl_minutes=trl_minutes,
+            trl_as_installed=trl_as_installed,
             out=out,
             plot=plot,
             as_json=json,

@@ -47,7 +47,7 @@ def train_with_trl(spec: dict[str, Any], out: Path, say: Callable[[str], None]) 
         # A session of its own: Ctrl-C comes here, and this process ends it.
         child = subprocess.Popen(
             [sys.executable, *COMMAND, str(asked)],
-            env=_environment(),
+            env=_environment(bool(spec.get("as_installed"))),
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -96,12 +96,12 @@ def settings_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return next(row for row in rows if row["event"] == "settings")
 
 
-def _environment() -> dict[str, str]:
-    """All cores, the allocator that rayzero's processes have, no network, and rayzero's sources."""
+def _environment(as_installed: bool) -> dict[str, str]:
+    """All cores, no network, rayzero's sources, and the allocator of its processes, unless TRL is run as installed."""
     root = str(IMPORT_ROOT)
     return {
         **os.environ,
-        **cpu_environment(),
+        **({} if as_installed else cpu_environment()),
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         "TOKENIZERS_PARALLELISM": "false",

@@ -50,6 +50,8 @@ class Options:
     """Accuracies, as shares."""
     trl_minutes: float = 12.0
     """TRL's limit a seed, in minutes of training."""
+    trl_as_installed: bool = False
+    """TRL without the allocator that rayzero's processes have."""
     out: Path = Path("runs/time-to-reward")
     """Where everything is kept; what is finished there is not trained again."""
     plot: Path | None = None
@@ -193,8 +195,10 @@ def _train_trl(recipe: Recipe, ours: Curve, micro_batch: int, options: Options, 
         "stop_at": stop_level(ours, options.levels),
         "limit_s": 60.0 * options.trl_minutes,
         "micro_batch": micro_batch,
+        "as_installed": options.trl_as_installed,
     }
-    out = options.out.resolve() / f"trl_{recipe.name}_seed_{recipe.seed}.jsonl"
+    kind = "_as_installed" if options.trl_as_installed else ""
+    out = options.out.resolve() / f"trl_{recipe.name}_seed_{recipe.seed}{kind}.jsonl"
     return train_with_trl(spec, out, lambda text: say.print(text, style="dim", soft_wrap=True))
 
 

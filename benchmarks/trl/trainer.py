@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,12 @@ def describe(trainer: Any, recipe: Recipe, micro_batch: int) -> str:
     import trl
 
     compute = "fp32 weights under bf16 autocast" if trainer.args.bf16 else "fp32"
+    allocator = "tcmalloc" if "tcmalloc" in os.environ.get("LD_PRELOAD", "") else "the C library's allocator"
     return (
         f"TRL {trl.__version__} GRPOTrainer, {compute}, no gradient checkpointing, beta 0, micro-batch {micro_batch} "
         f"(the fastest of {', '.join(map(str, _microbatches(recipe)))}), fused AdamW; generation by transformers, "
         f"{recipe.training.samples_per_update} completions at a time (TRL's vLLM mode needs a GPU); "
-        f"{torch.get_num_threads()} threads"
+        f"{torch.get_num_threads()} threads, {allocator}"
     )
 
 

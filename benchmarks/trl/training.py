@@ -49,6 +49,8 @@ class TrlSpec:
     """Seconds of training after which it ends."""
     micro_batch: int
     """Samples in one forward pass; 0: the fastest is measured first."""
+    as_installed: bool
+    """Without the allocator that rayzero's processes have: how its parent has started this process."""
     out: str
     """The file of JSON lines."""
 

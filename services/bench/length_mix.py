@@ -25,11 +25,14 @@ class LengthMix:
     max_tokens: int
     """Longest completion."""
     seed: int = 0
+    common_tokens: int = 0
+    """Of every prompt, its first."""
 
     def __str__(self) -> str:
         low, high = self.prompt_tokens
+        common = f" ({self.common_tokens} in common)" if self.common_tokens else ""
         return (
-            f"{self.num_groups} × {self.group_size}, prompts {low}–{high}, completions log-normal (median "
+            f"{self.num_groups} × {self.group_size}, prompts {low}–{high}{common}, completions log-normal (median "
             f"{self.median_tokens:g}, σ {self.sigma:g}, at most {self.max_tokens}), seed {self.seed}"
         )
 
@@ -38,7 +41,7 @@ MIXES = {
     mix.name: mix
     for mix in (
         LengthMix("ragged", 8, 8, (40, 100), 40.0, 0.8, 192),
-        LengthMix("demo", 8, 8, (64, 76), 9.0, 0.3, 24),
+        LengthMix("demo", 8, 8, (83, 84), 9.0, 0.3, 24, common_tokens=29),
         LengthMix("long", 16, 8, (100, 300), 700.0, 0.6, 2048),
     )
 }
@@ -47,9 +50,11 @@ MIXES = {
 def make_groups(mix: LengthMix, vocab_size: int, *, neutral_share: float = 0.0) -> list[Group]:
     """The mix's groups, of random tokens. The first `neutral_share` of them have equal rewards."""
     rng = np.random.default_rng(mix.seed)
+    common = rng.integers(0, vocab_size, mix.common_tokens)
     groups = []
     for number in range(mix.num_groups):
         prompt = rng.integers(0, vocab_size, rng.integers(mix.prompt_tokens[0], mix.prompt_tokens[1] + 1))
+        prompt[: len(common)] = common
         drawn = rng.lognormal(np.log(mix.median_tokens), mix.sigma, mix.group_size)
         lengths = np.clip(drawn.round(), 2, mix.max_tokens).astype(int)
         neutral = number < neutral_share * mix.num_groups

@@ -176,6 +176,9 @@ def test_runs_are_compared_with_finished_trainings(
     assert json.loads((options.out / "time_to_reward.json").read_text())["seeds"][1]["trl"]["outside_s"] == 30.0
     assert "| 90 % |" in (options.out / "time_to_reward.md").read_text()
     assert plot.stat().st_size > 10_000
+    assert [spec["as_installed"] for spec in asked] == [False, False]
+    run(Path("unused.yaml"), [], replace(options, trl_as_installed=True, plot=None))
+    assert [spec["as_installed"] for spec in asked[2:]] == [True, True]
 
 
 def trl_rows(*evaluations: tuple[float, float]) -> list[dict[str, Any]]:
@@ -202,6 +205,17 @@ def test_a_finished_training_is_not_paid_for_twice(tmp_path: Path) -> None:
     assert not process.finished_rows(out, {"limit_s": 90.0})
     append_lines(out, rows[:-1], replace=True)
     assert not process.finished_rows(out, {"limit_s": 60.0})
+
+
+@pytest.mark.parametrize("as_installed", [False, True])
+def test_trl_has_the_allocator_of_rayzeros_processes_unless_it_runs_as_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_installed: bool
+) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(process, "COMMAND", ("-c", "import os, sys; sys.exit(str(sorted(os.environ)))"))
+    with pytest.raises(RayzeroError) as ended:
+        process.train_with_trl({"as_installed": as_installed}, tmp_path / "trl.jsonl", lambda text: None)
+    assert ("'LD_PRELOAD'" in str(ended.value)) is not as_installed
 
 
 def test_a_training_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

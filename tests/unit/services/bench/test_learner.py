@@ -35,3 +35,10 @@ def test_the_mix_is_fixed_and_counted() -> None:
     assert len(lengths) == 64 and min(lengths) >= 2 and max(lengths) <= 192
     neutral = make_groups(mix, 100, neutral_share=0.5)
     assert sum(len({r.verdict.reward for r in g.rollouts}) == 1 for g in neutral) == 4
+
+
+def test_the_demos_prompts_begin_alike_as_in_its_run() -> None:
+    mix = length_mix.MIXES["demo"]
+    prompts = [group.prompt_token_ids for group in make_groups(mix, 1000)]
+    assert len({tuple(prompt[:29]) for prompt in prompts}) == 1 and len({prompt[29] for prompt in prompts}) > 1
+    assert "prompts 83–84 (29 in common)" in str(mix)
