@@ -14,8 +14,8 @@ from rayzero.services.schema.printable import printable
 GROUPS = re.compile(r'data-part="groups">(.*?)</script>', re.DOTALL)
 MAX_LINES = 12
 """Of a prompt or an answer."""
-FENCE = "~~~~~~"
-"""Other than those of the programs in it."""
+INDENT = "    "
+"""Of a block of Markdown: a fence would end at one of a program's."""
 WRAPPER = TextWrapper(110, drop_whitespace=False, expand_tabs=False, replace_whitespace=False)
 
 
@@ -26,14 +26,15 @@ def answers(html: str) -> Iterator[str]:
     """
     found = (group for part in GROUPS.findall(html) for group in json.loads(part))
     groups = sorted(found, key=lambda group: (group["prompt_id"], group["key"]))
-    for _, of_prompt in groupby(groups, key=lambda group: group["prompt_id"]):
+    by_prompt = groupby(groups, key=lambda group: group["prompt_id"])
+    for number, (_, of_prompt) in enumerate(by_prompt, start=1):
         evaluations = list(of_prompt)
-        yield from (FENCE + "text", *_cut(evaluations[0]["messages"][-1]["content"]))
+        yield from (f"Prompt {number}:", "", *_cut(evaluations[0]["messages"][-1]["content"]))
         for when, group in zip(("before", "after"), evaluations, strict=False):
             first = group["rollouts"][0]
             text = "".join(first.get("tokens") or first["completion"])  # tokens: the turns of tools, too
-            yield from ("", f"— {when}, {_verdict(group['rollouts'])}:", *_cut(text))
-        yield from (FENCE, "")
+            yield from ("", f"{INDENT}— {when}, {_verdict(group['rollouts'])}:", *_cut(text))
+        yield ""
 
 
 def _verdict(rollouts: Sequence[Mapping[str, Any]]) -> str:
@@ -44,6 +45,7 @@ def _verdict(rollouts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cut(text: str) -> list[str]:
-    """Its first lines, none wider than a page."""
+    """Its first lines as a block, none wider than a page."""
     lines = [part.rstrip() for line in printable(text.rstrip()).splitlines() for part in WRAPPER.wrap(line) or [""]]
-    return lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], "…"]
+    kept = lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], "…"]
+    return [(INDENT + line).rstrip() for line in kept]
