@@ -43,7 +43,7 @@ class OpenEnvHost(EnvironmentHost):
         """See `ProcessHost`; a server that has ended is started anew."""
         if self._command:
             async with self._one_at_a_time:
-                if self._started is None or self._started.poll() is not None or not self._url:
+                if not await self._is_up():
                     await self._serve()
         return await super().process()
 
@@ -51,6 +51,12 @@ class OpenEnvHost(EnvironmentHost):
         """End every process, and the server."""
         await super().close()
         await asyncio.to_thread(self._end)
+
+    async def _is_up(self) -> bool:
+        """A server that dies refuses connections before its process is gone."""
+        if self._started is None or self._started.poll() is not None or not self._url:
+            return False
+        return not await asyncio.to_thread(_refuses, self._url)
 
     async def _serve(self) -> None:
         """Start it, and wait until it answers.
@@ -96,6 +102,17 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _refuses(url: str) -> bool:
+    """Whether nothing listens there; one that is too busy to take a connection does."""
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1.0):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
 
 
 def _answers(url: str) -> bool:

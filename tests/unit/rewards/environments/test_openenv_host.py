@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -88,6 +89,23 @@ def test_a_step_that_hangs_and_a_server_that_dies_cost_their_episodes_alone() ->
     assert dead.end is EpisodeEnd.ENVIRONMENT_ERROR and "did not answer step" in dead.reason
     again = play(settings, in_turn(said("9")))
     assert again.end is EpisodeEnd.ANSWERED, "it was started again"
+
+
+def test_a_server_that_is_about_to_be_gone_is_started_again() -> None:
+    """Its process may still be there when its port is closed."""
+    settings = server()
+
+    async def run() -> EpisodeOutcome:
+        host = host_for(settings)
+        await host.start()
+        assert isinstance(host, OpenEnvHost) and host._started is not None
+        dying = host._started
+        os.killpg(dying.pid, signal.SIGKILL)
+        await asyncio.to_thread(dying.wait)
+        dying.poll = lambda: None  # type: ignore[method-assign]
+        return outcome_of(await host.run_episode(episode_request(0), FakeSessions(in_turn(said("9")))))
+
+    assert run_with_hosts(run()).end is EpisodeEnd.ANSWERED
 
 
 def test_an_episode_waits_for_a_session() -> None:
